@@ -1,0 +1,57 @@
+"""What a conversion gives: the file that runs on the target, and how it came to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from edlab.source import Layout
+
+
+class TensorSpec(BaseModel):
+    """One input or output of a model as its runtime sees it; scale and zero point where it is quantized."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class StepRecord(BaseModel):
+    """One step of a conversion chain as it ran (or as it was found in the cache)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    seconds: float  # of the run that made it, also when it came from the cache
+    cached: bool
+    tools: dict[str, str]  # package -> version
+    options: dict[str, Any]
+    log: Path
+
+
+class Artifact(BaseModel):
+    """A converted model. `files[0]` is what a runtime opens; the others lie beside it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str  # "pt2", "keras", "onnx", "openvino", "tflite", ...
+    precision: str
+    layout: Layout
+    files: tuple[Path, ...]
+    sha256: str  # over the contents of all files, in order
+    steps: tuple[StepRecord, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def conversion_s(self) -> float:
+        """Seconds that the chain took when each of its steps really ran."""
+        return sum(step.seconds for step in self.steps)

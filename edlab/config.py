@@ -1,0 +1,213 @@
+"""The typed configuration behind every Hydra group: one dataclass a group, units in the names.
+
+The yaml files in conf/ fill these; a key or value that is not here is refused. Only dataclasses: nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Dict, List, Optional  # noqa: UP035  (omegaconf reads these at run time)
+
+from omegaconf import MISSING
+
+
+class ModelOrigin(StrEnum):
+    """Which source builds the model (edlab/models)."""
+
+    builtin = "builtin"
+    timm = "timm"
+    torchvision = "torchvision"
+    keras = "keras"
+    file = "file"
+    python = "python"
+
+
+class Precision(StrEnum):
+    """Of the weights and activations; what exactly an artifact holds is read back from it."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"  # weights and activations, static, calibrated
+    int8_dynamic = "int8_dynamic"  # weights ahead of time, activations at run time; no calibration
+
+
+class Granularity(StrEnum):
+    """One scale per output channel of a weight, or one for the whole tensor."""
+
+    per_channel = "per_channel"
+    per_tensor = "per_tensor"
+
+
+class Symmetry(StrEnum):
+    """Whether activations have a zero point."""
+
+    symmetric = "symmetric"
+    asymmetric = "asymmetric"
+
+
+class CalibrationMethod(StrEnum):
+    """How activation ranges are taken from the calibration images."""
+
+    minmax = "minmax"
+    entropy = "entropy"
+    percentile = "percentile"
+
+
+class Sensor(StrEnum):
+    """Where power comes from: the first that exists, one by name, the specification, or nowhere."""
+
+    auto = "auto"
+    rapl = "rapl"
+    nvml = "nvml"
+    hwmon = "hwmon"
+    estimated = "estimated"
+    none = "none"
+
+
+@dataclass
+class PreprocessingConfig:
+    """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`."""
+
+    height: Optional[int] = None
+    width: Optional[int] = None
+    resize: Optional[int] = None
+    interpolation: Optional[str] = None
+    mean: Optional[List[float]] = None
+    std: Optional[List[float]] = None
+
+
+@dataclass
+class ModelConfig:
+    name: str = MISSING
+    origin: ModelOrigin = MISSING
+    arch: Optional[str] = None  # builtin, timm, torchvision, keras: the architecture's name there
+    path: Optional[str] = None  # file: the model file
+    target: Optional[str] = None  # python: "package.module:factory"
+    arguments: Dict[str, Any] = field(default_factory=dict)  # keyword arguments of the architecture or factory
+    weights: str = "auto"  # auto | pretrained | random | path of a state dict
+    layout: Optional[str] = None  # file: NCHW or NHWC, where the file does not tell
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    label_offset: Optional[int] = None
+    claimed_top1: Optional[float] = None  # 0..1
+    claimed_source: str = ""
+
+
+@dataclass
+class CalibrationConfig:
+    images: int = 64
+    method: CalibrationMethod = CalibrationMethod.minmax
+    seed: int = 0
+
+
+@dataclass
+class QuantizationConfig:
+    name: str = MISSING
+    precision: Precision = MISSING
+    granularity: Granularity = Granularity.per_channel
+    activations: Symmetry = Symmetry.asymmetric
+    exclude: List[str] = field(default_factory=list)  # names of nodes left in floating point
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+
+
+@dataclass
+class ConverterConfig:
+    name: str = MISSING
+    timeout_s: float = 1800.0  # of each step
+    memory_limit_gb: Optional[float] = None  # of each step; None: 90 % of what is free when it starts
+    options: Dict[str, Any] = field(default_factory=dict)  # of this toolchain; unknown ones are refused
+
+
+@dataclass
+class SpecificationConfig:
+    """What the vendor says of the device; never a measurement."""
+
+    typical_watts: Optional[float] = None
+    max_watts: Optional[float] = None
+    peak_ops: Dict[str, float] = field(default_factory=dict)  # precision -> operations per second
+    source: str = ""
+
+
+@dataclass
+class DeviceConfig:
+    name: str = MISSING
+    kind: str = "local"  # how its agent is reached: local (a subprocess), or a plugin's name
+    runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
+    precisions: List[str] = field(default_factory=list)
+    tasks: List[str] = field(default_factory=lambda: ["classification"])
+    threads: Optional[int] = None  # cores that the agent may use and is pinned to; None: all
+    python: Optional[str] = None  # interpreter on the target; None: this one
+    options: Dict[str, Any] = field(default_factory=dict)  # of the runtime
+    specification: SpecificationConfig = field(default_factory=SpecificationConfig)
+
+
+@dataclass
+class DatasetConfig:
+    name: str = MISSING
+    kind: str = MISSING  # digits | image_folder | imagenet | imagenette | synthetic
+    path: Optional[str] = None
+    labels: Optional[str] = None  # image_folder: a text file, one folder name a line, in the order of the classes
+    images: Optional[int] = None  # score only so many, drawn with the seed; None: all
+    seed: int = 0
+    calibration_fraction: float = 0.1  # set aside for calibration, never scored
+    calibration_path: Optional[str] = None  # calibrate on this folder instead, and score all of `path`
+
+
+@dataclass
+class WarmupConfig:
+    queries: int = 10
+    seconds: float = 2.0
+    tolerance: float = 0.02  # two half-windows agree within this on the median
+    max_seconds: float = 30.0
+
+
+@dataclass
+class ThroughputConfig:
+    max_batch: int = 64
+    max_in_flight: int = 16
+    gain: float = 0.03  # the search ends when the next setting adds less than this
+    probe_seconds: float = 1.0
+
+
+@dataclass
+class ProtocolConfig:
+    name: str = MISSING
+    queries: int = MISSING  # both minima hold for the latency phase; `seconds` also for throughput
+    seconds: float = MISSING
+    max_seconds: float = MISSING  # hard limit of each phase
+    pool: int = 64  # real images that the queries rotate over
+    seed: int = 0
+    windows: int = 5
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
+
+
+@dataclass
+class PowerConfig:
+    name: str = MISSING
+    sensor: Sensor = Sensor.auto
+    interval_s: float = 0.05
+    idle_seconds: float = 5.0
+    active_seconds: float = 10.0  # least length of the throughput phase where a sensor is read
+    active_samples: int = 100
+
+
+@dataclass
+class TrackingConfig:
+    name: str = MISSING
+    uri: str = MISSING
+    experiment: str = MISSING
+
+
+@dataclass
+class EdlabConfig:
+    """All that one run is made of."""
+
+    model: ModelConfig = MISSING
+    quantization: QuantizationConfig = MISSING
+    converter: ConverterConfig = MISSING
+    device: DeviceConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    protocol: ProtocolConfig = MISSING
+    power: PowerConfig = MISSING
+    tracking: TrackingConfig = MISSING

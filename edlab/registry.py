@@ -1,0 +1,38 @@
+"""What outside packages add through entry points, and what a program registers while it runs.
+
+Groups: `edlab.models`, `edlab.devices`, `edlab.converters`, `edlab.runtimes`, `edlab.device_kinds`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from edlab.errors import ConfigError
+
+
+def plugins(group: str) -> dict[str, EntryPoint]:
+    """The entry points of `edlab.<group>` by name, not loaded yet."""
+    return {entry.name: entry for entry in entry_points(group=f"edlab.{group}")}
+
+
+def load_target(target: str) -> Any:
+    """The object that "package.module:name" names.
+
+    Raises `ConfigError` where the module or the name in it does not exist.
+    """
+    module_name, separator, attribute = target.partition(":")
+    if not separator or not module_name or not attribute:
+        raise ConfigError(f"'{target}' is not of the form package.module:name")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"cannot import '{module_name}' of '{target}': {error}",
+            hint="install the package, or put its folder on PYTHONPATH",
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ConfigError(f"module '{module_name}' has no '{attribute}'") from None
