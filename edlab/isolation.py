@@ -1,0 +1,161 @@
+"""Runs one function in a process of its own, so that a vendor tool that crashes, hangs or eats memory is an error.
+
+    result = run_isolated("package.module:function", {"path": "net.onnx"}, log=Path("convert.log"), timeout_s=600)
+
+Arguments and result are JSON. What the function and its native libraries print goes to the log. An edlab error
+raised inside comes out as the same error; anything else as `ConversionError` with the log's tail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from edlab import errors
+from edlab.errors import ConversionError, EdlabError
+from edlab.registry import load_target
+
+_POLL_S = 0.05
+_TAIL_LINES = 30
+
+
+def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
+    """The last lines of a log, or nothing where there is none."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""
+
+
+def run_isolated(
+    target: str,
+    arguments: Mapping[str, Any],
+    *,
+    log: Path,
+    timeout_s: float = 1800.0,
+    memory_limit_gb: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
+    """Call the function that `target` names with `arguments` in a child process and return its JSON result.
+
+    `memory_limit_gb` bounds the resident memory of the child and its children; None takes 90 % of what is free now.
+    Raises the edlab error that the function raised, or `ConversionError` for a crash, a time-out or too much memory.
+    """
+    name = target.partition(":")[2]
+    limit = int(memory_limit_gb * 1e9) if memory_limit_gb else int(psutil.virtual_memory().available * 0.9)
+    with tempfile.TemporaryDirectory(prefix="edlab-") as folder:
+        request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
+        request.write_text(json.dumps({"target": target, "arguments": dict(arguments)}, default=str))
+        with open(log, "ab") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "edlab.isolation", str(request), str(answer)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
+                start_new_session=True,
+            )
+            try:
+                _wait(child, name, log, timeout_s, limit)
+            finally:
+                _kill_group(child)
+        if not answer.exists():
+            raise ConversionError(
+                f"{name} crashed with {_describe_exit(child.returncode)}",
+                hint=f"read its log: {log}",
+                log=log_tail(log),
+            )
+        return _unpack(json.loads(answer.read_text()), log)
+
+
+def _wait(child: subprocess.Popen[bytes], name: str, log: Path, timeout_s: float, limit_bytes: int) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            child.wait(timeout=_POLL_S)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        if time.monotonic() > deadline:
+            raise ConversionError(
+                f"{name} did not end within {timeout_s:g} s",
+                hint="raise converter.timeout_s, or take a smaller model or fewer calibration images",
+                log=log_tail(log),
+            )
+        if _resident_bytes(child.pid) > limit_bytes:
+            raise ConversionError(
+                f"{name} took more than {limit_bytes / 1e9:.1f} GB of memory",
+                hint="take fewer calibration images (quantization.calibration.images=...), or raise "
+                "converter.memory_limit_gb",
+                log=log_tail(log),
+            )
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        process = psutil.Process(pid)
+        return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+    except psutil.Error:
+        return 0
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
+
+
+def _describe_exit(code: int) -> str:
+    if code < 0:
+        note = " (the system ran out of memory?)" if -code == signal.SIGKILL else ""
+        return f"signal {signal.Signals(-code).name}{note}"
+    return f"exit code {code}"
+
+
+def _unpack(answer: dict[str, Any], log: Path) -> Any:
+    if "result" in answer:
+        return answer["result"]
+    kind = getattr(errors, answer["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, EdlabError):
+        raise kind(answer["message"], hint=answer["hint"], log=answer["log"] or log_tail(log))
+    raise ConversionError(
+        f"{answer['name']} failed: {answer['kind']}: {answer['message']}",
+        hint=f"read its log: {log}",
+        log=log_tail(log),
+    )
+
+
+def _serve(request_path: Path, answer_path: Path) -> None:
+    request = json.loads(request_path.read_text())
+    name = request["target"].partition(":")[2]
+    try:
+        answer = {"result": load_target(request["target"])(**request["arguments"])}
+    except EdlabError as error:
+        answer = {"kind": type(error).__name__, "message": error.message, "hint": error.hint, "log": error.log}
+    except Exception as error:
+        traceback.print_exc()
+        first_line = str(error).strip().splitlines()[:1]
+        answer = {"kind": type(error).__name__, "name": name, "message": "".join(first_line)[:500]}
+    scratch = answer_path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(answer, default=str))
+    scratch.rename(answer_path)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # vendor libraries crash or hang in their destructors; the answer is safe on disk
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), Path(sys.argv[2]))
