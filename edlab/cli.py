@@ -1,0 +1,158 @@
+"""The `edlab` command: one line of argparse a subcommand; the work is done by the modules that each one names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from edlab import __version__
+from edlab.errors import EdlabError
+from edlab.terminal import print_error
+
+_RUN_HELP = """\
+usage: edlab run [-m] [--debug] [KEY=VALUE ...]        (the same: python -m edlab.main)
+
+Convert a model, run it on a device, measure it, and record all of it in MLflow.
+
+  edlab run                                             the embedded digits_cnn on this machine's CPU
+  edlab run model=mobilenet_v2 quantization=int8 dataset.path=/data/val
+  edlab run -m model=mobilenet_v2,mnasnet converter=onnxruntime,openvino quantization=fp32,int8
+
+  -m, --multirun   sweep: every combination of the comma-separated values becomes a run
+  --cfg job        print the composed configuration and stop
+  --debug          show Python tracebacks
+
+groups (GROUP=NAME):
+{groups}
+
+Any key of the configuration can be set: device.threads=1, quantization.calibration.images=128,
+model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `edlab` command and return its exit code. Errors of edlab's own are printed, not raised."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
+    console = Console(highlight=False)
+    try:
+        return _dispatch([argument for argument in arguments if argument != "--debug"], console)
+    except EdlabError as error:
+        if debug:
+            raise
+        print_error(Console(stderr=True), error)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output went away: `edlab show RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: list[str], console: Console) -> int:
+    if arguments[:1] == ["run"]:
+        return _run(arguments[1:], console)
+    options = _parser().parse_args(arguments)
+    return int(options.action(options, console))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edlab", description="Benchmarks for edge deep learning accelerators.")
+    parser.add_argument("--version", action="version", version=f"edlab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    commands.add_parser("run", help="convert, run, measure and record (see `edlab run --help`)")
+    for name, action, text in (
+        ("models", _models, "list the models"),
+        ("devices", _devices, "list the devices"),
+        ("converters", _converters, "list the converters"),
+    ):
+        commands.add_parser(name, help=text).set_defaults(action=action)
+
+    doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and what mends it")
+    doctor.set_defaults(action=_doctor)
+
+    show = commands.add_parser("show", help="show one run in full")
+    show.add_argument("run", metavar="RUN", help="a run's id, a unique prefix of it, or its name (the latest so named)")
+    show.set_defaults(action=_show)
+
+    pull = commands.add_parser("pull", help="copy a run's converted model here")
+    pull.add_argument("run", metavar="RUN", help="a run's id, a unique prefix of it, or its name (the latest so named)")
+    pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
+    pull.set_defaults(action=_pull)
+
+    ui = commands.add_parser("ui", help="open MLflow's UI on the runs of this folder")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", type=int, default=5000)
+    ui.set_defaults(action=_ui)
+    return parser
+
+
+def _run(arguments: list[str], console: Console) -> int:
+    if {"-h", "--help"} & set(arguments):
+        console.print(run_help(), markup=False)
+        return 0
+    from edlab import sweep
+
+    sweep.environment_without_telemetry()
+    return sweep.run(arguments, console)
+
+
+def run_help() -> str:
+    """The text of `edlab run --help`, with the names that each group takes here."""
+    from edlab.composition import groups, options
+
+    return _RUN_HELP.format(groups="\n".join(f"  {group:<14}{', '.join(options(group))}" for group in groups()))
+
+
+def _models(options: argparse.Namespace, console: Console) -> int:
+    from edlab import listings
+
+    console.print(listings.models())
+    return 0
+
+
+def _devices(options: argparse.Namespace, console: Console) -> int:
+    from edlab import listings
+
+    console.print(listings.devices())
+    return 0
+
+
+def _converters(options: argparse.Namespace, console: Console) -> int:
+    from edlab import listings
+
+    console.print(listings.converters())
+    return 0
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> int:
+    from edlab import doctor
+
+    return doctor.run(console)
+
+
+def _show(options: argparse.Namespace, console: Console) -> int:
+    from edlab.reports.show import show
+
+    console.print(show(_tracker().record(options.run)))
+    return 0
+
+
+def _pull(options: argparse.Namespace, console: Console) -> int:
+    for path in _tracker().pull(options.run, options.to):
+        console.print(str(path), markup=False, soft_wrap=True)
+    return 0
+
+
+def _ui(options: argparse.Namespace, console: Console) -> int:
+    return int(_tracker().serve_ui(options.host, options.port))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""From the command line's words to typed configurations, by Hydra; what is wrong is said with the valid words."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from edlab.config import EdlabConfig
+from edlab.errors import ConfigError
+from edlab.registry import plugins
+
+
+def config_dir() -> Path:
+    """The folder of yaml files: inside an installed package, beside it in a clone."""
+    package = Path(__file__).parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def register_configs() -> None:
+    """Give Hydra the typed schema, and a config for each model, device and converter of an outside package."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=EdlabConfig)
+    for name, entry in plugins("models").items():
+        store.store(group="model", name=name, node={"name": name, "origin": "python", "target": entry.value})
+    for name, entry in plugins("devices").items():
+        store.store(group="device", name=name, node=entry.load(), package="_global_")
+    for name in plugins("converters"):
+        store.store(group="converter", name=name, node={"name": name})
+
+
+def options(group: str) -> list[str]:
+    """The names that `group=` takes, those of outside packages among them."""
+    files = {path.stem for path in (config_dir() / group).glob("*.yaml")}
+    return sorted(files | set(plugins(f"{group}s")))
+
+
+def groups() -> list[str]:
+    """The groups of the configuration, in the order in which a run uses them."""
+    return [field.name for field in fields(EdlabConfig)]
+
+
+def to_config(config: DictConfig) -> EdlabConfig:
+    """The dataclasses of a composed configuration. Raises `ConfigError` for a value that is missing."""
+    try:
+        plain = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise _explain_value(error, "") from error
+    assert isinstance(plain, EdlabConfig)
+    return plain
+
+
+def compose_config(overrides: Sequence[str]) -> EdlabConfig:
+    """The configuration of one run. Raises `ConfigError` naming the valid words."""
+    register_configs()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return to_config(compose("config", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        raise _explain(error) from error
+
+
+def check_overrides(arguments: Sequence[str], multirun: bool) -> int:
+    """Compose with every value that the command line names, so that a typing error stops all before anything runs.
+
+    Returns the number of runs that the built-in sweeper makes of them. Raises `ConfigError`.
+    """
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(arguments))
+    except OverrideParseException as error:
+        raise ConfigError(
+            f"cannot read '{error.override}'", hint="an argument has the form key=value, or key=a,b with -m"
+        ) from error
+    swept = [override for override in overrides if override.is_sweep_override()]
+    if swept and not multirun:
+        raise ConfigError(f"'{swept[0].input_line}' names several values", hint="add -m to sweep over them")
+    choices = [_choices(override) for override in overrides if not _is_hydras(override)]
+    for index in range(max((len(values) for values in choices), default=1)):
+        compose_config([values[min(index, len(values) - 1)] for values in choices])
+    return len(list(itertools.product(*choices)))
+
+
+def _is_hydras(override: Override) -> bool:
+    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
+
+
+def _choices(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        assert override.input_line is not None
+        return [override.input_line]
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [override.input_line or ""]
+
+
+def _explain(error: Exception) -> ConfigError:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return ConfigError(f"there is no {group} '{name}'", hint=_suggest(name, error.options or [], group))
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        return _explain_value(error.__cause__, str(error))
+    if isinstance(error, OmegaConfBaseException):
+        return _explain_value(error, str(error))
+    first_line = str(error).strip().splitlines()[0]
+    return ConfigError(first_line, hint="run with --help for the groups and their options")
+
+
+def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
+    full_key = error.full_key or ""
+    if isinstance(error, ConfigAttributeError | ConfigKeyError):
+        parent, _, wrong = full_key.rpartition(".")
+        kind = error.object_type
+        valid = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+        where = f"'{parent}'" if parent else "the configuration"
+        return ConfigError(f"{where} has no key '{wrong}'", hint=_suggest(wrong, valid, parent))
+    message = re.sub(r"\s+", " ", str(error).splitlines()[0])
+    if isinstance(error, ValidationError):
+        return ConfigError(f"{full_key or context}: {message}", hint=f"correct the value of {full_key}")
+    return ConfigError(f"{full_key}: {message}" if full_key else message, hint=f"give {full_key}=...")
+
+
+def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
+    close = difflib.get_close_matches(wrong, valid, n=1)
+    listing = f"{place or 'valid'}: {', '.join(valid)}" if valid else ""
+    return "; ".join(filter(None, (f"did you mean '{close[0]}'?" if close else "", listing)))
+
+
+def describe(config: EdlabConfig) -> dict[str, Any]:
+    """The configuration as flat, dotted parameters ("quantization.calibration.images"); empty values left out."""
+    return dict(_flatten("", OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)))
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, item)]
+    return [] if value in (None, "", []) else [(prefix, value)]

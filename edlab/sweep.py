@@ -1,0 +1,126 @@
+"""Makes the runs that the command line names: Hydra expands them, each becomes one record, all become one table."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import main as hydra_main
+from hydra._internal.utils import get_args_parser  # Hydra's own reading of its flags; it has no public one
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from edlab.composition import check_overrides, config_dir, register_configs, to_config
+from edlab.record import RunRecord, Status
+from edlab.terminal import RunDisplay
+
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One command: the runs that it makes share the id and the folder."""
+
+    id: str
+    folder: Path
+    total: int | None  # None where a sweeper of its own decides how many
+    started: float  # seconds since the epoch
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Make the runs that `arguments` (Hydra's command line) name, print their table, and return the exit code.
+
+    0: no run failed and at least one ended well; 1: otherwise; 130: interrupted. Raises `ConfigError` before
+    anything runs.
+    """
+    flags = get_args_parser().parse_args(list(arguments))
+    multirun = bool(flags.multirun)
+    total = check_overrides(flags.overrides, multirun)
+    if flags.cfg or flags.info or flags.hydra_help:
+        return _hydra(list(arguments), None, console)
+    sweep = _new_sweep(total)
+    folder = [f"hydra.sweep.dir={sweep.folder}", "hydra.sweep.subdir=${hydra.job.num}", f"hydra.run.dir={sweep.folder}/0"]
+    interrupted = False
+    try:
+        _hydra([*arguments, *folder], sweep, console)
+    except KeyboardInterrupt:
+        interrupted = True
+    records = read_records(sweep.folder)
+    _report(records, sweep, console)
+    if interrupted or any(record.status is Status.interrupted for record in records):
+        return INTERRUPTED_EXIT_CODE
+    return exit_code(records)
+
+
+def exit_code(records: Sequence[RunRecord]) -> int:
+    """0 only if no run failed and at least one ended well."""
+    failed = any(record.status is Status.failed for record in records)
+    return 0 if any(record.status is Status.ok for record in records) and not failed else 1
+
+
+def read_records(folder: Path) -> list[RunRecord]:
+    """The records that a sweep has written so far, in the order of its runs."""
+    return [RunRecord.read(path) for path in sorted(folder.glob("*/result.json"), key=lambda p: int(p.parent.name))]
+
+
+def _new_sweep(total: int | None) -> Sweep:
+    identity = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    return Sweep(identity, Path("mlruns", "sweeps", identity), total, time.time())
+
+
+def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
+    register_configs()
+
+    def task(config: DictConfig) -> None:
+        assert sweep is not None
+        _run_one(config, sweep, console)
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.argv = ["edlab", *arguments]
+    hydra_main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
+    return 0
+
+
+def _interrupt(signal_number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _run_one(composed: DictConfig, sweep: Sweep, console: Console) -> None:
+    from edlab import benchmark  # after the command line has been checked: this is where heavy imports begin
+
+    config = to_config(composed)
+    job = HydraConfig.get()
+    number = int(job.job.num) + 1 if "num" in job.job and job.job.num is not None else 1
+    folder = Path(job.runtime.output_dir)
+    title = benchmark.title(config)
+    with RunDisplay(console, title, number=number, total=sweep.total, sweep_started=sweep.started) as display:
+        record = benchmark.run(config, sweep_id=sweep.id, folder=folder, on_progress=display)
+        display.ended(record)
+    if record.status is Status.interrupted:
+        raise KeyboardInterrupt
+
+
+def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> None:
+    from edlab.reports.table import table
+
+    if not records:
+        return
+    console.print()
+    console.print(table(records))
+    if sweep.total and len(records) < sweep.total:
+        console.print(f"{len(records)} of {sweep.total} runs were made.")
+    console.print(f"[dim]sweep {sweep.id}; compare runs with `edlab ui`, one run with `edlab show RUN`[/]", highlight=False)
+
+
+def environment_without_telemetry() -> None:
+    """MLflow and others ask home unless told not to; a benchmark must not."""
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "OPENVINO_TELEMETRY_DISABLED"):
+        os.environ.setdefault(name, "true")

@@ -1,0 +1,104 @@
+"""What a person sees while runs are made: a bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edlab.errors import EdlabError
+from edlab.record import RunRecord, Status
+
+_MARKS = {
+    Status.ok: "[green]✓[/]",
+    Status.failed: "[red]✗[/]",
+    Status.skipped: "[yellow]–[/]",
+    Status.interrupted: "[yellow]![/]",
+}
+
+
+def print_error(console: Console, error: EdlabError) -> None:
+    """One error: what failed, and what to do."""
+    console.print(f"[red]error:[/] {escape(error.message)}", highlight=False)
+    if error.hint:
+        console.print(f"[cyan]hint:[/]  {escape(error.hint)}", highlight=False)
+
+
+class RunDisplay:
+    """The progress of one run; call it with (phase, fraction 0..1 or None, message)."""
+
+    def __init__(self, console: Console, title: str, *, number: int, total: int | None, sweep_started: float) -> None:
+        self._console = console
+        self._title = title
+        self._count = f"{number}/{total}" if total else str(number)
+        self._remaining = _remaining(number, total, sweep_started)
+        self._phase = ""
+        self._task: TaskID | None = None
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[message]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> RunDisplay:
+        note = f"  [dim]({self._remaining} left)[/]" if self._remaining else ""
+        self._console.print(f"[bold]\\[{self._count}][/] {escape(self._title)}{note}", highlight=False)
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, phase: str, fraction: float | None = None, message: str = "") -> None:
+        if phase != self._phase:
+            self._start_phase(phase, message)
+        if self._task is not None:
+            total = None if fraction is None else 1.0
+            self._progress.update(self._task, completed=fraction or 0.0, total=total, message=escape(message))
+
+    def _start_phase(self, phase: str, message: str) -> None:
+        self._phase = phase
+        if not self._console.is_terminal:
+            self._console.print(f"      {phase} {escape(message)}".rstrip(), highlight=False)
+            return
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"      {phase}", total=None, message=message)
+
+    def ended(self, record: RunRecord) -> None:
+        """Leave one line behind for the finished run."""
+        self._progress.stop()
+        self._console.print(f"      {_MARKS[record.status]} {escape(_summary(record))}", highlight=False)
+
+
+def _summary(record: RunRecord) -> str:
+    if record.status is not Status.ok:
+        return f"{record.status} at {record.step}: {record.reason}" if record.step else f"{record.status}"
+    parts = [
+        f"{label} {record.metrics[name] * scale:.{digits}f}{unit}"
+        for label, name, scale, digits, unit in (
+            ("top-1", "accuracy_top1", 100, 1, " %"),
+            ("latency", "latency_ms", 1, 3, " ms"),
+            ("throughput", "throughput_ips", 1, 1, "/s"),
+        )
+        if name in record.metrics
+    ]
+    verdict = [str(record.verdict.state)] if record.verdict else []
+    return ", ".join(parts + verdict + [f"{sum(record.seconds.values()):.0f} s"])
+
+
+def _remaining(number: int, total: int | None, sweep_started: float) -> str:
+    """How long the rest of a sweep takes if it goes on as it went; empty for the first run."""
+    if not total or number < 2:
+        return ""
+    seconds = (time.time() - sweep_started) / (number - 1) * (total - number + 1)
+    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
