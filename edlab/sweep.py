@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from edlab.composition import check_overrides, config_dir, register_configs, to_config
+from edlab.identity import new_sweep_folder
 from edlab.record import RunRecord, Status
 from edlab.terminal import RunDisplay
 
@@ -46,7 +46,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     total = check_overrides(flags.overrides, multirun)
     if flags.cfg or flags.info or flags.hydra_help:
         return _hydra(list(arguments), None, console)
-    sweep = _new_sweep(total)
+    sweep_id, sweep_folder = new_sweep_folder()
+    sweep = Sweep(sweep_id, sweep_folder, total, time.time())
     folder = [f"hydra.sweep.dir={sweep.folder}", "hydra.sweep.subdir=${hydra.job.num}", f"hydra.run.dir={sweep.folder}/0"]
     interrupted = False
     try:
@@ -69,11 +70,6 @@ def exit_code(records: Sequence[RunRecord]) -> int:
 def read_records(folder: Path) -> list[RunRecord]:
     """The records that a sweep has written so far, in the order of its runs."""
     return [RunRecord.read(path) for path in sorted(folder.glob("*/result.json"), key=lambda p: int(p.parent.name))]
-
-
-def _new_sweep(total: int | None) -> Sweep:
-    identity = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-    return Sweep(identity, Path("mlruns", "sweeps", identity), total, time.time())
 
 
 def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:

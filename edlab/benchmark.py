@@ -1,0 +1,110 @@
+"""One run: load model -> convert -> deploy -> measure -> record. Whatever happens, there is a record of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edlab.cache import Cache
+from edlab.composition import describe
+from edlab.config import EdlabConfig
+from edlab.errors import EdlabError, UnsupportedError
+from edlab.record import RunRecord, Status, Step
+from edlab.steps.convert import check, convert
+from edlab.steps.deploy import deploy
+from edlab.steps.load import OnProgress, load
+from edlab.steps.measure import measure
+from edlab.steps.record import Outcome, fill_record, run_files
+from edlab.tracking import Tracker
+
+if TYPE_CHECKING:
+    import torch
+
+
+def run(
+    config: EdlabConfig,
+    *,
+    sweep_id: str,
+    folder: Path,
+    on_progress: OnProgress = lambda phase, fraction, message: None,
+    cache: Cache | None = None,
+    module: torch.nn.Module | None = None,
+) -> RunRecord:
+    """Make one run and record it in MLflow and in `folder`/result.json. Never raises for what goes wrong in the run.
+
+    `module` is a live model in place of the one that `config.model` names. Raises `TrackingError` where there is
+    nowhere to record to.
+    """
+    cache = cache or Cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(config.tracking)
+    record = _new_record(config, sweep_id)
+    record.run_id = tracker.start(record)
+    outcome = Outcome()
+    try:
+        with _step(record, Step.load):
+            outcome.inputs = load(config, cache, folder, on_progress, module)
+        with _step(record, Step.convert):
+            outcome.artifact = convert(config, outcome.inputs, cache, on_progress)
+            outcome.check = check(outcome.artifact, outcome.inputs, cache, on_progress)
+        with ExitStack() as target:
+            with _step(record, Step.deploy):
+                outcome.deployment = target.enter_context(
+                    deploy(config, outcome.inputs, outcome.artifact, cache, on_progress)
+                )
+            with _step(record, Step.measure):
+                measure(config, outcome, cache, folder, on_progress)
+    except (Exception, KeyboardInterrupt) as error:
+        _end_early(record, error)
+    on_progress("record", None, "")
+    fill_record(record, config, outcome)
+    try:
+        with _step(record, Step.record):
+            tracker.finish(record, run_files(record, outcome, folder))
+    except EdlabError as error:
+        _end_early(record, error)
+    record.write(folder / "result.json")
+    return record
+
+
+def title(config: EdlabConfig) -> str:
+    """What a person calls this run: model, quantization, converter and device."""
+    return " · ".join((config.model.name, config.quantization.name, config.converter.name, config.device.name))
+
+
+def _new_record(config: EdlabConfig, sweep_id: str) -> RunRecord:
+    return RunRecord(
+        name="-".join((config.model.name, config.quantization.name, config.converter.name, config.device.name)),
+        sweep_id=sweep_id,
+        started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        params=describe(config),
+    )
+
+
+@contextmanager
+def _step(record: RunRecord, step: Step) -> Iterator[None]:
+    """Time a step, and leave its name in the record if it does not end well."""
+    record.step = step
+    start = time.perf_counter()
+    try:
+        yield
+        record.step = None
+    finally:
+        record.seconds[step] = time.perf_counter() - start
+
+
+def _end_early(record: RunRecord, error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        record.status, record.reason = Status.interrupted, "interrupted by the user"
+    elif isinstance(error, EdlabError):
+        record.status = Status.skipped if isinstance(error, UnsupportedError) else Status.failed
+        record.reason, record.hint, record.log_tail = error.message, error.hint, error.log
+    else:
+        record.status, record.reason = Status.failed, f"{type(error).__name__}: {error}"
+        record.hint = "this is a defect of edlab: please report it with the traceback in the run's failure.log"
+        record.log_tail = "".join(traceback.format_exception(error))

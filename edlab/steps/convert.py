@@ -1,0 +1,65 @@
+"""Step 2: the artifact that the target eats, checked against the source model on this machine."""
+
+from __future__ import annotations
+
+from edlab import converters
+from edlab.artifact import Artifact
+from edlab.cache import Cache
+from edlab.config import DeviceConfig, EdlabConfig, Precision
+from edlab.converters.base import CalibrationData, Converter
+from edlab.converters.check import Comparison, compare
+from edlab.errors import UnsupportedError
+from edlab.source import SourceModel
+from edlab.steps import reference
+from edlab.steps.load import Inputs, OnProgress
+
+
+def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceModel, precision: Precision) -> None:
+    """Refuse what the device cannot run, before anything is converted. Raises `UnsupportedError` with the nearest."""
+    if precision not in device.precisions:
+        raise UnsupportedError(
+            f"{device.name} does not run {precision}",
+            hint=f"{device.name} runs {', '.join(device.precisions)}: quantization={device.precisions[0]}",
+        )
+    target = converter.target_format(source)
+    if target not in device.runtimes:
+        able = [name for name in converters.available() if converters.targets(name, source) in device.runtimes]
+        raise UnsupportedError(
+            f"{device.name} does not run {target} files, which converter={converter.name} makes",
+            hint=f"{device.name} runs {', '.join(device.runtimes)}" + (f": converter={able[0]}" if able else ""),
+        )
+
+
+def convert(config: EdlabConfig, inputs: Inputs, cache: Cache, on_progress: OnProgress) -> Artifact:
+    """Convert the source model as the configuration says, each step in a process of its own and cached."""
+    converter = converters.get(config.converter)
+    ensure_supported(config.device, converter, inputs.source, config.quantization.precision)
+    return converters.convert(
+        inputs.source,
+        config.quantization,
+        config.converter,
+        calibration=lambda: calibration_data(config, inputs),
+        cache=cache,
+        on_progress=lambda step: on_progress("convert", None, step),
+    )
+
+
+def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:
+    """The images that activation ranges are taken from: drawn with the seed, never scored."""
+    calibration = config.quantization.calibration
+    return CalibrationData(
+        images=inputs.data.calibration_images,
+        indices=inputs.data.calibration_indices(calibration.images, calibration.seed),
+        preprocessing=inputs.source.preprocessing,
+        digest=inputs.data.digest,
+    )
+
+
+def check(artifact: Artifact, inputs: Inputs, cache: Cache, on_progress: OnProgress) -> Comparison:
+    """Compare the artifact with the source model on a few images. Raises `ConversionError` for garbage."""
+    on_progress("check", None, "against the source model")
+    source = reference.as_artifact(inputs.source)
+    return compare(
+        reference.logits(source, inputs.source, inputs.data, cache, on_progress),
+        reference.logits(artifact, inputs.source, inputs.data, cache, on_progress),
+    )

@@ -1,0 +1,79 @@
+"""What the unconverted model says of the same images, run on this machine: computed once per model and data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab import devices
+from edlab.artifact import Artifact
+from edlab.cache import Cache, digest
+from edlab.config import DeviceConfig
+from edlab.data import PreparedData
+from edlab.errors import ConversionError, EdlabError
+from edlab.source import SourceModel
+from edlab.steps.load import OnProgress
+
+TOP_K = 5
+CHECK_IMAGES = 16
+
+# Which runtime opens which format here, whatever the target of the run is.
+HOST = DeviceConfig(
+    name="host",
+    runtimes={"pt2": "torch", "keras": "keras", "onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"},
+)
+
+
+def as_artifact(source: SourceModel) -> Artifact:
+    """The source model seen as the artifact that no conversion has touched."""
+    return Artifact(
+        format=source.format,
+        precision=source.precision,
+        layout=source.layout,
+        files=(source.path,),
+        sha256=source.sha256,
+    )
+
+
+def check_images(data: PreparedData) -> NDArray[np.int64]:
+    """The images that every conversion is checked on: the first of the evaluation images."""
+    return data.evaluation[:CHECK_IMAGES]
+
+
+def logits(
+    artifact: Artifact, source: SourceModel, data: PreparedData, cache: Cache, on_progress: OnProgress
+) -> NDArray[np.float32]:
+    """The float32 outputs (images, classes) of a model file on the check images, run on this machine."""
+    return _predict(artifact, source, data, check_images(data), None, cache, on_progress)
+
+
+def top_classes(source: SourceModel, data: PreparedData, cache: Cache, on_progress: OnProgress) -> NDArray[np.int32]:
+    """The `TOP_K` best classes (images, k) of the unconverted model on every evaluation image."""
+    return _predict(as_artifact(source), source, data, data.evaluation, TOP_K, cache, on_progress)
+
+
+def _predict(
+    artifact: Artifact,
+    source: SourceModel,
+    data: PreparedData,
+    indices: NDArray[np.int64],
+    top_k: int | None,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> NDArray[np.generic]:
+    key = digest([artifact.sha256, artifact.layout, source.preprocessing.model_dump(), data.digest, indices.tolist(), top_k])
+
+    def make(folder: Path) -> None:
+        with devices.connect(HOST, cache) as session:
+            session.open(artifact, source.preprocessing, HOST)
+            out = folder / "predictions.npy"
+            session.predict(data.images, indices, out, top_k=top_k, on_progress=on_progress)
+
+    try:
+        return np.load(cache.get_or_make("predictions", key, make) / "predictions.npy")
+    except EdlabError as error:
+        raise ConversionError(
+            f"the {artifact.format} file does not run on this machine: {error.message}", hint=error.hint, log=error.log
+        ) from error

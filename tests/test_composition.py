@@ -1,0 +1,83 @@
+"""The command line's words become typed configurations, and wrong words are answered with the valid ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from edlab.composition import check_overrides, compose_config, config_dir, describe, groups, options
+from edlab.config import CalibrationMethod, Precision
+from edlab.errors import ConfigError
+
+
+def test_default_run_is_the_embedded_model_on_this_machine() -> None:
+    config = compose_config([])
+    assert (config.model.name, config.dataset.name, config.device.name) == ("digits_cnn", "digits", "cpu")
+
+
+def test_a_model_brings_its_data_set_and_the_command_line_wins() -> None:
+    assert compose_config(["model=mobilenet_v2"]).dataset.name == "imagenet"
+    assert compose_config(["model=mobilenet_v2", "dataset=synthetic"]).dataset.name == "synthetic"
+
+
+def test_a_device_brings_its_converter_and_the_command_line_wins() -> None:
+    assert compose_config(["device=cpu"]).converter.name == "onnxruntime"
+    assert compose_config(["device=cpu", "converter=litert"]).converter.name == "litert"
+
+
+@pytest.mark.parametrize("group", groups())
+def test_every_shipped_config_composes(group: str) -> None:
+    names = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+    assert names
+    for name in names:
+        overrides = [f"{group}={name}"]
+        if (group, name) == ("model", "file"):
+            overrides.append("model.path=net.onnx")
+        if group == "model" and name in ("timm", "torchvision", "keras"):
+            overrides.append("model.arch=resnet18")
+        if (group, name) == ("model", "python"):
+            overrides.append("model.target=package.module:factory")
+        assert getattr(compose_config(overrides), group).name
+
+
+def test_values_are_typed() -> None:
+    config = compose_config(["quantization=int8", "quantization.calibration.method=percentile"])
+    assert config.quantization.precision is Precision.int8
+    assert config.quantization.calibration.method is CalibrationMethod.percentile
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "hint"),
+    [
+        ("model=mobilenet_v3", "there is no model 'mobilenet_v3'", "did you mean 'mobilenet_v2'?"),
+        ("quantization=int9", "there is no quantization 'int9'", "int8"),
+        ("model.wieghts=random", "'model' has no key 'wieghts'", "did you mean 'weights'?"),
+        ("devices=cpu", "no key 'devices'", "did you mean 'device'?"),
+        ("quantization.calibration.method=best", "Invalid value 'best'", "quantization.calibration.method"),
+        ("protocol.queries=many", "'many'", "protocol.queries"),
+        ("quantization=fp32,int8", "several values", "add -m"),
+        ("nonsense", "cannot read 'nonsense'", "key=value"),
+        ("=3", "", ""),
+    ],
+)
+def test_bad_words_are_named_with_the_mend(override: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_overrides([override], multirun=False)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_sweep_is_counted_and_every_value_of_it_is_checked() -> None:
+    assert check_overrides(["quantization=fp32,int8", "device.threads=1,2", "protocol=smoke"], multirun=True) == 4
+    with pytest.raises(ConfigError, match="nope"):
+        check_overrides(["quantization=fp32,int8", "protocol=smoke,quick,nope"], multirun=True)
+
+
+def test_parameters_are_flat_and_dotted() -> None:
+    flat = describe(compose_config(["quantization=int8"]))
+    assert flat["model.name"] == "digits_cnn"
+    assert flat["quantization.calibration.images"] == 64
+    assert flat["quantization.precision"] == "int8"
+
+
+def test_options_list_what_a_group_takes() -> None:
+    assert {"mobilenet_v2", "mnasnet", "inception_v3", "digits_cnn"} <= set(options("model"))

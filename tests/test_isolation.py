@@ -1,0 +1,92 @@
+"""A vendor tool that crashes, hangs, eats memory or refuses is an error with its log, never a dead edlab."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from edlab.errors import ConfigError, ConversionError, DataError
+from edlab.isolation import run_isolated
+
+
+def double(value: int) -> dict[str, int]:
+    print("doubling", value)
+    return {"value": 2 * value, "pid": os.getpid()}
+
+
+def refuse() -> None:
+    raise DataError("no images in 'photos'", hint="give dataset.path")
+
+
+def break_down() -> None:
+    raise ValueError("bad op\nsecond line")
+
+
+def crash() -> None:
+    print("about to crash", flush=True)
+    os.abort()
+
+
+def hang(pid_file: str) -> None:
+    Path(pid_file).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def eat() -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(1 << 20)) * 64)
+
+
+def call(tmp_path: Path, function: Any, **options: Any) -> Any:
+    arguments = options.pop("arguments", {})
+    return run_isolated(f"{__name__}:{function.__name__}", arguments, log=tmp_path / "step.log", **options)
+
+
+def test_the_result_comes_back_from_another_process_and_prints_go_to_the_log(tmp_path: Path) -> None:
+    result = call(tmp_path, double, arguments={"value": 21})
+    assert result["value"] == 42
+    assert result["pid"] != os.getpid()
+    assert "doubling 21" in (tmp_path / "step.log").read_text()
+
+
+def test_edlabs_own_errors_come_out_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images") as caught:
+        call(tmp_path, refuse)
+    assert caught.value.hint == "give dataset.path"
+
+
+def test_other_exceptions_become_one_line_with_the_logs_tail(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="break_down failed: ValueError: bad op$") as caught:
+        call(tmp_path, break_down)
+    assert "second line" in caught.value.log
+
+
+def test_a_crash_names_its_signal(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="SIGABRT") as caught:
+        call(tmp_path, crash)
+    assert "about to crash" in caught.value.log
+
+
+def test_a_hang_is_ended_and_leaves_no_process(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with pytest.raises(ConversionError, match="did not end within") as caught:
+        call(tmp_path, hang, arguments={"pid_file": str(pid_file)}, timeout_s=3)
+    assert "timeout_s" in caught.value.hint
+    assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+def test_too_much_memory_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="memory") as caught:
+        call(tmp_path, eat, memory_limit_gb=0.5, timeout_s=60)
+    assert "memory_limit_gb" in caught.value.hint
+
+
+def test_an_unknown_target_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no 'nothing'"):
+        run_isolated(f"{__name__}:nothing", {}, log=tmp_path / "step.log")
