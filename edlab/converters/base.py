@@ -1,0 +1,152 @@
+"""What a converter is: a vendor's toolchain that plans a chain of steps, each of them files in, file out.
+
+A third party subclasses `Converter`, gives it an entry point in `edlab.converters`, and tests it with
+`edlab.testing.converter.ConverterConformance`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters.calibration import CalibrationData
+from edlab.errors import ConfigError, UnsupportedError
+from edlab.source import Layout, SourceModel
+
+__all__ = ["CalibrationData", "Capability", "Converter", "Step", "check_excluded"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a chain: a function run in a process of its own, and cached by all that is named here.
+
+    `function` is "module:function" of the form `fn(inputs, out, options, calibration) -> None`: paths of the input
+    files, the path to write (further files go beside it), JSON options, and `CalibrationData.describe()` or None.
+    Raise `version` when the function changes what it writes.
+    """
+
+    name: str
+    version: int
+    function: str
+    output: str  # file name of what a runtime, or the next step, opens
+    format: str
+    precision: str
+    layout: Layout  # of the input of the model written
+    tools: Mapping[str, str]  # import name -> what pip installs it with; their versions enter the key
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calibrates: bool = False
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What a toolchain does at one precision. An empty setting is one that this precision does not use."""
+
+    granularities: tuple[Granularity, ...] = ()
+    activations: tuple[Symmetry, ...] = ()
+    methods: tuple[CalibrationMethod, ...] = ()
+    exclude: bool = False  # whether named nodes can be left in floating point
+
+
+class Converter(ABC):
+    """A vendor's toolchain. Subclasses declare what it can do and give the steps in `_steps`."""
+
+    name: ClassVar[str]
+    format: ClassVar[str]  # of the artifact
+    takes: ClassVar[tuple[str, ...]]  # formats of the source
+    capabilities: ClassVar[Mapping[Precision, Capability]]
+    requirements: ClassVar[Mapping[str, str]]  # import name -> what pip installs it with
+    default_options: ClassVar[Mapping[str, Any]] = {}  # every option of `converter.options`, with its default
+
+    def __init__(self, config: ConverterConfig) -> None:
+        """Raises `ConfigError` for an option that this toolchain does not have, or of another type."""
+        for key, value in config.options.items():
+            _check_option(self.name, key, value, self.default_options)
+        self.options = {**self.default_options, **config.options}
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """The packages of `requirements` that are not installed."""
+        return [package for package in cls.requirements if importlib.util.find_spec(package) is None]
+
+    @classmethod
+    def target_format(cls, source: SourceModel) -> str:
+        """The format of the artifact. Raises `UnsupportedError` where this toolchain does not take the source."""
+        if source.format not in cls.takes:
+            raise UnsupportedError(
+                f"converter={cls.name} does not take {source.format} models",
+                hint=f"{cls.name} takes {', '.join(cls.takes)}; see `edlab converters`",
+            )
+        return cls.format
+
+    def plan(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        """The steps from the source to the artifact; none where the source is what was asked for.
+
+        Raises `UnsupportedError` naming the setting that the toolchain cannot do, with the nearest that it can.
+        """
+        self.target_format(source)
+        self._check_precision(source, quantization)
+        return self._steps(source, quantization)
+
+    @abstractmethod
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        """The steps for a source and settings that have been found to be possible."""
+
+    def _check_precision(self, source: SourceModel, quantization: QuantizationConfig) -> None:
+        precision = quantization.precision
+        if source.precision not in (Precision.fp32, precision):
+            raise UnsupportedError(
+                f"{source.path.name} is {source.precision} already and cannot become {precision}",
+                hint=f"quantization={source.precision}, or start from a float model",
+            )
+        if precision not in self.capabilities:
+            raise self._refusal("quantization", precision, list(self.capabilities))
+        able = self.capabilities[precision]
+        for setting, value, possible in (
+            ("granularity", quantization.granularity, able.granularities),
+            ("activations", quantization.activations, able.activations),
+            ("calibration.method", quantization.calibration.method, able.methods),
+        ):
+            if possible and value not in possible:
+                raise self._refusal(f"quantization.{setting}", value, possible)
+        if able.granularities and quantization.exclude and not able.exclude:
+            raise UnsupportedError(
+                f"{self.name} cannot leave named nodes in floating point", hint="quantization.exclude=[]"
+            )
+
+    def _refusal(self, setting: str, value: str, possible: Sequence[str]) -> UnsupportedError:
+        return UnsupportedError(
+            f"{self.name} does not do {setting}={value}",
+            hint=f"{self.name} does {', '.join(possible)}: {setting}={possible[0]}",
+        )
+
+
+def check_excluded(names: Sequence[str], nodes: Sequence[str]) -> None:
+    """Raise `ConfigError` for a name of `quantization.exclude` that is not among the model's nodes."""
+    for name in names:
+        if name not in nodes:
+            close = difflib.get_close_matches(name, nodes, n=3, cutoff=0.3)
+            raise ConfigError(
+                f"quantization.exclude: the model has no node '{name}'",
+                hint=f"near it: {', '.join(close or nodes[:3])}",
+            )
+
+
+def _check_option(converter: str, key: str, value: Any, defaults: Mapping[str, Any]) -> None:
+    if key not in defaults:
+        close = difflib.get_close_matches(key, defaults, n=1)
+        raise ConfigError(
+            f"converter={converter} has no option '{key}'",
+            hint=(f"did you mean '{close[0]}'? " if close else "")
+            + (f"its options: {', '.join(defaults)}" if defaults else "it has no options"),
+        )
+    kind = type(defaults[key])
+    if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+        raise ConfigError(
+            f"converter.options.{key}={value!r} is not of type {kind.__name__}",
+            hint=f"for example converter.options.{key}={defaults[key]}",
+        )

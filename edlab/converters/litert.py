@@ -1,0 +1,196 @@
+"""LiteRT: TFLite in float32, float16 weights, or int8 by ai-edge-quantizer.
+
+The int8 scheme is the runtime's, https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters.base import Capability, Converter, Step, check_excluded
+from edlab.converters.calibration import batches
+from edlab.errors import ModelError
+from edlab.source import SourceModel
+
+_TORCH = {"litert_torch": "edlab[litert]", "torch": "edlab"}
+_KERAS = {"tensorflow": "edlab[tensorflow]"}
+_QUANTIZER = {"ai_edge_quantizer": "edlab[litert]", "ai_edge_litert": "edlab[litert]"}
+
+
+class LitertConverter(Converter):
+    """-> TFLite with an NHWC input.
+
+    Int8: kernels symmetric, per output channel for convolutions and per tensor for fully-connected layers (the Edge
+    TPU compiler takes no other); input and output tensors are int8 as well. Names in `quantization.exclude` are
+    regular expressions over the names of an operation's output tensors.
+    """
+
+    name = "litert"
+    format = "tflite"
+    takes = ("pt2", "keras", "tflite")
+    capabilities: ClassVar[Mapping[Precision, Capability]] = {
+        Precision.fp32: Capability(),
+        Precision.fp16: Capability(),
+        Precision.int8: Capability(
+            granularities=tuple(Granularity),
+            activations=tuple(Symmetry),
+            methods=(CalibrationMethod.minmax,),
+            exclude=True,
+        ),
+        # The runtime's kernels quantize activations with a zero point.
+        Precision.int8_dynamic: Capability(
+            granularities=tuple(Granularity), activations=(Symmetry.asymmetric,), exclude=True
+        ),
+    }
+    requirements: ClassVar[Mapping[str, str]] = {"litert_torch": "edlab[litert]", **_QUANTIZER}
+
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        export = _export_steps(source)
+        precision = quantization.precision
+        if precision in (Precision.fp32, source.precision):
+            return export
+        options: dict[str, Any] = {"precision": precision.value}
+        if precision is not Precision.fp16:
+            options["per_channel"] = quantization.granularity is Granularity.per_channel
+            options["symmetric"] = quantization.activations is Symmetry.symmetric
+            options["exclude"] = list(quantization.exclude)
+        if precision is Precision.int8:
+            options["layout"] = "NHWC" if export else source.layout
+        return (
+            *export,
+            Step(
+                name="quantize_tflite",
+                version=1,
+                function=f"{__name__}:quantize_tflite",
+                output="model.tflite",
+                format="tflite",
+                precision=precision.value,
+                layout="NHWC" if export else source.layout,
+                tools=_QUANTIZER,
+                options=options,
+                calibrates=precision is Precision.int8,
+            ),
+        )
+
+
+def _export_steps(source: SourceModel) -> tuple[Step, ...]:
+    if source.format == "tflite":
+        return ()
+    function, tools = ("torch_to_tflite", _TORCH) if source.format == "pt2" else ("keras_to_tflite", _KERAS)
+    return (
+        Step(
+            name=function,
+            version=1,
+            function=f"{__name__}:{function}",
+            output="model.tflite",
+            format="tflite",
+            precision="fp32",
+            layout="NHWC",
+            tools=tools,
+        ),
+    )
+
+
+def torch_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """Exported program -> TFLite by litert-torch."""
+    import litert_torch
+
+    from edlab.converters.torch_program import load_frozen
+
+    module, example = load_frozen(inputs[0])
+    channel_last = litert_torch.to_channel_last_io(module, args=[0])
+    litert_torch.convert(channel_last, (example.permute(0, 2, 3, 1).contiguous(),)).export(out)
+
+
+def keras_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """Keras -> TFLite by TensorFlow's converter, with a static batch of 1."""
+    import tensorflow as tf
+
+    model = tf.keras.models.load_model(inputs[0], compile=False)
+    signature = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="input")]
+    predict = tf.function(lambda images: model(images, training=False), input_signature=signature)
+    with tempfile.TemporaryDirectory() as folder:  # by way of a SavedModel, which keeps the signature
+        tf.saved_model.save(model, folder, signatures=predict)
+        Path(out).write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+
+
+def quantize_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any] | None) -> None:
+    """Float TFLite -> float16 weights, int8 weights, or int8 throughout."""
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    _check_patterns(inputs[0], options.get("exclude", []))
+    quantizer = Quantizer(inputs[0], _recipe(options).get_quantization_recipe())
+    ranges = _calibrate(inputs[0], options, calibration) if calibration else None
+    quantizer.quantize(ranges, enable_progress_report=False).export_model(out)
+
+
+def _recipe(options: dict[str, Any]) -> Any:
+    """ai-edge-quantizer's RecipeManager for the options of `quantize_tflite`."""
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.recipe_manager import RecipeManager
+
+    operations, granularities = qtyping.TFLOperationName, qtyping.QuantGranularity
+    recipe = RecipeManager()
+    if options["precision"] == "fp16":
+        recipe.add_weight_only_config(
+            ".*", operations.ALL_SUPPORTED, num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
+        )
+        return recipe
+
+    def add(operation: Any, granularity: Any) -> None:
+        activations = None
+        if options["precision"] == "int8":
+            activations = qtyping.TensorQuantizationConfig(num_bits=8, symmetric=options["symmetric"])
+        recipe.add_quantization_config(
+            ".*",
+            operation,
+            qtyping.OpQuantizationConfig(
+                activation_tensor_config=activations,
+                weight_tensor_config=qtyping.TensorQuantizationConfig(
+                    num_bits=8, symmetric=True, granularity=granularity
+                ),
+                compute_precision=qtyping.ComputePrecision.INTEGER,
+            ),
+        )
+
+    add(operations.ALL_SUPPORTED, granularities.CHANNELWISE if options["per_channel"] else granularities.TENSORWISE)
+    add(operations.FULLY_CONNECTED, granularities.TENSORWISE)
+    for pattern in options["exclude"]:
+        recipe.add_quantization_config(pattern, operations.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    return recipe
+
+
+def _calibrate(path: str, options: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+    """The least and greatest value of every tensor over all images.
+
+    Quantizer.calibrate takes a moving average instead, which hangs on the order of the images.
+    """
+    from ai_edge_quantizer.calibrator import Calibrator
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+    from ai_edge_quantizer.utils.tfl_interpreter_utils import create_tfl_interpreter
+
+    interpreter = create_tfl_interpreter(path)
+    signature = next(iter(interpreter.get_signature_list()), None)
+    names = list(interpreter.get_signature_runner(signature).get_input_details())
+    if len(names) != 1:
+        raise ModelError(f"the model has {len(names)} inputs: {', '.join(names)}", hint="give a model with one input")
+    calibrator = Calibrator(path, qsv_update_func=min_max_update)
+    recipe = _recipe(options)
+    for batch in batches(calibration, options["layout"]):
+        calibrator.calibrate({signature: [{names[0]: batch}]}, recipe)
+    ranges: dict[str, Any] = calibrator.get_model_qsvs()
+    return ranges
+
+
+def _check_patterns(path: str, patterns: list[str]) -> None:
+    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    graph = tfl_flatbuffer_utils.read_model(path).subgraphs[0]
+    scopes = [tfl_flatbuffer_utils.get_op_scope(operator, graph.tensors) for operator in graph.operators]
+    check_excluded([name for name in patterns if not any(re.search(name, scope) for scope in scopes)], scopes)

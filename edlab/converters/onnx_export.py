@@ -1,0 +1,70 @@
+"""torch -> ONNX and Keras -> ONNX: the way into every toolchain that eats ONNX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edlab.converters.base import Step
+from edlab.source import SourceModel
+
+OPSET = 17  # what every vendor's tool accepts
+INPUT, OUTPUT = "input", "output"
+
+_TORCH = {"torch": "edlab", "onnx": "edlab"}
+_KERAS = {"tensorflow": "edlab[tensorflow]", "tf2onnx": "edlab[tensorflow]", "onnx": "edlab"}
+
+
+def export_steps(source: SourceModel) -> tuple[Step, ...]:
+    """The steps from the source to a float32 ONNX file with a static batch of 1; none where it is ONNX already."""
+    if source.format == "onnx":
+        return ()
+    function, tools = ("torch_to_onnx", _TORCH) if source.format == "pt2" else ("keras_to_onnx", _KERAS)
+    return (
+        Step(
+            name=function,
+            version=1,
+            function=f"{__name__}:{function}",
+            output="model.onnx",
+            format="onnx",
+            precision="fp32",
+            layout="NCHW",
+            tools=tools,
+            options={"opset": OPSET},
+        ),
+    )
+
+
+def torch_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """Exported program -> ONNX by torch's TorchScript exporter, whose graphs every vendor's tool reads."""
+    import torch
+
+    from edlab.converters.torch_program import load_frozen
+
+    module, example = load_frozen(inputs[0])
+    with torch.no_grad():
+        torch.onnx.export(
+            module,
+            (example,),
+            out,
+            dynamo=False,
+            opset_version=options["opset"],
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
+
+
+def keras_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """Keras -> ONNX by tf2onnx with an NCHW input, so that no transposes remain inside."""
+    import tensorflow as tf
+    import tf2onnx
+
+    model = tf.keras.models.load_model(inputs[0], compile=False)
+    signature = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name=INPUT)]
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def predict(images: Any) -> Any:
+        return tf.identity(model(images, training=False), name=OUTPUT)
+
+    tf2onnx.convert.from_function(
+        predict, input_signature=signature, opset=options["opset"], inputs_as_nchw=[INPUT], output_path=out
+    )

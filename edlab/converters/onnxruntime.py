@@ -1,0 +1,205 @@
+"""ONNX Runtime: ONNX in float32, float16, or int8 with QuantizeLinear and DequantizeLinear nodes.
+
+Every choice is from onnxruntime's guide, https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters.base import Capability, Converter, Step, check_excluded
+from edlab.converters.calibration import batches
+from edlab.converters.onnx_export import export_steps
+from edlab.errors import ModelError
+from edlab.source import SourceModel
+
+_TOOLS = {"onnxruntime": "edlab", "onnx": "edlab"}
+
+# Histograms are made of so many images at a time: the calibrator holds every tensor of each of them in memory, and
+# one whole slice sets the width of the bins.
+_SLICE = 8
+
+# Of the histograms. onnxruntime's default for entropy is as many as it quantizes to, 128, so that the one range that
+# it can choose is the whole one.
+_BINS = 2048
+
+
+class OnnxruntimeConverter(Converter):
+    """-> ONNX. Option `percentile`: the share of values, in percent, that calibration method percentile keeps."""
+
+    name = "onnxruntime"
+    format = "onnx"
+    takes = ("pt2", "keras", "onnx")
+    capabilities: ClassVar[Mapping[Precision, Capability]] = {
+        Precision.fp32: Capability(),
+        Precision.fp16: Capability(),
+        Precision.int8: Capability(
+            granularities=tuple(Granularity),
+            activations=tuple(Symmetry),
+            methods=tuple(CalibrationMethod),
+            exclude=True,
+        ),
+        # DynamicQuantizeLinear is defined for uint8 with a zero point only.
+        Precision.int8_dynamic: Capability(
+            granularities=tuple(Granularity), activations=(Symmetry.asymmetric,), exclude=True
+        ),
+    }
+    requirements = _TOOLS
+    default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.999}
+
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        export = export_steps(source)
+        if quantization.precision in (Precision.fp32, source.precision):
+            return export
+        function = {
+            Precision.fp16: "onnx_to_fp16",
+            Precision.int8: "quantize_onnx",
+            Precision.int8_dynamic: "quantize_onnx_dynamic",
+        }[quantization.precision]
+        return (
+            *export,
+            Step(
+                name=function,
+                version=1,
+                function=f"{__name__}:{function}",
+                output="model.onnx",
+                format="onnx",
+                precision=quantization.precision.value,
+                layout="NCHW" if export else source.layout,
+                tools=_TOOLS,
+                options=self._step_options(source, quantization, export),
+                calibrates=quantization.precision is Precision.int8,
+            ),
+        )
+
+    def _step_options(
+        self, source: SourceModel, quantization: QuantizationConfig, export: tuple[Step, ...]
+    ) -> dict[str, Any]:
+        if quantization.precision is Precision.fp16:
+            return {}
+        options: dict[str, Any] = {
+            "per_channel": quantization.granularity is Granularity.per_channel,
+            "exclude": list(quantization.exclude),
+        }
+        if quantization.precision is Precision.int8:
+            options["layout"] = "NCHW" if export else source.layout
+            options["symmetric"] = quantization.activations is Symmetry.symmetric
+            options["method"] = quantization.calibration.method.value
+            if quantization.calibration.method is CalibrationMethod.percentile:
+                options["percentile"] = self.options["percentile"]
+        return options
+
+
+def onnx_to_fp16(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """Weights and arithmetic in float16; inputs and outputs stay float32."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(inputs[0]), keep_io_types=True), out)
+
+
+def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
+    """Static int8 as Q/DQ nodes: int8 weights, and activations uint8 with a zero point or int8 without."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    prepared = _preprocess(inputs[0], out, options["exclude"])
+    with tempfile.TemporaryDirectory() as folder:
+        ranges = Path(folder, "ranges.json")
+        _calibrate(prepared, options, calibration, ranges)
+        quantize_static(
+            prepared,
+            out,
+            quant_format=QuantFormat.QDQ,
+            per_channel=options["per_channel"],
+            activation_type=QuantType.QInt8 if options["symmetric"] else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=options["exclude"],
+            calibrate_method=_method(options["method"]),
+            calibration_cache_path=ranges,
+            extra_options={"ActivationSymmetric": options["symmetric"]},
+        )
+    prepared.unlink()
+
+
+def quantize_onnx_dynamic(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """Weights in int8, activations quantized to uint8 at run time."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    prepared = _preprocess(inputs[0], out, options["exclude"])
+    quantize_dynamic(
+        prepared,
+        out,
+        per_channel=options["per_channel"],
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=options["exclude"],
+    )
+    prepared.unlink()
+
+
+def _preprocess(path: str, out: str, exclude: list[str]) -> Path:
+    """Fold and fuse before quantizing, and check the names of excluded nodes against what is left."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = Path(out).with_suffix(".prepared.onnx")
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    check_excluded(exclude, [node.name for node in onnx.load(prepared, load_external_data=False).graph.node])
+    return prepared
+
+
+def _calibrate(model: Path, options: dict[str, Any], calibration: dict[str, Any], ranges: Path) -> None:
+    """Write the range of every tensor of the model, as onnxruntime's calibration cache."""
+    from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+
+    extra: dict[str, Any] = {"symmetric": options["symmetric"]}
+    if options["method"] != "minmax":
+        extra["num_bins"] = _BINS
+    if "percentile" in options:
+        extra["percentile"] = options["percentile"]
+    calibrator = create_calibrator(
+        model,
+        augmented_model_path=str(ranges.with_suffix(".onnx")),
+        calibrate_method=_method(options["method"]),
+        extra_options=extra,
+    )
+    name = _input_name(model)
+    inputs = ({name: batch} for batch in batches(calibration, options["layout"]))
+    while slice := list(itertools.islice(inputs, _SLICE)):
+        calibrator.collect_data(_Reader(slice))
+    save_tensors_data(calibrator.compute_data(), ranges)
+
+
+def _method(name: str) -> Any:
+    from onnxruntime.quantization import CalibrationMethod as Method
+
+    return {"minmax": Method.MinMax, "entropy": Method.Entropy, "percentile": Method.Percentile}[name]
+
+
+def _input_name(path: Path) -> str:
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {weight.name for weight in graph.initializer}
+    names = [value.name for value in graph.input if value.name not in weights]
+    if len(names) != 1:
+        raise ModelError(f"the model has {len(names)} inputs: {', '.join(names)}", hint="give a model with one input")
+    name: str = names[0]
+    return name
+
+
+class _Reader:
+    """onnxruntime's CalibrationDataReader over a list of inputs."""
+
+    def __init__(self, inputs: list[dict[str, NDArray[np.float32]]]) -> None:
+        self._inputs = iter(inputs)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._inputs, None)

@@ -1,0 +1,130 @@
+"""OpenVINO: intermediate representation (.xml and .bin) in float32, float16, or int8 by NNCF.
+
+Facts are from https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters.base import Capability, Converter, Step, check_excluded
+from edlab.converters.calibration import batches
+from edlab.converters.onnx_export import export_steps
+from edlab.source import SourceModel
+
+_OPENVINO = {"openvino": "edlab[openvino]"}
+_NNCF = {**_OPENVINO, "nncf": "edlab[openvino]"}
+
+
+class OpenvinoConverter(Converter):
+    """-> ONNX -> OpenVINO IR. Int8 is NNCF's post-training quantization with its fast bias correction.
+
+    Option `percentile`: the share of values, in percent, that calibration method percentile keeps of each image; the
+    range is the mean over the images (NNCF's range estimator MEAN_QUANTILE).
+    """
+
+    name = "openvino"
+    format = "openvino"
+    takes = ("pt2", "keras", "onnx")
+    capabilities: ClassVar[Mapping[Precision, Capability]] = {
+        Precision.fp32: Capability(),
+        Precision.fp16: Capability(),
+        Precision.int8: Capability(
+            granularities=tuple(Granularity),
+            activations=tuple(Symmetry),
+            methods=(CalibrationMethod.minmax, CalibrationMethod.percentile),
+            exclude=True,
+        ),
+    }
+    requirements = _NNCF
+    default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.99}
+
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        export = export_steps(source)
+        layout = "NCHW" if export else source.layout
+        quantize = quantization.precision is Precision.int8 and source.precision != Precision.int8
+        compress = quantization.precision is Precision.fp16
+        convert = Step(
+            name="onnx_to_openvino",
+            version=1,
+            function=f"{__name__}:onnx_to_openvino",
+            output="model.xml",
+            format="openvino",
+            precision="fp32" if quantize else quantization.precision.value,
+            layout=layout,
+            tools=_OPENVINO,
+            options={"compress_to_fp16": compress},
+        )
+        if not quantize:
+            return (*export, convert)
+        options = {
+            "layout": layout,
+            "per_channel": quantization.granularity is Granularity.per_channel,
+            "symmetric": quantization.activations is Symmetry.symmetric,
+            "method": quantization.calibration.method.value,
+            "exclude": list(quantization.exclude),
+        }
+        if quantization.calibration.method is CalibrationMethod.percentile:
+            options["percentile"] = self.options["percentile"]
+        return (
+            *export,
+            convert,
+            Step(
+                name="quantize_openvino",
+                version=1,
+                function=f"{__name__}:quantize_openvino",
+                output="model.xml",
+                format="openvino",
+                precision="int8",
+                layout=layout,
+                tools=_NNCF,
+                options=options,
+                calibrates=True,
+            ),
+        )
+
+
+def onnx_to_openvino(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """ONNX -> IR; float16 compresses the weights, and the device chooses the arithmetic."""
+    _silence_telemetry()
+    import openvino
+
+    model = openvino.convert_model(inputs[0])
+    openvino.save_model(model, out, compress_to_fp16=options["compress_to_fp16"])
+
+
+def quantize_openvino(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
+    """Static int8: symmetric weights, and activations as asked for."""
+    _silence_telemetry()
+    import nncf
+    import openvino
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    model = openvino.Core().read_model(inputs[0])
+    check_excluded(options["exclude"], [operation.get_friendly_name() for operation in model.get_ops()])
+    ranges = RangeEstimatorParametersSet.MINMAX
+    if options["method"] == "percentile":
+        ranges = RangeEstimatorParametersSet.MEAN_QUANTILE
+        for bound in (ranges.min, ranges.max):
+            bound.quantile_outlier_prob = 1 - options["percentile"] / 100
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset(list(batches(calibration, options["layout"]))),
+        preset=nncf.QuantizationPreset.PERFORMANCE if options["symmetric"] else nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibration["indices"]),
+        ignored_scope=nncf.IgnoredScope(names=options["exclude"]),
+        advanced_parameters=AdvancedQuantizationParameters(
+            weights_quantization_params=QuantizationParameters(per_channel=options["per_channel"]),
+            activations_range_estimator_params=ranges,
+        ),
+    )
+    openvino.save_model(quantized, out, compress_to_fp16=False)
+
+
+def _silence_telemetry() -> None:
+    os.environ["NNCF_CI"] = "1"  # nncf/telemetry/wrapper.py
+    os.environ["CI"] = "true"  # openvino_telemetry/utils/opt_in_checker.py

@@ -1,0 +1,35 @@
+"""The unconverted baselines: the source file itself, run by the framework that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from edlab.config import Precision, QuantizationConfig
+from edlab.converters.base import Capability, Converter, Step
+from edlab.source import SourceModel
+
+
+class _Unconverted(Converter):
+    capabilities: ClassVar[Mapping[Precision, Capability]] = {Precision.fp32: Capability()}
+
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        return ()
+
+
+class TorchConverter(_Unconverted):
+    """The exported program, for torch."""
+
+    name = "torch"
+    format = "pt2"
+    takes = ("pt2",)
+    requirements: ClassVar[Mapping[str, str]] = {"torch": "edlab"}
+
+
+class KerasConverter(_Unconverted):
+    """The Keras model, for TensorFlow."""
+
+    name = "keras"
+    format = "keras"
+    takes = ("keras",)
+    requirements: ClassVar[Mapping[str, str]] = {"tensorflow": "edlab[tensorflow]"}
