@@ -1,0 +1,5 @@
+"""Data sets: found or downloaded, prepared once as one array of pixels, split into evaluation and calibration."""
+
+from edlab.data.prepared import PreparedData, prepare
+
+__all__ = ["PreparedData", "prepare"]

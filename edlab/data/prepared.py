@@ -1,0 +1,215 @@
+"""A data set prepared for one model's input: decoded once, then mapped from disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from edlab.cache import Cache, digest
+from edlab.config import DatasetConfig
+from edlab.data.catalogue import Catalogue
+from edlab.data.digits import list_digits
+from edlab.data.folders import list_image_folder, list_imagenet, list_unlabelled
+from edlab.data.imagenette import list_imagenette
+from edlab.data.pixels import write_pixels
+from edlab.data.synthetic import list_synthetic
+from edlab.errors import ConfigError, DataError
+from edlab.source import Preprocessing
+
+_VERSION = 1  # raise it when the pixels written change
+_MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whole training set
+
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set as one array of pixels on disk, and which of its rows serve what.
+
+    `images` and `calibration_images` are .npy files, uint8 (N, height, width, 3), to be memory-mapped; they are the
+    same file unless the calibration images come from a folder of their own. `files` and `calibration_files` name
+    their rows. `evaluation` (in seeded order, so that any first part is a fair sample) and `calibration_pool` are
+    rows; `labels` are int64 (N,) class indices, None without labels. `skipped` are (file, reason).
+    """
+
+    name: str
+    kind: str
+    images: Path
+    labels: NDArray[np.int64] | None
+    files: list[str]
+    skipped: list[tuple[str, str]]
+    evaluation: NDArray[np.int64]
+    calibration_images: Path
+    calibration_files: list[str]
+    calibration_pool: NDArray[np.int64]
+    digest: str
+
+    def calibration_indices(self, count: int, seed: int) -> tuple[int, ...]:
+        """`count` rows of `calibration_images` drawn from the pool; those of a smaller count come first.
+
+        Raises `DataError` where the pool is smaller than `count`.
+        """
+        if count > len(self.calibration_pool):
+            raise DataError(
+                f"{count} calibration images asked for, and {self.name} sets {len(self.calibration_pool)} aside",
+                hint="lower quantization.calibration.images, raise dataset.calibration_fraction, or give "
+                "dataset.calibration_path=FOLDER",
+            )
+        drawn = np.random.default_rng(seed).permutation(self.calibration_pool)[:count]
+        return tuple(int(index) for index in drawn)
+
+
+def prepare(
+    config: DatasetConfig,
+    preprocessing: Preprocessing,
+    cache: Cache,
+    *,
+    num_classes: int,
+    on_progress: OnProgress | None = None,
+) -> PreparedData:
+    """The data set decoded, resized and cropped for a model of `num_classes` classes; made once, then found.
+
+    Which images calibrate and which are scored depends on the data set's configuration alone, so that every
+    quantization scores the same. Unreadable images are skipped and listed. `on_progress` is told the fraction done.
+
+    Raises `DataError` for a data set that is missing, empty, all unreadable, or of another number of classes;
+    `ConfigError` for a wrong setting.
+    """
+    report = on_progress or (lambda fraction: None)
+    catalogue = _list(config, cache, report)
+    _check_classes(config, catalogue, num_classes)
+    evaluation, pool = _split(config, catalogue)
+    data = _prepare_rows(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)
+    calibration, calibration_rows = data, data.rows_of(pool)
+    if config.calibration_path:
+        others = list_unlabelled(config.calibration_path)
+        drawn = np.random.default_rng(config.seed).permutation(len(others.names))[:_MAX_CALIBRATION]
+        calibration = _prepare_rows(others, np.sort(drawn), preprocessing, cache, report)
+        calibration_rows = calibration.rows_of(drawn)
+    scored = data.rows_of(evaluation)
+    if not len(scored):
+        raise DataError(
+            f"no image of {config.name} is left to score", hint="lower dataset.calibration_fraction, or add images"
+        )
+    return PreparedData(
+        name=config.name,
+        kind=config.kind,
+        images=data.images,
+        labels=None if catalogue.labels is None else catalogue.labels[data.indices],
+        files=[catalogue.names[index] for index in data.indices],
+        skipped=data.skipped + ([] if calibration is data else calibration.skipped),
+        evaluation=scored,
+        calibration_images=calibration.images,
+        calibration_files=calibration.files,
+        calibration_pool=calibration_rows,
+        digest=data.key if calibration is data else digest([data.key, calibration.key]),
+    )
+
+
+def _list(config: DatasetConfig, cache: Cache, on_progress: OnProgress) -> Catalogue:
+    sources: dict[str, Callable[[], Catalogue]] = {
+        "digits": lambda: list_digits(config),
+        "image_folder": lambda: list_image_folder(config),
+        "imagenet": lambda: list_imagenet(config),
+        "imagenette": lambda: list_imagenette(config, cache, on_progress),
+        "synthetic": lambda: list_synthetic(config),
+    }
+    if config.kind not in sources:
+        raise ConfigError(f"there is no dataset.kind '{config.kind}'", hint=f"valid: {', '.join(sources)}")
+    return sources[config.kind]()
+
+
+def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int) -> None:
+    if catalogue.labels is None:
+        return
+    highest = int(catalogue.labels.max())
+    if catalogue.classes == num_classes and highest < num_classes:
+        return
+    if catalogue.classes is not None and num_classes == catalogue.classes + 1:
+        hint = "where the model's class 0 is 'background', give model.label_offset=1"
+    else:
+        hint = "take the data set that the model was trained on, or give dataset.labels=FILE with all its classes"
+    classes = max(catalogue.classes or 0, highest + 1)
+    raise DataError(f"{config.name} has {classes} classes and the model {num_classes}", hint=hint)
+
+
+def _split(config: DatasetConfig, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices to score, in seeded order, and indices set aside for calibration. They share none."""
+    if not 0 <= config.calibration_fraction < 1:
+        raise ConfigError(
+            f"dataset.calibration_fraction={config.calibration_fraction} is not in [0, 1)", hint="0.1 is usual"
+        )
+    if config.images is not None and config.images < 1:
+        raise ConfigError(f"dataset.images={config.images} is not a number of images", hint="null takes all")
+    order = np.random.default_rng(config.seed).permutation(len(catalogue.names))
+    if catalogue.own_calibration is not None:
+        pool = catalogue.own_calibration
+    elif config.calibration_path:
+        pool = order[:0]
+    else:
+        pool = order[: round(config.calibration_fraction * len(order))]
+    return order[~np.isin(order, pool)][: config.images], np.sort(pool)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Images of a catalogue on disk: row i is the image `indices[i]`."""
+
+    key: str
+    images: Path
+    indices: NDArray[np.int64]  # ascending
+    files: list[str]
+    skipped: list[tuple[str, str]]
+
+    def rows_of(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of the images that could be read, in the order wanted."""
+        readable = wanted[np.isin(wanted, self.indices)]
+        return np.searchsorted(self.indices, readable).astype(np.int64)
+
+
+def _prepare_rows(
+    catalogue: Catalogue,
+    indices: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> _Rows:
+    geometry = preprocessing.model_dump(include={"height", "width", "resize", "interpolation"})
+    key = digest([_VERSION, PIL.__version__, geometry, [catalogue.identity[index] for index in indices]])
+
+    def make(folder: Path) -> None:
+        done = 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            on_progress(done / len(indices))
+
+        skipped = write_pixels(
+            catalogue.open_image, indices.tolist(), preprocessing, folder / "images.npy", on_image=count
+        )
+        if len(skipped) == len(indices):
+            name, reason = next((catalogue.names[index], reason) for index, reason in skipped.items())
+            raise DataError(
+                f"none of the {len(indices)} images can be read; {name}: {reason}",
+                hint="check that the files are images",
+            )
+        by_position = {int(np.searchsorted(indices, index)): reason for index, reason in skipped.items()}
+        (folder / "skipped.json").write_text(json.dumps(by_position))
+
+    folder = cache.get_or_make("prepared", key, make)
+    skipped = {int(position): reason for position, reason in json.loads((folder / "skipped.json").read_text()).items()}
+    kept = np.delete(indices, list(skipped))
+    return _Rows(
+        key=key,
+        images=folder / "images.npy",
+        indices=kept,
+        files=[catalogue.names[index] for index in kept],
+        skipped=[(catalogue.names[indices[position]], reason) for position, reason in skipped.items()],
+    )
