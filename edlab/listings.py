@@ -1,0 +1,59 @@
+"""What `edlab models`, `edlab devices` and `edlab converters` print: one table each, read from the configuration."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from edlab import converters
+from edlab.composition import compose_config, options
+from edlab.config import ModelOrigin
+
+
+
+def models() -> Table:
+    """The models by name, and how to give any other."""
+    table = _table("model", "from", "claimed top-1", "data set", "use")
+    for name in options("model"):
+        config = compose_config([f"model={name}"])
+        model = config.model
+        claimed = f"{model.claimed_top1:.3f}" if model.claimed_top1 is not None else ""
+        table.add_row(name, str(model.origin), claimed, config.dataset.name, _use(name, model.origin))
+    return table
+
+
+def _use(name: str, origin: ModelOrigin) -> str:
+    generic = {
+        "timm": "model=timm model.arch=resnet18",
+        "torchvision": "model=torchvision model.arch=resnet18",
+        "keras": "model=keras model.arch=MobileNetV2",
+        "file": "model=file model.path=net.onnx",
+        "python": "model=python model.target=package.module:factory",
+    }
+    return generic.get(name, f"model={name}")
+
+
+def devices() -> Table:
+    """The devices by name, with what each runs."""
+    table = _table("device", "reached as", "runs", "precisions", "use")
+    for name in options("device"):
+        device = compose_config([f"device={name}"]).device
+        runs = ", ".join(f"{file} by {runtime}" for file, runtime in device.runtimes.items())
+        table.add_row(name, device.kind, runs, ", ".join(device.precisions), f"device={name}")
+    return table
+
+
+def converters_() -> Table:
+    """The converters by name, with what each lacks here."""
+    table = _table("converter", "makes", "installed", "use")
+    for name, converter in converters.available().items():
+        missing = converter.missing()
+        installed = "[green]yes[/]" if not missing else f"[yellow]needs {', '.join(missing)}[/]"
+        table.add_row(name, converter.makes, installed, f"converter={name}")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,57 @@
+"""Where a run's power figures come from: a sensor that the agent reads, the device's specification, or nowhere.
+
+Only a sensor gives `power_w`. An estimate has names of its own and the boundary `estimated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edlab.config import PowerConfig, Sensor, SpecificationConfig
+from edlab.errors import MeasurementError
+
+ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One choice: the agent's `sensor`, or typical `watts` from a specification, or neither and the `reason`."""
+
+    boundary: str  # rail, module, package, board_dc, usb, wall_ac; "estimated"; "" where there is no source
+    description: str
+    sensor: str | None = None
+    watts: float | None = None
+
+    @property
+    def measured(self) -> bool:
+        return self.sensor is not None
+
+
+def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], specification: SpecificationConfig) -> Source:
+    """The source that the configuration asks for, among what the agent found.
+
+    `auto` takes the first sensor, else the estimate. A sensor asked for by name that does not exist raises
+    `MeasurementError`; an estimate without a figure in the specification is no source, with the reason.
+    """
+    if config.sensor is Sensor.none:
+        return Source("", "power=none")
+    if config.sensor is Sensor.estimated:
+        return _estimate(specification)
+    fitting = [sensor for sensor in sensors if config.sensor in (Sensor.auto, sensor["kind"])]
+    if fitting:
+        return Source(fitting[0]["boundary"], fitting[0]["name"], sensor=fitting[0]["name"])
+    if config.sensor is Sensor.auto:
+        return _estimate(specification)
+    found = ", ".join(sensor["name"] for sensor in sensors) or "none"
+    raise MeasurementError(
+        f"the device has no {config.sensor} power sensor (found: {found})",
+        hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj)",
+    )
+
+
+def _estimate(specification: SpecificationConfig) -> Source:
+    if specification.typical_watts is None:
+        return Source("", "no power sensor, and device.specification.typical_watts is not set")
+    return Source(ESTIMATED, specification.source or "device.specification", watts=specification.typical_watts)

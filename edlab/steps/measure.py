@@ -1,0 +1,177 @@
+"""Step 4: the protocol's phases on the target, then accuracy; every figure from what was measured there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab import metrics, power
+from edlab.cache import Cache
+from edlab.config import EdlabConfig, PowerConfig, ProtocolConfig
+from edlab.devices import AgentSession, Pool, Probe
+from edlab.steps import reference
+from edlab.steps.deploy import Deployment
+from edlab.steps.load import Inputs, OnProgress
+
+LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order
+_STAGES_FILE = "latency_stages.npy"
+_IDLE_S = 1.0  # without a sensor: long enough to see what else keeps the target busy
+_STAGES = ("input_copy_ms", "execute_ms", "output_copy_ms")
+_ACCURACY = ("accuracy_top1", "accuracy_top5", "accuracy_drop")
+
+
+@dataclass
+class Measurement:
+    """What the phases gave, filled as each ends, so that a run which breaks off keeps what it had."""
+
+    figures: metrics.Figures = field(default_factory=metrics.Figures)
+    phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
+    power: power.Source | None = None
+    after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
+
+
+def measure(
+    config: EdlabConfig,
+    inputs: Inputs,
+    deployment: Deployment,
+    measurement: Measurement,
+    cache: Cache,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    """Run idle, warm-up, latency, stages, throughput and accuracy on the target; fill `measurement`."""
+    session = deployment.session
+    measurement.power = power.choose(config.power, session.sensors(), config.device.specification)
+    pool = _pool(inputs, config.protocol)
+    _measure_idle(session, config.power, measurement, folder, on_progress)
+    measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)
+    _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
+    _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress)
+    measurement.after = session.state()
+    _measure_accuracy(session, inputs, measurement, cache, folder, on_progress)
+
+
+def _pool(inputs: Inputs, protocol: ProtocolConfig) -> Pool:
+    """The images that the timed queries rotate over: drawn from the evaluation images with the protocol's seed."""
+    evaluation = inputs.data.evaluation
+    drawn = np.random.default_rng(protocol.seed).permutation(evaluation)[: protocol.pool]
+    return Pool(inputs.data.images, drawn.tolist())
+
+
+def _probe(source: power.Source, config: PowerConfig, samples_out: Path) -> Probe | None:
+    return Probe(source.sensor, config.interval_s, samples_out) if source.sensor else None
+
+
+def _measure_idle(
+    session: AgentSession, config: PowerConfig, measurement: Measurement, folder: Path, on_progress: OnProgress
+) -> None:
+    assert measurement.power is not None
+    probe = _probe(measurement.power, config, folder / "idle_samples.npy")
+    seconds = config.idle_seconds if probe else _IDLE_S
+    measurement.phases["idle"] = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
+    if probe:
+        measurement.figures |= metrics.idle_power(*_read_samples(probe.samples_out))
+
+
+def _measure_latency(
+    session: AgentSession,
+    pool: Pool,
+    protocol: ProtocolConfig,
+    measurement: Measurement,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    measurement.phases["latency"] = session.latency(
+        pool,
+        folder / _STAGES_FILE,
+        queries=protocol.queries,
+        seconds=protocol.seconds,
+        max_seconds=protocol.max_seconds,
+        on_progress=on_progress,
+    )
+    stages_ns: NDArray[np.int64] = np.load(folder / _STAGES_FILE)
+    total_ns = stages_ns.sum(axis=1)
+    np.save(folder / LATENCIES_FILE, total_ns)
+    measurement.figures |= metrics.latency(total_ns, protocol.windows)
+    measurement.phases["stages"] = session.stages(pool, on_progress)
+    stages_ms = dict(zip(_STAGES, (stages_ns.mean(axis=0) / 1e6).tolist(), strict=True))
+    for name in ("preprocess_ms", "postprocess_ms"):
+        stages_ms[name] = measurement.phases["stages"][name]
+    measurement.figures |= metrics.Figures(stages_ms)
+
+
+def _measure_throughput(
+    session: AgentSession,
+    pool: Pool,
+    config: EdlabConfig,
+    inputs: Inputs,
+    measurement: Measurement,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    source, complexity = measurement.power, inputs.source.complexity
+    assert source is not None
+    probe = _probe(source, config.power, folder / "power_samples.npy")
+    seconds = max(config.protocol.seconds, config.power.active_seconds) if probe else config.protocol.seconds
+    window = session.throughput(
+        pool, config.protocol.throughput, seconds=seconds, probe=probe, on_progress=on_progress
+    )
+    measurement.phases["throughput"] = window
+    rate = window["throughput_ips"]
+    measurement.figures |= metrics.throughput(rate, complexity.flops if complexity else None)
+    if probe:
+        measurement.figures |= metrics.power(
+            *_read_samples(probe.samples_out),
+            window["start_ns"],
+            window["end_ns"],
+            rate,
+            min_seconds=config.power.active_seconds,
+            min_samples=config.power.active_samples,
+        )
+    else:
+        measurement.figures |= metrics.estimated_power(source.watts, rate, source.description)
+
+
+def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    samples = np.load(path)
+    return samples[:, 0].astype(np.int64), samples[:, 1]
+
+
+def _measure_accuracy(
+    session: AgentSession,
+    inputs: Inputs,
+    measurement: Measurement,
+    cache: Cache,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    data, source = inputs.data, inputs.source
+    if reason := _no_accuracy(inputs):
+        measurement.figures |= metrics.Figures.withheld(_ACCURACY, reason)
+        return
+    assert data.labels is not None
+    out = folder / "predictions.npy"
+    measurement.phases["accuracy"] = session.predict(
+        data.images, data.evaluation.tolist(), out, top_k=reference.TOP_K, on_progress=on_progress
+    )
+    measurement.figures |= metrics.accuracy(
+        np.load(out),
+        data.labels[data.evaluation] + source.label_offset,
+        baseline=reference.top_classes(source, data, cache, on_progress),
+        claimed_top1=source.claimed_top1,
+    )
+
+
+def _no_accuracy(inputs: Inputs) -> str:
+    """Why accuracy cannot be measured; empty where it can."""
+    if inputs.data_problem is not None:
+        return inputs.data_problem.message
+    if inputs.data.labels is None:
+        return f"the data set '{inputs.data.name}' has no labels"
+    if not inputs.source.trained:
+        return f"the weights are untrained: {inputs.source.weights_note}"
+    return ""

@@ -1,0 +1,198 @@
+"""Step 5: everything that is known of a run, as one record and the files that belong to it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edlab import metrics
+from edlab.artifact import Artifact
+from edlab.config import EdlabConfig
+from edlab.converters.check import Comparison
+from edlab.data import PreparedData
+from edlab.record import RunRecord, Status
+from edlab.reports.plots import latency_plot
+from edlab.steps import reference
+from edlab.steps.deploy import Deployment
+from edlab.steps.load import Inputs
+from edlab.steps.measure import LATENCIES_FILE, Measurement
+from edlab.tracking import DatasetInfo, Files
+
+_HEADLINES = ("accuracy_top1", "latency_ms", "throughput_ips", "flops_per_s", "power_w", "efficiency_ips_per_w")
+
+
+@dataclass
+class Outcome:
+    """What a run has made so far; a run that fails keeps all that came before."""
+
+    inputs: Inputs | None = None
+    artifact: Artifact | None = None
+    check: Comparison | None = None
+    deployment: Deployment | None = None
+    measurement: Measurement = field(default_factory=Measurement)
+
+
+def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome) -> None:
+    """Write into the record all that the outcome holds: parameters, metrics, tags, verdict, details."""
+    record.environment = _environment(outcome)
+    if outcome.inputs:
+        _add_inputs(record, outcome.inputs)
+    if outcome.artifact:
+        _add_artifact(record, outcome.artifact)
+    if outcome.check:
+        _add_check(record, outcome.check)
+    _add_measurement(record, outcome)
+    if record.status is Status.ok:
+        record.verdict = metrics.judge(_facts(config, outcome))
+    else:
+        for name in _HEADLINES:
+            if name not in record.metrics:
+                record.missing.setdefault(name, f"the run {record.status} at {record.step}")
+
+
+def run_files(record: RunRecord, outcome: Outcome, folder: Path) -> Files:
+    """The files that belong to the run, written into `folder` where they do not exist yet."""
+    latencies = folder / LATENCIES_FILE
+    plot = folder / "latency.png"
+    if latencies.exists():
+        latency_plot(np.load(latencies), plot, title=record.name)
+    return Files(
+        converted=outcome.artifact.files if outcome.artifact else (),
+        conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
+        latencies=latencies if latencies.exists() else None,
+        latency_plot=plot if latencies.exists() else None,
+        dataset=_dataset(outcome.inputs.data) if outcome.inputs else None,
+    )
+
+
+def _conversion_log(artifact: Artifact, path: Path) -> Path:
+    """One log of all steps, those found in the cache with the log of when they ran."""
+    parts = []
+    for step in artifact.steps:
+        tools = ", ".join(f"{tool} {version}" for tool, version in step.tools.items())
+        origin = "from the cache; it took" if step.cached else "ran for"
+        parts.append(f"== {step.name} ({tools}): {origin} {step.seconds:.1f} s\n{step.log.read_text(errors='replace')}")
+    path.write_text("\n".join(parts) or "no conversion: the source file itself runs\n")
+    return path
+
+
+def _dataset(data: PreparedData) -> DatasetInfo:
+    profile = {
+        "evaluation_images": len(data.evaluation),
+        "calibration_pool": len(data.calibration_pool),
+        "skipped": len(data.skipped),
+    }
+    return DatasetInfo(name=data.name, digest=data.digest, source=data.name, profile=profile)
+
+
+def _add_inputs(record: RunRecord, inputs: Inputs) -> None:
+    source, data = inputs.source, inputs.data
+    record.params["model.format"] = source.format
+    record.params["dataset.images_scored"] = len(data.evaluation)
+    record.tags["weights"] = source.weights
+    record.details["source"] = source.model_dump(mode="json")
+    record.details["dataset"] = {
+        "name": data.name,
+        "digest": data.digest,
+        "evaluation_images": len(data.evaluation),
+        "calibration_pool": len(data.calibration_pool),
+        "skipped": data.skipped,
+        "problem": inputs.data_problem.message if inputs.data_problem else "",
+    }
+    if source.complexity:
+        record.metrics["macs"] = source.complexity.macs
+        record.metrics["flops"] = source.complexity.flops
+        record.metrics["parameters"] = source.complexity.parameters
+    else:
+        record.missing.update(dict.fromkeys(("macs", "flops"), source.complexity_note))
+
+
+def _add_artifact(record: RunRecord, artifact: Artifact) -> None:
+    record.tags["artifact_sha256"] = artifact.sha256
+    record.metrics["artifact_size_mb"] = artifact.size_bytes / 1e6
+    record.metrics["conversion_s"] = artifact.conversion_s
+    record.details["artifact"] = artifact.model_dump(mode="json")
+
+
+def _add_check(record: RunRecord, check: Comparison) -> None:
+    record.metrics["agreement_top1"] = check.agreement_top1
+    record.metrics["agreement_images"] = reference.CHECK_IMAGES
+    if check.sqnr_db is None:
+        record.missing["sqnr_db"] = "the outputs are identical"
+    else:
+        record.metrics["sqnr_db"] = check.sqnr_db
+
+
+def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
+    measurement = outcome.measurement
+    record.metrics.update(measurement.figures.values)
+    record.missing.update(measurement.figures.missing)
+    if measurement.power:
+        record.tags["power_boundary"] = measurement.power.boundary
+        record.tags["power_source"] = measurement.power.description
+    if outcome.deployment:
+        model = outcome.deployment.model
+        record.metrics["load_ms"] = model["load_ms"]
+        if model["compile_ms"] is None:
+            record.missing["compile_ms"] = f"{model['runtime']} loads and compiles at once: see load_ms"
+        else:
+            record.metrics["compile_ms"] = model["compile_ms"]
+        record.details["runtime"] = model
+    record.details["phases"] = measurement.phases
+    if "warmup" in measurement.phases:
+        record.metrics["first_inference_ms"] = measurement.phases["warmup"]["first_inference_ms"]
+    if (peak := measurement.after.get("peak_memory_mb")) is not None:
+        record.metrics["peak_memory_mb"] = peak
+
+
+def _facts(config: EdlabConfig, outcome: Outcome) -> metrics.Facts:
+    inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
+    assert inputs and deployment
+    figures, phases = measurement.figures.values, measurement.phases
+    low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
+    return metrics.Facts(
+        tier=config.protocol.name,
+        truncated=tuple(name for name, phase in phases.items() if phase.get("truncated")),
+        warmup_settled=phases["warmup"]["settled"],
+        latency_ms=figures.get("latency_ms"),
+        latency_interval_ms=(low, high) if low is not None and high is not None else None,
+        latency_drift=figures.get("latency_drift"),
+        latency_window_spread=figures.get("latency_window_spread"),
+        clock_before_mhz=_mean(deployment.before.get("clocks_mhz")),
+        clock_after_mhz=_mean(measurement.after.get("clocks_mhz")),
+        throttle_events=_difference(deployment.before, measurement.after, "throttle_count"),
+        background_load=phases["idle"]["cpu_busy"],
+        governor=deployment.before.get("governor"),
+        trained=inputs.source.trained,
+        agreement_top1=outcome.check.agreement_top1 if outcome.check else None,
+        real_inputs=inputs.real,
+        images_skipped=len(inputs.data.skipped),
+    )
+
+
+def _mean(values: list[float] | None) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any], name: str) -> int | None:
+    if before.get(name) is None or after.get(name) is None:
+        return None
+    return int(after[name]) - int(before[name])
+
+
+def _environment(outcome: Outcome) -> dict[str, Any]:
+    """The host, the target and every installed package: what is needed to make the figures again."""
+    deployment = outcome.deployment
+    return {
+        "host": {"python": platform.python_version(), "platform": platform.platform(), "command": sys.argv},
+        "target": deployment.hello if deployment else {},
+        "before": deployment.before if deployment else {},
+        "after": outcome.measurement.after,
+        "packages": dict(sorted({d.metadata["Name"]: d.version for d in distributions()}.items())),
+    }
