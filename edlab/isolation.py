@@ -72,7 +72,7 @@ def run_isolated(
                 _kill_group(child)
         if not answer.exists():
             raise ConversionError(
-                f"{name} crashed with {_describe_exit(child.returncode)}",
+                f"{name} crashed with {describe_exit(child.returncode)}",
                 hint=f"read its log: {log}",
                 log=log_tail(log),
             )
@@ -118,7 +118,8 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _describe_exit(code: int) -> str:
+def describe_exit(code: int) -> str:
+    """How a child ended, in words: its exit code, or the signal that killed it (a negative `returncode`)."""
     if code < 0:
         note = " (the system ran out of memory?)" if -code == signal.SIGKILL else ""
         return f"signal {signal.Signals(-code).name}{note}"

@@ -1,0 +1,298 @@
+"""What the host can ask of the agent. See `edlab.devices.session` for the host's side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from . import __version__, phases, runtimes, sensors, system
+from .errors import AgentError
+from .predict import predict
+from .preprocess import InputTable
+from .protocol import Method, Progress
+from .runtimes.base import Compiled, Runtime
+from .sensors.base import Sampler
+
+
+class _Model:
+    """An open model: its runtime, the request of the latency phases, and the table that makes its inputs."""
+
+    def __init__(self, runtime: Runtime, compiled: Compiled, mean: list[float], std: list[float], layout: str) -> None:
+        if len(compiled.inputs) != 1:
+            names = ", ".join(spec.name for spec in compiled.inputs)
+            raise AgentError("the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names))
+        self.runtime = runtime
+        self.compiled = compiled
+        self.request = compiled.requests[0]
+        self.request.bind()
+        self.input, self.output = compiled.inputs[0], compiled.outputs[0]
+        if self.input.shape[0] not in (None, 1):
+            raise AgentError("the model's batch is fixed at %d" % self.input.shape[0], hint="export it with batch 1")
+        self.table = InputTable(mean, std, layout, self.input.dtype, self.input.scale, self.input.zero_point)
+        self._pool_key: tuple[object, ...] = ()
+        self._pool: list[np.ndarray] = []
+
+    def images(self, path: str) -> np.ndarray:
+        """The stored images (N, H, W, 3), memory-mapped. Raises `AgentError` where they do not fit the input."""
+        images: np.ndarray = np.load(path, mmap_mode="r")
+        given = tuple(self.table.shape(1, images.shape[1], images.shape[2]))
+        wanted = self.input.shape
+        if len(given) != len(wanted) or any(w not in (None, g) for g, w in zip(given, wanted)):
+            raise AgentError(
+                "the model's input '%s' is %s, the images make %s" % (self.input.name, list(wanted), list(given)),
+                hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
+            )
+        return images
+
+    def pool(self, path: str, indices: list[int]) -> list[np.ndarray]:
+        """The input tensors of these images, preprocessed once for all phases."""
+        key = (path, tuple(indices))
+        if key != self._pool_key:
+            images = self.images(path)
+            self._pool = [self.table.apply(images[index : index + 1]) for index in indices]
+            self._pool_key = key
+        return self._pool
+
+
+class Agent:
+    """The state of one agent: at most one open model. Each method takes `progress` and the request's parameters."""
+
+    def __init__(self) -> None:
+        self._model: _Model | None = None
+        self.methods: dict[str, Method] = {
+            "hello": self.hello,
+            "probe": self.probe,
+            "sensors": self.sensors,
+            "state": self.state,
+            "open": self.open,
+            "predict": self.predict,
+            "warmup": self.warmup,
+            "latency": self.latency,
+            "stages": self.stages,
+            "throughput": self.throughput,
+            "idle": self.idle,
+            "close": self.close,
+        }
+
+    def hello(self, progress: Progress) -> dict[str, Any]:
+        """Who answers, and on what: agent, python, numpy, pid, and what `system.describe` says."""
+        versions = {"agent": __version__, "python": platform.python_version(), "numpy": np.__version__}
+        return dict(system.describe(), pid=os.getpid(), executable=sys.executable, **versions)
+
+    def probe(self, progress: Progress, wanted: list[str] | None = None) -> dict[str, Any]:
+        """Which runtimes can be imported: by name {"version"} or {"reason", "hint"}."""
+        return runtimes.probe(wanted)
+
+    def sensors(self, progress: Progress) -> dict[str, Any]:
+        """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
+        found = sensors.find()
+        return {"sensors": [{"name": s.name, "kind": s.kind, "boundary": s.boundary} for s in found]}
+
+    def state(self, progress: Progress) -> dict[str, Any]:
+        """Clocks, governor, temperatures, load and peak memory now: see `system.state`."""
+        return system.state()
+
+    def open(
+        self,
+        progress: Progress,
+        runtime: str,
+        files: list[str],
+        options: dict[str, Any],
+        threads: int,
+        mean: list[float],
+        std: list[float],
+        layout: str,
+    ) -> dict[str, Any]:
+        """Load and compile a model file, in place of the one that is open.
+
+        load_ms is reading it into the runtime's own form, compile_ms making it ready to run; compile_ms is None
+        where the runtime does both at once. Importing the runtime is in neither.
+        """
+        self._model = None
+        driver = runtimes.find(runtime)
+        try:
+            version = driver.version()
+        except ImportError as error:
+            raise runtimes.not_installed(driver, error) from error
+        instance = driver(files, threads, options)
+        try:
+            start = time.perf_counter_ns()
+            instance.load()
+            loaded = time.perf_counter_ns()
+            compiled = instance.compile(in_flight=1, batch=1)
+            ready = time.perf_counter_ns()
+        except AgentError:
+            raise
+        except Exception as error:
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            raise AgentError(
+                "%s cannot open %s: %s: %s" % (runtime, files[0], type(error).__name__, first_line),
+                hint="the file is damaged, or not of the kind that %s %s reads: convert it again" % (runtime, version),
+            ) from error
+        self._model = _Model(instance, compiled, mean, std, layout)
+        if not driver.separates_compile:
+            loaded = ready
+        return {
+            "runtime": runtime,
+            "version": version,
+            "load_ms": (loaded - start) / 1e6,
+            "compile_ms": (ready - loaded) / 1e6 if driver.separates_compile else None,
+            "inputs": [spec._asdict() for spec in compiled.inputs],
+            "outputs": [spec._asdict() for spec in compiled.outputs],
+            "options": compiled.options,
+        }
+
+    def predict(
+        self, progress: Progress, images: str, indices: list[int], out: str, top_k: int | None = None
+    ) -> dict[str, Any]:
+        """Write the logits, or the best classes, of these images to `out` (npy). See `predict.predict`."""
+        model = self._open_model()
+        stored = model.images(images)
+        in_flight = model.runtime.threads
+        compiled = model.runtime.compile(in_flight, batch=1) if in_flight > 1 else model.compiled
+        start = time.perf_counter()
+        results = predict(
+            compiled.requests,
+            model.table,
+            model.output,
+            stored,
+            np.asarray(indices),
+            top_k,
+            lambda fraction, message: progress("predict", fraction, message),
+        )
+        seconds = time.perf_counter() - start
+        np.save(out, results)
+        return {"images": len(results), "seconds": seconds, "in_flight": in_flight, "options": compiled.options}
+
+    def warmup(
+        self,
+        progress: Progress,
+        images: str,
+        indices: list[int],
+        queries: int,
+        seconds: float,
+        tolerance: float,
+        max_seconds: float,
+    ) -> dict[str, Any]:
+        """See `phases.warmup`."""
+        model = self._open_model()
+        return phases.warmup(
+            model.request,
+            model.pool(images, indices),
+            queries,
+            seconds,
+            tolerance,
+            max_seconds,
+            lambda fraction, message: progress("warm-up", fraction, message),
+        )
+
+    def latency(
+        self,
+        progress: Progress,
+        images: str,
+        indices: list[int],
+        queries: int,
+        seconds: float,
+        max_seconds: float,
+        out: str,
+    ) -> dict[str, Any]:
+        """Write int64 ns (N, 3) to `out` (npy): input copy, execute, output copy. See `phases.latency`."""
+        model = self._open_model()
+        measured = phases.latency(
+            model.request,
+            model.pool(images, indices),
+            queries,
+            seconds,
+            max_seconds,
+            lambda fraction, message: progress("latency", fraction, message),
+        )
+        np.save(out, measured.stages_ns)
+        return {"queries": len(measured.stages_ns), "seconds": measured.seconds, "truncated": measured.truncated}
+
+    def stages(self, progress: Progress, images: str, indices: list[int]) -> dict[str, Any]:
+        """preprocess_ms and postprocess_ms, means over up to 64 queries. See `phases.stages`."""
+        model = self._open_model()
+        return phases.stages(
+            model.request,
+            model.table,
+            model.images(images)[indices[: phases.STAGES_QUERIES]],
+            model.output,
+            lambda fraction, message: progress("stages", fraction, message),
+        )
+
+    def throughput(
+        self,
+        progress: Progress,
+        images: str,
+        indices: list[int],
+        seconds: float,
+        max_batch: int,
+        max_in_flight: int,
+        gain: float,
+        probe_seconds: float,
+        sensor: str | None = None,
+        interval_s: float = 0.05,
+        samples_out: str | None = None,
+    ) -> dict[str, Any]:
+        """Search for the best setting, then measure it over one saturated window.
+
+        With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
+        over the window and one beyond either end.
+        """
+        model = self._open_model()
+        pool = model.pool(images, indices)
+
+        def report(fraction: float, message: str) -> None:
+            progress("throughput", fraction, message)
+
+        best, tried = phases.search(model.runtime.compile, pool, max_batch, max_in_flight, gain, probe_seconds, report)
+        compiled = model.runtime.compile(best.in_flight, best.batch)
+        tensors = phases.batches(pool, best.batch)
+        sampler = Sampler(sensors.get(sensor), interval_s) if sensor else None
+        with sampler or contextlib.nullcontext():
+            window = phases.saturate(compiled.requests, tensors, seconds, report)
+        if sampler and samples_out:
+            np.save(samples_out, sampler.between(window.start_ns, window.end_ns))
+        return {
+            "throughput_ips": window.ips,
+            "batch": best.batch,
+            "in_flight": best.in_flight,
+            "completed": window.completed,
+            "seconds": window.seconds,
+            "start_ns": window.start_ns,
+            "end_ns": window.end_ns,
+            "search": [setting._asdict() for setting in tried],
+            "options": compiled.options,
+        }
+
+    def idle(
+        self,
+        progress: Progress,
+        seconds: float,
+        sensor: str | None = None,
+        interval_s: float = 0.05,
+        samples_out: str | None = None,
+    ) -> dict[str, Any]:
+        """Do nothing for a while, with a sensor's samples as in `throughput`. See `phases.idle`."""
+        sampler = Sampler(sensors.get(sensor), interval_s) if sensor else None
+        with sampler or contextlib.nullcontext():
+            result = phases.idle(seconds, sampler, lambda fraction, message: progress("idle", fraction, message))
+        if sampler and samples_out:
+            np.save(samples_out, sampler.between(result["start_ns"], result["end_ns"]))
+        return result
+
+    def close(self, progress: Progress) -> dict[str, Any]:
+        """Let go of the open model, if there is one."""
+        self._model = None
+        return {}
+
+    def _open_model(self) -> _Model:
+        if self._model is None:
+            raise AgentError("no model is open", hint="call open first")
+        return self._model

@@ -1,0 +1,330 @@
+"""The phases of a measurement: warm-up, latency, stages, throughput, idle. Timed by time.perf_counter_ns.
+
+Pure of the protocol: requests and tensors in, figures out; `progress(fraction, message)` is called twice a second.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from array import array
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, NamedTuple
+
+import numpy as np
+
+from .errors import FixedBatchError
+from .preprocess import InputTable, dequantize, top_classes
+from .runtimes.base import Compiled, Request, TensorSpec
+from .sensors.base import Sampler
+from .system import busy_and_total_ticks
+
+Report = Callable[[float, str], None]  # (fraction 0..1, message)
+CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
+
+STAGES_QUERIES = 64
+_NS = 1_000_000_000
+_REPORT_NS = _NS // 2
+_TOP = 5
+
+
+class Latencies(NamedTuple):
+    """int64 ns (N, 3) of each query in order: input copy, execute, output copy. Their sum is the latency."""
+
+    stages_ns: np.ndarray
+    seconds: float
+    truncated: bool  # the time limit came before the minima
+
+
+class Setting(NamedTuple):
+    """One setting of the throughput search; `ips` None and a note where the model cannot run so."""
+
+    batch: int
+    in_flight: int
+    ips: float | None
+    note: str = ""
+
+
+class Window(NamedTuple):
+    """A saturated window: from one completion to another, so it holds whole queries only."""
+
+    completed: int  # images
+    start_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns) / _NS
+
+    @property
+    def ips(self) -> float:
+        return self.completed / self.seconds
+
+
+def warmup(
+    request: Request,
+    pool: list[np.ndarray],
+    queries: int,
+    seconds: float,
+    tolerance: float,
+    max_seconds: float,
+    progress: Report,
+) -> dict[str, Any]:
+    """Run until the latency has settled: both minima, then the medians of the last window's halves within `tolerance`.
+
+    The window is the queries of the last `seconds`, and at least `queries` of them. Ends unsettled at `max_seconds`.
+    """
+    ends = array("q")
+    durations = array("q")
+    start = time.perf_counter_ns()
+    settled = False
+    check_at = report_at = start
+    while not settled:
+        before = time.perf_counter_ns()
+        request.set_input(pool[len(durations) % len(pool)])
+        request.execute()
+        request.get_output()
+        now = time.perf_counter_ns()
+        ends.append(now)
+        durations.append(now - before)
+        elapsed = (now - start) / _NS
+        if now >= report_at:
+            progress(min(elapsed / seconds, len(ends) / queries, 1.0), "%d queries" % len(ends))
+            report_at = now + _REPORT_NS
+        if len(ends) >= queries and elapsed >= seconds and now >= check_at:
+            recent = np.searchsorted(np.array(ends), now - int(seconds * _NS))
+            settled = halves_agree(np.array(durations)[min(int(recent), len(ends) - queries) :], tolerance)
+            check_at = now + int(seconds * _NS / 4)
+        if elapsed >= max_seconds:
+            break
+    return {
+        "first_inference_ms": durations[0] / 1e6,
+        "queries": len(ends),
+        "seconds": elapsed,
+        "settled": bool(settled),
+    }
+
+
+def halves_agree(durations: np.ndarray, tolerance: float) -> bool:
+    """Whether the medians of the first and the last half differ by at most `tolerance`, as a fraction of the last."""
+    half = len(durations) // 2
+    if half == 0:
+        return False
+    first, last = np.median(durations[:half]), np.median(durations[half:])
+    return bool(abs(first - last) <= tolerance * last)
+
+
+def latency(
+    request: Request, pool: list[np.ndarray], queries: int, seconds: float, max_seconds: float, progress: Report
+) -> Latencies:
+    """One query in flight until both minima hold, or `max_seconds` are over.
+
+    The loop keeps three integers a query and does nothing else; the garbage collector is off in it.
+    """
+    set_input, execute, get_output = request.set_input, request.execute, request.get_output
+    clock, size = time.perf_counter_ns, len(pool)
+    stages = array("q")
+    count = 0
+    with _no_garbage_collection():
+        start = report_at = clock()
+        enough_at, limit_at = start + int(seconds * _NS), start + int(max_seconds * _NS)
+        while True:
+            tensor = pool[count % size]
+            t0 = clock()
+            set_input(tensor)
+            t1 = clock()
+            execute()
+            t2 = clock()
+            get_output()
+            t3 = clock()
+            stages.extend((t1 - t0, t2 - t1, t3 - t2))
+            count += 1
+            if count >= queries and t3 >= enough_at:
+                break
+            if t3 >= limit_at:
+                break
+            if t3 >= report_at:
+                progress(min(count / queries, (t3 - start) / (enough_at - start)), "%d queries" % count)
+                report_at = t3 + _REPORT_NS
+    truncated = count < queries or t3 < enough_at
+    return Latencies(np.array(stages, np.int64).reshape(-1, 3), (t3 - start) / _NS, truncated)
+
+
+def stages(
+    request: Request, table: InputTable, images: np.ndarray, output: TensorSpec, progress: Report
+) -> dict[str, Any]:
+    """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensor to its best five."""
+    count = min(len(images), STAGES_QUERIES)
+    tensor = table.apply(images[:1])
+    preprocess_ns, postprocess_ns = 0, 0
+    for index in range(count):
+        image = np.ascontiguousarray(images[index : index + 1])
+        before = time.perf_counter_ns()
+        table.apply(image, tensor)
+        preprocess_ns += time.perf_counter_ns() - before
+        request.set_input(tensor)
+        request.execute()
+        raw = request.get_output()
+        before = time.perf_counter_ns()
+        top_classes(dequantize(raw.reshape(1, -1), output.scale, output.zero_point), _TOP)
+        postprocess_ns += time.perf_counter_ns() - before
+    progress(1.0, "%d queries" % count)
+    return {
+        "preprocess_ms": preprocess_ns / count / 1e6,
+        "postprocess_ms": postprocess_ns / count / 1e6,
+        "queries": count,
+    }
+
+
+def search(
+    compile_model: CompileModel,
+    pool: list[np.ndarray],
+    max_batch: int,
+    max_in_flight: int,
+    gain: float,
+    probe_seconds: float,
+    progress: Report,
+) -> tuple[Setting, list[Setting]]:
+    """The best setting found, and all that were tried: double the requests in flight at batch 1, then the batch.
+
+    Each goes on while it adds at least the fraction `gain` to the best.
+    """
+    tried: list[Setting] = []
+
+    def probe(batch: int, in_flight: int) -> Setting:
+        progress(0.0, "trying batch %d, %d in flight" % (batch, in_flight))
+        setting = _probe(compile_model, pool, batch, in_flight, probe_seconds)
+        tried.append(setting)
+        return setting
+
+    def climb(best: Setting, following: Callable[[Setting], tuple[int, int] | None]) -> Setting:
+        while True:
+            candidate = following(best)
+            if candidate is None:
+                return best
+            setting = probe(*candidate)
+            if setting.ips is None or best.ips is None or setting.ips < best.ips * (1 + gain):
+                return max((best, setting), key=lambda each: each.ips or 0.0)
+            best = setting
+
+    best = probe(1, 1)
+    best = climb(best, lambda now: (1, now.in_flight * 2) if now.in_flight * 2 <= max_in_flight else None)
+    best = climb(best, lambda now: (now.batch * 2, now.in_flight) if now.batch * 2 <= max_batch else None)
+    return best, tried
+
+
+def _probe(compile_model: CompileModel, pool: list[np.ndarray], batch: int, in_flight: int, seconds: float) -> Setting:
+    try:
+        compiled = compile_model(in_flight, batch)
+        window = saturate(compiled.requests, batches(pool, batch), seconds, lambda fraction, message: None)
+    except FixedBatchError as error:
+        return Setting(batch, in_flight, None, str(error))
+    return Setting(batch, in_flight, window.ips)
+
+
+def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:
+    """The pool's tensors of one image joined into tensors of `batch`, going round until each was used."""
+    if batch == 1:
+        return pool
+    count = -(-len(pool) // batch)
+    return [
+        np.concatenate([pool[(first * batch + offset) % len(pool)] for offset in range(batch)])
+        for first in range(count)
+    ]
+
+
+def saturate(requests: list[Request], tensors: list[np.ndarray], seconds: float, progress: Report) -> Window:
+    """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
+
+    The window opens with a completion that is not counted and closes with one that is. Raises `FixedBatchError`
+    where the outputs show that the batch was not taken as one.
+    """
+    batch = len(tensors[0])
+    stop = threading.Event()
+    completions = [array("q") for _ in requests]
+    errors: list[BaseException] = []
+
+    def drive(request: Request, stamps: array[int], offset: int) -> None:
+        try:
+            request.bind()
+            set_input, execute, get_output = request.set_input, request.execute, request.get_output
+            clock, size, stopped = time.perf_counter_ns, len(tensors), stop.is_set
+            index = offset
+            while not stopped():
+                set_input(tensors[index % size])
+                execute()
+                output = get_output()
+                stamps.append(clock())
+                index += 1
+            if len(output) != batch:
+                raise FixedBatchError("the output for a batch of %d has %d rows" % (batch, len(output)))
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=drive, args=(request, stamps, offset), daemon=True)
+        for offset, (request, stamps) in enumerate(zip(requests, completions))
+    ]
+    with _no_garbage_collection():
+        for thread in threads:
+            thread.start()
+        _await_window(completions, stop, seconds, progress)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return _window(completions, seconds, batch)
+
+
+def _await_window(completions: list[array[int]], stop: threading.Event, seconds: float, progress: Report) -> None:
+    """Wait until every request has completed once, then for the window, then for the completion that closes it."""
+    while not all(completions):
+        if stop.wait(0.001):
+            return
+    start = max(stamps[0] for stamps in completions)
+    end = start + int(seconds * _NS)
+    while not stop.is_set() and max(stamps[-1] for stamps in completions) < end:
+        now = time.perf_counter_ns()
+        progress(min((now - start) / (end - start), 1.0), "%d requests in flight" % len(completions))
+        stop.wait(min(max((end - now) / _NS, 0.001), _REPORT_NS / _NS))
+
+
+def _window(completions: list[array[int]], seconds: float, batch: int) -> Window:
+    start = max(stamps[0] for stamps in completions)
+    stamps = np.sort(np.concatenate([np.array(each, np.int64) for each in completions]))
+    end = int(stamps[np.searchsorted(stamps, start + int(seconds * _NS))])
+    completed = int(np.count_nonzero((stamps > start) & (stamps <= end)))
+    return Window(completed * batch, int(start), end)
+
+
+def idle(seconds: float, sampler: Sampler | None, progress: Report) -> dict[str, Any]:
+    """Do nothing for `seconds`: start_ns, end_ns, and how busy the cores were with something else (0..1)."""
+    ticks_before = busy_and_total_ticks()
+    start = time.perf_counter_ns()
+    end = start + int(seconds * _NS)
+    while True:
+        now = time.perf_counter_ns()
+        if now >= end:
+            break
+        progress((now - start) / (end - start), "reading %s" % sampler.sensor.name if sampler else "")
+        time.sleep(min((end - now) / _NS, _REPORT_NS / _NS))
+    ticks_after = busy_and_total_ticks()
+    busy = None
+    if ticks_before and ticks_after and ticks_after[1] > ticks_before[1]:
+        busy = (ticks_after[0] - ticks_before[0]) / (ticks_after[1] - ticks_before[1])
+    return {"start_ns": start, "end_ns": now, "cpu_busy": busy}
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,58 @@
+"""The accuracy pass: every image through the model once, at the speed of the runtime."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Callable
+
+import numpy as np
+
+from .preprocess import InputTable, dequantize, top_classes
+from .runtimes.base import Request, TensorSpec
+
+_REPORT_S = 0.5
+
+
+def predict(
+    requests: list[Request],
+    table: InputTable,
+    output: TensorSpec,
+    images: np.ndarray,
+    indices: np.ndarray,
+    top_k: int | None,
+    progress: Callable[[float, str], None],
+) -> np.ndarray:
+    """float32 logits (N, C), dequantized, of images[indices]; with `top_k` the int32 best classes (N, k), best first.
+
+    Each request is driven by a thread that also preprocesses for it, at batch 1: the cores are busy throughout, and
+    what an image gives does not depend on which others run beside it.
+    """
+    count = len(indices)
+    results: list[np.ndarray | None] = [None] * count
+    positions = itertools.count()  # next() of it is atomic
+
+    def drive(request: Request) -> None:
+        request.bind()
+        tensor = table.apply(images[indices[:1]])
+        for position in positions:
+            if position >= count:
+                return
+            index = indices[position]
+            request.set_input(table.apply(images[index : index + 1], tensor))
+            request.execute()
+            logits = dequantize(request.get_output().reshape(1, -1), output.scale, output.zero_point)
+            results[position] = top_classes(logits, top_k)[0] if top_k else logits[0]
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        finished = 0
+        pending = {pool.submit(drive, request) for request in requests}
+        while pending:
+            done, pending = wait(pending, timeout=_REPORT_S, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            now_finished = sum(result is not None for result in results)
+            if now_finished > finished:  # a pass that hangs must not look alive
+                finished = now_finished
+                progress(finished / count, "%d of %d images" % (finished, count))
+    return np.stack(results)  # type: ignore[arg-type]

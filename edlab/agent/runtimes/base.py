@@ -1,0 +1,100 @@
+"""What a runtime is to the agent. Adding one is one file beside this, with `class Runtime(base.Runtime)`."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import AgentError
+
+
+class TensorSpec(NamedTuple):
+    """One input or output; None in `shape` is a free dimension; scale and zero point where it is quantized."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str  # numpy's name
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class Request(ABC):
+    """One query in flight, driven by one thread: set_input, execute, get_output, as often as wanted.
+
+    The three are timed apart, so each does what a careful engineer would write by hand, and nothing else.
+    """
+
+    def bind(self) -> None:  # noqa: B027
+        """Called once in the thread that will drive this request; for runtimes that keep state by thread."""
+
+    @abstractmethod
+    def set_input(self, tensor: np.ndarray) -> None:
+        """Hand over the input; `tensor` stays as it is until `execute` has returned."""
+
+    @abstractmethod
+    def execute(self) -> None:
+        """Run the model; the output is complete when this returns."""
+
+    @abstractmethod
+    def get_output(self) -> np.ndarray:
+        """The first output, batch first. It may be a view that the next `execute` overwrites."""
+
+
+class Compiled(NamedTuple):
+    """A model made ready for so many requests in flight of so large a batch."""
+
+    requests: list[Request]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    options: dict[str, Any]  # those in force, read back from the runtime where it tells
+
+
+class Runtime(ABC):
+    """A runtime with one model file. `load` comes first, then any number of `compile`."""
+
+    packages = ""  # what pip installs to have it
+    options: dict[str, Any] = {}  # noqa: RUF012  -- the options that it takes, with their defaults
+    separates_compile = True  # False where one call of the runtime both reads and compiles: `compile` is then load time
+
+    def __init__(self, files: list[str], threads: int, options: dict[str, Any]) -> None:
+        """Open files[0], beside which the others lie. Raises `AgentError` for an unknown option or a missing file."""
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise AgentError(
+                "%s has no option '%s'" % (self.name(), unknown[0]),
+                hint="it takes " + (", ".join(sorted(self.options)) or "none"),
+            )
+        for path in files:
+            if not os.path.exists(path):
+                raise AgentError("there is no model file %s" % path, hint="convert the model again")
+        self.path = files[0]
+        self.threads = threads
+        self.options = dict(self.options, **options)
+
+    @classmethod
+    def name(cls) -> str:
+        """The module's name, by which the host asks for it."""
+        return cls.__module__.rpartition(".")[2]
+
+    @staticmethod
+    @abstractmethod
+    def version() -> str:
+        """Import the runtime and return its version."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the model file into the runtime's own form."""
+
+    @abstractmethod
+    def compile(self, in_flight: int, batch: int) -> Compiled:
+        """Make the model ready for `in_flight` requests of `batch` images, which together use `self.threads` threads.
+
+        Raises `FixedBatchError` where the model cannot take this batch.
+        """
+
+    def threads_each(self, in_flight: int) -> int:
+        """The threads of one request where so many share the cores."""
+        return max(1, self.threads // in_flight)

@@ -1,0 +1,90 @@
+"""LiteRT (TensorFlow Lite). An interpreter holds one query at a time, so each request has its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import FixedBatchError
+from . import base
+
+
+class Runtime(base.Runtime):
+    packages = "ai-edge-litert"
+
+    @staticmethod
+    def version() -> str:
+        return "%s %s" % (_package().__name__, _package().__version__)
+
+    def load(self) -> None:
+        _package()  # importing is no part of the compile time
+        with open(self.path, "rb") as file:
+            self._content = file.read()
+
+    def compile(self, in_flight: int, batch: int) -> base.Compiled:
+        threads = self.threads_each(in_flight)
+        interpreters = [self._interpreter(threads, batch) for _ in range(in_flight)]
+        return base.Compiled(
+            [_Request(interpreter) for interpreter in interpreters],
+            _specs(interpreters[0].get_input_details()),
+            _specs(interpreters[0].get_output_details()),
+            {"num_threads": threads},
+        )
+
+    def _interpreter(self, threads: int, batch: int) -> Any:
+        interpreter = _interpreter_class()(model_content=self._content, num_threads=threads)
+        if batch > 1:
+            detail = interpreter.get_input_details()[0]
+            interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
+        try:
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            if batch == 1:
+                raise
+            raise FixedBatchError("LiteRT cannot resize the model: %s" % error) from error
+        return interpreter
+
+
+class _Request(base.Request):
+    def __init__(self, interpreter: Any) -> None:
+        self._input = interpreter.get_input_details()[0]["index"]
+        self._output = interpreter.get_output_details()[0]["index"]
+        self._interpreter = interpreter
+
+    def set_input(self, tensor: np.ndarray) -> None:
+        self._interpreter.set_tensor(self._input, tensor)
+
+    def execute(self) -> None:
+        self._interpreter.invoke()
+
+    def get_output(self) -> np.ndarray:
+        output: np.ndarray = self._interpreter.get_tensor(self._output)
+        return output
+
+
+def _package() -> Any:
+    try:
+        import ai_edge_litert
+
+        return ai_edge_litert
+    except ImportError:
+        import tflite_runtime  # what the images of older boards carry
+
+        return tflite_runtime
+
+
+def _interpreter_class() -> Any:
+    import importlib
+
+    return importlib.import_module(_package().__name__ + ".interpreter").Interpreter
+
+
+def _specs(details: list[dict[str, Any]]) -> list[base.TensorSpec]:
+    specs = []
+    for detail in details:
+        scale, zero_point = detail["quantization"]  # (0.0, 0) where it is not quantized
+        quantization = (float(scale), int(zero_point)) if scale else (None, None)
+        shape = tuple(int(size) for size in detail["shape"])
+        specs.append(base.TensorSpec(detail["name"], shape, np.dtype(detail["dtype"]).name, *quantization))
+    return specs

@@ -1,0 +1,116 @@
+"""What the system says of itself: processor, clocks, governor, temperatures, load and this process's memory.
+
+A value that the system does not give is None, or absent from its dict.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path("/")
+
+
+def describe(root: Path = _ROOT) -> dict[str, Any]:
+    """What stays as it is: processor and board, kernel, memory and the cores that this process may use."""
+    memory = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
+        "cpu": cpu_model(root),
+        "cpus": allowed_cpus(),
+        "memory_mb": int(memory.group(1)) / 1024 if memory else None,
+    }
+
+
+def state(root: Path = _ROOT) -> dict[str, Any]:
+    """What changes while a benchmark runs.
+
+    clocks_mhz (of the cores this process may use), governor, temperatures_c by zone, throttle_count (thermal events
+    since boot, where the processor counts them), load_1m, peak_memory_mb.
+    """
+    return {
+        "clocks_mhz": clocks_mhz(root),
+        "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
+        "temperatures_c": temperatures_c(root),
+        "throttle_count": _throttle_count(root),
+        "load_1m": os.getloadavg()[0],
+        "peak_memory_mb": peak_memory_mb(root),
+    }
+
+
+def allowed_cpus() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def cpu_model(root: Path = _ROOT) -> str | None:
+    """The processor's name: `model name` on x86, `Hardware` or nothing on Arm."""
+    match = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    return match.group(1).strip() if match else platform.processor() or None
+
+
+def clocks_mhz(root: Path = _ROOT) -> list[float]:
+    """The present clock of each allowed core: cpufreq, else /proc/cpuinfo."""
+    folder = root / "sys/devices/system/cpu"
+    clocks = [_number(folder / "cpu{}/cpufreq/scaling_cur_freq".format(cpu)) for cpu in allowed_cpus()]
+    if None not in clocks:
+        return [kilohertz / 1000 for kilohertz in clocks if kilohertz is not None]
+    listed = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    return [float(listed[cpu]) for cpu in allowed_cpus() if cpu < len(listed)]
+
+
+def temperatures_c(root: Path = _ROOT) -> dict[str, float]:
+    """Degrees Celsius by thermal zone; a zone that cannot be read now is left out."""
+    readings = {}
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        millidegrees = _number(zone / "temp")
+        if millidegrees is not None:
+            readings["{} ({})".format(zone.name, _text(zone / "type").strip())] = millidegrees / 1000
+    return readings
+
+
+def peak_memory_mb(root: Path = _ROOT) -> float | None:
+    """The most resident memory of this process so far, MiB. VmHWM: ru_maxrss would inherit the parent's."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", _text(root / "proc/self/status"))
+    return int(match.group(1)) / 1024 if match else None
+
+
+def busy_and_total_ticks(root: Path = _ROOT) -> tuple[int, int] | None:
+    """Clock ticks that all cores have spent working, and in all, since boot (proc(5), /proc/stat)."""
+    fields = _text(root / "proc/stat").partition("\n")[0].split()[1:9]
+    if len(fields) < 8:
+        return None
+    ticks = [int(field) for field in fields]
+    idle = ticks[3] + ticks[4]
+    return sum(ticks) - idle, sum(ticks)
+
+
+def _throttle_count(root: Path) -> int | None:
+    counts = [
+        _number(root / "sys/devices/system/cpu/cpu{}/thermal_throttle/core_throttle_count".format(cpu))
+        for cpu in allowed_cpus()
+    ]
+    known = [int(count) for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _text(path: Path) -> str:
+    """The file's text; empty where it is absent or the system refuses to give it."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_text(path))
+    except ValueError:
+        return None

@@ -1,0 +1,315 @@
+"""One conversation with an agent: requests out, replies and events in, and an end to it whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from edlab.artifact import Artifact
+from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
+from edlab.errors import AgentError, DeviceError, UnsupportedError
+from edlab.isolation import describe_exit
+from edlab.source import Preprocessing
+
+OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
+
+SILENCE_S = 10.0  # five heartbeats missed
+LOADING_SILENCE_S = 120.0  # importing and compiling may hold Python's lock, and so the heartbeats, in native code
+STALL_S = 600.0
+_EXIT_S = 5.0
+_TAIL_LINES = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The images that the queries of a measurement rotate over: rows of a uint8 npy file (N, H, W, 3)."""
+
+    images: Path
+    indices: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A power sensor of the target to read beside a phase: its name in `AgentSession.sensors`."""
+
+    sensor: str
+    interval_s: float
+    samples_out: Path  # npy float64 (n, 2): t_ns and watts over the window, and one sample beyond either end
+
+
+class AgentSession:
+    """Speaks with the agent behind a process's stdin and stdout; as a context manager it ends the agent.
+
+    This class is for an agent that sees the host's files. A device elsewhere overrides `put`, `get` and `outbox`.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig) -> None:
+        """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only."""
+        self._process = process
+        self._device = device
+        self._ids = itertools.count(1)
+        self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._last_heard = time.monotonic()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._read, args=(process.stdout,), daemon=True),
+            threading.Thread(target=self._read_stderr, args=(process.stderr,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(grace_s=_EXIT_S if kind is None else 0.0)
+
+    @property
+    def log(self) -> str:
+        """The last lines that the agent and its libraries wrote to stderr."""
+        return "\n".join(self._stderr)
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        on_progress: OnProgress | None = None,
+        timeout_s: float = STALL_S,
+        silence_s: float = SILENCE_S,
+    ) -> dict[str, Any]:
+        """The result of one of the agent's methods.
+
+        Raises `AgentError` with the agent's message where the method failed; `DeviceError` where the agent has
+        ended, gave not even a heartbeat for `silence_s`, or neither progress nor a result for `timeout_s`. After a
+        `DeviceError` of these the agent is gone.
+        """
+        identity = next(self._ids)
+        self._send({"id": identity, "method": method, "params": dict(params or {})})
+        moved = self._last_heard = time.monotonic()
+        while True:
+            try:
+                message = self._inbox.get(timeout=0.5)
+            except queue.Empty:
+                self._check_alive(method, moved, timeout_s, silence_s)
+                continue
+            if message is None:
+                raise self._lost(f"the agent on {self._device.name} ended in '{method}' with {self._exit()}")
+            if message.get("id") != identity:
+                continue  # the rest of a call that the caller gave up
+            moved = time.monotonic()
+            if "event" in message:
+                if on_progress:
+                    on_progress(message["phase"], message["fraction"], message["message"])
+            elif "error" in message:
+                error = message["error"]
+                raise AgentError(error["message"], hint=error["hint"], log=error["traceback"])
+            else:
+                result: dict[str, Any] = message["result"]
+                return result
+
+    def put(self, path: Path) -> str:
+        """The path on the target of a file that lies here."""
+        return str(path.resolve())
+
+    def outbox(self, path: Path) -> str:
+        """Where the agent may write what `get` will bring to `path`."""
+        return str(path.resolve())
+
+    def get(self, remote: str, to: Path) -> None:
+        """Bring a file that the agent wrote to `to`; there already, where the agent sees the host's files."""
+
+    def hello(self) -> dict[str, Any]:
+        """Who answers, and on what: versions, processor, board, cores, memory."""
+        return self.call("hello")
+
+    def probe(self, runtimes: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
+        """By runtime its {"version"}, or the {"reason", "hint"} why it cannot be imported. None: all."""
+        wanted = None if runtimes is None else list(runtimes)
+        return self.call("probe", {"wanted": wanted}, silence_s=LOADING_SILENCE_S)
+
+    def sensors(self) -> list[dict[str, str]]:
+        """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
+        found: list[dict[str, str]] = self.call("sensors")["sensors"]
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Clocks, governor, temperatures, load and peak memory now (`edlab.agent.system.state`)."""
+        return self.call("state")
+
+    def open(self, artifact: Artifact, preprocessing: Preprocessing, device: DeviceConfig) -> dict[str, Any]:
+        """Load and compile an artifact with the runtime that `device` has for its format, on all of the agent's cores.
+
+        Gives runtime, version, load_ms, compile_ms, inputs and outputs (as `TensorSpec`), and the options in force.
+        Raises `UnsupportedError` where the device has no runtime for it.
+        """
+        if artifact.format not in device.runtimes:
+            raise UnsupportedError(
+                f"{device.name} has no runtime for {artifact.format} files",
+                hint=f"it runs {', '.join(device.runtimes)}",
+            )
+        params = {
+            "runtime": device.runtimes[artifact.format],
+            "files": [self.put(file) for file in artifact.files],
+            "options": dict(device.options),
+            "threads": len(self.hello()["cpus"]),
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "layout": artifact.layout,
+        }
+        return self.call("open", params, silence_s=LOADING_SILENCE_S)
+
+    def predict(
+        self,
+        images: Path,
+        indices: Sequence[int],
+        out: Path,
+        *,
+        top_k: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Write to `out` (npy) the float32 logits (N, classes) of images[indices], or the int32 best classes (N, k).
+
+        Gives images, seconds, in_flight and the options in force.
+        """
+        params = {**self._pool(Pool(images, indices)), "top_k": top_k, "out": self.outbox(out)}
+        result = self.call("predict", params, on_progress, silence_s=LOADING_SILENCE_S)
+        self.get(params["out"], out)
+        return result
+
+    def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> dict[str, Any]:
+        """Gives first_inference_ms, queries, seconds, settled."""
+        return self.call("warmup", {**self._pool(pool), **dataclasses.asdict(config)}, on_progress)
+
+    def latency(
+        self,
+        pool: Pool,
+        out: Path,
+        *,
+        queries: int,
+        seconds: float,
+        max_seconds: float,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Write to `out` (npy) int64 ns (N, 3): input copy, execute, output copy; a row's sum is the query's latency.
+
+        Gives queries, seconds, truncated (`max_seconds` came before the two minima).
+        """
+        limits = {"queries": queries, "seconds": seconds, "max_seconds": max_seconds}
+        params = {**self._pool(pool), **limits, "out": self.outbox(out)}
+        result = self.call("latency", params, on_progress)
+        self.get(params["out"], out)
+        return result
+
+    def stages(self, pool: Pool, on_progress: OnProgress | None = None) -> dict[str, Any]:
+        """Gives preprocess_ms and postprocess_ms, means over `queries`."""
+        return self.call("stages", self._pool(pool), on_progress)
+
+    def throughput(
+        self,
+        pool: Pool,
+        config: ThroughputConfig,
+        *,
+        seconds: float,
+        probe: Probe | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Gives throughput_ips, batch, in_flight, completed, seconds, start_ns, end_ns, search, options."""
+        params = {**self._pool(pool), **dataclasses.asdict(config), "seconds": seconds, **self._probe(probe)}
+        result = self.call("throughput", params, on_progress, silence_s=LOADING_SILENCE_S)
+        self._get_samples(params, probe)
+        return result
+
+    def idle(
+        self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None
+    ) -> dict[str, Any]:
+        """Gives start_ns, end_ns, and cpu_busy (0..1): how busy the cores were with something else."""
+        params = {"seconds": seconds, **self._probe(probe)}
+        result = self.call("idle", params, on_progress)
+        self._get_samples(params, probe)
+        return result
+
+    def close(self, grace_s: float = _EXIT_S) -> None:
+        """Let the agent end by itself within `grace_s`, then end its process group."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, with something unsent
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=grace_s)
+        self._kill()
+        for thread in self._threads:
+            thread.join(timeout=_EXIT_S)
+
+    def _pool(self, pool: Pool) -> dict[str, Any]:
+        return {"images": self.put(pool.images), "indices": [int(index) for index in pool.indices]}
+
+    def _probe(self, probe: Probe | None) -> dict[str, Any]:
+        if probe is None:
+            return {}
+        samples = self.outbox(probe.samples_out)
+        return {"sensor": probe.sensor, "interval_s": probe.interval_s, "samples_out": samples}
+
+    def _get_samples(self, params: Mapping[str, Any], probe: Probe | None) -> None:
+        if probe is not None:
+            self.get(params["samples_out"], probe.samples_out)
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):  # ValueError: closed on this side
+            raise self._lost(f"the agent on {self._device.name} has ended with {self._exit()}") from None
+
+    def _check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:
+        now = time.monotonic()
+        if now - self._last_heard > silence_s:
+            raise self._lost(f"the agent on {self._device.name} has been silent for {silence_s:g} s in '{method}'")
+        if now - moved > timeout_s:
+            raise self._lost(f"'{method}' on {self._device.name} made no progress for {timeout_s:g} s")
+
+    def _lost(self, message: str) -> DeviceError:
+        """End the agent; the error to raise, with what it said last."""
+        self._kill()
+        for thread in self._threads:
+            thread.join(timeout=_EXIT_S)
+        return DeviceError(message, hint="its log's tail says what it did last", log=self.log)
+
+    def _exit(self) -> str:
+        try:
+            return describe_exit(self._process.wait(timeout=_EXIT_S))
+        except subprocess.TimeoutExpired:
+            return "its output closed"
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self._last_heard = time.monotonic()
+            message = json.loads(line)
+            if message.get("event") != "heartbeat":
+                self._inbox.put(message)
+        self._inbox.put(None)
+
+    def _read_stderr(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self._stderr.append(line.decode(errors="replace").rstrip())
