@@ -59,5 +59,3 @@ def _live_model(module: torch.nn.Module, preprocessing: Preprocessing | None) ->
     return ModelConfig(
         name=type(module).__name__, origin=ModelOrigin.python, preprocessing=PreprocessingConfig(**values)
     )
-
-

@@ -58,9 +58,7 @@ def run(
                     deploy(config, outcome.inputs, outcome.artifact, cache, on_progress)
                 )
             with _step(record, Step.measure):
-                measure(
-                    config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress
-                )
+                measure(config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
     except (Exception, KeyboardInterrupt) as error:
         _end_early(record, error)
     on_progress("record", None, "")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from edlab import __version__
 from edlab.errors import EdlabError
 from edlab.terminal import print_error
+
+if TYPE_CHECKING:
+    from edlab.tracking import Tracker
 
 _RUN_HELP = """\
 usage: edlab run [-m] [--debug] [KEY=VALUE ...]        (the same: python -m edlab.main)
@@ -67,12 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     commands.add_parser("run", help="convert, run, measure and record (see `edlab run --help`)")
-    for name, action, text in (
-        ("models", _models, "list the models"),
-        ("devices", _devices, "list the devices"),
-        ("converters", _converters, "list the converters"),
-    ):
-        commands.add_parser(name, help=text).set_defaults(action=action)
+    for name, listing in (("models", "models"), ("devices", "devices"), ("converters", "toolchains")):
+        commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and what mends it")
     doctor.set_defaults(action=_doctor)
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: list[str], console: Console) -> int:
     if {"-h", "--help"} & set(arguments):
-        console.print(run_help(), markup=False)
+        console.print(run_help(), markup=False, soft_wrap=True)
         return 0
     from edlab import sweep
 
@@ -110,25 +110,14 @@ def run_help() -> str:
     return _RUN_HELP.format(groups="\n".join(f"  {group:<14}{', '.join(options(group))}" for group in groups()))
 
 
-def _models(options: argparse.Namespace, console: Console) -> int:
-    from edlab import listings
+def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
+    def action(options: argparse.Namespace, console: Console) -> int:
+        from edlab import listings
 
-    console.print(listings.models())
-    return 0
+        console.print(getattr(listings, name)())
+        return 0
 
-
-def _devices(options: argparse.Namespace, console: Console) -> int:
-    from edlab import listings
-
-    console.print(listings.devices())
-    return 0
-
-
-def _converters(options: argparse.Namespace, console: Console) -> int:
-    from edlab import listings
-
-    console.print(listings.converters())
-    return 0
+    return action
 
 
 def _doctor(options: argparse.Namespace, console: Console) -> int:
@@ -138,7 +127,7 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
 
 
 def _show(options: argparse.Namespace, console: Console) -> int:
-    from edlab.reports.show import show
+    from edlab.reports.table import show
 
     console.print(show(_tracker().record(options.run)))
     return 0
@@ -151,7 +140,14 @@ def _pull(options: argparse.Namespace, console: Console) -> int:
 
 
 def _ui(options: argparse.Namespace, console: Console) -> int:
-    return int(_tracker().serve_ui(options.host, options.port))
+    return _tracker().serve_ui(options.host, options.port)
+
+
+def _tracker() -> Tracker:
+    from edlab.composition import compose_config
+    from edlab.tracking import Tracker
+
+    return Tracker(compose_config([]).tracking)
 
 
 if __name__ == "__main__":

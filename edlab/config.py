@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Dict, List, Optional  # noqa: UP035  (omegaconf reads these at run time)
+from typing import Any, Dict, List, Optional
 
 from omegaconf import MISSING
 

@@ -9,7 +9,6 @@ from edlab.composition import compose_config, options
 from edlab.config import ModelOrigin
 
 
-
 def models() -> Table:
     """The models by name, and how to give any other."""
     table = _table("model", "from", "claimed top-1", "data set", "use")
@@ -42,13 +41,14 @@ def devices() -> Table:
     return table
 
 
-def converters_() -> Table:
-    """The converters by name, with what each lacks here."""
-    table = _table("converter", "makes", "installed", "use")
-    for name, converter in converters.available().items():
-        missing = converter.missing()
-        installed = "[green]yes[/]" if not missing else f"[yellow]needs {', '.join(missing)}[/]"
-        table.add_row(name, converter.makes, installed, f"converter={name}")
+def toolchains() -> Table:
+    """The converters by name, with what each does and lacks here."""
+    table = _table("converter", "takes", "makes", "quantization", "installed")
+    for name in converters.available():
+        kind = converters.load(name)
+        missing = kind.missing()
+        installed = "[green]yes[/]" if not missing else f"[yellow]lacks {', '.join(missing)}[/]"
+        table.add_row(name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)
     return table
 
 

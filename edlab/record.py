@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ class RunRecord(BaseModel):
         """Write result.json, whole or not at all."""
         scratch = path.with_suffix(".tmp")
         scratch.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
-        os.replace(scratch, path)
+        scratch.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:

@@ -48,7 +48,11 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return _hydra(list(arguments), None, console)
     sweep_id, sweep_folder = new_sweep_folder()
     sweep = Sweep(sweep_id, sweep_folder, total, time.time())
-    folder = [f"hydra.sweep.dir={sweep.folder}", "hydra.sweep.subdir=${hydra.job.num}", f"hydra.run.dir={sweep.folder}/0"]
+    folder = [
+        f"hydra.sweep.dir={sweep.folder}",
+        "hydra.sweep.subdir=${hydra.job.num}",
+        f"hydra.run.dir={sweep.folder}/0",
+    ]
     interrupted = False
     try:
         _hydra([*arguments, *folder], sweep, console)
@@ -113,7 +117,9 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
     console.print(table(records))
     if sweep.total and len(records) < sweep.total:
         console.print(f"{len(records)} of {sweep.total} runs were made.")
-    console.print(f"[dim]sweep {sweep.id}; compare runs with `edlab ui`, one run with `edlab show RUN`[/]", highlight=False)
+    console.print(
+        f"[dim]sweep {sweep.id}; compare runs with `edlab ui`, one run with `edlab show RUN`[/]", highlight=False
+    )
 
 
 def environment_without_telemetry() -> None:

@@ -153,7 +153,8 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
 
 def _facts(config: EdlabConfig, outcome: Outcome) -> metrics.Facts:
     inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
-    assert inputs and deployment
+    assert inputs
+    assert deployment
     figures, phases = measurement.figures.values, measurement.phases
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(

@@ -63,7 +63,9 @@ def _predict(
     cache: Cache,
     on_progress: OnProgress,
 ) -> NDArray[np.generic]:
-    key = digest([artifact.sha256, artifact.layout, source.preprocessing.model_dump(), data.digest, indices.tolist(), top_k])
+    key = digest(
+        [artifact.sha256, artifact.layout, source.preprocessing.model_dump(), data.digest, indices.tolist(), top_k]
+    )
 
     def make(folder: Path) -> None:
         with devices.connect(HOST, cache) as session:
