@@ -1,0 +1,49 @@
+"""Which source of power counts: a sensor first, an estimate that says so, or none with a reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from edlab.config import PowerConfig, Sensor, SpecificationConfig
+from edlab.errors import MeasurementError
+from edlab.power import choose
+
+RAPL = {"name": "rapl package-0", "kind": "rapl", "boundary": "package"}
+NVML = {"name": "nvml gpu0", "kind": "nvml", "boundary": "module"}
+SPECIFIED = SpecificationConfig(typical_watts=10.0, source="data sheet, table 3")
+
+
+def config(sensor: Sensor) -> PowerConfig:
+    return PowerConfig(name=str(sensor), sensor=sensor)
+
+
+def test_auto_takes_the_first_sensor() -> None:
+    source = choose(config(Sensor.auto), [RAPL, NVML], SPECIFIED)
+    assert (source.sensor, source.boundary, source.measured) == ("rapl package-0", "package", True)
+
+
+def test_a_sensor_can_be_named() -> None:
+    assert choose(config(Sensor.nvml), [RAPL, NVML], SPECIFIED).sensor == "nvml gpu0"
+
+
+def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None:
+    source = choose(config(Sensor.auto), [], SPECIFIED)
+    assert (source.watts, source.boundary, source.measured) == (10.0, "estimated", False)
+    assert source.description == "data sheet, table 3"
+
+
+def test_without_a_specification_there_is_a_reason() -> None:
+    source = choose(config(Sensor.auto), [], SpecificationConfig())
+    assert not source.measured
+    assert source.watts is None
+    assert "typical_watts" in source.description
+
+
+def test_none_reads_nothing() -> None:
+    assert not choose(config(Sensor.none), [RAPL], SPECIFIED).measured
+
+
+def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
+    with pytest.raises(MeasurementError, match="no nvml power sensor") as caught:
+        choose(config(Sensor.nvml), [RAPL], SPECIFIED)
+    assert "power=auto" in caught.value.hint
