@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class CalibrationData:
         return digest([self.digest, _integers(self.indices), self.preprocessing.model_dump()])
 
     def describe(self) -> dict[str, Any]:
-        """The same as JSON, for a step in another process; read there by `batches`."""
+        """The same as JSON, for a step in another process; read there by `Batches`."""
         return {
             "images": str(self.images),
             "indices": _integers(self.indices),
@@ -41,11 +41,23 @@ class CalibrationData:
         }
 
 
-def batches(calibration: dict[str, Any], layout: Layout) -> Iterator[NDArray[np.float32]]:
-    """Normalised images one by one: float32 (1, 3, height, width), or (1, height, width, 3) for NHWC."""
-    images = np.load(calibration["images"], mmap_mode="r")
-    for index in calibration["indices"]:
-        yield normalise(images[index : index + 1], calibration["mean"], calibration["std"], layout)
+class Batches(Sequence[NDArray[np.float32]]):
+    """Normalised images one by one: float32 (1, 3, height, width), or (1, height, width, 3) for NHWC.
+
+    `calibration` is what `CalibrationData.describe` gives. Each is made when it is asked for.
+    """
+
+    def __init__(self, calibration: Mapping[str, Any], layout: Layout) -> None:
+        self._images = np.load(calibration["images"], mmap_mode="r")
+        self._indices = calibration["indices"]
+        self._mean, self._std, self._layout = calibration["mean"], calibration["std"], layout
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> NDArray[np.float32]:  # type: ignore[override]
+        index = self._indices[position]
+        return normalise(self._images[index : index + 1], self._mean, self._std, self._layout)
 
 
 def _integers(indices: Sequence[int]) -> list[int]:

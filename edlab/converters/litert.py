@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.base import Capability, Converter, Step, check_excluded
-from edlab.converters.calibration import batches
+from edlab.converters.calibration import Batches
 from edlab.errors import ModelError
 from edlab.source import SourceModel
 
@@ -182,7 +182,7 @@ def _calibrate(path: str, options: dict[str, Any], calibration: dict[str, Any]) 
         raise ModelError(f"the model has {len(names)} inputs: {', '.join(names)}", hint="give a model with one input")
     calibrator = Calibrator(path, qsv_update_func=min_max_update)
     recipe = _recipe(options)
-    for batch in batches(calibration, options["layout"]):
+    for batch in Batches(calibration, options["layout"]):
         calibrator.calibrate({signature: [{names[0]: batch}]}, recipe)
     ranges: dict[str, Any] = calibrator.get_model_qsvs()
     return ranges

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.base import Capability, Converter, Step, check_excluded
-from edlab.converters.calibration import batches
+from edlab.converters.calibration import Batches
 from edlab.converters.onnx_export import export_steps
 from edlab.source import SourceModel
 
@@ -23,7 +23,7 @@ class OpenvinoConverter(Converter):
     """-> ONNX -> OpenVINO IR. Int8 is NNCF's post-training quantization with its fast bias correction.
 
     Option `percentile`: the share of values, in percent, that calibration method percentile keeps of each image; the
-    range is the mean over the images (NNCF's range estimator MEAN_QUANTILE).
+    range is the widest over the images.
     """
 
     name = "openvino"
@@ -40,7 +40,7 @@ class OpenvinoConverter(Converter):
         ),
     }
     requirements = _NNCF
-    default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.99}
+    default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.999}
 
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
         export = export_steps(source)
@@ -102,27 +102,44 @@ def quantize_openvino(inputs: list[str], out: str, options: dict[str, Any], cali
     import nncf
     import openvino
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     model = openvino.Core().read_model(inputs[0])
     check_excluded(options["exclude"], [operation.get_friendly_name() for operation in model.get_ops()])
-    ranges = RangeEstimatorParametersSet.MINMAX
-    if options["method"] == "percentile":
-        ranges = RangeEstimatorParametersSet.MEAN_QUANTILE
-        for bound in (ranges.min, ranges.max):
-            bound.quantile_outlier_prob = 1 - options["percentile"] / 100
     quantized = nncf.quantize(
         model,
-        nncf.Dataset(list(batches(calibration, options["layout"]))),
+        nncf.Dataset(Batches(calibration, options["layout"])),
         preset=nncf.QuantizationPreset.PERFORMANCE if options["symmetric"] else nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration["indices"]),
         ignored_scope=nncf.IgnoredScope(names=options["exclude"]),
         advanced_parameters=AdvancedQuantizationParameters(
             weights_quantization_params=QuantizationParameters(per_channel=options["per_channel"]),
-            activations_range_estimator_params=ranges,
+            activations_range_estimator_params=_ranges(options.get("percentile")),
         ),
     )
     openvino.save_model(quantized, out, compress_to_fp16=False)
+
+
+def _ranges(percentile: float | None) -> Any:
+    """How NNCF takes a range: the widest over all images, as the other toolchains do, of all values or of a share.
+
+    Its own default is the mean over the images, and with quantiles that clips half of them: MobileNet V2 falls from
+    80 % to 48 % top-1.
+    """
+    from nncf.quantization.range_estimator import (
+        AggregatorType,
+        RangeEstimatorParameters,
+        RangeEstimatorParametersSet,
+        StatisticsCollectorParameters,
+        StatisticsType,
+    )
+
+    if percentile is None:
+        return RangeEstimatorParametersSet.MINMAX
+    outliers = 1 - percentile / 100
+    return RangeEstimatorParameters(
+        min=StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MIN, quantile_outlier_prob=outliers),
+        max=StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MAX, quantile_outlier_prob=outliers),
+    )
 
 
 def _silence_telemetry() -> None:

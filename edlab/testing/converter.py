@@ -187,7 +187,7 @@ class ConverterConformance:
     ) -> None:
         expected = self.reference(images)
         for precision in converters.load(self.converter).capabilities:
-            artifact = convert(quantization(precision))
+            artifact = convert(self._plain(precision))
             assert artifact.precision == precision
             assert artifact.format == converters.load(self.converter).format
             logits = self._logits(artifact, images)
@@ -202,7 +202,7 @@ class ConverterConformance:
         self, convert: Callable[..., Artifact], precision: Precision
     ) -> None:
         self._needs(precision)
-        artifact = convert(quantization(precision))
+        artifact = convert(self._plain(precision))
         dtypes = weight_dtypes(artifact.files[0], artifact.format)
         assert set(dtypes) == {"int8"}
 
@@ -224,14 +224,15 @@ class ConverterConformance:
     def test_every_calibration_setting_declared_changes_the_artifact(self, convert: Callable[..., Artifact]) -> None:
         self._needs(Precision.int8)
         able = converters.load(self.converter).capabilities[Precision.int8]
+        plain = self._plain(Precision.int8)
         variants = [
-            *(quantization(Precision.int8, method=method, images=n) for method in able.methods for n in (8, 16)),
-            *(quantization(Precision.int8, granularity=value) for value in able.granularities[1:]),
             *(
-                quantization(Precision.int8, activations=value)
-                for value in able.activations
-                if value is not Symmetry.asymmetric
+                dataclasses.replace(plain, calibration=CalibrationConfig(images=images, method=method))
+                for method in able.methods
+                for images in (8, 16)
             ),
+            *(dataclasses.replace(plain, granularity=value) for value in able.granularities[1:]),
+            *(dataclasses.replace(plain, activations=value) for value in able.activations[1:]),
         ]
         digests = [convert(variant).sha256 for variant in variants]
         assert len(set(digests)) == len(variants)
@@ -245,14 +246,14 @@ class ConverterConformance:
         assert caught.value.hint
 
     def test_the_second_conversion_is_served_from_the_cache(self, convert: Callable[..., Artifact]) -> None:
-        wanted = quantization(self._last_precision())
+        wanted = self._plain(self._last_precision())
         first, second = convert(wanted), convert(wanted)
         assert all(step.cached for step in second.steps)
         assert second.sha256 == first.sha256
         assert second.conversion_s == first.conversion_s
 
     def test_the_same_conversion_gives_the_same_bytes(self, convert: Callable[..., Artifact], tmp_path: Path) -> None:
-        wanted = quantization(self._last_precision())
+        wanted = self._plain(self._last_precision())
         assert convert(wanted, cache=Cache(tmp_path)).sha256 == convert(wanted).sha256
 
     def test_a_step_that_fails_leaves_nothing_but_its_log(self, source: SourceModel, cache: Cache) -> None:
@@ -280,7 +281,7 @@ class ConverterConformance:
             pytest.skip("this converter has no options")
         config = ConverterConfig(name=self.converter)
         able = converters.load(self.converter).capabilities
-        wanted = [quantization(precision) for precision in able]
+        wanted = [self._plain(precision) for precision in able]
         wanted += [quantization(Precision.int8, method=method) for method in able[Precision.int8].methods]
         for key, value in defaults.items():
             changed = dataclasses.replace(config, options={key: _another(value)})
@@ -291,6 +292,16 @@ class ConverterConformance:
     def _needs(self, precision: Precision) -> None:
         if precision not in converters.load(self.converter).capabilities:
             pytest.skip(f"{self.converter} does not do {precision}")
+
+    def _plain(self, precision: Precision) -> QuantizationConfig:
+        """The first of every setting that the converter declares at this precision."""
+        able = converters.load(self.converter).capabilities[precision]
+        return quantization(
+            precision,
+            granularity=next(iter(able.granularities), Granularity.per_channel),
+            activations=next(iter(able.activations), Symmetry.asymmetric),
+            method=next(iter(able.methods), CalibrationMethod.minmax),
+        )
 
     def _last_precision(self) -> Precision:
         return list(converters.load(self.converter).capabilities)[-1]
