@@ -68,7 +68,7 @@ def _drop(right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Figure
     return Figures(
         {
             "accuracy_drop": float(baseline_right.mean() - right.mean()),
-            "accuracy_drop_ci95_low": centre - half_width,
-            "accuracy_drop_ci95_high": centre + half_width,
+            "accuracy_drop_ci95_low": float(centre - half_width),
+            "accuracy_drop_ci95_high": float(centre + half_width),
         }
     )

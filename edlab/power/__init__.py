@@ -17,12 +17,13 @@ ESTIMATED = "estimated"
 
 @dataclass(frozen=True)
 class Source:
-    """One choice: the agent's `sensor`, or typical `watts` from a specification, or neither and the `reason`."""
+    """One choice: the agent's `sensor`, or typical `watts` from a specification, or neither; then `unmeasured` says why."""
 
-    boundary: str  # rail, module, package, board_dc, usb, wall_ac; "estimated"; "" where there is no source
+    boundary: str  # rail, module, package, board_dc, usb, wall_ac; "estimated"; "none" where there is no source
     description: str
     sensor: str | None = None
     watts: float | None = None
+    unmeasured: str = ""
 
     @property
     def measured(self) -> bool:
@@ -36,14 +37,14 @@ def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], specificat
     `MeasurementError`; an estimate without a figure in the specification is no source, with the reason.
     """
     if config.sensor is Sensor.none:
-        return Source("", "power=none")
+        return Source("none", "none", unmeasured="power=none was asked for")
     if config.sensor is Sensor.estimated:
-        return _estimate(specification)
+        return _estimate(specification, "power=estimated was asked for")
     fitting = [sensor for sensor in sensors if config.sensor in (Sensor.auto, sensor["kind"])]
     if fitting:
         return Source(fitting[0]["boundary"], fitting[0]["name"], sensor=fitting[0]["name"])
     if config.sensor is Sensor.auto:
-        return _estimate(specification)
+        return _estimate(specification, "the device has no power sensor that can be read")
     found = ", ".join(sensor["name"] for sensor in sensors) or "none"
     raise MeasurementError(
         f"the device has no {config.sensor} power sensor (found: {found})",
@@ -51,7 +52,8 @@ def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], specificat
     )
 
 
-def _estimate(specification: SpecificationConfig) -> Source:
+def _estimate(specification: SpecificationConfig, unmeasured: str) -> Source:
     if specification.typical_watts is None:
-        return Source("", "no power sensor, and device.specification.typical_watts is not set")
-    return Source(ESTIMATED, specification.source or "device.specification", watts=specification.typical_watts)
+        return Source("none", "none", unmeasured=f"{unmeasured}, and device.specification.typical_watts is not set")
+    description = specification.source or "device.specification"
+    return Source(ESTIMATED, description, watts=specification.typical_watts, unmeasured=unmeasured)

@@ -131,7 +131,7 @@ def _measure_throughput(
             min_samples=config.power.active_samples,
         )
     else:
-        measurement.figures |= metrics.estimated_power(source.watts, rate, source.description)
+        measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -30,17 +30,19 @@ def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None
     source = choose(config(Sensor.auto), [], SPECIFIED)
     assert (source.watts, source.boundary, source.measured) == (10.0, "estimated", False)
     assert source.description == "data sheet, table 3"
+    assert "no power sensor" in source.unmeasured
 
 
 def test_without_a_specification_there_is_a_reason() -> None:
     source = choose(config(Sensor.auto), [], SpecificationConfig())
     assert not source.measured
     assert source.watts is None
-    assert "typical_watts" in source.description
+    assert "typical_watts" in source.unmeasured
 
 
 def test_none_reads_nothing() -> None:
-    assert not choose(config(Sensor.none), [RAPL], SPECIFIED).measured
+    source = choose(config(Sensor.none), [RAPL], SPECIFIED)
+    assert (source.measured, source.boundary, source.unmeasured) == (False, "none", "power=none was asked for")
 
 
 def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
