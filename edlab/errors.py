@@ -1,17 +1,17 @@
 """edlab's errors: each says what failed, where, and what to do.
 
-    EdlabError
-    ├── ConfigError            a key, a value or a name on the command line or in a yaml
-    ├── UnsupportedError       a combination that no one can run; refused before any work (a SKIPPED row)
-    ├── MissingDependencyError a Python package or vendor tool that is not installed
-    ├── ModelError             a model that cannot be loaded, or its weights
-    ├── DataError              a data set that is missing, empty or unreadable
-    ├── ConversionError        a vendor's converter that refused, crashed or hung; or an artifact that is garbage
-    ├── DeviceError            a target that cannot be reached, or whose agent was lost
-    │   └── AgentError         the agent answered with an error of its own
-    ├── MeasurementError       a measurement that cannot be taken
-    ├── StorageError           a full disk, or a folder that cannot be written
-    └── TrackingError          MLflow cannot be reached, or does not hold what was asked for
+EdlabError
+├── ConfigError            a key, a value or a name on the command line or in a yaml
+├── UnsupportedError       a combination that no one can run; refused before any work (a SKIPPED row)
+├── MissingDependencyError a Python package or vendor tool that is not installed
+├── ModelError             a model that cannot be loaded, or its weights
+├── DataError              a data set that is missing, empty or unreadable
+├── ConversionError        a vendor's converter that refused, crashed or hung; or an artifact that is garbage
+├── DeviceError            a target that cannot be reached, or whose agent was lost
+│   └── AgentError         the agent answered with an error of its own
+├── MeasurementError       a measurement that cannot be taken
+├── StorageError           a full disk, or a folder that cannot be written
+└── TrackingError          MLflow cannot be reached, or does not hold what was asked for
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class ModelError(EdlabError):
 
 class DataError(EdlabError):
     """A data set is missing, empty, unreadable, or does not fit the model."""
+
+
+class DataUnavailableError(DataError):
+    """No data set was given, or it cannot be fetched: what it feeds is withheld, and the run goes on."""
 
 
 class ConversionError(EdlabError):

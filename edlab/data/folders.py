@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
 from edlab.data.pixels import read_image
-from edlab.errors import DataError
+from edlab.errors import DataError, DataUnavailableError
 
 # torchvision.datasets.folder.IMG_EXTENSIONS
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
@@ -30,6 +30,7 @@ def imagenet_wnids() -> tuple[str, ...]:
 
 def list_image_folder(config: DatasetConfig) -> Catalogue:
     """`config.path`/<class>/<image>. Raises `DataError` where it is missing, empty, or the classes are not known.
+    Raises `DataUnavailableError` where no path is given.
 
     Folders named by WordNet id are the ImageNet class of that id, so that a subset is scored rightly. Others take
     the order of the `labels` file (one folder name a line), else their sorted order.
@@ -80,7 +81,7 @@ def list_unlabelled(path: str) -> Catalogue:
 
 def _existing_folder(path: str | None, hint: str) -> Path:
     if not path:
-        raise DataError("the data set's folder is not given", hint=f"give {hint}")
+        raise DataUnavailableError("the data set's folder is not given", hint=f"give {hint}")
     root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"there is no data set at {root}", hint=f"give {hint}")

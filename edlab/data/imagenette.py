@@ -12,7 +12,7 @@ from edlab.cache import Cache
 from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
 from edlab.data.folders import list_image_folder
-from edlab.errors import DataError
+from edlab.errors import DataError, DataUnavailableError
 
 # The shorter side is 320 pixels. Address and MD5 as in torchvision.datasets.Imagenette.
 URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 def list_imagenette(config: DatasetConfig, cache: Cache, on_progress: Callable[[float], None]) -> Catalogue:
-    """The validation images, downloaded into the cache the first time. Raises `DataError` without a network."""
+    """The validation images, downloaded into the cache the first time. Raises `DataUnavailableError` offline."""
 
     def make(folder: Path) -> None:
         archive = folder / "imagenette.tgz"
@@ -42,7 +42,7 @@ def _download(archive: Path, on_progress: Callable[[float], None]) -> None:
     try:
         response = urllib.request.urlopen(URL, timeout=_CONNECT_S)
     except OSError as error:
-        raise DataError(f"cannot download Imagenette from {URL}: {error}", hint=hint) from error
+        raise DataUnavailableError(f"cannot download Imagenette from {URL}: {error}", hint=hint) from error
     with response, open(archive, "wb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         while chunk := _read(response, hint):

@@ -12,7 +12,7 @@ from edlab import data, models
 from edlab.cache import Cache
 from edlab.config import DatasetConfig, EdlabConfig
 from edlab.data import PreparedData
-from edlab.errors import DataError
+from edlab.errors import DataUnavailableError
 from edlab.source import SourceModel
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Inputs:
 
     source: SourceModel
     data: PreparedData
-    data_problem: DataError | None = None  # why the images are not those of the data set asked for
+    data_problem: DataUnavailableError | None = None  # why the images are not those of the data set asked for
 
     @property
     def real(self) -> bool:
@@ -40,7 +40,8 @@ def load(
 ) -> Inputs:
     """Load the model (or take the live `module`) and prepare the data set for its input.
 
-    A data set that is missing withholds what it feeds and stops nothing: raises only for the model.
+    Where no data set was given, or it cannot be fetched, synthetic images stand in. Raises `ModelError`, and
+    `DataError` for a data set that is there and wrong.
     """
     on_progress("load model", None, config.model.name)
     source = models.load(config.model, cache, module=module, log=folder / "load.log")
@@ -57,6 +58,6 @@ def load(
 
     try:
         return Inputs(source, prepare(config.dataset))
-    except DataError as error:
+    except DataUnavailableError as error:
         stand_in = dataclasses.replace(config.dataset, name="synthetic", kind="synthetic", path=None, labels=None)
         return Inputs(source, prepare(stand_in), data_problem=error)
