@@ -93,7 +93,7 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> int:
 
 
 def _is_hydras(override: Override) -> bool:
-    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
+    return bool(override.key_or_group.split(".")[0].split("/")[0] == "hydra")
 
 
 def _choices(override: Override) -> list[str]:

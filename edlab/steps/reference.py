@@ -12,7 +12,7 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache, digest
 from edlab.config import DeviceConfig
 from edlab.data import PreparedData
-from edlab.errors import ConversionError, EdlabError
+from edlab.errors import ConversionError, DeviceError
 from edlab.source import SourceModel
 from edlab.steps.load import OnProgress
 
@@ -46,12 +46,16 @@ def logits(
     artifact: Artifact, source: SourceModel, data: PreparedData, cache: Cache, on_progress: OnProgress
 ) -> NDArray[np.float32]:
     """The float32 outputs (images, classes) of a model file on the check images, run on this machine."""
-    return _predict(artifact, source, data, check_images(data), None, cache, on_progress)
+    path = _predict(artifact, source, data, check_images(data), None, cache, on_progress)
+    outputs: NDArray[np.float32] = np.load(path)
+    return outputs
 
 
 def top_classes(source: SourceModel, data: PreparedData, cache: Cache, on_progress: OnProgress) -> NDArray[np.int32]:
     """The `TOP_K` best classes (images, k) of the unconverted model on every evaluation image."""
-    return _predict(as_artifact(source), source, data, data.evaluation, TOP_K, cache, on_progress)
+    path = _predict(as_artifact(source), source, data, data.evaluation, TOP_K, cache, on_progress)
+    classes: NDArray[np.int32] = np.load(path)
+    return classes
 
 
 def _predict(
@@ -62,20 +66,18 @@ def _predict(
     top_k: int | None,
     cache: Cache,
     on_progress: OnProgress,
-) -> NDArray[np.generic]:
-    key = digest(
-        [artifact.sha256, artifact.layout, source.preprocessing.model_dump(), data.digest, indices.tolist(), top_k]
-    )
+) -> Path:
+    rows = indices.tolist()
+    key = digest([artifact.sha256, artifact.layout, source.preprocessing.model_dump(), data.digest, rows, top_k])
 
     def make(folder: Path) -> None:
         with devices.connect(HOST, cache) as session:
             session.open(artifact, source.preprocessing, HOST)
-            out = folder / "predictions.npy"
-            session.predict(data.images, indices, out, top_k=top_k, on_progress=on_progress)
+            session.predict(data.images, rows, folder / "predictions.npy", top_k=top_k, on_progress=on_progress)
 
     try:
-        return np.load(cache.get_or_make("predictions", key, make) / "predictions.npy")
-    except EdlabError as error:
+        return cache.get_or_make("predictions", key, make) / "predictions.npy"
+    except DeviceError as error:
         raise ConversionError(
             f"the {artifact.format} file does not run on this machine: {error.message}", hint=error.hint, log=error.log
         ) from error

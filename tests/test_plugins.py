@@ -1,0 +1,105 @@
+"""A package of someone else's adds a model, a runtime, and a device, by entry points only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from conftest import Workplace
+
+FILES = {
+    "pyproject.toml": """
+        [build-system]
+        requires = ["setuptools"]
+        build-backend = "setuptools.build_meta"
+
+        [project]
+        name = "acme-edlab"
+        version = "1.0"
+
+        [project.entry-points."edlab.models"]
+        acme_net = "acme_edlab.models:acme_net"
+
+        [project.entry-points."edlab.runtimes"]
+        acme = "acme_edlab.runtime"
+
+        [project.entry-points."edlab.devices"]
+        acme_npu = "acme_edlab.device:DEVICE"
+    """,
+    "acme_edlab/__init__.py": "",
+    "acme_edlab/models.py": """
+        import edlab
+
+
+        @edlab.register_model("acme_net", height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+        def acme_net():
+            from torch import nn
+
+            return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    """,
+    "acme_edlab/runtime.py": """
+        from . import onnxruntime
+
+
+        class Runtime(onnxruntime.Runtime):
+            packages = "acme-runtime"
+
+            @staticmethod
+            def version():
+                return "acme on " + onnxruntime.Runtime.version()
+    """,
+    "acme_edlab/device.py": """
+        DEVICE = {
+            "defaults": [{"override /converter": "onnxruntime"}, {"override /quantization": "int8"}],
+            "device": {
+                "name": "acme_npu",
+                "runtimes": {"onnx": "acme"},
+                "precisions": ["int8"],
+                "specification": {"typical_watts": 2.0, "source": "Acme data sheet"},
+            },
+        }
+    """,
+}
+
+
+@pytest.fixture
+def acme(tmp_path: Path, workplace: Workplace) -> Workplace:
+    """A workplace whose Python also has the outside package, installed by pip."""
+    project, site = tmp_path / "acme", tmp_path / "site"
+    for name, text in FILES.items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(site), str(project)], check=True, capture_output=True)
+    workplace.environment["PYTHONPATH"] = os.pathsep.join([str(site), workplace.environment.get("PYTHONPATH", "")])
+    return workplace
+
+
+def test_they_are_listed(acme: Workplace) -> None:
+    assert "acme_net" in acme.edlab("models").stdout
+    assert "acme_npu" in acme.edlab("devices").stdout
+    assert "acme_npu" in acme.edlab("run", "--help").stdout
+
+
+def test_they_run_with_the_defaults_that_the_device_brings(acme: Workplace) -> None:
+    result = acme.run("model=acme_net", "device=acme_npu", "dataset=synthetic")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (record,) = acme.records()
+    assert record.params["quantization.precision"] == "int8"
+    assert record.details["runtime"]["runtime"] == "acme"
+    assert record.details["runtime"]["version"].startswith("acme on ")
+    assert record.details["source"]["preprocessing"]["height"] == 16
+    assert record.metrics["estimated_power_w"] == 2.0
+
+
+def test_what_the_device_cannot_run_is_refused_with_the_nearest(acme: Workplace) -> None:
+    result = acme.run("model=acme_net", "device=acme_npu", "dataset=synthetic", "quantization=fp32")
+    assert result.returncode == 1
+    (record,) = acme.records()
+    assert record.status == "skipped"
+    assert record.hint == "acme_npu runs int8: quantization=int8"
