@@ -90,7 +90,7 @@ def warmup(
         durations.append(now - before)
         elapsed = (now - start) / _NS
         if now >= report_at:
-            progress(min(elapsed / seconds, len(ends) / queries, 1.0), "%d queries" % len(ends))
+            progress(_done(len(ends), queries, elapsed, seconds), "%d queries" % len(ends))
             report_at = now + _REPORT_NS
         if len(ends) >= queries and elapsed >= seconds and now >= check_at:
             recent = np.searchsorted(np.array(ends), now - int(seconds * _NS))
@@ -145,7 +145,7 @@ def latency(
             if t3 >= limit_at:
                 break
             if t3 >= report_at:
-                progress(min(count / queries, (t3 - start) / (enough_at - start)), "%d queries" % count)
+                progress(_done(count, queries, (t3 - start) / _NS, seconds), "%d queries" % count)
                 report_at = t3 + _REPORT_NS
     truncated = count < queries or t3 < enough_at
     return Latencies(np.array(stages, np.int64).reshape(-1, 3), (t3 - start) / _NS, truncated)
@@ -316,6 +316,11 @@ def idle(seconds: float, sampler: Sampler | None, progress: Report) -> dict[str,
     if ticks_before and ticks_after and ticks_after[1] > ticks_before[1]:
         busy = (ticks_after[0] - ticks_before[0]) / (ticks_after[1] - ticks_before[1])
     return {"start_ns": start, "end_ns": now, "cpu_busy": busy}
+
+
+def _done(count: int, queries: int, elapsed_s: float, seconds: float) -> float:
+    """How much of the two minima is done: the lesser fraction."""
+    return min(1.0, count / max(queries, 1), elapsed_s / seconds if seconds else 1.0)
 
 
 @contextmanager

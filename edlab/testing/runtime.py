@@ -1,0 +1,227 @@
+"""The conformance suite of a runtime of the agent. A third party's test subclasses it:
+
+    class TestNcnn(RuntimeConformance):
+        runtime = "ncnn"
+
+        def export(self, network, folder):
+            ...
+            return [folder / "net.param", folder / "net.bin"]
+
+The suite runs the real agent on this machine, with the runtimes that the installed packages add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edlab import devices
+from edlab.agent.preprocess import normalise
+from edlab.artifact import Artifact
+from edlab.cache import Cache, sha256_files
+from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
+from edlab.devices import AgentSession, Pool
+from edlab.errors import AgentError
+from edlab.source import Layout, Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+PREPROCESSING = Preprocessing(height=32, width=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CLASSES = 10
+IMAGES = 12
+
+
+def tiny_network() -> torch.nn.Module:
+    """Three convolutions without padding, a mean and a linear layer: float32 (N, 3, 32, 32) -> (N, 10), seeded."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        convolutions = [nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 1)]
+        return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES)).eval()
+
+
+def random_images() -> NDArray[np.uint8]:
+    """uint8 (12, 32, 32, 3), seeded; each with a colour of its own, so that its logits are as well."""
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 200, (IMAGES, 1, 1, 3))
+    return (colours + generator.integers(0, 56, (IMAGES, 32, 32, 3))).astype(np.uint8)
+
+
+class RuntimeConformance:
+    """What every runtime must do. Subclasses give `runtime` and `export`."""
+
+    runtime: ClassVar[str]
+    layout: ClassVar[Layout] = "NCHW"
+    tolerance: ClassVar[float] = 1e-4  # of the logits, absolute, against torch
+
+    def export(self, network: torch.nn.Module, folder: Path) -> list[Path]:
+        """Write the tiny network into `folder` as this runtime's file(s), the one to open first."""
+        raise TypeError(f"{type(self).__name__} must define export")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def workspace(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A folder with images.npy, for all tests of the class."""
+        folder = tmp_path_factory.mktemp(cls.runtime)
+        np.save(folder / "images.npy", random_images())
+        return folder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def artifact(cls, workspace: Path) -> Artifact:
+        folder = workspace / "model"
+        folder.mkdir()
+        return cls.artifact_of(cls().export(tiny_network(), folder))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def session(cls, workspace: Path) -> Iterator[AgentSession]:
+        with devices.connect(cls.device(), Cache(workspace / "cache")) as session:
+            yield session
+
+    @pytest.fixture
+    def opened(self, session: AgentSession, artifact: Artifact) -> dict[str, Any]:
+        return session.open(artifact, PREPROCESSING, self.device())
+
+    @pytest.fixture
+    def pool(self, workspace: Path) -> Pool:
+        return Pool(workspace / "images.npy", range(IMAGES))
+
+    @classmethod
+    def artifact_of(cls, files: list[Path]) -> Artifact:
+        return Artifact(
+            format="any", precision="fp32", layout=cls.layout, files=tuple(files), sha256=sha256_files(files)
+        )
+
+    @classmethod
+    def device(cls, **options: Any) -> DeviceConfig:
+        return DeviceConfig(name="conformance", runtimes={"any": cls.runtime}, options=options)
+
+    def reference(self) -> NDArray[np.float32]:
+        """What torch says of the images: float32 (12, 10)."""
+        import torch
+
+        inputs = normalise(random_images(), PREPROCESSING.mean, PREPROCESSING.std, "NCHW")
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = tiny_network()(torch.from_numpy(inputs)).numpy()
+        return logits
+
+    def test_it_can_be_imported_and_tells_its_version(self, session: AgentSession) -> None:
+        assert session.probe([self.runtime])[self.runtime].get("version")
+
+    def test_opening_tells_tensors_times_and_options(self, opened: dict[str, Any]) -> None:
+        assert len(opened["inputs"]) == 1
+        assert np.prod([size or 1 for size in opened["inputs"][0]["shape"]]) == 3 * 32 * 32
+        assert np.prod([size or 1 for size in opened["outputs"][0]["shape"]]) == CLASSES
+        assert np.dtype(opened["inputs"][0]["dtype"])
+        assert opened["load_ms"] > 0
+        assert opened["compile_ms"] is None or opened["compile_ms"] > 0
+        assert isinstance(opened["options"], dict)
+
+    def test_logits_are_those_of_the_reference(
+        self, session: AgentSession, opened: dict[str, Any], pool: Pool, tmp_path: Path
+    ) -> None:
+        result = session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
+        logits = np.load(tmp_path / "logits.npy")
+        assert result["images"] == IMAGES
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, self.reference(), atol=self.tolerance)
+
+    def test_top_classes_are_those_of_the_logits_in_the_order_asked_for(
+        self, session: AgentSession, opened: dict[str, Any], pool: Pool, tmp_path: Path
+    ) -> None:
+        backwards = list(reversed(pool.indices))
+        session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
+        session.predict(pool.images, backwards, tmp_path / "top.npy", top_k=3)
+        top = np.load(tmp_path / "top.npy")
+        assert top.dtype == np.int32
+        np.testing.assert_array_equal(top, np.argsort(-np.load(tmp_path / "logits.npy")[backwards], axis=1)[:, :3])
+
+    def test_logits_do_not_depend_on_the_requests_in_flight(
+        self, workspace: Path, artifact: Artifact, pool: Pool, tmp_path: Path
+    ) -> None:
+        indices = list(pool.indices) * 10
+        for threads in (None, 1):
+            device = self.device()
+            device.threads = threads
+            with devices.connect(device, Cache(workspace / "cache")) as session:
+                session.open(artifact, PREPROCESSING, device)
+                session.predict(pool.images, indices, tmp_path / f"{threads}.npy")
+        np.testing.assert_allclose(np.load(tmp_path / "None.npy"), np.load(tmp_path / "1.npy"), atol=self.tolerance)
+
+    def test_an_unknown_option_is_refused_by_name(self, session: AgentSession, artifact: Artifact) -> None:
+        with pytest.raises(AgentError, match="no option 'speed_factor'") as caught:
+            session.open(artifact, PREPROCESSING, self.device(speed_factor=2))
+        assert "it takes" in caught.value.hint
+
+    def test_a_missing_file_is_named(self, session: AgentSession, tmp_path: Path, artifact: Artifact) -> None:
+        missing = artifact.model_copy(update={"files": (tmp_path / "nothing.bin",)})
+        with pytest.raises(AgentError, match=r"nothing\.bin"):
+            session.open(missing, PREPROCESSING, self.device())
+
+    def test_a_truncated_file_is_an_error_with_a_mend_and_the_agent_lives_on(
+        self, session: AgentSession, tmp_path: Path, artifact: Artifact
+    ) -> None:
+        broken = []
+        for file in artifact.files:
+            broken.append(tmp_path / file.name)
+            broken[-1].write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        with pytest.raises(AgentError, match=f"{self.runtime} cannot open") as caught:
+            session.open(self.artifact_of(broken), PREPROCESSING, self.device())
+        assert caught.value.hint
+        session.open(artifact, PREPROCESSING, self.device())
+
+    def test_images_of_another_size_are_refused(
+        self, session: AgentSession, opened: dict[str, Any], tmp_path: Path
+    ) -> None:
+        np.save(tmp_path / "small.npy", np.zeros((2, 16, 16, 3), np.uint8))
+        with pytest.raises(AgentError, match="16, 16"):
+            session.predict(tmp_path / "small.npy", [0, 1], tmp_path / "out.npy")
+
+    def test_warm_up_holds_both_minima(self, session: AgentSession, opened: dict[str, Any], pool: Pool) -> None:
+        result = session.warmup(pool, WarmupConfig(queries=5, seconds=0.1, tolerance=0.5, max_seconds=5))
+        assert result["first_inference_ms"] > 0
+        assert result["queries"] >= 5
+        assert result["seconds"] >= 0.1
+
+    def test_latency_gives_three_stages_of_each_query(
+        self, session: AgentSession, opened: dict[str, Any], pool: Pool, tmp_path: Path
+    ) -> None:
+        result = session.latency(pool, tmp_path / "latency.npy", queries=20, seconds=0.1, max_seconds=30)
+        stages = np.load(tmp_path / "latency.npy")
+        assert stages.dtype == np.int64
+        assert stages.shape == (result["queries"], 3)
+        assert result["queries"] >= 20
+        assert result["seconds"] >= 0.1
+        assert not result["truncated"]
+        assert (stages > 0).all()
+        assert stages.sum() <= result["seconds"] * 1e9
+
+    def test_stages_around_the_model_are_timed(self, session: AgentSession, opened: dict[str, Any], pool: Pool) -> None:
+        result = session.stages(pool)
+        assert result["queries"] == IMAGES
+        assert result["preprocess_ms"] > 0
+        assert result["postprocess_ms"] > 0
+
+    def test_throughput_counts_whole_queries_of_a_window(
+        self, session: AgentSession, opened: dict[str, Any], pool: Pool
+    ) -> None:
+        search = ThroughputConfig(max_batch=4, max_in_flight=2, gain=0.0, probe_seconds=0.1)
+        result = session.throughput(pool, search, seconds=0.2)
+        assert result["completed"] > 0
+        assert result["completed"] % result["batch"] == 0
+        assert result["seconds"] >= 0.2
+        assert result["throughput_ips"] == pytest.approx(result["completed"] / result["seconds"])
+        assert (result["end_ns"] - result["start_ns"]) / 1e9 == pytest.approx(result["seconds"])
+        assert (result["search"][0]["batch"], result["search"][0]["in_flight"]) == (1, 1)
+        tried = [setting for setting in result["search"] if setting["ips"] is not None]
+        best = max(tried, key=lambda setting: setting["ips"])
+        assert (result["batch"], result["in_flight"]) == (best["batch"], best["in_flight"])

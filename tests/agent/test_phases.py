@@ -1,0 +1,198 @@
+"""The phases on a request of known behaviour: minima, limits, windows, the search."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edlab.agent import phases
+from edlab.agent.errors import FixedBatchError
+from edlab.agent.preprocess import InputTable
+from edlab.agent.runtimes.base import Compiled, Request, TensorSpec
+
+
+class Echo(Request):
+    """Sleeps, then gives back its input; keeps what it was given."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.seen: list[float] = []
+        self.garbage_collection: list[bool] = []
+        self.threads: set[int] = set()
+
+    def set_input(self, tensor: NDArray[Any]) -> None:
+        self.tensor = tensor
+        self.seen.append(float(tensor.flat[0]))
+
+    def execute(self) -> None:
+        self.garbage_collection.append(gc.isenabled())
+        self.threads.add(threading.get_ident())
+        time.sleep(self.seconds)
+
+    def get_output(self) -> NDArray[Any]:
+        return self.tensor
+
+
+def quiet(fraction: float, message: str) -> None:
+    pass
+
+
+def pool(size: int) -> list[NDArray[np.float32]]:
+    return [np.full((1, 2), value, np.float32) for value in range(size)]
+
+
+def compiled(requests: Iterable[Request]) -> Compiled:
+    return Compiled(list(requests), [], [], {})
+
+
+def test_latency_rotates_over_the_pool_with_garbage_collection_off() -> None:
+    request = Echo()
+    measured = phases.latency(request, pool(3), queries=7, seconds=0, max_seconds=10, progress=quiet)
+    assert request.seen == [0, 1, 2, 0, 1, 2, 0]
+    assert not any(request.garbage_collection)
+    assert gc.isenabled()
+    assert measured.stages_ns.shape == (7, 3)
+    assert not measured.truncated
+
+
+def test_latency_goes_on_until_both_minima_hold() -> None:
+    by_time = phases.latency(Echo(0.01), pool(1), queries=2, seconds=0.2, max_seconds=10, progress=quiet)
+    assert by_time.seconds >= 0.2
+    assert len(by_time.stages_ns) > 2
+    by_count = phases.latency(Echo(0.01), pool(1), queries=30, seconds=0.01, max_seconds=10, progress=quiet)
+    assert len(by_count.stages_ns) == 30
+    assert (by_count.stages_ns[:, 1] >= 0.01e9).all()
+
+
+def test_latency_ends_at_its_limit_and_says_so() -> None:
+    measured = phases.latency(Echo(0.02), pool(1), queries=10_000, seconds=0, max_seconds=0.2, progress=quiet)
+    assert measured.truncated
+    assert measured.seconds == pytest.approx(0.2, abs=0.15)
+
+
+def test_latency_reports_at_most_twice_a_second() -> None:
+    reports: list[float] = []
+    phases.latency(
+        Echo(0.001),
+        pool(1),
+        queries=1,
+        seconds=1.2,
+        max_seconds=9,
+        progress=lambda fraction, _: reports.append(fraction),
+    )
+    assert 2 <= len(reports) <= 4
+    assert reports == sorted(reports)
+    assert all(0 <= fraction <= 1 for fraction in reports)
+
+
+def test_warm_up_settles_on_a_steady_request_and_not_on_a_drifting_one() -> None:
+    steady = phases.warmup(Echo(0.005), pool(2), 10, 0.1, 0.5, 5, quiet)
+    assert steady["settled"]
+    assert steady["queries"] >= 10
+
+    class Drifting(Echo):
+        def execute(self) -> None:
+            self.seconds += 0.002
+            super().execute()
+
+    drifting = phases.warmup(Drifting(), pool(2), 4, 0.2, 0.02, 0.6, quiet)
+    assert not drifting["settled"]
+    assert drifting["seconds"] >= 0.6
+
+
+def test_halves_agree_on_the_median_within_the_tolerance() -> None:
+    assert phases.halves_agree(np.array([101, 101, 900, 100, 100, 100]), 0.02)
+    assert not phases.halves_agree(np.array([110, 110, 110, 100, 100, 100]), 0.02)
+    assert not phases.halves_agree(np.array([100]), 0.02)
+
+
+def test_a_saturated_window_drives_every_request_from_its_own_thread() -> None:
+    requests = [Echo(0.01), Echo(0.01), Echo(0.01)]
+    window = phases.saturate(list(requests), pool(4), 0.3, quiet)
+    assert all(len(request.threads) == 1 for request in requests)
+    assert len({next(iter(request.threads)) for request in requests}) == 3
+    assert window.seconds >= 0.3
+    done = sum(len(request.seen) for request in requests)
+    assert 0 < window.completed < done  # what came before the window is not counted
+    assert window.ips == pytest.approx(window.completed / window.seconds)
+
+
+def test_a_window_counts_images_not_batches() -> None:
+    window = phases.saturate([Echo(0.01)], phases.batches(pool(4), 4), 0.1, quiet)
+    assert window.completed % 4 == 0
+
+
+def test_a_window_longer_than_one_slow_query_still_closes_on_a_completion() -> None:
+    window = phases.saturate([Echo(0.2)], pool(1), 0.1, quiet)
+    assert window.completed == 1
+    assert window.seconds >= 0.2
+
+
+def test_an_error_of_a_request_comes_out() -> None:
+    class Broken(Echo):
+        def execute(self) -> None:
+            raise RuntimeError("the device is gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        phases.saturate([Echo(), Broken()], pool(1), 5, quiet)
+
+
+def test_outputs_that_are_not_the_batch_are_refused() -> None:
+    class First(Echo):
+        def get_output(self) -> NDArray[Any]:
+            return self.tensor[:1]
+
+    with pytest.raises(FixedBatchError, match="1 rows"):
+        phases.saturate([First()], phases.batches(pool(2), 2), 0.05, quiet)
+
+
+def test_batches_use_every_image() -> None:
+    joined = phases.batches(pool(5), 2)
+    assert [list(batch[:, 0]) for batch in joined] == [[0, 1], [2, 3], [4, 0]]
+
+
+def test_the_search_doubles_requests_then_batch_and_stops_without_gain() -> None:
+    """A device of four lanes, each 20 ms a query whatever the batch up to 2: best is batch 2 with 4 in flight."""
+
+    def compile_model(in_flight: int, batch: int) -> Compiled:
+        seconds = 0.02 * max(1, in_flight / 4) * max(1, batch / 2)
+        return compiled(Echo(seconds) for _ in range(in_flight))
+
+    best, tried = phases.search(compile_model, pool(4), 16, 16, 0.3, 0.2, quiet)
+    assert (best.batch, best.in_flight) == (2, 4)
+    settings = [(setting.batch, setting.in_flight) for setting in tried]
+    assert settings == [(1, 1), (1, 2), (1, 4), (1, 8), (2, 4), (4, 4)]
+
+
+def test_the_search_notes_what_cannot_run_and_keeps_the_best() -> None:
+    def compile_model(in_flight: int, batch: int) -> Compiled:
+        if batch > 1:
+            raise FixedBatchError("the batch is 1")
+        return compiled(Echo(0.01) for _ in range(in_flight))
+
+    best, tried = phases.search(compile_model, pool(4), 8, 1, 0.03, 0.05, quiet)
+    assert (best.batch, best.in_flight) == (1, 1)
+    assert tried[-1].ips is None
+    assert tried[-1].note == "the batch is 1"
+
+
+def test_stages_leave_the_model_out() -> None:
+    images = np.zeros((5, 4, 4, 3), np.uint8)
+    table = InputTable([0.0] * 3, [1.0] * 3, "NHWC")
+    result = phases.stages(Echo(0.02), table, images, TensorSpec("out", (1, 48), "float32"), quiet)
+    assert result["queries"] == 5
+    assert 0 < result["preprocess_ms"] < 20
+    assert 0 < result["postprocess_ms"] < 20
+
+
+def test_idle_lasts_as_long_as_asked_and_tells_how_busy_the_machine_was() -> None:
+    result = phases.idle(0.3, None, quiet)
+    assert (result["end_ns"] - result["start_ns"]) / 1e9 >= 0.3
+    assert 0 <= result["cpu_busy"] <= 1

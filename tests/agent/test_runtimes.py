@@ -1,0 +1,159 @@
+"""Each shipped runtime passes the conformance suite, on a file made by that runtime's own tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edlab import devices
+from edlab.artifact import Artifact
+from edlab.cache import Cache
+from edlab.config import DeviceConfig, ThroughputConfig
+from edlab.devices import Pool
+from edlab.errors import AgentError, UnsupportedError
+from edlab.testing.runtime import IMAGES, PREPROCESSING, RuntimeConformance, random_images, tiny_network
+
+
+def export_onnx(network: Any, path: Path, **options: Any) -> Path:
+    import torch
+
+    names = {"input_names": ["input"], "output_names": ["output"]}
+    torch.onnx.export(network, (torch.zeros(1, 3, 32, 32),), path, dynamo=False, opset_version=17, **names, **options)
+    return path
+
+
+def keras_twin(network: Any) -> Any:
+    """The tiny network in Keras, with the same weights."""
+    import keras
+
+    first, _, second, _, third, _, _, linear = network
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
+            keras.layers.Conv2D(16, 3, activation="relu"),
+            keras.layers.Conv2D(16, 1),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10),
+        ]
+    )
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    for layer, twin in zip(convolutions, (first, second, third), strict=True):
+        layer.set_weights([twin.weight.detach().numpy().transpose(2, 3, 1, 0), twin.bias.detach().numpy()])
+    model.layers[-1].set_weights([linear.weight.detach().numpy().T, linear.bias.detach().numpy()])
+    return model
+
+
+def convert_to_tflite(model: Any, representative: Any = None) -> bytes:
+    import tensorflow
+
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(model)
+    if representative is not None:
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+        converter.representative_dataset = representative
+        converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tensorflow.int8
+    return bytes(converter.convert())
+
+
+class TestTorch(RuntimeConformance):
+    runtime = "torch"
+
+    def export(self, network: Any, folder: Path) -> list[Path]:
+        import torch
+
+        torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 32, 32),)), folder / "net.pt2")
+        return [folder / "net.pt2"]
+
+
+class TestOnnxRuntime(RuntimeConformance):
+    runtime = "onnxruntime"
+
+    def export(self, network: Any, folder: Path) -> list[Path]:
+        return [export_onnx(network, folder / "net.onnx")]
+
+    def test_a_free_batch_dimension_is_searched(self, session: Any, pool: Pool, tmp_path: Path) -> None:
+        axes = {"input": {0: "batch"}, "output": {0: "batch"}}
+        path = export_onnx(tiny_network(), tmp_path / "free.onnx", dynamic_axes=axes)
+        opened = session.open(self.artifact_of([path]), PREPROCESSING, self.device())
+        assert opened["inputs"][0]["shape"] == [None, 3, 32, 32]
+        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, probe_seconds=0.05)
+        tried = session.throughput(pool, search, seconds=0.1)["search"]
+        assert [(each["batch"], each["ips"] is None) for each in tried] == [(1, False), (2, False)]
+
+    def test_a_fixed_batch_is_said_in_the_search(self, session: Any, opened: Any, pool: Pool) -> None:
+        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, probe_seconds=0.05)
+        assert "batch is 1" in session.throughput(pool, search, seconds=0.1)["search"][-1]["note"]
+
+    def test_a_provider_that_the_build_lacks_is_an_error(self, session: Any, artifact: Artifact) -> None:
+        with pytest.raises(AgentError, match="without NnapiExecutionProvider"):
+            session.open(artifact, PREPROCESSING, self.device(providers=["NnapiExecutionProvider"]))
+
+
+class TestOpenVino(RuntimeConformance):
+    runtime = "openvino"
+
+    def export(self, network: Any, folder: Path) -> list[Path]:
+        import openvino
+
+        model = openvino.convert_model(export_onnx(network, folder / "net.onnx"))
+        openvino.save_model(model, folder / "net.xml", compress_to_fp16=False)
+        return [folder / "net.xml", folder / "net.bin"]
+
+    def test_the_precision_in_force_is_told(self, opened: dict[str, Any]) -> None:
+        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "f32"
+
+    def test_another_precision_is_taken(self, session: Any, artifact: Artifact) -> None:
+        opened = session.open(artifact, PREPROCESSING, self.device(inference_precision_hint="dynamic"))
+        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "dynamic"
+
+
+class TestLiteRt(RuntimeConformance):
+    runtime = "litert"
+    layout = "NHWC"
+
+    def export(self, network: Any, folder: Path) -> list[Path]:
+        (folder / "net.tflite").write_bytes(convert_to_tflite(keras_twin(network)))
+        return [folder / "net.tflite"]
+
+    def test_quantized_inputs_and_outputs_come_back_as_floats(self, session: Any, pool: Pool, tmp_path: Path) -> None:
+        from edlab.agent.preprocess import normalise
+
+        images = normalise(random_images(), PREPROCESSING.mean, PREPROCESSING.std, "NHWC")
+        (tmp_path / "int8.tflite").write_bytes(
+            convert_to_tflite(keras_twin(tiny_network()), lambda: ([image[None]] for image in images))
+        )
+        opened = session.open(self.artifact_of([tmp_path / "int8.tflite"]), PREPROCESSING, self.device())
+        assert opened["inputs"][0]["dtype"] == opened["outputs"][0]["dtype"] == "int8"
+        assert opened["inputs"][0]["scale"] > 0
+        session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
+        spread = np.ptp(self.reference())
+        np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), self.reference(), atol=0.1 * spread)
+
+
+class TestKeras(RuntimeConformance):
+    runtime = "keras"
+    layout = "NHWC"
+
+    def export(self, network: Any, folder: Path) -> list[Path]:
+        keras_twin(network).save(folder / "net.keras")
+        return [folder / "net.keras"]
+
+
+def test_a_format_without_a_runtime_is_refused_here(cache: Cache, tmp_path: Path) -> None:
+    device = DeviceConfig(name="board", runtimes={"onnx": "onnxruntime"})
+    artifact = Artifact(format="engine", precision="fp16", layout="NCHW", files=(tmp_path / "x",), sha256="")
+    with devices.connect(device, cache) as session, pytest.raises(UnsupportedError, match="engine"):
+        session.open(artifact, PREPROCESSING, device)
+
+
+def test_measuring_without_a_model_is_an_error(cache: Cache, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", random_images())
+    with (
+        devices.connect(DeviceConfig(name="cpu"), cache) as session,
+        pytest.raises(AgentError, match="no model is open"),
+    ):
+        session.stages(Pool(tmp_path / "images.npy", range(IMAGES)))

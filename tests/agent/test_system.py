@@ -1,0 +1,75 @@
+"""The system's own account, on faked trees and on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edlab.agent import system
+
+
+def fill(root: Path, **files: str) -> Path:
+    for name, content in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
+    cpu = f"sys__devices__system__cpu__cpu{system.allowed_cpus()[0]}__"
+    root = fill(
+        tmp_path,
+        **{
+            "proc__cpuinfo": "processor\t: 0\nmodel name\t: Some Processor\n",
+            "proc__device-tree__model": "Some Board Rev 1.2\0",
+            "proc__stat": "cpu  10 0 20 60 10 0 0 0 0 0\ncpu0 1 1 1 1\n",
+            "proc__self__status": "VmPeak:\t9 kB\nVmHWM:\t2048 kB\n",
+            "sys__class__thermal__thermal_zone0__temp": "45500\n",
+            "sys__class__thermal__thermal_zone0__type": "cpu-thermal\n",
+            "sys__class__thermal__thermal_zone1__temp": "disabled\n",
+            "sys__devices__system__cpu__cpu0__cpufreq__scaling_governor": "performance\n",
+            cpu + "thermal_throttle__core_throttle_count": "3\n",
+        },
+    )
+    assert system.describe(root)["board"] == "Some Board Rev 1.2"
+    assert system.describe(root)["cpu"] == "Some Processor"
+    state = system.state(root)
+    assert state["temperatures_c"] == {"thermal_zone0 (cpu-thermal)": 45.5}
+    assert state["governor"] == "performance"
+    assert state["throttle_count"] == 3
+    assert state["peak_memory_mb"] == 2
+    assert system.busy_and_total_ticks(root) == (30, 100)
+
+
+def test_clocks_are_those_of_the_allowed_cores(tmp_path: Path) -> None:
+    for cpu in range(max(system.allowed_cpus()) + 2):
+        fill(tmp_path, **{f"sys__devices__system__cpu__cpu{cpu}__cpufreq__scaling_cur_freq": f"{1000 * (cpu + 1)}\n"})
+    assert system.clocks_mhz(tmp_path) == [cpu + 1 for cpu in system.allowed_cpus()]
+
+
+def test_what_a_system_does_not_tell_is_none_or_absent(tmp_path: Path) -> None:
+    state = system.state(tmp_path)
+    assert (state["governor"], state["throttle_count"], state["peak_memory_mb"]) == (None, None, None)
+    assert (state["temperatures_c"], state["clocks_mhz"]) == ({}, [])
+    assert system.busy_and_total_ticks(tmp_path) is None
+
+
+def test_peak_memory_is_this_processes_own_not_its_parents() -> None:
+    ballast = np.ones(400_000_000, np.uint8)  # the parent's peak; ru_maxrss would hand it down
+    code = "from edlab.agent.system import peak_memory_mb as peak; a = peak(); b = b'x' * 80_000_000; print(a, peak())"
+    folder = Path(__file__).resolve().parents[2]
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    ).stdout
+    before, after = map(float, output.split())
+    assert before < 300 < ballast.nbytes / 2**20
+    assert after - before > 40

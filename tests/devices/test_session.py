@@ -1,0 +1,263 @@
+"""The host's side against real agents, also such as crash, hang, fall silent or print over everything."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from edlab import devices
+from edlab.cache import Cache
+from edlab.config import DeviceConfig, PowerConfig
+from edlab.devices import AgentSession, Probe, agent_zip
+from edlab.errors import AgentError, ConfigError, DeviceError
+
+ODD_RUNTIME = """
+import os, signal, subprocess, sys, time
+from . import base
+
+class Runtime(base.Runtime):
+    options = {"behaviour": "", "pid_file": ""}
+
+    @staticmethod
+    def version():
+        return "0.1"
+
+    def load(self):
+        getattr(self, self.options["behaviour"])()
+
+    def compile(self, in_flight, batch):
+        raise ValueError("this network has no weights")
+
+    def chat(self):
+        os.write(1, b'{"id": 1, "result": "nonsense"}' + bytes(range(128, 160)))
+        subprocess.run(["sh", "-c", "cat; echo printed by a child"], check=True)
+        print("hello from the vendor", flush=True)
+
+    def crash(self):
+        print("about to crash", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def hang(self):
+        child = subprocess.Popen(["sleep", "600"])
+        with open(self.options["pid_file"], "w") as file:
+            file.write("%d %d" % (os.getpid(), child.pid))
+        time.sleep(600)
+
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.fixture
+def odd_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime of an outside package, which misbehaves as asked."""
+    package = tmp_path / "outside"
+    package.mkdir()
+    (package / "odd_runtime.py").write_text(ODD_RUNTIME)
+    monkeypatch.syspath_prepend(package)
+    entry = EntryPoint(name="odd", value="odd_runtime", group="edlab.runtimes")
+    monkeypatch.setattr(agent_zip, "plugins", lambda group: {"odd": entry} if group == "runtimes" else {})
+
+
+@pytest.fixture
+def session(cache: Cache, odd_runtime: None) -> Iterator[AgentSession]:
+    with devices.connect(DeviceConfig(name="cpu"), cache) as session:
+        yield session
+
+
+def odd(behaviour: str, tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "model").touch()
+    return {
+        "runtime": "odd",
+        "files": [str(tmp_path / "model")],
+        "options": {"behaviour": behaviour, "pid_file": str(tmp_path / "pids")},
+        "threads": 1,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "layout": "NCHW",
+    }
+
+
+def pids(tmp_path: Path) -> list[int]:
+    """Those of the hanging agent and its child, once they run."""
+    wait_until(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 2)
+    return [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def gone(processes: list[int]) -> bool:
+    """Whether they have ended; one that nobody has waited for yet counts as such."""
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in processes)
+
+
+def test_the_agent_says_who_it_is(session: AgentSession) -> None:
+    hello = session.hello()
+    assert hello["pid"] != os.getpid()
+    assert hello["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert hello["cpus"] == sorted(os.sched_getaffinity(0))
+
+
+def test_threads_pin_the_agent_and_too_many_are_refused(cache: Cache) -> None:
+    with devices.connect(DeviceConfig(name="cpu", threads=1), cache) as session:
+        assert session.hello()["cpus"] == sorted(os.sched_getaffinity(0))[:1]
+    with pytest.raises(ConfigError, match=r"device\.threads=10000"):
+        devices.connect(DeviceConfig(name="cpu", threads=10_000), cache)
+
+
+def test_what_vendor_code_prints_cannot_touch_the_protocol(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match=r"odd cannot open .*: ValueError: this network has no weights"):
+        session.call("open", odd("chat", tmp_path))
+    assert session.hello()["pid"]
+    wait_until(lambda: "hello from the vendor" in session.log)
+    assert "printed by a child" in session.log
+
+
+def test_errors_carry_message_mend_and_traceback(session: AgentSession) -> None:
+    with pytest.raises(AgentError, match="no runtime 'tpu'") as caught:
+        session.call("open", {**odd("", Path()), "runtime": "tpu"})
+    assert "onnxruntime" in caught.value.hint
+    assert "Traceback" in caught.value.log
+    with pytest.raises(AgentError, match="no method 'fly'"):
+        session.call("fly")
+
+
+def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="'open' with signal SIGSEGV") as caught:
+        session.call("open", odd("crash", tmp_path))
+    assert not isinstance(caught.value, AgentError)
+    assert "about to crash" in caught.value.log
+    with pytest.raises(DeviceError, match="has ended"):
+        session.hello()
+
+
+def test_silence_is_noticed_and_the_agent_ended(session: AgentSession, tmp_path: Path) -> None:
+    agent = session.hello()["pid"]
+    with pytest.raises(DeviceError, match="silent for 4 s in 'open'"):
+        session.call("open", odd("stop", tmp_path), silence_s=4)
+    assert gone([agent])
+
+
+def test_a_hang_without_progress_is_ended_with_its_children(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="'open' on cpu made no progress for 1 s"):
+        session.call("open", odd("hang", tmp_path), timeout_s=1)
+    wait_until(lambda: gone(pids(tmp_path)))
+
+
+def test_ctrl_c_ends_a_hanging_agent_and_its_children(cache: Cache, odd_runtime: None, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        pids(tmp_path)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt), devices.connect(DeviceConfig(name="cpu"), cache) as session:
+        session.call("open", odd("hang", tmp_path))
+    wait_until(lambda: gone(pids(tmp_path)))
+
+
+def test_a_host_that_is_killed_takes_its_agent_along(tmp_path: Path) -> None:
+    host = textwrap.dedent(f"""
+        import sys
+        sys.path[:0] = {[str(tmp_path / "outside"), *filter(None, sys.path), str(Path.cwd())]!r}
+        from importlib.metadata import EntryPoint
+        from pathlib import Path
+        from edlab import devices
+        from edlab.cache import Cache
+        from edlab.config import DeviceConfig
+        from edlab.devices import agent_zip
+        entry = EntryPoint(name="odd", value="odd_runtime", group="edlab.runtimes")
+        agent_zip.plugins = lambda group: {{"odd": entry}}
+        with devices.connect(DeviceConfig(name="cpu"), Cache(Path({str(tmp_path / "cache")!r}))) as session:
+            session.call("open", {odd("hang", tmp_path)!r})
+    """)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "odd_runtime.py").write_text(ODD_RUNTIME)
+    process = subprocess.Popen([sys.executable, "-c", host])
+    agent_and_child = pids(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: gone(agent_and_child))
+
+
+def test_leaving_the_context_ends_the_agent(cache: Cache) -> None:
+    with devices.connect(DeviceConfig(name="cpu"), cache) as session:
+        agent = session.hello()["pid"]
+    assert gone([agent])
+
+
+def test_progress_reaches_the_caller(session: AgentSession) -> None:
+    seen: list[tuple[str, float | None]] = []
+    session.idle(seconds=0.7, on_progress=lambda phase, fraction, message: seen.append((phase, fraction)))
+    assert [phase for phase, _ in seen] == ["idle"] * len(seen)
+    assert len(seen) >= 2
+
+
+def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="no power sensor 'rapl 9'"):
+        session.idle(seconds=0.1, probe=Probe("rapl 9", 0.01, tmp_path / "samples.npy"))
+
+
+def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession, tmp_path: Path) -> None:
+    found = session.sensors()
+    if not found:
+        pytest.skip("this machine has no power sensor that may be read")
+    session.idle(seconds=1, probe=Probe(found[0]["name"], PowerConfig.interval_s, tmp_path / "samples.npy"))
+    samples = np.load(tmp_path / "samples.npy")
+    assert samples.shape[1] == 2
+    assert len(samples) >= 3
+    assert (samples[:, 1] > 0).all()
+
+
+def test_an_interpreter_that_is_not_there_is_named(cache: Cache) -> None:
+    with pytest.raises(DeviceError, match="no-such-python") as caught:
+        devices.connect(DeviceConfig(name="cpu", python="no-such-python"), cache)
+    assert "device.python" in caught.value.hint
+
+
+def test_an_unknown_kind_of_device_is_answered_with_the_kinds(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match="no kind of device 'carrier pigeon'") as caught:
+        devices.connect(DeviceConfig(name="bird", kind="carrier pigeon"), cache)
+    assert "local" in caught.value.hint
+
+
+def test_the_same_sources_give_the_same_zip(tmp_path: Path) -> None:
+    first = agent_zip.build(Cache(tmp_path / "a"))
+    time.sleep(0.01)
+    second = agent_zip.build(Cache(tmp_path / "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert first.parent.name == second.parent.name
+
+
+def test_an_outside_runtime_travels_in_the_zip_under_its_name(
+    cache: Cache, session: AgentSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert session.probe(["odd"]) == {"odd": {"version": "0.1"}}
+    monkeypatch.setattr(agent_zip, "plugins", lambda group: {})
+    with devices.connect(DeviceConfig(name="cpu"), cache) as plain:
+        assert "no runtime 'odd'" in plain.probe(["odd"])["odd"]["reason"]
+
+
+def test_an_entry_point_to_nowhere_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint(name="lost", value="no_such_package.runtime", group="edlab.runtimes")
+    monkeypatch.setattr(agent_zip, "plugins", lambda group: {"lost": entry})
+    with pytest.raises(ConfigError, match=r"no_such_package\.runtime"):
+        agent_zip.build(cache)
