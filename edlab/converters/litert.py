@@ -100,9 +100,9 @@ def torch_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibr
     """Exported program -> TFLite by litert-torch."""
     import litert_torch
 
-    from edlab.converters.torch_program import load_frozen
+    from edlab.converters.torch_program import load_module
 
-    module, example = load_frozen(inputs[0])
+    module, example = load_module(inputs[0])
     channel_last = litert_torch.to_channel_last_io(module, args=[0])
     litert_torch.convert(channel_last, (example.permute(0, 2, 3, 1).contiguous(),)).export(out)
 
@@ -112,10 +112,15 @@ def keras_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibr
     import tensorflow as tf
 
     model = tf.keras.models.load_model(inputs[0], compile=False)
-    signature = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="input")]
-    predict = tf.function(lambda images: model(images, training=False), input_signature=signature)
-    with tempfile.TemporaryDirectory() as folder:  # by way of a SavedModel, which keeps the signature
-        tf.saved_model.save(model, folder, signatures=predict)
+    archive = tf.keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve",
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="input")],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder)
         Path(out).write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 

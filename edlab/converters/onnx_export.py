@@ -38,9 +38,9 @@ def torch_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
     """Exported program -> ONNX by torch's TorchScript exporter, whose graphs every vendor's tool reads."""
     import torch
 
-    from edlab.converters.torch_program import load_frozen
+    from edlab.converters.torch_program import load_module
 
-    module, example = load_frozen(inputs[0])
+    module, example = load_module(inputs[0])
     with torch.no_grad():
         torch.onnx.export(
             module,

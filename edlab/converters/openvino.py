@@ -6,6 +6,7 @@ Facts are from https://docs.openvino.ai/2025/openvino-workflow/model-optimizatio
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -116,6 +117,7 @@ def quantize_openvino(inputs: list[str], out: str, options: dict[str, Any], cali
             activations_range_estimator_params=_ranges(options.get("percentile")),
         ),
     )
+    _number_unnamed(quantized)
     openvino.save_model(quantized, out, compress_to_fp16=False)
 
 
@@ -140,6 +142,14 @@ def _ranges(percentile: float | None) -> Any:
         min=StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MIN, quantile_outlier_prob=outliers),
         max=StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MAX, quantile_outlier_prob=outliers),
     )
+
+
+def _number_unnamed(model: Any) -> None:
+    """Name operations without a name by their place: OpenVINO's own count of them differs from run to run."""
+    for place, operation in enumerate(model.get_ordered_ops()):
+        kind = operation.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", operation.get_friendly_name()):
+            operation.set_friendly_name(f"{kind}_{place}")
 
 
 def _silence_telemetry() -> None:
