@@ -94,6 +94,8 @@ class OnnxruntimeConverter(Converter):
             options["method"] = quantization.calibration.method.value
             if quantization.calibration.method is CalibrationMethod.percentile:
                 options["percentile"] = self.options["percentile"]
+            if quantization.calibration.method is CalibrationMethod.entropy:
+                options["bins"] = _ENTROPY_BINS
         return options
 
 
@@ -153,8 +155,8 @@ def _calibrate(model: Path, options: dict[str, Any], calibration: dict[str, Any]
     from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 
     extra: dict[str, Any] = {"symmetric": options["symmetric"]}
-    if options["method"] == "entropy":
-        extra["num_bins"] = _ENTROPY_BINS
+    if "bins" in options:
+        extra["num_bins"] = options["bins"]
     if "percentile" in options:
         extra["percentile"] = options["percentile"]
     calibrator = create_calibrator(
