@@ -38,6 +38,10 @@ class _Model:
         self._pool_key: tuple[object, ...] = ()
         self._pool: list[np.ndarray] = []
 
+    def compile(self, in_flight: int, batch: int) -> Compiled:
+        """The model ready for this setting; that of the latency phases is at hand already."""
+        return self.compiled if (in_flight, batch) == (1, 1) else self.runtime.compile(in_flight, batch)
+
     def images(self, path: str) -> np.ndarray:
         """The stored images (N, H, W, 3), memory-mapped. Raises `AgentError` where they do not fit the input."""
         images: np.ndarray = np.load(path, mmap_mode="r")
@@ -155,7 +159,7 @@ class Agent:
         model = self._open_model()
         stored = model.images(images)
         in_flight = model.runtime.threads
-        compiled = model.runtime.compile(in_flight, batch=1) if in_flight > 1 else model.compiled
+        compiled = model.compile(in_flight, batch=1)
         start = time.perf_counter()
         results = predict(
             compiled.requests,
@@ -251,8 +255,8 @@ class Agent:
         def report(fraction: float, message: str) -> None:
             progress("throughput", fraction, message)
 
-        best, tried = phases.search(model.runtime.compile, pool, max_batch, max_in_flight, gain, probe_seconds, report)
-        compiled = model.runtime.compile(best.in_flight, best.batch)
+        best, tried = phases.search(model.compile, pool, max_batch, max_in_flight, gain, probe_seconds, report)
+        compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
         sampler = Sampler(sensors.get(sensor), interval_s) if sensor else None
         with sampler or contextlib.nullcontext():

@@ -218,7 +218,11 @@ def _probe(compile_model: CompileModel, pool: list[np.ndarray], batch: int, in_f
     try:
         compiled = compile_model(in_flight, batch)
         window = saturate(compiled.requests, batches(pool, batch), seconds, lambda fraction, message: None)
-    except FixedBatchError as error:
+    except (
+        Exception
+    ) as error:  # a larger setting may exceed the model, the memory or the device: that bounds the search
+        if (batch, in_flight) == (1, 1):
+            raise
         return Setting(batch, in_flight, None, str(error))
     return Setting(batch, in_flight, window.ips)
 

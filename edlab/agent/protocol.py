@@ -11,6 +11,7 @@ One request at a time. Arrays travel as paths of .npy files on the target.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -58,12 +59,10 @@ def serve(methods: dict[str, Method], requests: int, replies: int) -> None:
     inbox: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
-    while True:
-        line = inbox.get()
-        if line is None:
-            break
-        channel.send(_answer(methods, json.loads(line), channel))
-    methods["close"](lambda phase, fraction, message: None)
+    with contextlib.suppress(BrokenPipeError):  # the host went while an answer was on its way
+        for line in iter(inbox.get, None):
+            channel.send(_answer(methods, json.loads(line), channel))
+        methods["close"](lambda phase, fraction, message: None)
     _end_group()
 
 

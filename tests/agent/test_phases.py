@@ -74,12 +74,13 @@ def test_latency_goes_on_until_both_minima_hold() -> None:
 def test_latency_ends_at_its_limit_and_says_so() -> None:
     measured = phases.latency(Echo(0.02), pool(1), queries=10_000, seconds=0, max_seconds=0.2, progress=quiet)
     assert measured.truncated
-    assert measured.seconds == pytest.approx(0.2, abs=0.15)
+    assert measured.seconds >= 0.2
+    assert len(measured.stages_ns) < 100
 
 
 def test_latency_reports_at_most_twice_a_second() -> None:
     reports: list[float] = []
-    phases.latency(
+    measured = phases.latency(
         Echo(0.001),
         pool(1),
         queries=1,
@@ -87,7 +88,7 @@ def test_latency_reports_at_most_twice_a_second() -> None:
         max_seconds=9,
         progress=lambda fraction, _: reports.append(fraction),
     )
-    assert 2 <= len(reports) <= 4
+    assert 2 <= len(reports) <= 2 * measured.seconds + 1
     assert reports == sorted(reports)
     assert all(0 <= fraction <= 1 for fraction in reports)
 
@@ -158,15 +159,19 @@ def test_batches_use_every_image() -> None:
     assert [list(batch[:, 0]) for batch in joined] == [[0, 1], [2, 3], [4, 0]]
 
 
-def test_the_search_doubles_requests_then_batch_and_stops_without_gain() -> None:
+def test_the_search_doubles_requests_then_batch_and_stops_without_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device of four lanes, each 20 ms a query whatever the batch up to 2: best is batch 2 with 4 in flight."""
 
-    def compile_model(in_flight: int, batch: int) -> Compiled:
-        seconds = 0.02 * max(1, in_flight / 4) * max(1, batch / 2)
-        return compiled(Echo(seconds) for _ in range(in_flight))
+    def calculated(requests: list[Request], tensors: list[NDArray[Any]], seconds: float, report: Any) -> phases.Window:
+        batch = len(tensors[0])
+        query_s = 0.02 * max(1, len(requests) / 4) * max(1, batch / 2)
+        return phases.Window(round(1000 * batch * len(requests) / query_s), 0, 1000 * 10**9)
 
-    best, tried = phases.search(compile_model, pool(4), 16, 16, 0.3, 0.2, quiet)
-    assert (best.batch, best.in_flight) == (2, 4)
+    monkeypatch.setattr(phases, "saturate", calculated)
+    best, tried = phases.search(
+        lambda in_flight, batch: compiled(Echo() for _ in range(in_flight)), pool(4), 16, 16, 0.03, 1, quiet
+    )
+    assert best == phases.Setting(2, 4, 400.0)
     settings = [(setting.batch, setting.in_flight) for setting in tried]
     assert settings == [(1, 1), (1, 2), (1, 4), (1, 8), (2, 4), (4, 4)]
 
@@ -186,13 +191,30 @@ def test_the_search_notes_what_cannot_run_and_keeps_the_best() -> None:
 def test_stages_leave_the_model_out() -> None:
     images = np.zeros((5, 4, 4, 3), np.uint8)
     table = InputTable([0.0] * 3, [1.0] * 3, "NHWC")
-    result = phases.stages(Echo(0.02), table, images, TensorSpec("out", (1, 48), "float32"), quiet)
+    result = phases.stages(Echo(0.1), table, images, TensorSpec("out", (1, 48), "float32"), quiet)
     assert result["queries"] == 5
-    assert 0 < result["preprocess_ms"] < 20
-    assert 0 < result["postprocess_ms"] < 20
+    assert 0 < result["preprocess_ms"] < 100
+    assert 0 < result["postprocess_ms"] < 100
 
 
 def test_idle_lasts_as_long_as_asked_and_tells_how_busy_the_machine_was() -> None:
     result = phases.idle(0.3, None, quiet)
     assert (result["end_ns"] - result["start_ns"]) / 1e9 >= 0.3
     assert 0 <= result["cpu_busy"] <= 1
+
+
+def test_the_search_survives_a_setting_that_the_device_refuses_but_not_a_broken_model() -> None:
+    def one_at_a_time(in_flight: int, batch: int) -> Compiled:
+        if in_flight > 1:
+            raise RuntimeError("the accelerator is in use")
+        return compiled([Echo(0.01 * batch)])
+
+    best, tried = phases.search(one_at_a_time, pool(4), 1, 8, 0.03, 0.05, quiet)
+    assert (best.batch, best.in_flight) == (1, 1)
+    assert tried[-1].note == "the accelerator is in use"
+
+    def broken(in_flight: int, batch: int) -> Compiled:
+        raise RuntimeError("the accelerator is gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        phases.search(broken, pool(4), 1, 8, 0.03, 0.05, quiet)

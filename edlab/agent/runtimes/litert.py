@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -64,19 +66,13 @@ class _Request(base.Request):
 
 
 def _package() -> Any:
-    try:
-        import ai_edge_litert
-
-        return ai_edge_litert
-    except ImportError:
-        import tflite_runtime  # what the images of older boards carry
-
-        return tflite_runtime
+    for name in ("ai_edge_litert", "tflite_runtime"):  # the second is what the images of older boards carry
+        if importlib.util.find_spec(name) is not None:
+            return importlib.import_module(name)
+    raise ImportError("neither ai_edge_litert nor tflite_runtime is installed")
 
 
 def _interpreter_class() -> Any:
-    import importlib
-
     return importlib.import_module(_package().__name__ + ".interpreter").Interpreter
 
 
