@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Any, Dict, List, Optional
 
 from omegaconf import MISSING
@@ -79,7 +80,7 @@ class PreprocessingConfig:
 
 @dataclass
 class ModelConfig:
-    name: str = MISSING
+    name: str = ""  # "": the architecture's, file's or factory's
     origin: ModelOrigin = MISSING
     arch: Optional[str] = None  # builtin, timm, torchvision, keras: the architecture's name there
     path: Optional[str] = None  # file: the model file
@@ -91,6 +92,10 @@ class ModelConfig:
     label_offset: Optional[int] = None
     claimed_top1: Optional[float] = None  # 0..1
     claimed_source: str = ""
+
+    def __post_init__(self) -> None:
+        stem = PurePath(self.path).stem if self.path else None
+        self.name = self.name or stem or (self.target or "").rpartition(":")[2] or self.arch or self.origin
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Layout = Literal["NCHW", "NHWC"]
-WeightsOrigin = Literal["pretrained", "file", "untrained"]
+WeightsOrigin = Literal["pretrained", "file", "given", "untrained"]  # given: by the caller's module or factory
 
 
 class Preprocessing(BaseModel):
@@ -57,6 +57,7 @@ class SourceModel(BaseModel):
     layout: Layout  # of the model's input
     precision: str = "fp32"  # a file may arrive quantized: "int8"
     preprocessing: Preprocessing
+    preprocessing_note: str = ""  # what of it was assumed, where the source does not tell
     num_classes: int
     label_offset: int = 0  # 1 for a model whose class 0 is "background"
     weights: WeightsOrigin  # what the weights really are, whatever was asked for

@@ -42,4 +42,5 @@ def _noise(seed: int, index: int) -> NDArray[np.uint8]:
     )
     image = np.stack([0.8 * grey + 0.2 * colour for colour in colours], axis=-1)
     brightness, contrast = random.uniform(90, 150), random.uniform(35, 65)
-    return np.clip(brightness + contrast * image / image.std(), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(brightness + contrast * image / image.std(), 0, 255).astype(np.uint8)
+    return pixels

@@ -1,0 +1,122 @@
+"""A user's own models: a live module, a factory by its name, or one registered by the decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from edlab.config import ModelConfig
+from edlab.errors import ModelError
+from edlab.models.network import Network, Weights, preprocessing_of_size
+from edlab.registry import load_target
+from edlab.source import Preprocessing
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A factory with what its author says of the models it makes."""
+
+    name: str
+    factory: Callable[..., Any]
+    preprocessing: Preprocessing
+    label_offset: int
+    claimed_top1: float | None
+    claimed_source: str
+    license: str
+
+
+_registered: dict[str, RegisteredModel] = {}
+_ATTRIBUTE = "edlab_model"
+
+
+def register_model(
+    name: str,
+    *,
+    height: int,
+    width: int,
+    resize: int | None = None,
+    interpolation: str = "bilinear",
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    label_offset: int = 0,
+    claimed_top1: float | None = None,
+    claimed_source: str = "",
+    license: str = "",
+) -> Callable[[Factory], Factory]:
+    """Name a factory of a torch.nn.Module (or keras.Model) that maps images to logits; the decorator returns it as is.
+
+        @edlab.register_model("my_net", height=96, width=96, mean=(0.5,) * 3, std=(0.5,) * 3)
+        def my_net() -> torch.nn.Module: ...
+
+    `edlab.run("my_net")` then finds it in this process. A package adds it for everyone by an entry point of the
+    group `edlab.models`: `my_net = "my_package.nets:my_net"`. Sizes in pixels; `mean` and `std` on 0..1, see
+    `edlab.Preprocessing`; `claimed_top1` 0..1. A name that is taken is replaced.
+    """
+    preprocessing = Preprocessing.model_validate(
+        {"height": height, "width": width, "resize": resize, "interpolation": interpolation, "mean": mean, "std": std}
+    )
+
+    def register(factory: Factory) -> Factory:
+        model = RegisteredModel(name, factory, preprocessing, label_offset, claimed_top1, claimed_source, license)
+        _registered[name] = model
+        setattr(factory, _ATTRIBUTE, model)
+        return factory
+
+    return register
+
+
+def registered() -> dict[str, RegisteredModel]:
+    """The models registered in this process, by name."""
+    return dict(_registered)
+
+
+def build(config: ModelConfig) -> Network:
+    """What the factory `config.target`, or the one registered as `config.name`, makes of `config.arguments`.
+
+    Raises `ConfigError` or `ModelError` where there is no such factory.
+    """
+    if config.target:
+        factory = load_target(config.target)
+    elif config.name in _registered:
+        factory = _registered[config.name].factory
+    else:
+        raise ModelError(
+            f"no model is registered as '{config.name}'",
+            hint="give model.target=package.module:factory, or register it with @edlab.register_model",
+        )
+    return wrap(factory(**config.arguments), config, getattr(factory, _ATTRIBUTE, None))
+
+
+def wrap(network: Any, config: ModelConfig, model: RegisteredModel | None = None) -> Network:
+    """A live network as the caller made it, with the preprocessing that its factory was registered with."""
+    _check_weights(config)
+    weights = Weights(network, "given", f"as {config.target or config.name} gives them")
+    if model is None:
+        preprocessing, note = preprocessing_of_size(*_input_size(network), config)
+        return Network(weights, preprocessing, note)
+    return Network(
+        weights,
+        model.preprocessing,
+        label_offset=model.label_offset,
+        claimed_top1=model.claimed_top1,
+        claimed_source=model.claimed_source,
+        license=model.license,
+    )
+
+
+def _check_weights(config: ModelConfig) -> None:
+    """A factory decides on its weights: another wish would go unheard, so it is refused."""
+    if config.weights != "auto":
+        raise ModelError(
+            f"model.weights={config.weights} cannot be given to {config.name}: its factory decides on its weights",
+            hint="leave model.weights=auto, and pass the factory its own keywords by model.arguments",
+        )
+
+
+def _input_size(network: Any) -> tuple[int | None, int | None]:
+    """Height and width that a Keras model (NHWC) tells of itself; a torch module tells nothing."""
+    shape = getattr(network, "input_shape", None)
+    return shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 else (None, None)

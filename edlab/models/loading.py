@@ -1,0 +1,258 @@
+"""From a model's configuration to a model file with all that must be known to use it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edlab.cache import Cache, digest, sha256_files
+from edlab.config import ModelConfig, ModelOrigin, PreprocessingConfig
+from edlab.errors import ConversionError, ModelError
+from edlab.isolation import run_isolated
+from edlab.models import builtin, factories, keras_models, timm_models, torchvision_models
+from edlab.models.complexity import count_keras, count_torch
+from edlab.models.files import classes_of, load_file
+from edlab.models.network import Network, override_preprocessing
+from edlab.models.weights import WORDS, weights_file
+from edlab.source import SourceModel
+
+if TYPE_CHECKING:
+    import torch
+
+_VERSION = 1  # raise it when what is written for the same configuration changes
+_TIMEOUT_S = 1800.0  # a download of weights is part of it
+_KIND = "models"
+_SOURCE = "source.json"
+
+# Packages whose versions may change the file that an origin gives.
+_LIBRARIES = {
+    ModelOrigin.builtin: ("torch",),
+    ModelOrigin.timm: ("torch", "timm"),
+    ModelOrigin.torchvision: ("torch", "torchvision"),
+    ModelOrigin.keras: ("keras", "tensorflow"),
+    ModelOrigin.file: ("onnx", "torch", "keras", "ai-edge-litert"),
+}
+
+# Models that fell back to untrained weights: kept for this process, so that all rows of a sweep have the same
+# weights and ask the hub once; not in the cache, as the hub may answer the next process.
+_fallbacks: dict[tuple[Path, str], SourceModel] = {}
+
+
+def load(config: ModelConfig, cache: Cache, *, module: torch.nn.Module | None = None, log: Path) -> SourceModel:
+    """The model as a file in the cache: torch models exported, Keras models saved, files checked and copied.
+
+    It is built in a process of its own (this one imports no framework) and found again by content: configuration,
+    weights file and versions. A live `module`, (1, 3, height, width) float32 to (1, classes), and a model that was
+    registered in this process are exported here. What the build prints goes to `log`.
+
+    Raises `ModelError` for a model or weights that cannot be loaded, `ConfigError` for a wrong setting,
+    `MissingDependencyError` for a framework that is not installed.
+    """
+    if module is not None or _lives_here(config):
+        with tempfile.TemporaryDirectory(prefix="edlab-") as scratch:
+            return _store(cache, None, _build_here(config, module, Path(scratch)))
+    key = _key(config)
+    if key is None:
+        return _build(config, cache, None, log)
+    if (folder := cache.find(_KIND, key)) is not None:
+        return _read(folder)
+    if (cache.root, key) in _fallbacks:
+        return _fallbacks[cache.root, key]
+    return _build(config, cache, key, log)
+
+
+def _lives_here(config: ModelConfig) -> bool:
+    return config.origin == ModelOrigin.python and not config.target
+
+
+def _build_here(config: ModelConfig, module: torch.nn.Module | None, folder: Path) -> Path:
+    network = factories.build(config) if module is None else factories.wrap(copy.deepcopy(module).cpu(), config)
+    _write(config, network, folder)
+    return folder
+
+
+def _build(config: ModelConfig, cache: Cache, key: str | None, log: Path) -> SourceModel:
+    with tempfile.TemporaryDirectory(prefix="edlab-") as scratch:
+        try:
+            run_isolated(
+                "edlab.models.loading:build",
+                {"config": dataclasses.asdict(config), "folder": scratch},
+                log=log,
+                timeout_s=_TIMEOUT_S,
+            )
+        except ConversionError as error:
+            raise ModelError(
+                f"the model {config.name} cannot be loaded: {error.message}", hint=error.hint, log=error.log
+            ) from error
+        source = _read(Path(scratch))
+        fell_back = config.weights == "auto" and not source.trained
+        stored = _store(cache, None if fell_back else key, Path(scratch))
+    if fell_back and key is not None:
+        _fallbacks[cache.root, key] = stored
+    return stored
+
+
+def build(config: dict[str, Any], folder: str) -> None:
+    """Build a model in this process, and write its file and `source.json` into the folder."""
+    typed = ModelConfig(
+        **{
+            **config,
+            "origin": ModelOrigin(config["origin"]),
+            "preprocessing": PreprocessingConfig(**config["preprocessing"]),
+        }
+    )
+    if typed.origin == ModelOrigin.file:
+        _write_file(typed, Path(folder))
+        return
+    origins = {
+        ModelOrigin.builtin: builtin,
+        ModelOrigin.timm: timm_models,
+        ModelOrigin.torchvision: torchvision_models,
+        ModelOrigin.keras: keras_models,
+        ModelOrigin.python: factories,
+    }
+    _write(typed, origins[typed.origin].build(typed), Path(folder))
+
+
+def _write_file(config: ModelConfig, folder: Path) -> None:
+    file = load_file(config, folder)
+    _write_source(
+        folder,
+        config,
+        format=file.format,
+        path=file.path,
+        layout=file.layout,
+        precision=file.precision,
+        preprocessing=file.preprocessing,
+        preprocessing_note=file.preprocessing_note,
+        num_classes=file.num_classes,
+        weights="file",
+        weights_note=f"from the file {Path(config.path or '').name}",
+        complexity=file.complexity,
+    )
+
+
+def _write(config: ModelConfig, network: Network, folder: Path) -> None:
+    preprocessing = override_preprocessing(network.preprocessing, config.preprocessing)
+    size = preprocessing.height, preprocessing.width
+    live = network.weights.network
+    written = (_write_keras if keras_models.is_keras_model(live) else _write_torch)(live, size, config, folder)
+    _write_source(
+        folder,
+        config,
+        **written,
+        preprocessing=preprocessing,
+        preprocessing_note=network.preprocessing_note,
+        label_offset=network.label_offset,
+        weights=network.weights.origin,
+        weights_note=network.weights.note,
+        claimed_top1=network.claimed_top1,
+        claimed_source=network.claimed_source,
+        license=network.license,
+    )
+
+
+def _write_torch(module: torch.nn.Module, size: tuple[int, int], config: ModelConfig, folder: Path) -> dict[str, Any]:
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(
+            f"{config.target or config.name} gives a {type(module).__name__}",
+            hint="the factory must return a torch.nn.Module or a keras.Model",
+        )
+    module = module.float().eval()
+    example = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            logits = module(example)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"{config.name} does not take an image of {size[0]} x {size[1]}: {str(error).splitlines()[0][:200]}",
+            hint="correct model.preprocessing.height and width, or model.arguments",
+        ) from error
+    if not isinstance(logits, torch.Tensor):
+        raise ModelError(
+            f"{config.name} gives a {type(logits).__name__}, not one tensor of logits",
+            hint="edlab measures image classifiers: return (batch, classes) in eval mode",
+        )
+    num_classes = classes_of(config.name, logits.shape)
+    complexity = count_torch(module, example)
+    path = folder / "source.pt2"
+    try:
+        torch.export.save(torch.export.export(module, (example,)), path)
+    except Exception as error:  # torch.export raises the kinds of all its parts
+        raise ModelError(
+            f"torch.export cannot export {config.name}: {str(error).strip().splitlines()[0][:300]}",
+            hint="see docs.pytorch.org/docs/stable/export.html, or export to ONNX yourself: model=file model.path=...",
+        ) from error
+    return {"format": "pt2", "path": path, "layout": "NCHW", "num_classes": num_classes, "complexity": complexity}
+
+
+def _write_keras(network: Any, size: tuple[int, int], config: ModelConfig, folder: Path) -> dict[str, Any]:
+    expected = tuple(network.input_shape[1:])
+    if expected != (*size, 3):
+        raise ModelError(
+            f"{config.name} takes {expected}, not {size[0]} x {size[1]} colour images",
+            hint=f"give model.arguments.input_shape=[{size[0]},{size[1]},3], or other model.preprocessing sizes",
+        )
+    path = folder / "source.keras"
+    network.save(path)
+    return {
+        "format": "keras",
+        "path": path,
+        "layout": "NHWC",
+        "num_classes": classes_of(config.name, network.output_shape),
+        "complexity": count_keras(network),
+    }
+
+
+def _write_source(folder: Path, config: ModelConfig, *, path: Path, **facts: Any) -> None:
+    """`source.json`, its path relative; the configuration's claims stand over the source's own."""
+    if config.label_offset is not None:
+        facts["label_offset"] = config.label_offset
+    if config.claimed_top1 is not None:
+        facts |= {"claimed_top1": config.claimed_top1, "claimed_source": config.claimed_source}
+    source = SourceModel(name=config.name, path=Path(path.name), sha256=sha256_files([path]), **facts)
+    (folder / _SOURCE).write_text(source.model_dump_json(indent=2))
+
+
+def _read(folder: Path) -> SourceModel:
+    source = SourceModel.model_validate_json((folder / _SOURCE).read_text())
+    return source.model_copy(update={"path": folder / source.path})
+
+
+def _store(cache: Cache, key: str | None, built: Path) -> SourceModel:
+    """Copy what was built into the cache: under the key, else under its own content."""
+
+    def make(folder: Path) -> None:
+        for file in built.iterdir():
+            shutil.copyfile(file, folder / file.name)
+
+    return _read(cache.get_or_make(_KIND, key or digest((built / _SOURCE).read_text()), make))
+
+
+def _key(config: ModelConfig) -> str | None:
+    """The digest of all that decides what is built; None for a factory, whose code no one can follow."""
+    if config.origin == ModelOrigin.python:
+        return None
+    files = [config.path] if config.origin == ModelOrigin.file else []
+    if config.weights not in WORDS:
+        files.append(str(weights_file(config.weights)))
+    if config.origin == ModelOrigin.builtin:
+        files.append(str(builtin.WEIGHTS))
+    paths = [Path(file).expanduser() for file in files if file]
+    described = dataclasses.asdict(config) | {"path": config.path and Path(config.path).name}
+    contents = [sha256_files([path]) for path in paths if path.is_file()]
+    return digest([_VERSION, described, contents, {name: _version(name) for name in _LIBRARIES[config.origin]}])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,61 @@
+"""Classification models of torchvision."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from edlab.config import ModelConfig
+from edlab.errors import ModelError
+from edlab.models.network import Network
+from edlab.models.torchvision_import import import_torchvision
+from edlab.models.weights import cap_waiting_for_hub, choose, load_state_dict, seed_torch
+from edlab.source import Preprocessing
+
+
+def build(config: ModelConfig) -> Network:
+    """`torchvision.models.get_model(arch, **arguments)`; `arch` may name its weights ("resnet50.IMAGENET1K_V1").
+
+    Raises `ModelError` for an unknown architecture, or weights that cannot be had.
+    """
+    if config.weights in ("auto", "pretrained"):
+        cap_waiting_for_hub()
+    models = import_torchvision().models
+    arch, _, tag = (config.arch or "").partition(".")
+    names = models.list_models(module=models)
+    if arch not in names:
+        close = difflib.get_close_matches(arch, names, n=3)
+        raise ModelError(
+            f"torchvision has no classification model '{arch}'", hint=f"did you mean {', '.join(close or names)}?"
+        )
+    published = models.get_model_weights(arch)
+    if tag and tag not in published.__members__:
+        raise ModelError(
+            f"torchvision has no weights '{tag}' of {arch}", hint=f"its weights: {', '.join(published.__members__)}"
+        )
+    chosen = published[tag] if tag else published.DEFAULT
+
+    def create(weights: Any) -> Any:
+        seed_torch()
+        return models.get_model(arch, weights=weights, **config.arguments)
+
+    return Network(
+        weights=choose(
+            config, pretrained=lambda: create(chosen), untrained=lambda: create(None), load_file=load_state_dict
+        ),
+        preprocessing=_preprocessing(chosen.transforms()),
+        license="BSD-3-Clause",
+    )
+
+
+def _preprocessing(transforms: Any) -> Preprocessing:
+    """Of torchvision.transforms._presets.ImageClassification."""
+    (crop,), (resize,) = transforms.crop_size, transforms.resize_size
+    return Preprocessing(
+        height=crop,
+        width=crop,
+        resize=resize,
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )

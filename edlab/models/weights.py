@@ -1,0 +1,161 @@
+"""Which weights a network gets: `model.weights` is auto, pretrained, random, or the path of a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edlab.config import ModelConfig
+from edlab.errors import ModelError, StorageError
+from edlab.models.network import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+WORDS = ("auto", "pretrained", "random")
+_SEED = 0
+_PROBE_S = 3.0
+_STALL_S = 10.0
+
+
+class NoPretrainedWeightsError(Exception):
+    """The architecture exists, and no one has published weights of it."""
+
+
+def choose(
+    config: ModelConfig,
+    *,
+    pretrained: Callable[[], Any],
+    untrained: Callable[[], Any],
+    load_file: Callable[[Any, Path], None],
+) -> Weights:
+    """The network with the weights that `config.weights` asks for; `auto` falls back to untrained and notes why.
+
+    `pretrained()` raises `OSError` where the hub cannot be reached, or `NoPretrainedWeightsError`.
+    Raises `ModelError` where the weights asked for cannot be had, `StorageError` where the disk is full.
+    """
+    if config.weights == "random":
+        return Weights(untrained(), "untrained", f"random weights, as asked for (seed {_SEED})")
+    if config.weights not in WORDS:
+        network = untrained()
+        load_file(network, weights_file(config.weights))
+        return Weights(network, "file", f"from the file {Path(config.weights).name}")
+    try:
+        return Weights(pretrained(), "pretrained", "the source's own pretrained weights")
+    except (OSError, NoPretrainedWeightsError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"no room for the weights: {error}", hint="free space in your home's cache") from error
+        reason = str(error).strip().splitlines()[0]
+        if config.weights == "pretrained":
+            raise ModelError(
+                f"the pretrained weights of {config.arch} cannot be had: {reason}",
+                hint="check the network, or give model.weights=FILE with a state dict",
+            ) from error
+        return Weights(
+            untrained(), "untrained", f"UNTRAINED (seed {_SEED}): neither in the local cache nor on the hub ({reason})"
+        )
+
+
+def weights_file(path: str) -> Path:
+    """The file of `model.weights=PATH`. Raises `ModelError` where there is none."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ModelError(
+            f"model.weights={path} is neither one of {', '.join(WORDS)} nor a file",
+            hint="give model.weights=auto, or the path of a state dict",
+        )
+    return file
+
+
+def seed_torch() -> None:
+    """Make the random weights of the next network the same every time."""
+    import torch
+
+    torch.manual_seed(_SEED)
+
+
+def cap_waiting_for_hub() -> None:
+    """Make look-ups of weights fail in seconds where there is no network.
+
+    huggingface_hub retries each file for 23 s (version 2.4) unless it is told before its import that it is offline;
+    torch.hub has no time-out of its own. Call it in a process made for loading one model: it changes the process.
+    """
+    socket.setdefaulttimeout(_STALL_S)
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=_PROBE_S).close()
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def load_state_dict(module: torch.nn.Module, path: Path) -> None:
+    """Load a PyTorch or safetensors state dict into the module, all of it.
+
+    Raises `ModelError` naming the missing, unexpected or misshapen entries, or the two numbers of classes.
+    """
+    state = _read_state_dict(path)
+    own = module.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # absent from old files; unused here
+    missing = sorted(own.keys() - state.keys() - counters)
+    unexpected = sorted(state.keys() - own.keys())
+    if missing or unexpected:
+        raise ModelError(
+            f"{path.name} does not fit the architecture: {_some('missing', missing)}{_some('unexpected', unexpected)}",
+            hint="give the architecture that the weights were trained with (model.arch, model.arguments)",
+        )
+    misshapen = [name for name, value in state.items() if value.shape != own[name].shape]
+    if misshapen:
+        _refuse_shapes(path, [(name, tuple(state[name].shape), tuple(own[name].shape)) for name in misshapen])
+    module.load_state_dict(state, strict=False)
+
+
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not a state dict that can be read: {str(error).splitlines()[0][:200]}",
+            hint="save one with torch.save(model.state_dict(), FILE)",
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelError(f"{path} holds no state dict", hint="save one with torch.save(model.state_dict(), FILE)")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _refuse_shapes(path: Path, misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> None:
+    name, theirs, ours = misshapen[-1]
+    if all(a[1:] == b[1:] and (a[0], b[0]) == (theirs[0], ours[0]) for _, a, b in misshapen):
+        raise ModelError(
+            f"class-count mismatch: {path.name} has {theirs[0]} classes and the model {ours[0]} ({name})",
+            hint=f"model.arguments.num_classes={theirs[0]}",
+        )
+    raise ModelError(
+        f"{path.name} does not fit the architecture: {name} is {theirs} there and {ours} in the model",
+        hint="give the architecture that the weights were trained with (model.arch, model.arguments)",
+    )
+
+
+def _some(title: str, names: list[str], most: int = 3) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{title} {', '.join(names[:most])}{more}; "
