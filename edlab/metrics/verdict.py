@@ -47,7 +47,7 @@ def judge(facts: Facts) -> Verdict:
     |---|---|---|---|
     | minima_not_reached | INVALID | a phase ended before its least queries and seconds | MLPerf LoadGen |
     | latency_drift | DEGRADED; INVALID beyond 20 % | the halves' medians differ by more than 5 % | |
-    | wide_confidence_interval | DEGRADED; INVALID beyond 25 % | 95 % interval over 5 % of the mean wide | pyperf check |
+    | wide_confidence_interval | DEGRADED; INVALID beyond 25 % | interval wider than 5 % of the mean | pyperf check |
     | windows_disagree | DEGRADED | the windows' means range over more than 10 % of the mean | pyperf check |
     | warmup_unsettled | DEGRADED | two half-windows never agreed within the tolerance | pyperf, trtexec |
     | throttled | DEGRADED | thermal events, or the clock fell by more than 10 % | |

@@ -1,0 +1,381 @@
+"""One MLflow run for each run of edlab, whatever happened to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from edlab.config import TrackingConfig
+from edlab.errors import EdlabError, TrackingError
+from edlab.record import RunRecord, Status
+from edlab.tracking import ui
+from edlab.tracking.liveness import Alive, is_dead
+from edlab.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel, Metric, Run
+
+CONVERTED = "converted"  # the folder of a run's artifacts that holds the file that ran
+
+# Limits of MLflow's REST API.
+_VALUES_PER_BATCH = 100
+_PARAM_LENGTH = 6000
+_TAG_LENGTH = 5000
+_DATASET_DIGEST_LENGTH = 36
+
+# What was refused before any work has ended as it should; its own status is in the tag edlab.status.
+_ENDED = {
+    Status.ok: "FINISHED",
+    Status.skipped: "FINISHED",
+    Status.failed: "FAILED",
+    Status.interrupted: "KILLED",
+}
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The images that a run was scored on."""
+
+    name: str
+    digest: str  # of the images and labels
+    source: str  # a folder, an address, or the name of a package's data set
+    profile: Mapping[str, Any] = field(default_factory=dict)  # counts and the like
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run has made beside its record; whatever it did not get to is None or empty."""
+
+    converted: tuple[Path, ...] = ()  # the file that ran, and those that lie beside it
+    conversion_log: Path | None = None
+    latencies: Path | None = None  # .npy, int64 nanoseconds of each query
+    latency_plot: Path | None = None  # .png
+    dataset: DatasetInfo | None = None
+
+    def artifacts(self) -> dict[str, Path]:
+        """The single files by the name that MLflow keeps them under."""
+        named = {
+            "conversion.log": self.conversion_log,
+            "latencies.npy": self.latencies,
+            "latency.png": self.latency_plot,
+        }
+        return {name: path for name, path in named.items() if path is not None}
+
+
+class Tracker:
+    """Writes runs to MLflow, and finds them again.
+
+    Opens or makes the database (or reaches the server) and the experiment at once: raises `TrackingError` where that
+    cannot be, so that a sweep fails before it has measured anything.
+    """
+
+    def __init__(self, config: TrackingConfig) -> None:
+        self._store = Store(config)
+        self._client = self._store.client
+        self._alive: dict[str, Alive] = {}
+
+    def start(self, record: RunRecord) -> str:
+        """Make the run, RUNNING, with the parameters known so far; return its id. Ends runs of dead processes."""
+        self.reap()
+        with self._store.explained("start a run"):
+            alive = Alive(self._store.lock_folder)
+            tags = {**alive.tags, "edlab.sweep_id": record.sweep_id}
+            run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
+            self._alive[run.info.run_id] = alive
+            self._log_params(run, record.params)
+        return str(run.info.run_id)
+
+    def finish(self, record: RunRecord, files: Files) -> None:
+        """Write all that the run `record.run_id` gave, and end it with its status.
+
+        Raises `TrackingError` or `StorageError` where that is not possible; the run is then FAILED with what it has.
+        """
+        try:
+            with self._store.explained(f"record run {record.run_id}"):
+                run = self._client.get_run(record.run_id)
+                model = self._create_logged_model(record) if files.converted else None
+                self._log_values(run, record, files, model)
+                self._log_files(run, record, files)
+                if model:
+                    self._log_converted(run, model, files.converted)
+                self._client.set_terminated(record.run_id, _ENDED[record.status])
+        except EdlabError as error:
+            self._give_up(record.run_id, error)
+            raise
+        finally:
+            if alive := self._alive.pop(record.run_id, None):
+                alive.end()
+
+    def reap(self) -> list[str]:
+        """End the runs of this host whose process is gone as KILLED, edlab.status=interrupted; return their ids."""
+        with self._store.explained("look for interrupted runs"):
+            running = self._search(f"attributes.status = 'RUNNING' and tags.`edlab.host` = '{platform.node()}'")
+            dead = [run.info.run_id for run in running if is_dead(run.data.tags, self._store.lock_folder)]
+            for run_id in dead:
+                tags = {
+                    "edlab.status": Status.interrupted.value,
+                    "edlab.reason": "the process that made this run was killed",
+                    "edlab.hint": "run it again: conversions that ended are in the cache",
+                }
+                self._client.log_batch(run_id, tags=_tags(tags))
+                self._client.set_terminated(run_id, "KILLED")
+        return dead
+
+    def find(self, name: str) -> Run:
+        """The run with this id, or the only one whose id starts so, or the latest of this name.
+
+        Raises `TrackingError` for none, or for an ambiguous prefix with the candidates.
+        """
+        with self._store.explained(f"look for run '{name}'"):
+            if re.fullmatch(r"[0-9a-f]{1,32}", name):
+                matches = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
+                if len(matches) == 1:
+                    return matches[0]
+                if matches:
+                    listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
+                    raise TrackingError(f"several runs begin with '{name}'", hint=f"say which: {listing}")
+            quoted = name.replace("'", "")  # no run of edlab's has a quote in its name
+            named = self._search(f"attributes.run_name = '{quoted}'", limit=1)
+        if not named:
+            raise TrackingError(
+                f"there is no run '{name}' in experiment '{self._store.experiment}' at {self._store.shown_uri}",
+                hint="`edlab ui` lists them; other experiments: MLFLOW_EXPERIMENT_NAME=...",
+            )
+        return named[0]
+
+    def record(self, name: str) -> RunRecord:
+        """The record of the run that `find` finds."""
+        return self._record(self.find(name))
+
+    def records(self, sweep_id: str) -> list[RunRecord]:
+        """The records of a sweep's runs, oldest first."""
+        with self._store.explained(f"read sweep '{sweep_id}'"):
+            runs = self._search(f"tags.`edlab.sweep_id` = '{sweep_id}'")
+        return [self._record(run) for run in reversed(runs)]
+
+    def pull(self, name: str, to: Path) -> list[Path]:
+        """Copy the converted model of the run that `find` finds into the folder `to`; return the files there.
+
+        Raises `TrackingError` where the run has none, or where a file of that name is there already.
+        """
+        run = self.find(name)
+        run_id = run.info.run_id
+        with (
+            self._store.explained(f"copy the model of run {run_id[:12]} to {to}"),
+            tempfile.TemporaryDirectory() as temp,
+        ):
+            if not self._client.list_artifacts(run_id, CONVERTED):
+                step = run.data.tags.get("edlab.step")
+                raise TrackingError(
+                    f"run {run_id[:12]} ({run.info.run_name}) has no converted model"
+                    + (f": it ended at step {step}" if step else ""),
+                    hint=f"`edlab show {run_id[:12]}` says why",
+                )
+            fetched = Path(self._client.download_artifacts(run_id, CONVERTED, temp))
+            sources = sorted(path for path in fetched.iterdir() if path.is_file())
+            targets = [to / path.name for path in sources]
+            if existing := [str(path) for path in targets if path.exists()]:
+                raise TrackingError(f"{', '.join(existing)}: exists already", hint="name another folder with --to DIR")
+            to.mkdir(parents=True, exist_ok=True)
+            for source, target in zip(sources, targets, strict=True):
+                shutil.move(source, target)
+        return targets
+
+    def serve_ui(self, host: str, port: int) -> int:
+        """Serve MLflow's UI on these runs until it is interrupted, on another port where this one is taken.
+
+        Raises `TrackingError` where a server keeps the runs: its own address is the UI.
+        """
+        if self._store.is_server:
+            raise TrackingError(
+                "the runs are kept by a server, which has a UI of its own", hint=f"open {self._store.shown_uri}"
+            )
+        return ui.serve(self._store.uri, host, port)
+
+    def _search(self, condition: str, limit: int = 50_000) -> list[Run]:
+        """Runs of the experiment that meet the condition, the latest first."""
+        return list(
+            self._client.search_runs(
+                [self._store.experiment_id], condition, max_results=limit, order_by=["attributes.start_time DESC"]
+            )
+        )
+
+    def _record(self, run: Run) -> RunRecord:
+        """What result.json says; where a killed run has none, what its parameters and tags say."""
+        from mlflow.entities import RunStatus
+
+        run_id = run.info.run_id
+        with self._store.explained(f"read run {run_id}"):
+            if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
+                with tempfile.TemporaryDirectory() as folder:
+                    return RunRecord.read(Path(self._client.download_artifacts(run_id, "result.json", folder)))
+        tags = run.data.tags
+        running = run.info.status == RunStatus.to_string(RunStatus.RUNNING)
+        return RunRecord(
+            run_id=run_id,
+            name=run.info.run_name,
+            sweep_id=tags.get("edlab.sweep_id", ""),
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
+            status=Status(tags.get("edlab.status", Status.interrupted)),
+            reason="the run is still being made" if running else tags.get("edlab.reason", ""),
+            hint=tags.get("edlab.hint", ""),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+        )
+
+    def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Log the parameters that the run does not have yet."""
+        from mlflow.entities import Param
+
+        new = [Param(key, _text(value)[:_PARAM_LENGTH]) for key, value in params.items() if key not in run.data.params]
+        for start in range(0, len(new), _VALUES_PER_BATCH):
+            self._client.log_batch(run.info.run_id, params=new[start : start + _VALUES_PER_BATCH])
+
+    def _log_values(self, run: Run, record: RunRecord, files: Files, model: LoggedModel | None) -> None:
+        """Parameters that were not known at the start, metrics (the model's too), tags, and the data set."""
+        run_id = run.info.run_id
+        self._log_params(run, record.params)
+        tags = list(_tags(_record_tags(record)))
+        metrics = _metrics(record, files.dataset, model.model_id if model else None)
+        self._client.log_batch(run_id, metrics=metrics, tags=tags[:_VALUES_PER_BATCH])
+        for start in range(_VALUES_PER_BATCH, len(tags), _VALUES_PER_BATCH):
+            self._client.log_batch(run_id, tags=tags[start : start + _VALUES_PER_BATCH])
+        if files.dataset:
+            self._log_dataset(run_id, files.dataset)
+
+    def _log_dataset(self, run_id: str, info: DatasetInfo) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=info.name,
+            digest=info.digest[:_DATASET_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": info.source}),
+            profile=json.dumps(dict(info.profile)),
+        )
+        self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])])
+
+    def _log_files(self, run: Run, record: RunRecord, files: Files) -> None:
+        run_id = run.info.run_id
+        with tempfile.TemporaryDirectory() as temp:
+            folder = Path(temp)
+            record.write(folder / "result.json")
+            (folder / "environment.json").write_text(json.dumps(record.environment, indent=2, default=str) + "\n")
+            if record.status is Status.failed:
+                (folder / "failure.log").write_text(_failure_log(record))
+            for name, path in files.artifacts().items():
+                (folder / name).symlink_to(path.absolute())
+            self._client.log_artifacts(run_id, temp)
+        for path in files.converted:
+            self._client.log_artifact(run_id, str(path), CONVERTED)
+
+    def _create_logged_model(self, record: RunRecord) -> LoggedModel:
+        return self._client.create_logged_model(
+            self._store.experiment_id,
+            name=re.sub(r"[/:.%\"']+", "_", record.name),
+            source_run_id=record.run_id,
+            tags={key: value[:_TAG_LENGTH] for key, value in _record_tags(record).items()},
+            params={key: _text(value)[:_PARAM_LENGTH] for key, value in record.params.items()},
+        )
+
+    def _log_converted(self, run: Run, model: LoggedModel, converted: Iterable[Path]) -> None:
+        """Give the logged model its files: as hard links to the run's where both lie on this disk."""
+        from mlflow.entities import LoggedModelOutput
+
+        for path in converted:
+            if not self._link(run, model, path.name):
+                self._client.log_model_artifact(model.model_id, str(path))
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+    def _link(self, run: Run, model: LoggedModel, name: str) -> bool:
+        """Whether the file of the run could become one of the model without a second copy."""
+        run_folder, model_folder = _local_path(run.info.artifact_uri), _local_path(model.artifact_location)
+        if run_folder is None or model_folder is None:
+            return False
+        source, target = run_folder / CONVERTED / name, model_folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without hard links
+            return False
+        return True
+
+    def _give_up(self, run_id: str, error: EdlabError) -> None:
+        """End a run that could not be recorded. What fails here too is left: the error itself is on its way up."""
+        tags = {
+            "edlab.status": "failed",
+            "edlab.step": "record",
+            "edlab.reason": error.message,
+            "edlab.hint": error.hint,
+        }
+        with contextlib.suppress(EdlabError), self._store.explained("end the run"):
+            self._client.log_batch(run_id, tags=_tags(tags))
+            self._client.set_terminated(run_id, "FAILED")
+
+
+def _record_tags(record: RunRecord) -> dict[str, str]:
+    """The tags `edlab.*`: those of the record, its end, its verdict, and why metrics are missing."""
+    tags = {f"edlab.{key}": value for key, value in record.tags.items()}
+    tags["edlab.status"] = record.status.value
+    tags["edlab.sweep_id"] = record.sweep_id
+    optional = {"edlab.step": record.step, "edlab.reason": record.reason, "edlab.hint": record.hint}
+    tags.update({key: str(value) for key, value in optional.items() if value})
+    if record.verdict:
+        tags["edlab.verdict"] = record.verdict.state.value
+        tags["edlab.verdict_reasons"] = ",".join(reason.code for reason in record.verdict.reasons)
+    return tags | {f"edlab.missing.{name}": reason for name, reason in record.missing.items()}
+
+
+def _tags(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, value[:_TAG_LENGTH]) for key, value in tags.items()]
+
+
+def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
+    """The metrics, of the logged model too; accuracy tied to its data set."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = []
+    for name, value in record.metrics.items():
+        scored = dataset if dataset and name.startswith("accuracy_") else None
+        metrics.append(
+            Metric(
+                name,
+                float(value),
+                timestamp=now,
+                step=0,
+                model_id=model_id,
+                dataset_name=scored.name if scored else None,
+                dataset_digest=scored.digest[:_DATASET_DIGEST_LENGTH] if scored else None,
+            )
+        )
+    return metrics
+
+
+def _local_path(uri: str) -> Path | None:
+    """The folder that an artifact address means; None where it is on a server."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _failure_log(record: RunRecord) -> str:
+    lines = [f"step:   {record.step}", f"reason: {record.reason}", f"hint:   {record.hint}", "", record.log_tail]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

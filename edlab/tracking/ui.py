@@ -1,0 +1,46 @@
+"""MLflow's own UI, served from this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+from edlab.errors import TrackingError
+
+_PORTS_TRIED = 20
+
+
+def command(uri: str, host: str, port: int) -> list[str]:
+    """The command that serves the UI on the runs of `uri`."""
+    options = ["--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "ui", *options]
+
+
+def serve(uri: str, host: str, port: int) -> int:
+    """Serve the UI until it ends or Ctrl-C ends it; return its exit code. It prints the address that it serves on."""
+    # The jobs that MLflow's server can run for language models need workers of their own; there are none here.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "INFO"}
+    server = subprocess.Popen(command(uri, host, free_port(host, port)), env=environment)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        return 0
+
+
+def free_port(host: str, port: int) -> int:
+    """`port`, or the next one that nothing listens on. Raises `TrackingError` where the next twenty are taken."""
+    for candidate in range(port, port + _PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return candidate
+    raise TrackingError(
+        f"ports {port} to {port + _PORTS_TRIED - 1} of {host} are taken", hint="name another one with --port"
+    )
