@@ -127,7 +127,7 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
 
 
 def _show(options: argparse.Namespace, console: Console) -> int:
-    from edlab.reports.table import show
+    from edlab.reports.show import show
 
     console.print(show(_tracker().record(options.run)))
     return 0

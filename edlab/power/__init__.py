@@ -17,7 +17,7 @@ ESTIMATED = "estimated"
 
 @dataclass(frozen=True)
 class Source:
-    """One choice: the agent's `sensor`, or typical `watts` from a specification, or neither; then `unmeasured` says why."""
+    """One choice: the agent's `sensor`, or typical `watts` of a specification, or neither; `unmeasured` says why."""
 
     boundary: str  # rail, module, package, board_dc, usb, wall_ac; "estimated"; "none" where there is no source
     description: str

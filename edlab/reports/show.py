@@ -1,0 +1,73 @@
+"""One run in full: what it was, what it gave with units and intervals, what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from edlab.record import RunRecord, Status
+
+# Which metrics stand together, by the beginning of their names; the first that fits takes it.
+_GROUPS = {
+    "accuracy": ("accuracy_", "agreement_", "sqnr_"),
+    "latency": ("latency_", "first_inference", "input_copy", "execute", "output_copy", "preprocess", "postprocess"),
+    "throughput": ("throughput_", "flops_per_s"),
+    "power": ("power_", "idle_power", "energy_", "efficiency_", "estimated_", "emulated_"),
+    "model": ("macs", "flops", "parameters", "artifact_", "conversion_", "load_", "compile_", "peak_memory"),
+}
+
+
+def show(record: RunRecord) -> RenderableType:
+    """The record for the terminal: heading, verdict, metrics by group, what is missing, and the conversion."""
+    parts: list[RenderableType] = [_heading(record)]
+    for title in _GROUPS:
+        named = {name: value for name, value in record.metrics.items() if _group(name) == title}
+        if named:
+            parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
+    if record.missing:
+        parts += ["", _pairs("missing", record.missing)]
+    if steps := record.details.get("artifact", {}).get("steps"):
+        parts += ["", _pairs("conversion", dict(_steps(steps)))]
+    parts += ["", _pairs("parameters", {name: str(value) for name, value in sorted(record.params.items())})]
+    return Group(*parts)
+
+
+def _heading(record: RunRecord) -> RenderableType:
+    facts = {"run": record.run_id, "started": record.started_at, "sweep": record.sweep_id}
+    if record.status is Status.ok:
+        facts["status"] = "ok"
+    else:
+        facts |= {"status": f"{record.status} at {record.step}", "reason": record.reason, "hint": record.hint}
+    if record.verdict:
+        facts["verdict"] = str(record.verdict.state)
+        facts |= {f"  {reason.code}": f"{reason.message}; {reason.advice}" for reason in record.verdict.reasons}
+    return _pairs(record.name, facts)
+
+
+def _group(name: str) -> str:
+    return next((title for title, prefixes in _GROUPS.items() if name.startswith(prefixes)), "model")
+
+
+def _pairs(title: str, pairs: dict[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(escape(name), escape(value))
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1000 else f"{value:.6g}"
+
+
+def _steps(steps: list[dict[str, object]]) -> Iterator[tuple[str, str]]:
+    for step in steps:
+        tools = step["tools"]
+        assert isinstance(tools, dict)
+        used = ", ".join(f"{tool} {version}" for tool, version in tools.items())
+        cached = " (from the cache)" if step["cached"] else ""
+        yield str(step["name"]), f"{step['seconds']:.1f} s{cached}: {used}"
