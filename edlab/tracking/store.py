@@ -53,7 +53,7 @@ class Store:
     @property
     def shown_uri(self) -> str:
         """The address without a password."""
-        return re.sub(r"//[^/@]*@", "//", self.uri)
+        return _without_password(self.uri)
 
     @property
     def is_server(self) -> bool:
@@ -102,7 +102,7 @@ class Store:
                     f"cannot write {error.filename or self.folder}: {error.strerror}",
                     hint="free space there, or keep the runs elsewhere with MLFLOW_TRACKING_URI",
                 ) from error
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first_line = _without_password(str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackingError(
                 f"MLflow at {self.shown_uri}: cannot {action}: {first_line[:300]}", hint=self._hint()
             ) from error
@@ -113,6 +113,11 @@ class Store:
         if self.folder:
             return f"check that {self.folder} can be written and has room, or set MLFLOW_TRACKING_URI"
         return "give MLFLOW_TRACKING_URI the form sqlite:///mlruns/mlflow.db or http://host:5000"
+
+
+def _without_password(text: str) -> str:
+    """The text with the user and password of any address in it left out."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _locate(uri: str) -> tuple[str, Path | None]:

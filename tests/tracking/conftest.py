@@ -1,0 +1,124 @@
+"""A real MLflow: a database in a folder of the test's own, and one server that all tests share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edlab.config import TrackingConfig
+from edlab.record import Reason, RunRecord, Verdict, VerdictState
+from edlab.tracking import DatasetInfo, Files
+
+
+@pytest.fixture(scope="session")
+def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an `mlflow server` on the loopback interface."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *options, *stores], stdout=log, stderr=log, env=environment
+        )
+    try:
+        _wait_until_it_answers(f"{uri}/health", server, folder / "log")
+        yield uri
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the MLflow server did not answer:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs: making one takes seconds, copying it none."""
+    from edlab.tracking import Tracker
+
+    folder = tmp_path_factory.mktemp("template")
+    Tracker(TrackingConfig(name="mlflow", uri=f"sqlite:///{folder}/mlflow.db", experiment="template"))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def local(tmp_path: Path, database_template: Path) -> TrackingConfig:
+    """The default kind of store: a database and a folder of artifacts."""
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(database_template.read_bytes())
+    return TrackingConfig(name="mlflow", uri=f"sqlite:///{folder}/mlflow.db", experiment="edlab")
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def config(request: pytest.FixtureRequest) -> TrackingConfig:
+    """Both kinds of store."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("local")
+    return TrackingConfig(name="mlflow", uri=request.getfixturevalue("server_uri"), experiment=request.node.name[:80])
+
+
+@pytest.fixture
+def record() -> Callable[..., RunRecord]:
+    """Makes the record of a run that ended well; keywords change it."""
+
+    def make(**changes: object) -> RunRecord:
+        values: dict[str, object] = {
+            "name": "digits_cnn-int8-onnxruntime-cpu",
+            "sweep_id": "20250101-120000-abcd",
+            "started_at": "2025-01-01T12:00:00+00:00",
+            "params": {
+                "model.name": "digits_cnn",
+                "quantization.calibration.images": 64,
+                "device.runtimes": {"a": "b"},
+            },
+            "metrics": {"accuracy_top1": 0.97, "latency_ms": 1.25},
+            "missing": {"power_w": "no power sensor was found"},
+            "tags": {"weights": "pretrained", "artifact_sha256": "ab" * 32},
+            "verdict": Verdict(state=VerdictState.degraded, reasons=[Reason(code="tier_smoke", message="short")]),
+            "environment": {"host": {"python": "3.11"}},
+        }
+        return RunRecord.model_validate({**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """What a run leaves: two converted files, a log, latencies and a plot."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "model.xml").write_text("<net/>")
+    (folder / "model.bin").write_bytes(bytes(range(256)) * 64)
+    (folder / "steps.txt").write_text("exported\nquantized\n")
+    np.save(folder / "raw.npy", np.arange(100, dtype=np.int64))
+    (folder / "plot").write_bytes(b"\x89PNG")
+    return Files(
+        converted=(folder / "model.xml", folder / "model.bin"),
+        conversion_log=folder / "steps.txt",
+        latencies=folder / "raw.npy",
+        latency_plot=folder / "plot",
+        dataset=DatasetInfo("digits", "cd" * 32, "sklearn.datasets.load_digits", {"images": 360}),
+    )

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from edlab.config import TrackingConfig
+from edlab.errors import EdlabError, StorageError, TrackingError
+from edlab.tracking import Tracker, ui
+
+
+def config(uri: str) -> TrackingConfig:
+    return TrackingConfig(name="mlflow", uri=uri, experiment="edlab")
+
+
+def test_the_default_store_is_made_on_demand_and_in_silence(tmp_path: Path) -> None:
+    code = (
+        "from edlab.config import TrackingConfig\nfrom edlab.tracking import Tracker\n"
+        "Tracker(TrackingConfig(name='mlflow', uri='sqlite:///mlruns/mlflow.db', experiment='edlab'))\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("edlab")
+    assert experiment is not None
+    assert experiment.artifact_location == (tmp_path / "mlruns" / "artifacts").as_uri()
+
+
+def test_processes_that_start_together_share_one_experiment(local: TrackingConfig) -> None:
+    code = (
+        "import sys\nfrom edlab.config import TrackingConfig\nfrom edlab.tracking import Tracker\n"
+        "Tracker(TrackingConfig(name='mlflow', uri=sys.argv[1], experiment='shared'))\n"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", code, local.uri]) for _ in range(3)]
+    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    names = [e.name for e in MlflowClient(tracking_uri=local.uri).search_experiments()]
+    assert names.count("shared") == 1
+
+
+def test_an_unreachable_server_is_an_error_within_seconds() -> None:
+    with socket.socket() as taken:  # bound but not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        start = time.monotonic()
+        with pytest.raises(TrackingError) as caught:
+            Tracker(config(f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}"))
+    assert time.monotonic() - start < 30  # MLflow's own patience is a quarter of an hour
+    assert "MLFLOW_TRACKING_URI" in caught.value.hint
+    assert "secret" not in caught.value.message
+
+
+def test_a_server_that_accepts_and_says_nothing_is_an_error() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(TrackingError):
+            Tracker(config(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+
+
+@pytest.mark.parametrize("uri", ["nonsense://x", "file:///tmp/runs"])
+def test_an_address_that_mlflow_does_not_take_is_named(uri: str) -> None:
+    with pytest.raises(TrackingError) as caught:
+        Tracker(config(uri))
+    assert "sqlite:///" in caught.value.hint
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        Tracker(config(f"sqlite:///{tmp_path}/file/mlflow.db"))
+
+
+def test_a_broken_database_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(EdlabError, match=r"mlflow\.db"):
+        Tracker(config(f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(local: TrackingConfig) -> None:
+    Tracker(local)
+    client = MlflowClient(tracking_uri=local.uri)
+    experiment = client.get_experiment_by_name(local.experiment)
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(TrackingError, match="deleted") as caught:
+        Tracker(local)
+    assert "restore" in caught.value.hint
+
+
+def test_the_ui_takes_the_next_free_port() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert ui.free_port("127.0.0.1", port) > port
+
+
+def test_a_servers_own_ui_is_pointed_at(server_uri: str) -> None:
+    with pytest.raises(TrackingError) as caught:
+        Tracker(config(server_uri)).serve_ui("127.0.0.1", 5000)
+    assert server_uri in caught.value.hint

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from edlab.config import TrackingConfig
+from edlab.errors import StorageError, TrackingError
+from edlab.record import RunRecord, Status, Step
+from edlab.tracking import Files, Tracker
+
+MakeRecord = Callable[..., RunRecord]
+
+
+def made(tracker: Tracker, record: RunRecord, files: Files | None = None) -> RunRecord:
+    """The record of a run that was started and finished."""
+    record.run_id = tracker.start(record)
+    tracker.finish(record, files or Files())
+    return record
+
+
+def test_a_run_reads_back_as_it_was_written(config: TrackingConfig, record: MakeRecord, files: Files) -> None:
+    tracker = Tracker(config)
+    run_id = made(tracker, record(), files).run_id
+    client = MlflowClient(tracking_uri=config.uri)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"accuracy_top1": 0.97, "latency_ms": 1.25}
+    assert run.data.params["quantization.calibration.images"] == "64"
+    assert run.data.params["device.runtimes"] == '{"a": "b"}'
+    expected = {
+        "edlab.status": "ok",
+        "edlab.verdict": "DEGRADED",
+        "edlab.verdict_reasons": "tier_smoke",
+        "edlab.weights": "pretrained",
+        "edlab.artifact_sha256": "ab" * 32,
+        "edlab.sweep_id": "20250101-120000-abcd",
+        "edlab.missing.power_w": "no power sensor was found",
+    }
+    assert expected.items() <= run.data.tags.items()
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
+    assert json.loads(run.inputs.dataset_inputs[0].dataset.profile) == {"images": 360}
+
+
+def test_a_run_keeps_its_files(config: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path) -> None:
+    run_id = made(Tracker(config), record(), files).run_id
+    client = MlflowClient(tracking_uri=config.uri)
+    names = {file.path for file in client.list_artifacts(run_id)}
+    assert names == {
+        "converted", "conversion.log", "environment.json", "latencies.npy", "latency.png", "result.json",
+    }  # fmt: skip
+    folder = Path(client.download_artifacts(run_id, "", str(mkdir(tmp_path / "back"))))
+    assert (folder / "converted" / "model.bin").read_bytes() == files.converted[1].read_bytes()
+    assert (folder / "conversion.log").read_text() == "exported\nquantized\n"
+    assert np.array_equal(np.load(folder / "latencies.npy"), np.arange(100))
+    assert json.loads((folder / "environment.json").read_text()) == {"host": {"python": "3.11"}}
+    assert RunRecord.read(folder / "result.json").metrics == record().metrics
+
+
+def mkdir(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def test_the_converted_model_is_a_logged_model_with_the_runs_metrics(
+    config: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+
+    run_id = made(Tracker(config), record(name="net.v1-int8"), files).run_id
+    client = MlflowClient(tracking_uri=config.uri)
+    run = client.get_run(run_id)
+    [output] = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.status == "READY"
+    assert model.name == "net_v1-int8"
+    assert model.source_run_id == run_id
+    assert {metric.key: metric.value for metric in model.metrics} == record().metrics
+    assert model.params["model.name"] == "digits_cnn"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(config.uri)
+    try:
+        folder = mlflow.artifacts.download_artifacts(f"models:/{model.model_id}", dst_path=str(mkdir(tmp_path / "m")))
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert Path(folder, "model.bin").read_bytes() == files.converted[1].read_bytes()
+
+
+def test_a_local_model_is_stored_once(local: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path) -> None:
+    made(Tracker(local), record(), files)
+    copies = list((tmp_path / "mlruns").rglob("model.bin"))
+    assert len(copies) == 2
+    assert copies[0].samefile(copies[1])
+    assert not copies[0].samefile(files.converted[1])
+
+
+def test_what_becomes_known_after_the_start_is_added(config: TrackingConfig, record: MakeRecord) -> None:
+    tracker, one = Tracker(config), record()
+    one.run_id = tracker.start(one)
+    one.params["dataset.images_scored"] = 360
+    tracker.finish(one, Files())
+    assert MlflowClient(tracking_uri=config.uri).get_run(one.run_id).data.params["dataset.images_scored"] == "360"
+
+
+def test_many_and_long_values_fit_mlflows_limits(config: TrackingConfig, record: MakeRecord) -> None:
+    one = record(
+        params={f"p{i}": "x" * 7000 for i in range(250)},
+        missing={f"metric{i}": "y" * 9000 for i in range(150)},
+        reason="z" * 9000,
+    )
+    run = MlflowClient(tracking_uri=config.uri).get_run(made(Tracker(config), one).run_id)
+    assert len(run.data.params) == 250
+    assert sum(key.startswith("edlab.missing.") for key in run.data.tags) == 150
+
+
+def test_a_failed_run_keeps_what_it_had(config: TrackingConfig, record: MakeRecord, files: Files) -> None:
+    failed = record(
+        status=Status.failed, step=Step.deploy, reason="the agent was lost", hint="look", log_tail="boom", verdict=None
+    )
+    run_id = made(Tracker(config), failed, Files(converted=files.converted)).run_id
+    client = MlflowClient(tracking_uri=config.uri)
+    run = client.get_run(run_id)
+    assert run.info.status == "FAILED"
+    ended = {
+        "edlab.status": "failed",
+        "edlab.step": "deploy",
+        "edlab.reason": "the agent was lost",
+        "edlab.hint": "look",
+    }
+    assert ended.items() <= run.data.tags.items()
+    assert {file.path for file in client.list_artifacts(run_id, "converted")} == {
+        "converted/model.xml",
+        "converted/model.bin",
+    }
+    assert "failure.log" in {file.path for file in client.list_artifacts(run_id)}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(Status.skipped, "FINISHED"), (Status.interrupted, "KILLED"), (Status.failed, "FAILED")]
+)
+def test_each_end_has_its_mlflow_status(
+    local: TrackingConfig, record: MakeRecord, status: Status, expected: str
+) -> None:
+    run_id = made(Tracker(local), record(status=status, verdict=None)).run_id
+    run = MlflowClient(tracking_uri=local.uri).get_run(run_id)
+    assert run.info.status == expected
+    assert run.data.tags["edlab.status"] == status
+
+
+def test_a_run_that_cannot_be_recorded_fails_and_says_so(
+    local: TrackingConfig, record: MakeRecord, tmp_path: Path
+) -> None:
+    tracker, one = Tracker(local), record()
+    one.run_id = tracker.start(one)
+    with pytest.raises((StorageError, TrackingError)):
+        tracker.finish(one, Files(converted=(tmp_path / "vanished.onnx",)))
+    run = MlflowClient(tracking_uri=local.uri).get_run(one.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["edlab.step"] == "record"
+    assert run.data.metrics  # what could be recorded was
+
+
+# -- killed processes ------------------------------------------------------------------------------------------------
+
+START_AND_WAIT = """
+import sys, time
+from edlab.config import TrackingConfig
+from edlab.record import RunRecord
+from edlab.tracking import Tracker
+record = RunRecord(name="killed", sweep_id="s", started_at="2025-01-01T12:00:00+00:00", params={"model.name": "net"})
+tracker = Tracker(TrackingConfig(name="mlflow", uri=sys.argv[1], experiment=sys.argv[2]))
+print(tracker.start(record), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_run_is_ended_at_the_next_start_and_a_living_one_is_not(
+    config: TrackingConfig, record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDLAB_CACHE", str(tmp_path / "cache"))
+    child = subprocess.Popen(
+        [sys.executable, "-c", START_AND_WAIT, config.uri, config.experiment], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        killed = child.stdout.readline().strip()
+        assert killed
+        tracker, client = Tracker(config), MlflowClient(tracking_uri=config.uri)
+        assert tracker.reap() == []
+        assert client.get_run(killed).info.status == "RUNNING"
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    living = tracker.start(record())
+    assert client.get_run(living).info.status == "RUNNING"
+    run = client.get_run(killed)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["edlab.status"] == "interrupted"
+    assert tracker.record("killed").status is Status.interrupted
+    assert tracker.record("killed").params == {"model.name": "net"}
+    assert Tracker(config).reap() == []
+
+
+def test_a_run_from_before_a_restart_is_dead(local: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(local)
+    run_id = tracker.start(record())
+    MlflowClient(tracking_uri=local.uri).set_tag(run_id, "edlab.boot_id", "another boot")
+    assert tracker.reap() == [run_id]
+
+
+def test_runs_of_other_hosts_are_left_alone(local: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(local)
+    run_id = tracker.start(record())
+    client = MlflowClient(tracking_uri=local.uri)
+    client.set_tag(run_id, "edlab.boot_id", "another boot")
+    client.set_tag(run_id, "edlab.host", "another-host")
+    assert tracker.reap() == []
+
+
+# -- finding ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_id_prefix_and_latest_of_a_name(config: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(config)
+    first = made(tracker, record(metrics={"latency_ms": 1.0}))
+    time.sleep(0.01)  # MLflow orders by milliseconds
+    second = made(tracker, record(metrics={"latency_ms": 2.0}))
+    assert tracker.record(first.run_id).metrics == {"latency_ms": 1.0}
+    assert tracker.record(second.run_id[:12]).run_id == second.run_id
+    assert tracker.record(record().name).run_id == second.run_id
+
+
+def test_an_ambiguous_prefix_lists_the_candidates(local: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(local)
+    ids = [made(tracker, record()).run_id for _ in range(17)]  # of 17 ids, two begin alike
+    prefix = next(i[0] for i in ids if sum(other[0] == i[0] for other in ids) > 1)
+    with pytest.raises(TrackingError, match="several runs") as caught:
+        tracker.find(prefix)
+    assert sum(i[:12] in caught.value.hint for i in ids) >= 2
+
+
+@pytest.mark.parametrize("name", ["nothing", "abcdef123456", "it's"])
+def test_a_run_that_does_not_exist_is_named(local: TrackingConfig, name: str) -> None:
+    with pytest.raises(TrackingError, match="no run") as caught:
+        Tracker(local).find(name)
+    assert "edlab ui" in caught.value.hint
+
+
+def test_a_sweeps_records_come_in_the_order_of_its_runs(config: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(config)
+    for sweep, name in (("a", "one"), ("b", "other"), ("a", "two")):
+        made(tracker, record(sweep_id=sweep, name=name))
+        time.sleep(0.01)
+    assert [one.name for one in tracker.records("a")] == ["one", "two"]
+
+
+def test_pull_copies_the_converted_model_and_never_overwrites(
+    config: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+    tracker, to = Tracker(config), tmp_path / "new" / "folder"
+    run_id = made(tracker, record(), files).run_id
+    paths = tracker.pull(run_id[:10], to)
+    assert sorted(path.name for path in paths) == ["model.bin", "model.xml"]
+    assert (to / "model.bin").read_bytes() == files.converted[1].read_bytes()
+    (to / "model.xml").write_text("mine")
+    with pytest.raises(TrackingError, match="exists already"):
+        tracker.pull(run_id, to)
+    assert (to / "model.xml").read_text() == "mine"
+
+
+def test_pull_of_a_run_without_a_model_says_where_it_ended(local: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(local)
+    run_id = made(tracker, record(status=Status.failed, step=Step.convert, reason="crash", verdict=None)).run_id
+    with pytest.raises(TrackingError, match="convert"):
+        tracker.pull(run_id, Path("unused"))
