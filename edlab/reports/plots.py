@@ -7,31 +7,51 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab.metrics import latency, window_means_ms
+
 _MOST_POINTS = 5000
+_QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
 
 
 def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int = 5) -> None:
-    """Write a PNG of the latencies `ns` (int64 nanoseconds, in order): a series with window means, a histogram."""
+    """Write a PNG of the latencies `ns`, int64 (N,) nanoseconds in order of measurement.
+
+    Left the queries with their mean, its 95 % interval, the windows' means and p99; right their histogram. The axis
+    ends above the 99.5 % quantile; how many queries lie beyond it is said in the picture.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     ms = ns / 1e6
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    values = latency(ns, windows).values
+    mean, p99 = values["latency_ms"], values.get("latency_p99_ms")
+    top = 1.05 * float(np.quantile(ms, 0.995, method="higher"))
+    bottom = 0.97 * float(ms.min())
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     series, histogram = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
-    step = max(1, len(ms) // _MOST_POINTS)
-    series.plot(np.arange(len(ms))[::step], ms[::step], ".", markersize=2, color="#5b7fb4", label="query")
-    start = 0
-    for part in np.array_split(ms, min(windows, len(ms))):
-        series.plot([start, start + len(part)], [part.mean()] * 2, color="#c44e52", linewidth=1.5)
-        start += len(part)
-    series.axhline(ms.mean(), color="black", linewidth=0.8, linestyle="--")
-    series.set(xlabel="query", ylabel="latency, ms", title=f"{title}: mean {ms.mean():.3f} ms of {len(ms)} queries")
-    top = np.percentile(ms, 99.5) if len(ms) > 200 else ms.max()
-    histogram.hist(ms, bins=60, range=(float(ms.min()), float(top)), orientation="horizontal", color="#5b7fb4")
-    for value, name in ((ms.mean(), "mean"), (np.median(ms), "median")):
-        histogram.axhline(value, color="black", linewidth=0.8, linestyle="--" if name == "mean" else ":", label=name)
-    histogram.legend(fontsize=8, frameon=False)
+    shown = np.unique(np.linspace(0, len(ms) - 1, min(len(ms), _MOST_POINTS)).astype(np.int64))
+    series.plot(shown, ms[shown], ".", markersize=2, color=_QUERY, alpha=0.6)
+    series.axhline(mean, color=_LINE, linewidth=1, label=f"mean {mean:.4g} ms{_interval(values)}")
+    if "latency_ci95_low_ms" in values:
+        series.axhspan(values["latency_ci95_low_ms"], values["latency_ci95_high_ms"], color=_LINE, alpha=0.15)
+    means = window_means_ms(ns, windows)
+    series.stairs(means, np.linspace(0, len(ms), len(means) + 1), color=_WINDOW, baseline=None, label="window means")
+    if p99 is not None:
+        series.axhline(p99, color=_WINDOW, linewidth=1, linestyle=":", label=f"p99 {p99:.4g} ms")
+    if beyond := int(np.count_nonzero(ms > top)):
+        note = f"{beyond} beyond, up to {ms.max():.4g} ms"
+        series.text(0.01, 0.97, note, transform=series.transAxes, va="top", fontsize=8)
+    series.set(xlabel=f"query (of {len(ms)})", ylabel="latency, ms", ylim=(bottom, top), xlim=(0, len(ms)))
+    series.legend(loc="upper right", fontsize=8)
+    histogram.hist(ms[ms <= top], bins=60, orientation="horizontal", color=_QUERY)
+    histogram.axhline(mean, color=_LINE, linewidth=1)
     histogram.set(xlabel="queries")
-    series.set_ylim(float(ms.min()) * 0.95, float(top) * 1.1)
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=110)
+
+
+def _interval(values: dict[str, float]) -> str:
+    if "latency_ci95_low_ms" not in values:
+        return ""
+    return f" [{values['latency_ci95_low_ms']:.4g}, {values['latency_ci95_high_ms']:.4g}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -21,7 +22,7 @@ _GROUPS = {
 
 
 def show(record: RunRecord) -> RenderableType:
-    """The record for the terminal: heading, verdict, metrics by group, what is missing, and the conversion."""
+    """The record for the terminal: heading, verdict, metrics by group, what is missing, conversion, environment."""
     parts: list[RenderableType] = [_heading(record)]
     for title in _GROUPS:
         named = {name: value for name, value in record.metrics.items() if _group(name) == title}
@@ -31,6 +32,8 @@ def show(record: RunRecord) -> RenderableType:
         parts += ["", _pairs("missing", record.missing)]
     if steps := record.details.get("artifact", {}).get("steps"):
         parts += ["", _pairs("conversion", dict(_steps(steps)))]
+    if environment := _environment(record.environment):
+        parts += ["", _pairs("environment", environment)]
     parts += ["", _pairs("parameters", {name: str(value) for name, value in sorted(record.params.items())})]
     return Group(*parts)
 
@@ -58,6 +61,16 @@ def _pairs(title: str, pairs: dict[str, str]) -> Table:
     for name, value in pairs.items():
         table.add_row(escape(name), escape(value))
     return table
+
+
+def _environment(environment: dict[str, Any]) -> dict[str, str]:
+    """What host and target say of themselves, without the lists: those are in environment.json."""
+    return {
+        f"{place} {name}": str(value)
+        for place in ("host", "target")
+        for name, value in environment.get(place, {}).items()
+        if isinstance(value, str | int | float)
+    }
 
 
 def _number(value: float) -> str:

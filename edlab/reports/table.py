@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from edlab.record import RunRecord, Status, VerdictState
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
 _NONE = "–"
 
+# How a value that was not measured on the target is told from one that was, by the beginning of its metric's name.
+_MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
+
 
 @dataclass(frozen=True)
 class _Column:
-    """A metric's column: its heading, its measured name, the name of its estimate, and how a value is written."""
+    """A metric's column: its heading, its measured name, and how a value is written."""
 
     heading: str
     metric: str
-    estimate: str = ""
     scale: float = 1.0
     form: str = ""  # empty: three significant digits
 
 
+@dataclass(frozen=True)
+class _Note:
+    """A line below the table, and how far it stands in."""
+
+    text: str
+    style: str = ""
+    indent: int = 0
+
+
 _METRICS = (
-    _Column("top-1 %", "accuracy_top1", scale=100, form="{:.1f}"),
+    _Column("top1\n%", "accuracy_top1", scale=100, form="{:.1f}"),
     _Column("drop", "accuracy_drop", scale=100, form="{:+.1f}"),
     _Column("ms", "latency_ms"),
     _Column("inf/s", "throughput_ips"),
-    _Column("GFLOP/s", "flops_per_s", scale=1e-9),
-    _Column("W", "power_w", "estimated_power_w"),
-    _Column("inf/s/W", "efficiency_ips_per_w", "estimated_efficiency_ips_per_w"),
+    _Column("GFLOP\n/s", "flops_per_s", scale=1e-9),
+    _Column("W", "power_w"),
+    _Column("inf/s\n/W", "efficiency_ips_per_w"),
 )
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
@@ -44,7 +57,7 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
 
     What all rows share stands above the table, so that it fits a narrow terminal.
     """
-    headings = _varying(records)
+    headings = _headings(records)
     shared = [heading for heading in headings if len({_name(record, heading) for record in records}) == 1]
     kept = [heading for heading in headings if heading not in shared] or ["model"]
     rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
@@ -56,29 +69,49 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
     rows.add_column("verdict", overflow="fold")
     for number, record in enumerate(records, 1):
         names = [escape(_name(record, heading)) for heading in kept]
-        rows.add_row(str(number), *names, *(_cell(record, column) for column in _METRICS), _end(record))
+        rows.add_row(str(number), *names, *(_cell(record, column) for column in _METRICS), _styled_end(record))
     title = ", ".join(f"{_short(heading)} {_name(records[0], heading)}" for heading in shared if heading not in kept)
-    return Group(*([f"[bold]{escape(title)}[/]"] if title else []), rows, *_notes(records))
+    parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
+    notes = [Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in _notes(records)]
+    return Group(*parts, "", *notes) if notes else Group(*parts)
 
 
 def markdown(records: Sequence[RunRecord]) -> str:
-    """The same rows as a Markdown table."""
-    headings = [*_varying(records), *(column.heading for column in _METRICS), "verdict"]
-    lines = [headings, ["---"] * len(headings)]
+    """The same rows and notes in Markdown."""
+    headings = _headings(records)
+    titles = [_short(heading) for heading in headings]
+    titles = ["#", *titles, *(column.heading.replace("\n", " ").replace(" /", "/") for column in _METRICS), "verdict"]
+    lines = [titles, ["---"] * len(titles)]
+    for number, record in enumerate(records, 1):
+        names = [_name(record, heading).replace("|", "\\|") for heading in headings]
+        lines.append([str(number), *names, *(_cell(record, column) for column in _METRICS), _end(record)])
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = "\n".join(f"{' ' * note.indent}- {note.text}" for note in _notes(records))
+    return f"{rows}\n\n{notes}\n" if notes else f"{rows}\n"
+
+
+def _headings(records: Sequence[RunRecord]) -> list[str]:
+    """The four names of a run, and whatever else tells two rows of this sweep apart.
+
+    A setting tells them apart where it differs between rows that have the same name in its group: that int8 and fp32
+    differ in their precision needs no column, that two int8 rows differ in their calibration does.
+    """
+    keys = list(dict.fromkeys(key for record in records for key in record.params))
+    names = [key for key in keys if key.endswith(".name") and key not in _NAMES.values()]
+    return [
+        *_NAMES,
+        *(key for key in names if _differs(records, key, within="")),
+        *(key for key in keys if not key.endswith(".name") and _differs(records, key, f"{key.partition('.')[0]}.name")),
+    ]
+
+
+def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
+    """Whether rows of one value of `within` have several values of `key`; rows without it are left out."""
+    values: dict[str, set[str]] = {}
     for record in records:
-        verdict = str(record.verdict.state) if record.verdict else f"{record.status} at {record.step}"
-        names = [_name(record, heading) for heading in _varying(records)]
-        lines.append([*names, *(_cell(record, column) for column in _METRICS), verdict])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _varying(records: Sequence[RunRecord]) -> list[str]:
-    """The headings that name a run, and the parameters in which the rows of this sweep differ besides them."""
-    keys = sorted({key for record in records for key in record.params} - set(_NAMES.values()))
-    differing = [key for key in keys if len({str(record.params.get(key)) for record in records}) > 1]
-    settings = [key for key in differing if key.startswith(("quantization.calibration.", "device.threads"))]
-    settings += [key for key in ("quantization.granularity", "quantization.activations") if key in differing]
-    return [*_NAMES, *settings]
+        if key in record.params:
+            values.setdefault(str(record.params.get(within)), set()).add(str(record.params[key]))
+    return any(len(found) > 1 for found in values.values())
 
 
 def _name(record: RunRecord, heading: str) -> str:
@@ -86,14 +119,13 @@ def _name(record: RunRecord, heading: str) -> str:
 
 
 def _short(heading: str) -> str:
-    return heading.rpartition(".")[2]
+    return heading.removesuffix(".name").rpartition(".")[2]
 
 
 def _cell(record: RunRecord, column: _Column) -> str:
-    if column.metric in record.metrics:
-        return _write(record.metrics[column.metric] * column.scale, column.form)
-    if column.estimate in record.metrics:
-        return "~" + _write(record.metrics[column.estimate] * column.scale, column.form)
+    for prefix, mark in _MARKS.items():
+        if (value := record.metrics.get(prefix + column.metric)) is not None:
+            return mark + _write(value * column.scale, column.form)
     return _NONE
 
 
@@ -106,26 +138,31 @@ def _write(value: float, form: str) -> str:
 
 def _end(record: RunRecord) -> str:
     if record.status is not Status.ok:
-        return f"[red]{record.status.upper()}[/]" + (f" at {record.step}" if record.step else "")
-    if record.verdict is None:
-        return _NONE
-    return f"[{_VERDICT_STYLES[record.verdict.state]}]{record.verdict.state}[/]"
+        return record.status.upper()
+    return str(record.verdict.state) if record.verdict else _NONE
 
 
-def _notes(records: Sequence[RunRecord]) -> list[str]:
-    """Below the table: what ~ means, why rows did not end well, and why verdicts are not VALID, with the mends."""
-    notes = []
-    if sources := sorted({r.tags.get("power_source", "") for r in records if "estimated_power_w" in r.metrics}):
-        notes.append(f"[dim]~ estimated, not measured: {escape('; '.join(sources))}[/]")
+def _styled_end(record: RunRecord) -> Text:
+    if record.status is not Status.ok:
+        return Text(_end(record), "yellow" if record.status is Status.skipped else "red")
+    return Text(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")
+
+
+def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
+    """Below the table: what the marks mean, why rows did not end well, why verdicts are not VALID, and the mends."""
+    estimated = [record for record in records if "estimated_power_w" in record.metrics]
+    if estimated:
+        sources = "; ".join(sorted({record.tags.get("power_source", "the specification") for record in estimated}))
+        yield _Note(f"~ estimated, not measured: {sources}", "dim")
+    if any(name.startswith("emulated_") for record in records for name in record.metrics):
+        yield _Note("≈ measured on a stand-in for the device", "dim")
     for number, record in enumerate(records, 1):
         if record.status is not Status.ok:
-            notes.append(f"#{number} {escape(record.reason)}")
-            notes += [f"   [cyan]{escape(record.hint)}[/]"] if record.hint else []
-    notes += [
-        f"[yellow]{code}[/] (#{', #'.join(map(str, numbers))}) {escape(advice)}"
-        for (code, advice), numbers in _verdict_reasons(records).items()
-    ]
-    return ["", *notes] if notes else []
+            yield _Note(f"#{number} at {record.step}: {record.reason}" if record.step else f"#{number} {record.reason}")
+            if record.hint:
+                yield _Note(record.hint, "cyan", indent=3)
+    for (code, advice), numbers in _verdict_reasons(records).items():
+        yield _Note(f"{code} (#{', #'.join(map(str, numbers))}): {advice}", "yellow")
 
 
 def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[int]]:

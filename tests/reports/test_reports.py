@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console, RenderableType
+
+from edlab.record import Reason, RunRecord, Status, Step, Verdict, VerdictState
+from edlab.reports.plots import latency_plot
+from edlab.reports.show import show
+from edlab.reports.table import markdown, table
+
+
+def record(params: dict[str, Any] | None = None, **changes: Any) -> RunRecord:
+    names = {
+        "model.name": "mobilenet_v2",
+        "quantization.name": "int8",
+        "converter.name": "onnxruntime",
+        "device.name": "cpu",
+        "dataset.name": "imagenet",
+    }
+    values: dict[str, Any] = {
+        "name": "mobilenet_v2-int8-onnxruntime-cpu",
+        "run_id": "0123456789abcdef" * 2,
+        "sweep_id": "s",
+        "started_at": "2025-01-01T12:00:00+00:00",
+        "params": names | (params or {}),
+        "metrics": {
+            "accuracy_top1": 0.7184, "accuracy_drop": 0.0031, "latency_ms": 4.512, "throughput_ips": 1618.3,
+            "flops_per_s": 2.78e11, "latency_ci95_low_ms": 4.4, "latency_ci95_high_ms": 4.6,
+        },
+        "verdict": Verdict(),
+    }  # fmt: skip
+    return RunRecord.model_validate({**values, **changes})
+
+
+FAILED: dict[str, Any] = {
+    "status": Status.failed, "step": Step.convert, "metrics": {}, "verdict": None,
+    "reason": "crashed with [signal] SIGKILL", "hint": "take [fewer] images",
+}  # fmt: skip
+
+
+def printed(renderable: RenderableType, width: int = 120) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width, force_terminal=False).print(renderable)
+    return output.getvalue()
+
+
+def test_a_row_holds_the_measured_figures() -> None:
+    text = printed(table([record(), record({"quantization.name": "fp32"})]))
+    row = next(line for line in text.splitlines() if line.startswith("1"))
+    assert row.split() == ["1", "int8", "71.8", "+0.3", "4.51", "1,618", "278", "–", "–", "VALID"]
+
+
+def test_measured_and_estimated_power_never_look_alike() -> None:
+    measured = record(metrics={"power_w": 65.0, "efficiency_ips_per_w": 3.5})
+    estimated = record(
+        metrics={"estimated_power_w": 65.0, "estimated_efficiency_ips_per_w": 3.5},
+        tags={"power_source": "specification of the CPU"},
+    )
+    emulated = record(metrics={"emulated_power_w": 65.0})
+    for text in (printed(table([measured, estimated, emulated])), markdown([measured, estimated, emulated])):
+        rows = [line.replace("|", " ").split() for line in text.splitlines() if line.strip(" |")[:1] in "123"][:3]
+        assert "65.0" in rows[0]
+        assert "~65.0" in rows[1]
+        assert "≈65.0" in rows[2]
+        assert "65.0" not in rows[1] + rows[2]
+        assert "~ estimated, not measured: specification of the CPU" in text
+        assert "stand-in" in text
+
+
+def test_a_measured_power_needs_no_mark() -> None:
+    assert "~" not in printed(table([record(metrics={"power_w": 12.0})]))
+
+
+def test_failures_stand_below_with_step_reason_and_hint() -> None:
+    for text in (printed(table([record(), record(**FAILED)])), markdown([record(), record(**FAILED)])):
+        assert "FAILED" in text
+        assert "#2 at convert: crashed with [signal] SIGKILL" in text
+        assert "take [fewer] images" in text
+
+
+def test_reasons_of_a_verdict_are_listed_once_with_their_rows() -> None:
+    reason = Reason(code="background_load", message="22 % busy", advice="stop what else runs")
+    degraded = record(verdict=Verdict(state=VerdictState.degraded, reasons=[reason]))
+    text = printed(table([degraded, record(), degraded]))
+    assert "background_load (#1, #3): stop what else runs" in text
+    assert text.count("stop what else runs") == 1
+
+
+def test_what_tells_rows_apart_has_a_column() -> None:
+    def swept(images: int) -> RunRecord:
+        return record({"quantization.calibration.images": images, "quantization.precision": "int8"})
+
+    fp32 = record({"quantization.name": "fp32", "quantization.precision": "fp32"})
+    text = printed(table([swept(16), swept(64), fp32]))
+    assert "images" in text
+    assert " 64 " in text
+    assert "precision" not in text  # the name tells already
+    assert "images" not in printed(table([swept(16), fp32]))
+    assert "dataset" in printed(table([record(), record({"dataset.name": "imagenette"})]))
+
+
+def test_the_table_fits_a_narrow_terminal_without_losing_figures() -> None:
+    text = printed(table([record(), record({"model.name": "inception_v3", "converter.name": "openvino"})]), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert {"71.8", "+0.3", "4.51", "1,618", "278", "VALID"} <= set(text.split())
+    assert "inception_v3" in text
+
+
+def test_markdown_is_one_table_with_a_row_a_run() -> None:
+    lines = markdown([record(), record(**FAILED)]).splitlines()
+    assert len({line.count("|") for line in lines[:4]}) == 1
+    assert lines[1].replace("|", "").split() == ["---"] * (lines[0].count("|") - 1)
+
+
+def test_show_tells_the_whole_run() -> None:
+    reason = Reason(code="tier_smoke", message="only proves that it runs", advice="protocol=normal")
+    steps = [{"name": "onnx_export", "seconds": 4.24, "cached": True, "tools": {"torch": "2.9"}}]
+    text = printed(
+        show(
+            record(
+                verdict=Verdict(state=VerdictState.degraded, reasons=[reason]),
+                missing={"power_w": "no power sensor was found"},
+                details={"artifact": {"steps": steps}},
+                environment={"target": {"cpu": "Some [CPU] 9000"}},
+            )
+        )
+    )
+    for expected in (
+        "DEGRADED", "tier_smoke", "only proves that it runs", "protocol=normal", "4.512", "latency_ci95_low_ms",
+        "no power sensor was found", "onnx_export", "4.2 s (from the cache): torch 2.9", "Some [CPU] 9000",
+        "0123456789abcdef" * 2, "imagenet",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_show_of_a_failure_says_where_why_and_what_to_do() -> None:
+    text = printed(show(record(**FAILED)))
+    assert "failed at convert" in text
+    assert "crashed with [signal] SIGKILL" in text
+    assert "take [fewer] images" in text
+
+
+@pytest.mark.parametrize("queries", [1, 12, 7000])
+def test_latency_plot_is_a_picture_of_any_number_of_queries(queries: int, tmp_path: Path) -> None:
+    ns = np.random.default_rng(0).integers(4_000_000, 6_000_000, queries)
+    latency_plot(ns, tmp_path / "latency.png", title="run")
+    with Image.open(tmp_path / "latency.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width >= 800
+        assert np.asarray(picture.convert("L")).std() > 5  # not blank
