@@ -35,16 +35,21 @@ def run(
     cache: Cache | None = None,
     module: torch.nn.Module | None = None,
 ) -> RunRecord:
-    """Make one run and record it in MLflow and in `folder`/result.json. Never raises for what goes wrong in the run.
+    """Make one run and record it in MLflow and in `folder`/result.json. What goes wrong is in the record, not raised.
 
-    `module` is a live model in place of the one that `config.model` names. Raises `TrackingError` where there is
-    nowhere to record to.
+    `module` is a live model in place of the one that `config.model` names.
     """
     cache = cache or Cache()
     folder.mkdir(parents=True, exist_ok=True)
-    tracker = Tracker(config.tracking)
     record = _new_record(config, sweep_id)
-    record.run_id = tracker.start(record)
+    try:
+        with _step(record, Step.record):
+            tracker = Tracker(config.tracking)
+            record.run_id = tracker.start(record)
+    except EdlabError as error:
+        _end_early(record, error)
+        record.write(folder / "result.json")
+        return record
     outcome = Outcome()
     try:
         with _step(record, Step.load):
@@ -89,11 +94,11 @@ def _new_record(config: EdlabConfig, sweep_id: str) -> RunRecord:
 @contextmanager
 def _step(record: RunRecord, step: Step) -> Iterator[None]:
     """Time a step, and leave its name in the record if it does not end well."""
-    record.step = step
+    before, record.step = record.step, step
     start = time.perf_counter()
     try:
         yield
-        record.step = None
+        record.step = before
     finally:
         record.seconds[step] = time.perf_counter() - start
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -69,13 +69,14 @@ def compose_config(overrides: Sequence[str]) -> EdlabConfig:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             return to_config(compose("config", overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        raise _explain(error) from error
+        raise explain(error) from error
 
 
-def check_overrides(arguments: Sequence[str], multirun: bool) -> int:
+def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[EdlabConfig, int]:
     """Compose with every value that the command line names, so that a typing error stops all before anything runs.
 
-    Returns the number of runs that the built-in sweeper makes of them. Raises `ConfigError`.
+    Returns the configuration of the first run, and the number of runs that Hydra's own sweeper makes of the words.
+    Raises `ConfigError`.
     """
     try:
         overrides = OverridesParser.create().parse_overrides(list(arguments))
@@ -87,9 +88,9 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> int:
     if swept and not multirun:
         raise ConfigError(f"'{swept[0].input_line}' names several values", hint="add -m to sweep over them")
     choices = [_choices(override) for override in overrides if not _is_hydras(override)]
-    for index in range(max((len(values) for values in choices), default=1)):
-        compose_config([values[min(index, len(values) - 1)] for values in choices])
-    return len(list(itertools.product(*choices)))
+    longest = max((len(values) for values in choices), default=1)
+    configs = [compose_config([values[min(i, len(values) - 1)] for values in choices]) for i in range(longest)]
+    return configs[0], math.prod(len(values) for values in choices)
 
 
 def _is_hydras(override: Override) -> bool:
@@ -106,7 +107,8 @@ def _choices(override: Override) -> list[str]:
     return [override.input_line or ""]
 
 
-def _explain(error: Exception) -> ConfigError:
+def explain(error: Exception) -> ConfigError:
+    """What Hydra or omegaconf refused, in edlab's words: the wrong word, the nearest valid one, and the others."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return ConfigError(f"there is no {group} '{name}'", hint=_suggest(name, error.options or [], group))

@@ -14,10 +14,12 @@ from typing import Any
 from hydra import main as hydra_main
 from hydra._internal.utils import get_args_parser  # Hydra's own reading of its flags; it has no public one
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from edlab.composition import check_overrides, config_dir, register_configs, to_config
+from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config
+from edlab.config import EdlabConfig
 from edlab.identity import new_sweep_folder
 from edlab.record import RunRecord, Status
 from edlab.terminal import RunDisplay
@@ -38,14 +40,15 @@ class Sweep:
 def run(arguments: Sequence[str], console: Console) -> int:
     """Make the runs that `arguments` (Hydra's command line) name, print their table, and return the exit code.
 
-    0: no run failed and at least one ended well; 1: otherwise; 130: interrupted. Raises `ConfigError` before
-    anything runs.
+    0: no run failed and at least one ended well; 1: otherwise; 130: interrupted. Raises `ConfigError`, and
+    `TrackingError` where there is nowhere to record to, before anything runs.
     """
-    flags = get_args_parser().parse_args(list(arguments))
+    arguments = _flags_first(arguments)
+    flags = get_args_parser().parse_args(arguments)
     multirun = bool(flags.multirun)
-    total = check_overrides(flags.overrides, multirun)
+    first, total = check_overrides(flags.overrides, multirun)
     if flags.cfg or flags.info or flags.hydra_help:
-        return _hydra(list(arguments), None, console)
+        return _hydra(arguments, None, console)
     sweep_id, sweep_folder = new_sweep_folder()
     sweep = Sweep(sweep_id, sweep_folder, total, time.time())
     folder = [
@@ -53,16 +56,28 @@ def run(arguments: Sequence[str], console: Console) -> int:
         "hydra.sweep.subdir=${hydra.job.num}",
         f"hydra.run.dir={sweep.folder}/0",
     ]
-    interrupted = False
+    _reach_tracking(first)
     try:
         _hydra([*arguments, *folder], sweep, console)
     except KeyboardInterrupt:
-        interrupted = True
-    records = read_records(sweep.folder)
-    _report(records, sweep, console)
-    if interrupted or any(record.status is Status.interrupted for record in records):
         return INTERRUPTED_EXIT_CODE
+    finally:
+        records = read_records(sweep.folder)
+        _report(records, sweep, console)
     return exit_code(records)
+
+
+def _reach_tracking(config: EdlabConfig) -> None:
+    """Make the database before runs in parallel want it, and fail in the first seconds where there is no server."""
+    from edlab.tracking import Tracker
+
+    Tracker(config.tracking)
+
+
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """The same words with the overrides at the end: Hydra's parser wants them together."""
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+    return [*(word for word in arguments if word not in overrides), *overrides]
 
 
 def exit_code(records: Sequence[RunRecord]) -> int:
@@ -85,7 +100,11 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
 
     signal.signal(signal.SIGTERM, _interrupt)
     sys.argv = ["edlab", *arguments]
-    hydra_main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors in its own words and exits
+    try:
+        hydra_main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
+    except HydraException as error:
+        raise explain(error) from error
     return 0
 
 

@@ -62,7 +62,7 @@ def test_edlabs_own_errors_come_out_as_they_are(tmp_path: Path) -> None:
 
 
 def test_other_exceptions_become_one_line_with_the_logs_tail(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="break_down failed: ValueError: bad op$") as caught:
+    with pytest.raises(ConversionError, match=r"break_down failed: ValueError: bad op$") as caught:
         call(tmp_path, break_down)
     assert "second line" in caught.value.log
 

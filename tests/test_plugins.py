@@ -39,7 +39,8 @@ FILES = {
         def acme_net():
             from torch import nn
 
-            return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+            body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            return nn.Sequential(body, nn.Linear(8, 10))
     """,
     "acme_edlab/runtime.py": """
         from . import onnxruntime
