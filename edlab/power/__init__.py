@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edlab.config import PowerConfig, Sensor, SpecificationConfig
+from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
 
 ESTIMATED = "estimated"
@@ -30,21 +30,23 @@ class Source:
         return self.sensor is not None
 
 
-def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], specification: SpecificationConfig) -> Source:
-    """The source that the configuration asks for, among what the agent found.
+def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], device: DeviceConfig) -> Source:
+    """The source that the configuration asks for, among the `sensors` that the agent found.
 
-    `auto` takes the first sensor, else the estimate. A sensor asked for by name that does not exist raises
-    `MeasurementError`; an estimate without a figure in the specification is no source, with the reason.
+    `auto` takes the first of the kinds that see the device (`device.sensors`), else the estimate. A sensor asked for
+    by name that does not exist raises `MeasurementError`.
     """
     if config.sensor is Sensor.none:
         return Source("none", "none", unmeasured="power=none was asked for")
     if config.sensor is Sensor.estimated:
-        return _estimate(specification, "power=estimated was asked for")
-    fitting = [sensor for sensor in sensors if config.sensor in (Sensor.auto, sensor["kind"])]
-    if fitting:
-        return Source(fitting[0]["boundary"], fitting[0]["name"], sensor=fitting[0]["name"])
+        return _estimate(device.specification, "power=estimated was asked for")
+    kinds = device.sensors if config.sensor is Sensor.auto else [config.sensor]
+    for kind in kinds:
+        for sensor in sensors:
+            if sensor["kind"] == kind:
+                return Source(sensor["boundary"], sensor["name"], sensor=sensor["name"])
     if config.sensor is Sensor.auto:
-        return _estimate(specification, "the device has no power sensor that can be read")
+        return _estimate(device.specification, "the device has no power sensor that can be read")
     found = ", ".join(sensor["name"] for sensor in sensors) or "none"
     raise MeasurementError(
         f"the device has no {config.sensor} power sensor (found: {found})",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from edlab.config import PowerConfig, Sensor, SpecificationConfig
+from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
 from edlab.power import choose
 
 RAPL = {"name": "rapl package-0", "kind": "rapl", "boundary": "package"}
 NVML = {"name": "nvml gpu0", "kind": "nvml", "boundary": "module"}
-SPECIFIED = SpecificationConfig(typical_watts=10.0, source="data sheet, table 3")
+SPECIFIED = DeviceConfig(
+    name="cpu",
+    sensors=["rapl", "hwmon"],
+    specification=SpecificationConfig(typical_watts=10.0, source="data sheet, table 3"),
+)
 
 
 def config(sensor: Sensor) -> PowerConfig:
@@ -20,6 +24,11 @@ def config(sensor: Sensor) -> PowerConfig:
 def test_auto_takes_the_first_sensor() -> None:
     source = choose(config(Sensor.auto), [RAPL, NVML], SPECIFIED)
     assert (source.sensor, source.boundary, source.measured) == ("rapl package-0", "package", True)
+
+
+def test_a_sensor_of_another_device_does_not_count() -> None:
+    assert choose(config(Sensor.auto), [NVML], SPECIFIED).boundary == "estimated"
+    assert choose(config(Sensor.auto), [NVML, RAPL], SPECIFIED).sensor == "rapl package-0"
 
 
 def test_a_sensor_can_be_named() -> None:
@@ -34,7 +43,7 @@ def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None
 
 
 def test_without_a_specification_there_is_a_reason() -> None:
-    source = choose(config(Sensor.auto), [], SpecificationConfig())
+    source = choose(config(Sensor.auto), [], DeviceConfig(name="bare"))
     assert not source.measured
     assert source.watts is None
     assert "typical_watts" in source.unmeasured
