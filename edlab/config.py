@@ -139,7 +139,6 @@ class DeviceConfig:
     kind: str = "local"  # how its agent is reached: local (a subprocess), or a plugin's name
     runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
     precisions: List[str] = field(default_factory=list)
-    tasks: List[str] = field(default_factory=lambda: ["classification"])
     sensors: List[str] = field(default_factory=list)  # kinds of power sensor that see this device, the best first
     threads: Optional[int] = None  # cores that the agent may use and is pinned to; None: all
     python: Optional[str] = None  # interpreter on the target; None: this one

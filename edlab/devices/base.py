@@ -11,7 +11,7 @@ from edlab.devices.session import AgentSession
 
 
 class Device(ABC):
-    """A target that agents can be started on. What it can run is its configuration's: runtimes, precisions, tasks."""
+    """A target that agents can be started on. What it can run is its configuration's: runtimes and precisions."""
 
     def __init__(self, config: DeviceConfig, cache: Cache) -> None:
         self.config = config
