@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from edlab import benchmark
 from edlab.composition import compose_config
-from edlab.config import ModelConfig, ModelOrigin, PreprocessingConfig
 from edlab.identity import new_sweep_folder
+from edlab.models import registered
 from edlab.record import RunRecord
 from edlab.source import Preprocessing
 
@@ -36,26 +36,25 @@ def run(
     A run that fails is a record with its status, step, reason and hint. Raises `ConfigError` for a wrong word.
     """
     groups = {
-        "model": model if isinstance(model, str) else None,
         "device": device,
         "quantization": quantization,
         "converter": converter,
         "dataset": dataset,
         "protocol": protocol,
     }
-    config = compose_config([*(f"{group}={name}" for group, name in groups.items() if name), *overrides])
-    module = None if isinstance(model, str) else model
-    if module is not None:
-        config.model = _live_model(module, preprocessing)
+    words = [f"{group}={name}" for group, name in groups.items() if name]
+    config = compose_config([*_model_words(model, preprocessing), *words, *overrides])
     sweep_id, folder = new_sweep_folder()
+    module = None if isinstance(model, str) else model
     return benchmark.run(config, sweep_id=sweep_id, folder=folder / "0", module=module)
 
 
-def _live_model(module: torch.nn.Module, preprocessing: Preprocessing | None) -> ModelConfig:
-    values = preprocessing.model_dump() if preprocessing else {}
-    for key in ("mean", "std"):
-        if key in values:
-            values[key] = list(values[key])
-    return ModelConfig(
-        name=type(module).__name__, origin=ModelOrigin.python, preprocessing=PreprocessingConfig(**values)
-    )
+def _model_words(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:
+    """The model in the command line's words; one that lives in this process has no target to import."""
+    if isinstance(model, str) and model not in registered():
+        return [f"model={model}"]
+    name = model if isinstance(model, str) else type(model).__name__
+    words = ["model=python", f"model.name={name}", "model.target=null"]
+    for key, value in preprocessing.model_dump(exclude_none=True).items() if preprocessing else ():
+        words.append(f"model.preprocessing.{key}={list(value) if isinstance(value, tuple) else value}")
+    return words

@@ -1,0 +1,73 @@
+"""edlab.run and edlab.register_model: the same job from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FAST
+
+import edlab
+from edlab.errors import ConfigError
+from edlab.record import Status
+
+FASTER = FAST[1:]
+
+
+class Tiny(torch.nn.Module):
+    """A module that no child process could import by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1))
+        self.head = torch.nn.Linear(8, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images).flatten(1))
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDLAB_CACHE", str(shared_cache))
+
+
+def test_a_named_model() -> None:
+    record = edlab.run("digits_cnn", quantization="int8", converter="openvino", protocol="smoke", overrides=FASTER)
+    assert record.status is Status.ok, record.reason
+    assert record.metrics["accuracy_top1"] > 0.95
+    assert record.params["converter.name"] == "openvino"
+    assert record.run_id
+
+
+def test_a_live_module() -> None:
+    size = edlab.Preprocessing(height=24, width=24, mean=(0.5, 0.5, 0.5))
+    words = [*FASTER, "model.claimed_top1=0.1"]
+    record = edlab.run(Tiny(), preprocessing=size, dataset="digits", protocol="smoke", overrides=words)
+    assert record.status is Status.ok, record.reason
+    assert record.params["model.name"] == "Tiny"
+    assert record.details["source"]["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    assert record.details["source"]["claimed_top1"] == 0.1
+    assert record.metrics["parameters"] == sum(parameter.numel() for parameter in Tiny().parameters())
+
+
+def test_a_registered_model() -> None:
+    @edlab.register_model("tiny_registered", height=24, width=24)
+    def build() -> torch.nn.Module:
+        return Tiny()
+
+    record = edlab.run("tiny_registered", dataset="synthetic", protocol="smoke", overrides=FASTER)
+    assert record.status is Status.ok, record.reason
+    assert record.params["model.name"] == "tiny_registered"
+
+
+def test_a_failed_run_is_a_record() -> None:
+    record = edlab.run("digits_cnn", converter="torch", quantization="int8", protocol="smoke")
+    assert record.status is Status.skipped
+    assert record.hint
+
+
+def test_a_wrong_word_is_raised() -> None:
+    with pytest.raises(ConfigError, match="no model 'nope'"):
+        edlab.run("nope")
