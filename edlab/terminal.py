@@ -35,7 +35,7 @@ class RunDisplay:
         self._title = title
         self._count = f"{number}/{total}" if total else str(number)
         self._remaining = _remaining(number, total, sweep_started)
-        self._phase = ""
+        self._phase = ("", "")
         self._task: TaskID | None = None
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -59,20 +59,21 @@ class RunDisplay:
         self._progress.stop()
 
     def __call__(self, phase: str, fraction: float | None = None, message: str = "") -> None:
-        if phase != self._phase:
-            self._start_phase(phase, message)
+        step = message if fraction is None else ""  # a phase of unknown length names what it is at
+        if (phase, step) != self._phase:
+            self._phase = (phase, step)
+            self._start_phase(phase, step)
         if self._task is not None:
             total = None if fraction is None else 1.0
             self._progress.update(self._task, completed=fraction or 0.0, total=total, message=escape(message))
 
-    def _start_phase(self, phase: str, message: str) -> None:
-        self._phase = phase
+    def _start_phase(self, phase: str, step: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(f"      {phase} {escape(message)}".rstrip(), highlight=False)
+            self._console.print(f"      {phase} {escape(step)}".rstrip(), highlight=False)
             return
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(f"      {phase}", total=None, message=message)
+        self._task = self._progress.add_task(f"      {phase}", total=None, message=step)
 
     def ended(self, record: RunRecord) -> None:
         """Leave one line behind for the finished run."""
