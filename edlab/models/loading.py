@@ -18,7 +18,7 @@ from edlab.models import builtin, factories, keras_models, timm_models, torchvis
 from edlab.models.complexity import count_keras, count_torch
 from edlab.models.files import classes_of, load_file
 from edlab.models.network import Network, override_preprocessing
-from edlab.models.weights import WORDS, weights_file
+from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_file
 from edlab.source import SourceModel
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _VERSION = 1  # raise it when what is written for the same configuration changes
 _TIMEOUT_S = 1800.0  # a download of weights is part of it
 _KIND = "models"
+_SETTLING_IMAGES = 4
 _SOURCE = "source.json"
 
 # Packages whose versions may change the file that an origin gives.
@@ -141,7 +142,13 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
     preprocessing = override_preprocessing(network.preprocessing, config.preprocessing)
     size = preprocessing.height, preprocessing.width
     live = network.weights.network
-    written = (_write_keras if keras_models.is_keras_model(live) else _write_torch)(live, size, config, folder)
+    keras = keras_models.is_keras_model(live)
+    if network.weights.origin == "untrained":
+        if keras:
+            settle_keras_batch_norm(live, (_SETTLING_IMAGES, *size, 3))
+        else:
+            settle_batch_norm(live, (_SETTLING_IMAGES, 3, *size))
+    written = (_write_keras if keras else _write_torch)(live, size, config, folder)
     _write_source(
         folder,
         config,

@@ -80,6 +80,39 @@ def seed_torch() -> None:
     torch.manual_seed(_SEED)
 
 
+def settle_batch_norm(network: Any, shape: tuple[int, int, int, int]) -> None:
+    """Set the batch norms of an untrained network to the statistics of one batch of seeded noise of this shape.
+
+    With the statistics that a new network starts from, a deep one shrinks every image to the same output, of which a
+    comparison of conversions can say nothing.
+    """
+    import torch
+
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(shape, generator=torch.Generator().manual_seed(_SEED)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def settle_keras_batch_norm(network: Any, shape: tuple[int, int, int, int]) -> None:
+    """The same for a Keras model; `shape` is (N, height, width, 3)."""
+    import keras
+    import numpy as np
+
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # Keras keeps this share of the old statistics, where PyTorch drops it
+    network(np.random.default_rng(_SEED).standard_normal(shape, np.float32), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 def cap_waiting_for_hub() -> None:
     """Make look-ups of weights fail in seconds where there is no network.
 
