@@ -10,18 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from edlab.source import Layout
 
 
-class TensorSpec(BaseModel):
-    """One input or output of a model as its runtime sees it; scale and zero point where it is quantized."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-    scale: float | None = None
-    zero_point: int | None = None
-
-
 class StepRecord(BaseModel):
     """One step of a conversion chain as it ran (or as it was found in the cache)."""
 

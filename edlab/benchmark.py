@@ -10,17 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edlab.cache import Cache
+from edlab.cache import NO_ROOM, Cache
 from edlab.composition import describe
 from edlab.config import EdlabConfig
-from edlab.errors import EdlabError, UnsupportedError
+from edlab.errors import EdlabError, StorageError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
-from edlab.steps.convert import check, convert
+from edlab.steps.convert import check, convert, read_weights
 from edlab.steps.deploy import deploy
 from edlab.steps.load import OnProgress, load
 from edlab.steps.measure import measure
 from edlab.steps.record import Outcome, fill_record, run_files
-from edlab.tracking import Tracker
+from edlab.tracking import Files, Tracker
 
 if TYPE_CHECKING:
     import torch
@@ -42,21 +42,22 @@ def run(
     cache = cache or Cache()
     folder.mkdir(parents=True, exist_ok=True)
     record = _new_record(config, sweep_id)
+    outcome = Outcome()
     try:
         with _step(record, Step.record):
             tracker = Tracker(config.tracking)
             record.run_id = tracker.start(record)
-    except EdlabError as error:
+    except (Exception, KeyboardInterrupt) as error:
         _end_early(record, error)
         record.write(folder / "result.json")
         return record
-    outcome = Outcome()
     try:
         with _step(record, Step.load):
             outcome.inputs = load(config, cache, folder, on_progress, module)
         with _step(record, Step.convert):
             outcome.artifact = convert(config, outcome.inputs, cache, on_progress)
-            outcome.check = check(outcome.artifact, outcome.inputs, cache, on_progress)
+            outcome.weights = read_weights(outcome.artifact, cache)
+            outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
         with ExitStack() as target:
             with _step(record, Step.deploy):
                 outcome.deployment = target.enter_context(
@@ -67,11 +68,17 @@ def run(
     except (Exception, KeyboardInterrupt) as error:
         _end_early(record, error)
     on_progress("record", None, "")
-    fill_record(record, config, outcome)
+    files = Files()
     try:
         with _step(record, Step.record):
-            tracker.finish(record, run_files(record, outcome, folder))
-    except EdlabError as error:
+            fill_record(record, config, outcome)
+            files = run_files(record, config, outcome, folder)
+    except (Exception, KeyboardInterrupt) as error:
+        _end_early(record, error)
+    try:
+        with _step(record, Step.record):
+            tracker.finish(record, files)
+    except (Exception, KeyboardInterrupt) as error:
         _end_early(record, error)
     record.write(folder / "result.json")
     return record
@@ -94,16 +101,19 @@ def _new_record(config: EdlabConfig, sweep_id: str) -> RunRecord:
 @contextmanager
 def _step(record: RunRecord, step: Step) -> Iterator[None]:
     """Time a step, and leave its name in the record if it does not end well."""
-    before, record.step = record.step, step
     start = time.perf_counter()
     try:
         yield
-        record.step = before
+    except BaseException:
+        record.step = step
+        raise
     finally:
-        record.seconds[step] = time.perf_counter() - start
+        record.seconds[step] = record.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
 def _end_early(record: RunRecord, error: BaseException) -> None:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        error = StorageError(f"cannot write {error.filename}: {error.strerror}", hint="free space on that disk")
     if isinstance(error, KeyboardInterrupt):
         record.status, record.reason = Status.interrupted, "interrupted by the user"
     elif isinstance(error, EdlabError):

@@ -18,6 +18,9 @@ from edlab.errors import StorageError
 
 _CHUNK = 1 << 20
 
+# What the system says where files cannot be written, whatever edlab does.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
+
 
 def sha256_files(paths: Iterable[Path]) -> str:
     """The hex SHA-256 over the contents of the files, in the order given."""
@@ -74,7 +77,7 @@ class Cache:
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            if error.errno in NO_ROOM:
                 raise StorageError(
                     f"cannot write {error.filename or parent}: {error.strerror}",
                     hint=f"free space there, or point EDLAB_CACHE at a folder with room (now {self.root})",

@@ -13,14 +13,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from edlab.config import EdlabConfig
-from edlab.errors import ConfigError
-from edlab.registry import plugins
+from edlab.errors import ConfigError, EdlabError
+from edlab.registry import load_target, plugins
 
 
 def config_dir() -> Path:
@@ -36,9 +36,17 @@ def register_configs() -> None:
     for name, entry in plugins("models").items():
         store.store(group="model", name=name, node={"name": name, "origin": "python", "target": entry.value})
     for name, entry in plugins("devices").items():
-        store.store(group="device", name=name, node=entry.load(), package="_global_")
+        store.store(group="device", name=name, node=_device_node(name, entry.value), package="_global_")
     for name in plugins("converters"):
         store.store(group="converter", name=name, node={"name": name})
+
+
+def _device_node(name: str, target: str) -> Any:
+    """The mapping that an outside package gives; a package that is broken stops only those who use its device."""
+    try:
+        return load_target(target)
+    except EdlabError as error:
+        return {"device": {"name": name, "kind": f"broken: {error.message}"}}
 
 
 def options(group: str) -> list[str]:
@@ -82,12 +90,16 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[EdlabConf
         overrides = OverridesParser.create().parse_overrides(list(arguments))
     except OverrideParseException as error:
         raise ConfigError(
-            f"cannot read '{error.override}'", hint="an argument has the form key=value, or key=a,b with -m"
+            f"cannot read '{error.override}'",
+            hint="an argument has the form key=value, or key=a,b with -m; quote a value with brackets or spaces: "
+            "'key=\"a (b)\"'",
         ) from error
     swept = [override for override in overrides if override.is_sweep_override()]
     if swept and not multirun:
         raise ConfigError(f"'{swept[0].input_line}' names several values", hint="add -m to sweep over them")
     choices = [_choices(override) for override in overrides if not _is_hydras(override)]
+    if not all(choices):
+        raise ConfigError("a glob of the command line matches nothing", hint="run with --help for the options")
     longest = max((len(values) for values in choices), default=1)
     configs = [compose_config([values[min(i, len(values) - 1)] for values in choices]) for i in range(longest)]
     return configs[0], math.prod(len(values) for values in choices)
@@ -98,13 +110,17 @@ def _is_hydras(override: Override) -> bool:
 
 
 def _choices(override: Override) -> list[str]:
+    """The words that a sweep makes of one override; an interval, which only some sweepers take, gives its start."""
+    line = override.input_line or ""
+    value = override.value()
     if not override.is_sweep_override():
-        assert override.input_line is not None
-        return [override.input_line]
+        return [line]
     key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    return [override.input_line or ""]
+    if isinstance(value, Glob):
+        return [f"{key}={name}" for name in value.filter(options(key))]
+    if isinstance(value, IntervalSweep):
+        return [f"{key}={value.start}"]
+    return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
 
 
 def explain(error: Exception) -> ConfigError:

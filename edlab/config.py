@@ -139,7 +139,7 @@ class DeviceConfig:
     kind: str = "local"  # how its agent is reached: local (a subprocess), or a plugin's name
     runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
     precisions: List[str] = field(default_factory=list)
-    sensors: List[str] = field(default_factory=list)  # kinds of power sensor that see this device, the best first
+    sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names
     threads: Optional[int] = None  # cores that the agent may use and is pinned to; None: all
     python: Optional[str] = None  # interpreter on the target; None: this one
     options: Dict[str, Any] = field(default_factory=dict)  # of the runtime

@@ -26,16 +26,20 @@ _LOW_DISK_GB = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: a part, whether it is fit to use, the facts, and the mend where it is not."""
+    """One line of the report: a part, whether it is fit to use, the facts, and the mend where it is not.
+
+    `optional` is a part that edlab does without: the runtime of an extra.
+    """
 
     part: str
     fit: bool
     facts: str
     mend: str = ""
+    optional: bool = False
 
 
 def run(console: Console) -> int:
-    """Print the report. Exit code 0 where the core and every device's own runtime are fit, else 1."""
+    """Print the report. Exit code 0 where all but what is optional is fit, else 1."""
     cache = Cache()
     sections = {
         "core": list(_core(cache)),
@@ -44,8 +48,7 @@ def run(console: Console) -> int:
     }
     for title, findings in sections.items():
         console.print(_section(title, findings))
-    fit = all(finding.fit for title in ("core", "devices") for finding in sections[title] if not finding.mend)
-    return 0 if fit else 1
+    return 0 if all(finding.fit or finding.optional for part in sections.values() for finding in part) else 1
 
 
 def _section(title: str, findings: list[Finding]) -> Table:
@@ -53,7 +56,7 @@ def _section(title: str, findings: list[Finding]) -> Table:
     for column in ("mark", "part", "facts"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        mark = "[green]✓[/]" if finding.fit else "[red]✗[/]"
+        mark = "[green]✓[/]" if finding.fit else "[yellow]–[/]" if finding.optional else "[red]✗[/]"
         mend = f"\n[cyan]{escape(finding.mend)}[/]" if finding.mend else ""
         table.add_row(mark, finding.part, escape(finding.facts) + mend)
     return table
@@ -85,7 +88,7 @@ def _converters() -> Iterator[Finding]:
         missing = kind.missing()
         mends = sorted({kind.requirements[package] for package in missing})
         facts = f"lacks {', '.join(missing)}" if missing else f"{', '.join(kind.takes)} → {kind.format}"
-        yield Finding(name, not missing, facts, " && ".join(f"pip install '{mend}'" for mend in mends))
+        yield Finding(name, not missing, facts, " && ".join(f"pip install '{mend}'" for mend in mends), optional=True)
 
 
 def _device(name: str, cache: Cache) -> Iterator[Finding]:
@@ -110,4 +113,4 @@ def _runtimes(name: str, device: DeviceConfig, found: dict[str, dict[str, str]])
         if "version" in answer:
             yield Finding(f"{name}: {runtime}", True, f"{answer['version']} runs {file_format}")
         else:
-            yield Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"])
+            yield Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"], optional=True)

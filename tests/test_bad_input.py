@@ -114,7 +114,7 @@ def test_a_full_disk_fails_the_row_and_leaves_nothing_half_written(workplace: Wo
         record = the_record(workplace)
         assert record.status is Status.failed
         assert "space" in record.reason.lower()
-        assert not [path for path in disk.rglob("*.onnx")]
+        assert not list(disk.rglob("*.onnx"))
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 

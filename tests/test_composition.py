@@ -73,6 +73,13 @@ def test_a_sweep_is_counted_and_every_value_of_it_is_checked() -> None:
         check_overrides(["quantization=fp32,int8", "protocol=smoke,quick,nope"], multirun=True)
 
 
+def test_globs_and_ranges_are_counted() -> None:
+    _, total = check_overrides(["model=glob(m*)", "device.threads=range(1,3)"], multirun=True)
+    assert total == 2 * len([name for name in options("model") if name.startswith("m")])
+    with pytest.raises(ConfigError, match="matches nothing"):
+        check_overrides(["model=glob(zzz*)"], multirun=True)
+
+
 def test_parameters_are_flat_and_dotted() -> None:
     flat = describe(compose_config(["quantization=int8"]))
     assert flat["model.name"] == "digits_cnn"

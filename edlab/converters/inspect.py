@@ -76,3 +76,10 @@ _READERS: dict[str, Callable[[Path], Iterable[_Tensor]]] = {
     "pt2": _pt2,
     "keras": _keras,
 }
+
+READABLE = frozenset(_READERS)
+
+
+def count_weights(path: str, format: str) -> dict[str, int]:
+    """`weight_dtypes` for a process of its own."""
+    return dict(weight_dtypes(Path(path), format))

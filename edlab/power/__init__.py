@@ -33,25 +33,30 @@ class Source:
 def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], device: DeviceConfig) -> Source:
     """The source that the configuration asks for, among the `sensors` that the agent found.
 
-    `auto` takes the first of the kinds that see the device (`device.sensors`), else the estimate. A sensor asked for
-    by name that does not exist raises `MeasurementError`.
+    Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
+    them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`.
     """
     if config.sensor is Sensor.none:
         return Source("none", "none", unmeasured="power=none was asked for")
     if config.sensor is Sensor.estimated:
         return _estimate(device.specification, "power=estimated was asked for")
-    kinds = device.sensors if config.sensor is Sensor.auto else [config.sensor]
-    for kind in kinds:
+    for name in device.sensors:
         for sensor in sensors:
-            if sensor["kind"] == kind:
+            if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor["kind"]):
                 return Source(sensor["boundary"], sensor["name"], sensor=sensor["name"])
     if config.sensor is Sensor.auto:
         return _estimate(device.specification, "the device has no power sensor that can be read")
     found = ", ".join(sensor["name"] for sensor in sensors) or "none"
     raise MeasurementError(
-        f"the device has no {config.sensor} power sensor (found: {found})",
-        hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj)",
+        f"{device.name} has no {config.sensor} power sensor that sees it (found: {found})",
+        hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
+        "device.sensors says which sensors see the device",
     )
+
+
+def _is_called(sensor: Mapping[str, Any], name: str) -> bool:
+    """Whether `name` is the sensor's kind, or the beginning of its name."""
+    return bool(name == sensor["kind"] or sensor["name"].startswith(name))
 
 
 def _estimate(specification: SpecificationConfig, unmeasured: str) -> Source:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, Precision
 from edlab.converters.base import CalibrationData, Converter
 from edlab.converters.check import Comparison, compare
-from edlab.errors import UnsupportedError
+from edlab.converters.inspect import READABLE
+from edlab.errors import ConversionError, UnsupportedError
+from edlab.isolation import run_isolated
 from edlab.source import SourceModel
 from edlab.steps import reference
 from edlab.steps.load import Inputs, OnProgress
@@ -55,11 +60,36 @@ def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:
     )
 
 
-def check(artifact: Artifact, inputs: Inputs, cache: Cache, on_progress: OnProgress) -> Comparison:
+def check(
+    artifact: Artifact, inputs: Inputs, device: DeviceConfig, cache: Cache, on_progress: OnProgress
+) -> Comparison:
     """Compare the artifact with the source model on a few images. Raises `ConversionError` for garbage."""
     on_progress("check", None, "against the source model")
     source = reference.as_artifact(inputs.source)
     return compare(
-        reference.logits(source, inputs.source, inputs.data, cache, on_progress),
-        reference.logits(artifact, inputs.source, inputs.data, cache, on_progress),
+        reference.logits(source, inputs.source, inputs.data, device, cache, on_progress),
+        reference.logits(artifact, inputs.source, inputs.data, device, cache, on_progress),
     )
+
+
+def read_weights(artifact: Artifact, cache: Cache) -> dict[str, int]:
+    """How many weights of each dtype the file really holds; empty for a format that edlab cannot read.
+
+    Raises `ConversionError` where int8 was asked for and no weight is.
+    """
+    if artifact.format not in READABLE:
+        return {}
+
+    def make(folder: Path) -> None:
+        arguments = {"path": str(artifact.files[0]), "format": artifact.format}
+        counts = run_isolated("edlab.converters.inspect:count_weights", arguments, log=folder / "inspect.log")
+        (folder / "weights.json").write_text(json.dumps(counts))
+
+    folder = cache.get_or_make("weights", artifact.sha256, make)
+    weights: dict[str, int] = json.loads((folder / "weights.json").read_text())
+    if artifact.precision.startswith("int8") and not {"int8", "uint8"} & set(weights):
+        raise ConversionError(
+            f"the file was to be {artifact.precision} and holds no int8 weight ({', '.join(weights) or 'none at all'})",
+            hint="leave fewer nodes out (quantization.exclude), or take another converter",
+        )
+    return weights

@@ -13,7 +13,8 @@ import numpy as np
 
 from edlab import metrics
 from edlab.artifact import Artifact
-from edlab.config import EdlabConfig
+from edlab.cache import digest
+from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
 from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
@@ -33,6 +34,7 @@ class Outcome:
 
     inputs: Inputs | None = None
     artifact: Artifact | None = None
+    weights: dict[str, int] = field(default_factory=dict)  # dtype -> how many the artifact's file holds
     check: Comparison | None = None
     deployment: Deployment | None = None
     measurement: Measurement = field(default_factory=Measurement)
@@ -42,11 +44,11 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome) -> Non
     """Write into the record all that the outcome holds: parameters, metrics, tags, verdict, details."""
     record.environment = _environment(outcome)
     if outcome.inputs:
-        _add_inputs(record, outcome.inputs)
+        _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
-        _add_artifact(record, outcome.artifact)
-    if outcome.check:
-        _add_check(record, outcome.check)
+        _add_artifact(record, outcome.artifact, outcome.weights)
+    if outcome.check and outcome.inputs:
+        _add_check(record, outcome.check, outcome.inputs)
     _add_measurement(record, outcome)
     if record.status is Status.ok:
         record.verdict = metrics.judge(_facts(config, outcome))
@@ -56,7 +58,7 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome) -> Non
                 record.missing.setdefault(name, f"the run {record.status} at {record.step}")
 
 
-def run_files(record: RunRecord, outcome: Outcome, folder: Path) -> Files:
+def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path) -> Files:
     """The files that belong to the run, written into `folder` where they do not exist yet."""
     latencies = folder / LATENCIES_FILE
     plot = folder / "latency.png"
@@ -67,7 +69,7 @@ def run_files(record: RunRecord, outcome: Outcome, folder: Path) -> Files:
         conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
         latencies=latencies if latencies.exists() else None,
         latency_plot=plot if latencies.exists() else None,
-        dataset=_dataset(outcome.inputs.data) if outcome.inputs else None,
+        dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
 
 
@@ -82,19 +84,20 @@ def _conversion_log(artifact: Artifact, path: Path) -> Path:
     return path
 
 
-def _dataset(data: PreparedData) -> DatasetInfo:
+def _dataset(config: DatasetConfig, data: PreparedData) -> DatasetInfo:
     profile = {
         "evaluation_images": len(data.evaluation),
         "calibration_pool": len(data.calibration_pool),
         "skipped": len(data.skipped),
     }
-    return DatasetInfo(name=data.name, digest=data.digest, source=data.name, profile=profile)
+    labels = None if data.labels is None else data.labels[data.evaluation].tolist()
+    scored = digest([data.digest, [data.files[index] for index in data.evaluation], labels])
+    return DatasetInfo(name=data.name, digest=scored, source=config.path or data.name, profile=profile)
 
 
-def _add_inputs(record: RunRecord, inputs: Inputs) -> None:
+def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
     source, data = inputs.source, inputs.data
     record.params["model.format"] = source.format
-    record.params["dataset.images_scored"] = len(data.evaluation)
     record.tags["weights"] = source.weights
     record.details["source"] = source.model_dump(mode="json")
     record.details["dataset"] = {
@@ -105,6 +108,8 @@ def _add_inputs(record: RunRecord, inputs: Inputs) -> None:
         "skipped": data.skipped,
         "problem": inputs.data_problem.message if inputs.data_problem else "",
     }
+    if config.quantization.precision is Precision.int8:
+        record.details["calibration_files"] = _calibration_files(config.quantization.calibration, data)
     if source.complexity:
         record.metrics["macs"] = source.complexity.macs
         record.metrics["flops"] = source.complexity.flops
@@ -113,16 +118,27 @@ def _add_inputs(record: RunRecord, inputs: Inputs) -> None:
         record.missing.update(dict.fromkeys(("macs", "flops"), source.complexity_note))
 
 
-def _add_artifact(record: RunRecord, artifact: Artifact) -> None:
+def _calibration_files(config: CalibrationConfig, data: PreparedData) -> list[str]:
+    """The images that the ranges were taken from; none where there were too few, which fails the conversion."""
+    if config.images > len(data.calibration_pool):
+        return []
+    return [data.calibration_files[index] for index in data.calibration_indices(config.images, config.seed)]
+
+
+def _add_artifact(record: RunRecord, artifact: Artifact, weights: dict[str, int]) -> None:
     record.tags["artifact_sha256"] = artifact.sha256
     record.metrics["artifact_size_mb"] = artifact.size_bytes / 1e6
     record.metrics["conversion_s"] = artifact.conversion_s
     record.details["artifact"] = artifact.model_dump(mode="json")
+    record.details["weights"] = weights
+    if weights:
+        low = sum(count for dtype, count in weights.items() if dtype in ("int8", "uint8"))
+        record.metrics["int8_weights_fraction"] = low / sum(weights.values())
 
 
-def _add_check(record: RunRecord, check: Comparison) -> None:
+def _add_check(record: RunRecord, check: Comparison, inputs: Inputs) -> None:
     record.metrics["agreement_top1"] = check.agreement_top1
-    record.metrics["agreement_images"] = reference.CHECK_IMAGES
+    record.metrics["agreement_images"] = len(reference.check_images(inputs.data))
     if check.sqnr_db is None:
         record.missing["sqnr_db"] = "the outputs are identical"
     else:

@@ -10,9 +10,10 @@ from edlab.power import choose
 
 RAPL = {"name": "rapl package-0", "kind": "rapl", "boundary": "package"}
 NVML = {"name": "nvml gpu0", "kind": "nvml", "boundary": "module"}
+METER = {"name": "hwmon:power_meter power1", "kind": "hwmon", "boundary": "board_dc"}
 SPECIFIED = DeviceConfig(
     name="cpu",
-    sensors=["rapl", "hwmon"],
+    sensors=["rapl", "hwmon:power_meter"],
     specification=SpecificationConfig(typical_watts=10.0, source="data sheet, table 3"),
 )
 
@@ -32,7 +33,12 @@ def test_a_sensor_of_another_device_does_not_count() -> None:
 
 
 def test_a_sensor_can_be_named() -> None:
-    assert choose(config(Sensor.nvml), [RAPL, NVML], SPECIFIED).sensor == "nvml gpu0"
+    assert choose(config(Sensor.hwmon), [RAPL, METER], SPECIFIED).sensor == "hwmon:power_meter power1"
+
+
+def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
+    card = {"name": "hwmon:amdgpu PPT", "kind": "hwmon", "boundary": "module"}
+    assert choose(config(Sensor.auto), [card], SPECIFIED).boundary == "estimated"
 
 
 def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None:
