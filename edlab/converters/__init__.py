@@ -23,6 +23,7 @@ _BUILT_IN = {
     "onnxruntime": "edlab.converters.onnxruntime:OnnxruntimeConverter",
     "openvino": "edlab.converters.openvino:OpenvinoConverter",
     "litert": "edlab.converters.litert:LitertConverter",
+    "ncnn": "edlab.converters.ncnn:NcnnConverter",
 }
 
 

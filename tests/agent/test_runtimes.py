@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edlab import devices
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, ThroughputConfig
+from edlab.converters.ncnn import onnx_to_ncnn
 from edlab.devices import Pool
 from edlab.errors import AgentError, UnsupportedError
 from edlab.testing.runtime import IMAGES, PREPROCESSING, RuntimeConformance, random_images, tiny_network
@@ -132,6 +134,27 @@ class TestLiteRt(RuntimeConformance):
         session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
         spread = np.ptp(self.reference())
         np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), self.reference(), atol=0.1 * spread)
+
+
+class TestNcnn(RuntimeConformance):
+    runtime = "ncnn"
+
+    def export(self, network: Any, folder: Path) -> list[Path]:
+        onnx_to_ncnn([str(export_onnx(network, folder / "net.onnx"))], str(folder / "net.param"), {"fp16": False}, None)
+        return [folder / "net.param", folder / "net.bin"]
+
+    def test_float16_is_asked_for_by_name(self, session: Any, opened: dict[str, Any], artifact: Artifact) -> None:
+        assert opened["options"]["fp16"] is False
+        assert session.open(artifact, PREPROCESSING, self.device(fp16=True))["options"]["fp16"] is True
+
+    def test_a_file_that_tells_no_shapes_is_refused(self, session: Any, artifact: Artifact, tmp_path: Path) -> None:
+        param, weights = artifact.files
+        (tmp_path / param.name).write_text(re.sub(r" -23330=\S+", "", param.read_text()))
+        (tmp_path / weights.name).write_bytes(weights.read_bytes())
+        with pytest.raises(AgentError, match="shape of 'in0'"):
+            session.open(
+                self.artifact_of([tmp_path / param.name, tmp_path / weights.name]), PREPROCESSING, self.device()
+            )
 
 
 class TestKeras(RuntimeConformance):

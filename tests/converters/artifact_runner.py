@@ -13,7 +13,7 @@ Images = NDArray[np.float32]
 
 def run(format: str, path: Path, images: Images) -> Images:
     """Logits (N, classes) of normalised float images in the file's own layout."""
-    return {"onnx": run_onnx, "openvino": run_openvino, "tflite": run_tflite}[format](path, images)
+    return {"onnx": run_onnx, "openvino": run_openvino, "tflite": run_tflite, "ncnn": run_ncnn}[format](path, images)
 
 
 def run_onnx(path: Path, images: Images) -> Images:
@@ -42,6 +42,22 @@ def run_tflite(path: Path, images: Images) -> Images:
         interpreter.set_tensor(given["index"], _quantize(image[None], given))
         interpreter.invoke()
         return _dequantize(interpreter.get_tensor(made["index"]), made)
+
+    return np.concatenate([logits(image) for image in images])
+
+
+def run_ncnn(path: Path, images: Images) -> Images:
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.load_param(str(path))
+    net.load_model(str(path.with_suffix(".bin")))
+
+    def logits(image: Images) -> Images:
+        extractor = net.create_extractor()
+        extractor.input("in0", ncnn.Mat(image))
+        return np.array(extractor.extract("out0")[1])[None]
 
     return np.concatenate([logits(image) for image in images])
 

@@ -34,3 +34,12 @@ class TestLitert(_OnThisMachine):
     @pytest.fixture(autouse=True)
     def _installed(self) -> None:
         pytest.importorskip("litert_torch")
+
+
+class TestNcnn(_OnThisMachine):
+    converter = "ncnn"
+
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("ncnn")
+        pytest.importorskip("pnnx")

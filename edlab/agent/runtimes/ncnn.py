@@ -1,0 +1,87 @@
+"""ncnn, on the CPU. One net serves all requests in flight, each query with an extractor of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from ..errors import AgentError, FixedBatchError
+from . import base
+
+
+class Runtime(base.Runtime):
+    packages = "ncnn"
+    # Left alone, ncnn stores in float16 what it computes, and on Arm it computes in it, also for an fp32 model.
+    options = {"fp16": False}  # noqa: RUF012
+    separates_compile = False  # reading the weights lays them out for the instructions and threads that will use them
+
+    @staticmethod
+    def version() -> str:
+        import ncnn
+
+        return str(ncnn.__version__)
+
+    def load(self) -> None:
+        import ncnn  # noqa: F401  -- importing is no part of the compile time
+
+    def compile(self, in_flight: int, batch: int) -> base.Compiled:
+        import ncnn
+
+        if batch > 1:
+            raise FixedBatchError("an ncnn net takes one image at a time")
+        net = ncnn.Net()
+        net.opt.num_threads = self.threads_each(in_flight)
+        for name in _FP16:
+            setattr(net.opt, name, self.options["fp16"])
+        weights = os.path.splitext(self.path)[0] + ".bin"
+        if net.load_param(self.path) or net.load_model(weights):
+            raise ValueError("ncnn refuses it, or %s beside it" % os.path.basename(weights))
+        blobs = net.blobs()
+        inputs = [_spec(blobs[index]) for index in net.input_indexes()]
+        outputs = [_spec(blobs[index]) for index in net.output_indexes()]
+        return base.Compiled(
+            [_Request(net, inputs[0].name, outputs[0].name) for _ in range(in_flight)],
+            inputs,
+            outputs,
+            {"num_threads": net.opt.num_threads, "fp16": all(getattr(net.opt, name) for name in _FP16)},
+        )
+
+
+_FP16 = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic")
+
+
+class _Request(base.Request):
+    def __init__(self, net: Any, input_name: str, output_name: str) -> None:
+        import ncnn
+
+        self._mat = ncnn.Mat
+        self._net = net
+        self._input_name = input_name
+        self._output_name = output_name
+
+    def set_input(self, tensor: np.ndarray) -> None:
+        # An extractor keeps what it has computed: used twice, it would give the first result again.
+        self._extractor = self._net.create_extractor()
+        self._extractor.input(self._input_name, self._mat(tensor[0]))  # read in place: ncnn makes no copy of it
+
+    def execute(self) -> None:
+        status, self._result = self._extractor.extract(self._output_name)
+        if status:
+            raise AgentError("ncnn cannot run the model: extract gives %d" % status, hint="convert the model again")
+
+    def get_output(self) -> np.ndarray:
+        return np.asarray(self._result)[None]
+
+
+def _spec(blob: Any) -> base.TensorSpec:
+    """A blob as its file's shape hint describes it, with the batch of 1 that ncnn leaves out."""
+    shape = blob.shape
+    if not shape.dims:
+        raise AgentError(
+            "the file does not tell the shape of '%s'" % blob.name,
+            hint="convert the model with converter=ncnn, which writes it",
+        )
+    sizes = [shape.c, shape.h, shape.w][3 - shape.dims :]
+    return base.TensorSpec(blob.name, (1, *sizes), "float32")

@@ -1,0 +1,111 @@
+"""ncnn: .param and .bin by pnnx, in float32, or with float16 weights.
+
+pnnx's options are from https://github.com/Tencent/ncnn/tree/master/tools/pnnx. The tools that make int8 files
+(ncnn2table, ncnn2int8) are in no Python package.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edlab.config import Precision, QuantizationConfig
+from edlab.converters.base import Capability, Converter, Step
+from edlab.converters.onnx_export import export_steps
+from edlab.errors import ConversionError, ModelError
+from edlab.source import SourceModel
+
+_TOOLS = {"pnnx": "edlab[ncnn]", "onnx": "edlab"}
+
+
+class NcnnConverter(Converter):
+    """-> ONNX -> ncnn."""
+
+    name = "ncnn"
+    format = "ncnn"
+    takes = ("pt2", "keras", "onnx")
+    capabilities: ClassVar[Mapping[Precision, Capability]] = {
+        Precision.fp32: Capability(),
+        Precision.fp16: Capability(),
+    }
+    requirements = _TOOLS
+
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        export = export_steps(source)
+        return (
+            *export,
+            Step(
+                name="onnx_to_ncnn",
+                version=1,
+                function=f"{__name__}:onnx_to_ncnn",
+                output="model.param",
+                format="ncnn",
+                precision=quantization.precision.value,
+                layout="NCHW" if export else source.layout,
+                tools=_TOOLS,
+                options={"fp16": quantization.precision is Precision.fp16},
+            ),
+        )
+
+
+def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """ONNX -> ncnn; float16 is that of the weights, and the device chooses the arithmetic."""
+    import pnnx
+
+    given, made = _shapes(inputs[0])
+    with tempfile.TemporaryDirectory() as folder:  # pnnx writes more beside its input
+        for path in inputs:
+            Path(folder, Path(path).name).symlink_to(path)
+        subprocess.run(
+            [
+                pnnx.EXEC_PATH,
+                Path(inputs[0]).name,
+                f"inputshape=[{','.join(map(str, given))}]",
+                f"fp16={int(options['fp16'])}",
+                f"ncnnparam={out}",
+                f"ncnnbin={Path(out).with_suffix('.bin')}",
+            ],
+            cwd=folder,
+            check=True,
+        )
+    _finish(Path(out), {"in0": given[1:], "out0": made[1:]})
+
+
+def _shapes(path: str) -> tuple[list[int], list[int]]:
+    """The shapes of the one input and of the first output, with a batch of 1."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise ModelError(f"the model has {len(inputs)} inputs", hint="give a model with one input")
+    return _shape(inputs[0]), _shape(graph.output[0])
+
+
+def _shape(value: Any) -> list[int]:
+    sizes = [1, *(dimension.dim_value for dimension in value.type.tensor_type.shape.dim[1:])]
+    if not (2 <= len(sizes) <= 4 and all(sizes)):
+        raise ModelError(
+            f"ncnn takes no '{value.name}' of shape {sizes}, 0 being a free dimension",
+            hint="export the model with a fixed height and width",
+        )
+    return sizes
+
+
+def _finish(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse operators that pnnx could not express in ncnn, and write the shapes of the named blobs as hints."""
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines[2:], start=2):  # after the magic number, and the counts of layers and blobs
+        kind, _, given, made, *rest = line.split()
+        if "." in kind or ":" in kind:
+            raise ConversionError(f"ncnn has no operator {kind}", hint="choose another converter for this model")
+        tops = rest[int(given) : int(given) + int(made)]
+        if tops and tops[0] in shapes:
+            size = list(shapes[tops[0]])
+            hint = [len(size), *reversed(size), *[1] * (3 - len(size))]
+            lines[number] = f"{line} -23330={len(hint)},{','.join(map(str, hint))}"  # 30: dimensions, w, h, c
+    path.write_text("\n".join(lines) + "\n")
