@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edlab.cache import NO_ROOM, Cache
-from edlab.composition import describe
+from edlab.composition import describe, weakened
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, StorageError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
@@ -71,7 +71,7 @@ def run(
     files = Files()
     try:
         with _step(record, Step.record):
-            fill_record(record, config, outcome)
+            fill_record(record, config, outcome, weakened(config.protocol))
             files = run_files(record, config, outcome, folder)
     except (Exception, KeyboardInterrupt) as error:
         _end_early(record, error)

@@ -18,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from edlab.config import EdlabConfig
+from edlab.config import EdlabConfig, ProtocolConfig
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import load_target, plugins
 
@@ -154,6 +154,24 @@ def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
     close = difflib.get_close_matches(wrong, valid, n=1)
     listing = f"{place or 'valid'}: {', '.join(valid)}" if valid else ""
     return "; ".join(filter(None, (f"did you mean '{close[0]}'?" if close else "", listing)))
+
+
+def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
+    """The settings of a protocol that ask for less than the shipped tier of its name does."""
+    path = config_dir() / "protocol" / f"{protocol.name}.yaml"
+    if not path.exists():
+        return ()
+    tier = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), OmegaConf.load(path))
+    below = {
+        "protocol.queries": protocol.queries < tier.queries,
+        "protocol.seconds": protocol.seconds < tier.seconds,
+        "protocol.pool": protocol.pool < tier.pool,
+        "protocol.warmup.queries": protocol.warmup.queries < tier.warmup.queries,
+        "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
+        "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
+        "protocol.throughput.probe_seconds": protocol.throughput.probe_seconds < tier.throughput.probe_seconds,
+    }
+    return tuple(name for name, is_below in below.items() if is_below)
 
 
 def describe(config: EdlabConfig) -> dict[str, Any]:

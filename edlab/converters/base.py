@@ -113,7 +113,7 @@ class Converter(ABC):
         ):
             if possible and value not in possible:
                 raise self._refusal(f"quantization.{setting}", value, possible)
-        if able.granularities and quantization.exclude and not able.exclude:
+        if precision is not Precision.fp32 and quantization.exclude and not able.exclude:
             raise UnsupportedError(
                 f"{self.name} cannot leave named nodes in floating point", hint="quantization.exclude=[]"
             )

@@ -23,6 +23,7 @@ class Facts:
     """What a verdict rests on; None where a target does not say. Shares are 0..1."""
 
     tier: str  # the protocol's name
+    weakened: tuple[str, ...] = ()  # settings that were set below what the tier of this name asks for
     truncated: tuple[str, ...] = ()  # phases that hit their hard limit before their minima
     warmup_settled: bool = True
     latency_ms: float | None = None
@@ -53,6 +54,7 @@ def judge(facts: Facts) -> Verdict:
     | throttled | DEGRADED | thermal events, or the clock fell by more than 10 % | |
     | background_load | DEGRADED | over 10 % of the cores were busy before the run | pyperf system |
     | slow_governor | DEGRADED | the governor is powersave or conservative | pyperf system |
+    | protocol_weakened | DEGRADED | settings below what the tier of this name asks for | MLPerf Inference |
     | tier_smoke | DEGRADED | the smoke tier proves that a run works, not how fast it is | |
     | untrained_weights | DEGRADED | accuracy is withheld; speed holds for the architecture | |
     | synthetic_inputs | DEGRADED | the inputs were not real samples | MLPerf Inference rules |
@@ -84,6 +86,12 @@ def _protocol_rules(facts: Facts) -> Iterator[tuple[VerdictState, Reason]]:
             "minima_not_reached",
             f"{', '.join(facts.truncated)} ended before the protocol's least queries and seconds",
             "raise protocol.max_seconds, or take a smaller model",
+        )
+    if facts.weakened:
+        yield _degraded(
+            "protocol_weakened",
+            f"{', '.join(facts.weakened)} were set below what protocol={facts.tier} asks for",
+            "leave them as the tier has them, or take a shorter tier by its name",
         )
     if facts.tier == "smoke":
         yield _degraded(

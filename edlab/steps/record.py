@@ -40,8 +40,11 @@ class Outcome:
     measurement: Measurement = field(default_factory=Measurement)
 
 
-def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome) -> None:
-    """Write into the record all that the outcome holds: parameters, metrics, tags, verdict, details."""
+def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> None:
+    """Write into the record all that the outcome holds: parameters, metrics, tags, verdict, details.
+
+    `weakened` are the settings of the protocol that ask for less than its tier does.
+    """
     record.environment = _environment(outcome)
     if outcome.inputs:
         _add_inputs(record, outcome.inputs, config)
@@ -51,7 +54,7 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome) -> Non
         _add_check(record, outcome.check, outcome.inputs)
     _add_measurement(record, outcome)
     if record.status is Status.ok:
-        record.verdict = metrics.judge(_facts(config, outcome))
+        record.verdict = metrics.judge(_facts(config, outcome, weakened))
     else:
         for name in _HEADLINES:
             if name not in record.metrics:
@@ -167,7 +170,7 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
         record.metrics["peak_memory_mb"] = peak
 
 
-def _facts(config: EdlabConfig, outcome: Outcome) -> metrics.Facts:
+def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> metrics.Facts:
     inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
     assert inputs
     assert deployment
@@ -175,6 +178,7 @@ def _facts(config: EdlabConfig, outcome: Outcome) -> metrics.Facts:
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(
         tier=config.protocol.name,
+        weakened=weakened,
         truncated=tuple(name for name, phase in phases.items() if phase.get("truncated")),
         warmup_settled=phases["warmup"]["settled"],
         latency_ms=figures.get("latency_ms"),
