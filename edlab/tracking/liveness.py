@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Alive:
         self._lock.acquire()
         self.tags = {
             "edlab.host": platform.node(),
+            "edlab.machine": _machine_id(),
             "edlab.boot_id": _boot_id(),
             "edlab.pid": str(os.getpid()),
             "edlab.lock": name,
@@ -36,12 +38,18 @@ class Alive:
         self._path.unlink(missing_ok=True)
         self._lock.release()
 
+    def let_go(self) -> None:
+        """Let go of the lock and leave its file: the run so tagged is dead from now on."""
+        self._lock.release()
+
 
 def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
-    """Whether the run so tagged, of this host, has lost its process; False where that cannot be told.
+    """Whether the run so tagged has lost its process; False where that cannot be told: on another machine.
 
     Its lock is absent where another folder was used for it: only a restart since then proves such a run dead.
     """
+    if tags.get("edlab.machine") != _machine_id():
+        return False
     if tags.get("edlab.boot_id") != _boot_id():
         return True
     path = folder / tags.get("edlab.lock", "")
@@ -53,6 +61,13 @@ def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
             return True
     except Timeout:
         return False
+
+
+def _machine_id() -> str:
+    """What tells apart machines of one name: machine-id(5), else the address of the network interface."""
+    path = Path("/etc/machine-id")
+    identity = path.read_text().strip() if path.is_file() else ""
+    return identity or f"{uuid.getnode():012x}"
 
 
 def _boot_id() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -10,7 +9,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,33 +89,25 @@ class Tracker:
         """Make the run, RUNNING, with the parameters known so far; return its id. Ends runs of dead processes."""
         self.reap()
         with self._store.explained("start a run"):
-            alive = Alive(self._store.lock_folder)
-            tags = {**alive.tags, "edlab.sweep_id": record.sweep_id}
-            run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
-            self._alive[run.info.run_id] = alive
+            run = self._create_run(record)
+        with self._given_up(run.info.run_id), self._store.explained("start a run"):
             self._log_params(run, record.params)
         return str(run.info.run_id)
 
     def finish(self, record: RunRecord, files: Files) -> None:
         """Write all that the run `record.run_id` gave, and end it with its status.
 
-        Raises `TrackingError` or `StorageError` where that is not possible; the run is then FAILED with what it has.
+        Raises `TrackingError` or `StorageError` where that is not possible. Whatever is raised, the run ends with what
+        it has: KILLED where it was interrupted, else FAILED; `reap` ends it where not even that can be written now.
         """
-        try:
-            with self._store.explained(f"record run {record.run_id}"):
-                run = self._client.get_run(record.run_id)
-                model = self._create_logged_model(record) if files.converted else None
-                self._log_values(run, record, files, model)
-                self._log_files(run, record, files)
-                if model:
-                    self._log_converted(run, model, files.converted)
-                self._client.set_terminated(record.run_id, _ENDED[record.status])
-        except EdlabError as error:
-            self._give_up(record.run_id, error)
-            raise
-        finally:
-            if alive := self._alive.pop(record.run_id, None):
-                alive.end()
+        with self._given_up(record.run_id), self._store.explained(f"record run {record.run_id}"):
+            run = self._client.get_run(record.run_id)
+            model = self._create_logged_model(record) if files.converted else None
+            self._log_values(run, record, files, model)
+            self._log_files(run, record, files)
+            if model:
+                self._log_converted(run, model, files.converted)
+            self._terminate(record.run_id, record.status)
 
     def reap(self) -> list[str]:
         """End the runs of this host whose process is gone as KILLED, edlab.status=interrupted; return their ids."""
@@ -145,8 +137,10 @@ class Tracker:
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
                     raise TrackingError(f"several runs begin with '{name}'", hint=f"say which: {listing}")
-            quoted = name.replace("'", "")  # no run of edlab's has a quote in its name
-            named = self._search(f"attributes.run_name = '{quoted}'", limit=1)
+            # MLflow's filters have no escape for a quote: _ stands for any one character.
+            pattern = re.sub(r"['\\]", "_", name)
+            alike = self._search(f"attributes.run_name LIKE '{pattern}'")
+            named = [run for run in alike if run.info.run_name == name]
         if not named:
             raise TrackingError(
                 f"there is no run '{name}' in experiment '{self._store.experiment}' at {self._store.shown_uri}",
@@ -202,6 +196,18 @@ class Tracker:
                 "the runs are kept by a server, which has a UI of its own", hint=f"open {self._store.shown_uri}"
             )
         return ui.serve(self._store.uri, host, port)
+
+    def _create_run(self, record: RunRecord) -> Run:
+        """A run with a sign of life."""
+        alive = Alive(self._store.lock_folder)
+        tags = {**alive.tags, "edlab.sweep_id": record.sweep_id}
+        try:
+            run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
+        except BaseException:
+            alive.end()
+            raise
+        self._alive[run.info.run_id] = alive
+        return run
 
     def _search(self, condition: str, limit: int = 50_000) -> list[Run]:
         """Runs of the experiment that meet the condition, the latest first."""
@@ -312,17 +318,36 @@ class Tracker:
             return False
         return True
 
-    def _give_up(self, run_id: str, error: EdlabError) -> None:
+    def _terminate(self, run_id: str, status: Status) -> None:
+        self._client.set_terminated(run_id, _ENDED[status])
+        if alive := self._alive.pop(run_id, None):
+            alive.end()
+
+    @contextmanager
+    def _given_up(self, run_id: str) -> Iterator[None]:
+        """End the run where the block fails; where that fails too, leave it to `reap`."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self._give_up(run_id, error)
+            finally:
+                if alive := self._alive.pop(run_id, None):
+                    alive.let_go()
+            raise
+
+    def _give_up(self, run_id: str, error: BaseException) -> None:
         """End a run that could not be recorded. What fails here too is left: the error itself is on its way up."""
+        status = Status.interrupted if isinstance(error, KeyboardInterrupt) else Status.failed
         tags = {
-            "edlab.status": "failed",
+            "edlab.status": status.value,
             "edlab.step": "record",
-            "edlab.reason": error.message,
-            "edlab.hint": error.hint,
+            "edlab.reason": str(error) or type(error).__name__,
+            "edlab.hint": error.hint if isinstance(error, EdlabError) else "",
         }
-        with contextlib.suppress(EdlabError), self._store.explained("end the run"):
+        with suppress(EdlabError), self._store.explained("end the run"):
             self._client.log_batch(run_id, tags=_tags(tags))
-            self._client.set_terminated(run_id, "FAILED")
+            self._terminate(run_id, status)
 
 
 def _record_tags(record: RunRecord) -> dict[str, str]:

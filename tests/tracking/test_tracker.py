@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -169,6 +170,62 @@ def test_a_run_that_cannot_be_recorded_fails_and_says_so(
     assert run.data.metrics  # what could be recorded was
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [(KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"), (ValueError("not a number"), "FAILED", "not a number")],
+)
+def test_a_run_whose_recording_breaks_off_is_ended(
+    local: TrackingConfig,
+    record: MakeRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: BaseException,
+    status: str,
+    reason: str,
+) -> None:
+    tracker, one = Tracker(local), record()
+    one.run_id = tracker.start(one)
+    monkeypatch.setattr(MlflowClient, "log_artifacts", raising(error))
+    with pytest.raises(type(error)):
+        tracker.finish(one, Files())
+    run = MlflowClient(tracking_uri=local.uri).get_run(one.run_id)
+    assert run.info.status == status
+    assert run.data.tags["edlab.reason"] == reason
+    assert not list((tmp_path / "mlruns" / "locks").iterdir())
+
+
+def test_a_run_that_can_not_even_be_ended_is_reaped_while_this_process_lives(
+    local: TrackingConfig, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, one = Tracker(local), record()
+    one.run_id = tracker.start(one)
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "set_terminated", raising(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(StorageError):
+            tracker.finish(one, Files())
+    assert Tracker(local).reap() == [one.run_id]
+
+
+def test_a_start_that_fails_leaves_no_sign_of_life(
+    local: TrackingConfig, record: MakeRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tracker = Tracker(local)
+    for method, name in (("create_run", "none"), ("log_batch", "half")):
+        with monkeypatch.context() as broken:
+            broken.setattr(MlflowClient, method, raising(OSError("connection reset")))
+            with pytest.raises(TrackingError):
+                tracker.start(record(name=name))
+    assert tracker.reap() == [tracker.find("half").info.run_id]
+    assert not list((tmp_path / "mlruns" / "locks").iterdir())
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def method(*_: object, **__: object) -> None:
+        raise error
+
+    return method
+
+
 # -- killed processes ------------------------------------------------------------------------------------------------
 
 START_AND_WAIT = """
@@ -226,6 +283,15 @@ def test_runs_of_other_hosts_are_left_alone(local: TrackingConfig, record: MakeR
     assert tracker.reap() == []
 
 
+def test_runs_of_another_machine_of_this_name_are_left_alone(local: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(local)
+    run_id = tracker.start(record())
+    client = MlflowClient(tracking_uri=local.uri)
+    client.set_tag(run_id, "edlab.boot_id", "another boot")
+    client.set_tag(run_id, "edlab.machine", "another machine")
+    assert tracker.reap() == []
+
+
 # -- finding ---------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +319,14 @@ def test_a_run_that_does_not_exist_is_named(local: TrackingConfig, name: str) ->
     with pytest.raises(TrackingError, match="no run") as caught:
         Tracker(local).find(name)
     assert "edlab ui" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["a's.onnx", 'a"s.onnx', """a's "b".onnx""", "100%_a\\b"])
+def test_a_run_is_found_whatever_its_name(config: TrackingConfig, record: MakeRecord, name: str) -> None:
+    tracker = Tracker(config)
+    run_id = made(tracker, record(name=name)).run_id
+    made(tracker, record(name=name.replace("'", "x").replace("\\", "x") + "x"))
+    assert tracker.find(name).info.run_id == run_id
 
 
 def test_a_sweeps_records_come_in_the_order_of_its_runs(config: TrackingConfig, record: MakeRecord) -> None:
