@@ -59,5 +59,5 @@ def _read(response: object, hint: str) -> bytes:
     try:
         chunk: bytes = response.read(_CHUNK)  # type: ignore[attr-defined]
     except OSError as error:
-        raise DataError(f"the download of Imagenette broke off: {error}", hint=hint) from error
+        raise DataUnavailableError(f"the download of Imagenette broke off: {error}", hint=hint) from error
     return chunk

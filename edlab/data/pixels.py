@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edlab.errors import DataError
 from edlab.source import Preprocessing
 
 # What Pillow raises for a file that is not an image, or a damaged one.
@@ -72,6 +73,11 @@ def write_pixels(
         try:
             return resize_and_crop(open_image(index), preprocessing)
         except UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the system's word, not Pillow's
+                raise DataError(
+                    f"cannot read the image {error.filename}: {error.strerror}",
+                    hint="mend its permissions or its disk, or take it out of the data set",
+                ) from error
             return str(error) or type(error).__name__
 
     with open(path, "wb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

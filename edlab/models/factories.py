@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.network import Network, Weights, preprocessing_of_size
+from edlab.models.weights import seed_torch
 from edlab.registry import load_target
 from edlab.source import Preprocessing
 
@@ -87,7 +89,16 @@ def build(config: ModelConfig) -> Network:
             f"no model is registered as '{config.name}'",
             hint="give model.target=package.module:factory, or register it with @edlab.register_model",
         )
+    _seed()
     return wrap(factory(**config.arguments), config, getattr(factory, _ATTRIBUTE, None))
+
+
+def _seed() -> None:
+    """Each row of a sweep builds the model anew: one with random weights is to have the same every time."""
+    if "torch" in sys.modules:
+        seed_torch()
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
 
 
 def wrap(network: Any, config: ModelConfig, model: RegisteredModel | None = None) -> Network:

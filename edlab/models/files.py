@@ -31,7 +31,8 @@ class ModelFile:
     num_classes: int
     preprocessing: Preprocessing
     preprocessing_note: str
-    complexity: Complexity
+    complexity: Complexity | None
+    complexity_note: str = ""  # why it is missing
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def _onnx(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
             output = _onnx_run(session, source.shape)
         except Exception as error:  # onnxruntime's own exceptions have no common base
             raise _damaged(path, "ONNX", error) from error
+    macs, note = _onnx_macs(model, shapes)
     return ModelFile(
         format="onnx",
         path=copy,
@@ -178,7 +180,10 @@ def _onnx(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         num_classes=classes_of(path.name, output),
         preprocessing=source.preprocessing,
         preprocessing_note=source.note,
-        complexity=Complexity(macs=_onnx_macs(model, shapes), parameters=_onnx_parameters(model), method="onnx shapes"),
+        complexity=None
+        if macs is None
+        else Complexity(macs=macs, parameters=_onnx_parameters(model), method="onnx shapes"),
+        complexity_note=note,
     )
 
 
@@ -209,8 +214,8 @@ def _onnx_shapes(model: Any, name: str, shape: Sequence[int]) -> dict[str, tuple
     return shapes | {weight.name: tuple(weight.dims) for weight in graph.initializer}
 
 
-def _onnx_macs(model: Any, shapes: dict[str, tuple[int | None, ...]]) -> int:
-    """Raises `ModelError` where the shape of a product is not known: a sum without it would be wrong."""
+def _onnx_macs(model: Any, shapes: dict[str, tuple[int | None, ...]]) -> tuple[int | None, str]:
+    """The sum, or None and why, where the shape of one product is not known: a sum without it would be wrong."""
     total = 0
     for node in model.graph.node:
         if node.op_type not in _ONNX_PRODUCTS:
@@ -218,10 +223,7 @@ def _onnx_macs(model: Any, shapes: dict[str, tuple[int | None, ...]]) -> int:
         weight, output = shapes.get(node.input[_ONNX_PRODUCTS[node.op_type]], ()), shapes.get(node.output[0], ())
         source = shapes.get(node.input[0], ())
         if not weight or not output or not source or None in (*weight, *output, *source):
-            raise ModelError(
-                f"the shapes of the node '{node.name}' ({node.op_type}) cannot be inferred",
-                hint="export the model with a fixed input size",
-            )
+            return None, f"the shapes of the ONNX node '{node.name}' ({node.op_type}) cannot be inferred"
         if node.op_type == "ConvTranspose":
             total += prod(source[2:]) * prod(weight)  # type: ignore[arg-type]
         elif "Conv" in node.op_type:
@@ -229,7 +231,7 @@ def _onnx_macs(model: Any, shapes: dict[str, tuple[int | None, ...]]) -> int:
         else:
             transposed = any(item.name == "transA" and item.i for item in node.attribute)
             total += prod(output) * (source[0] if transposed else source[-1])  # type: ignore[arg-type,operator]
-    return total
+    return total, ""
 
 
 def _onnx_parameters(model: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import glob
 import shutil
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -135,6 +136,7 @@ def _write_file(config: ModelConfig, folder: Path) -> None:
         weights="file",
         weights_note=f"from the file {Path(config.path or '').name}",
         complexity=file.complexity,
+        complexity_note=file.complexity_note,
     )
 
 
@@ -247,7 +249,7 @@ def _key(config: ModelConfig) -> str | None:
     """The digest of all that decides what is built; None for a factory, whose code no one can follow."""
     if config.origin == ModelOrigin.python:
         return None
-    files = [config.path] if config.origin == ModelOrigin.file else []
+    files = _with_external_data(config.path) if config.origin == ModelOrigin.file and config.path else []
     if config.weights not in WORDS:
         files.append(str(weights_file(config.weights)))
     if config.origin == ModelOrigin.builtin:
@@ -256,6 +258,12 @@ def _key(config: ModelConfig) -> str | None:
     described = dataclasses.asdict(config) | {"path": config.path and Path(config.path).name}
     contents = [sha256_files([path]) for path in paths if path.is_file()]
     return digest([_VERSION, described, contents, {name: _version(name) for name in _LIBRARIES[config.origin]}])
+
+
+def _with_external_data(path: str) -> list[str]:
+    """The file and those beside it that carry its name: exporters put large ONNX weights into net.onnx.data."""
+    model = Path(path).expanduser()
+    return [str(file) for file in sorted(model.parent.glob(glob.escape(model.name) + "*"))]
 
 
 def _version(package: str) -> str | None:

@@ -118,7 +118,7 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
         record.metrics["flops"] = source.complexity.flops
         record.metrics["parameters"] = source.complexity.parameters
     else:
-        record.missing.update(dict.fromkeys(("macs", "flops"), source.complexity_note))
+        record.missing.update(dict.fromkeys(("macs", "flops", "parameters"), source.complexity_note))
 
 
 def _calibration_files(config: CalibrationConfig, data: PreparedData) -> list[str]:
