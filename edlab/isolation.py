@@ -3,18 +3,21 @@
     result = run_isolated("package.module:function", {"path": "net.onnx"}, log=Path("convert.log"), timeout_s=600)
 
 Arguments and result are JSON. What the function and its native libraries print goes to the log. An edlab error
-raised inside comes out as the same error; anything else as `ConversionError` with the log's tail.
+raised inside comes out as the same error, a disk that takes no more as `StorageError`; anything else as
+`ConversionError` with the log's tail. The child ends with its parent, however that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -24,11 +27,13 @@ from typing import Any
 import psutil
 
 from edlab import errors
-from edlab.errors import ConversionError, EdlabError
+from edlab.errors import ConversionError, EdlabError, StorageError
 from edlab.registry import load_target
 
 _POLL_S = 0.05
+_ORPHAN_POLL_S = 1.0
 _TAIL_LINES = 30
+_DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
@@ -57,7 +62,8 @@ def run_isolated(
     limit = int(memory_limit_gb * 1e9) if memory_limit_gb else int(psutil.virtual_memory().available * 0.9)
     with tempfile.TemporaryDirectory(prefix="edlab-") as folder:
         request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
-        request.write_text(json.dumps({"target": target, "arguments": dict(arguments)}, default=str))
+        call = {"target": target, "arguments": dict(arguments), "log": str(log), "parent": os.getpid()}
+        request.write_text(json.dumps(call, default=str))
         with open(log, "ab") as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "edlab.isolation", str(request), str(answer)],
@@ -141,8 +147,9 @@ def _unpack(answer: dict[str, Any], log: Path) -> Any:
 def _serve(request_path: Path, answer_path: Path) -> None:
     request = json.loads(request_path.read_text())
     name = request["target"].partition(":")[2]
+    threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     try:
-        answer = {"result": load_target(request["target"])(**request["arguments"])}
+        answer = {"result": _call(request)}
     except EdlabError as error:
         answer = {"kind": type(error).__name__, "message": error.message, "hint": error.hint, "log": error.log}
     except Exception as error:
@@ -155,6 +162,26 @@ def _serve(request_path: Path, answer_path: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # vendor libraries crash or hang in their destructors; the answer is safe on disk
+
+
+def _call(request: dict[str, Any]) -> Any:
+    try:
+        return load_target(request["target"])(**request["arguments"])
+    except OSError as error:
+        if error.errno not in _DISK_TAKES_NO_MORE:
+            raise
+        path = error.filename or Path(request["log"]).parent  # a write that fails does not say where
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}",
+            hint="free space there, or point EDLAB_CACHE and TMPDIR at folders with room",
+        ) from error
+
+
+def _end_with(parent: int) -> None:
+    """Kill this process and its children once the parent is gone: no one waits for the answer."""
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_POLL_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

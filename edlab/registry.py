@@ -20,17 +20,17 @@ def plugins(group: str) -> dict[str, EntryPoint]:
 def load_target(target: str) -> Any:
     """The object that "package.module:name" names.
 
-    Raises `ConfigError` where the module or the name in it does not exist.
+    Raises `ConfigError` where the module cannot be imported, or has no such name.
     """
     module_name, separator, attribute = target.partition(":")
     if not separator or not module_name or not attribute:
         raise ConfigError(f"'{target}' is not of the form package.module:name")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # of the module itself, or of what it imports
         raise ConfigError(
             f"cannot import '{module_name}' of '{target}': {error}",
-            hint="install the package, or put its folder on PYTHONPATH",
+            hint=f"install what it needs, or put its folder on PYTHONPATH; python -c 'import {module_name}' says more",
         ) from error
     try:
         return getattr(module, attribute)

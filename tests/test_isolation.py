@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from edlab.errors import ConfigError, ConversionError, DataError
+from edlab.errors import ConfigError, ConversionError, DataError, StorageError
 from edlab.isolation import run_isolated
 
 
@@ -43,9 +47,36 @@ def eat() -> None:
         hoard.append(bytearray(os.urandom(1 << 20)) * 64)
 
 
+def fill_the_disk() -> None:
+    with open("/dev/full", "wb") as file:
+        file.write(b"weights")
+
+
+def write_to_a_cd(path: str) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+
+def hang_with_child(pid_file: str) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    Path(pid_file).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+
+
 def call(tmp_path: Path, function: Any, **options: Any) -> Any:
     arguments = options.pop("arguments", {})
     return run_isolated(f"{__name__}:{function.__name__}", arguments, log=tmp_path / "step.log", **options)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that nobody has waited for yet does not."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_the_result_comes_back_from_another_process_and_prints_go_to_the_log(tmp_path: Path) -> None:
@@ -67,6 +98,14 @@ def test_other_exceptions_become_one_line_with_the_logs_tail(tmp_path: Path) -> 
     assert "second line" in caught.value.log
 
 
+def test_a_disk_that_takes_no_more_is_a_storage_error_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path}: No space left") as caught:
+        call(tmp_path, fill_the_disk)
+    assert "EDLAB_CACHE" in caught.value.hint
+    with pytest.raises(StorageError, match=r"cannot write /mnt/cd/net\.onnx: Read-only"):
+        call(tmp_path, write_to_a_cd, arguments={"path": "/mnt/cd/net.onnx"})
+
+
 def test_a_crash_names_its_signal(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="SIGABRT") as caught:
         call(tmp_path, crash)
@@ -79,6 +118,22 @@ def test_a_hang_is_ended_and_leaves_no_process(tmp_path: Path) -> None:
         call(tmp_path, hang, arguments={"pid_file": str(pid_file)}, timeout_s=3)
     assert "timeout_s" in caught.value.hint
     assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+def test_a_killed_parent_takes_the_child_and_its_children_along(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pids"
+    arguments = {"pid_file": str(pid_file)}
+    code = (
+        "from pathlib import Path; from edlab.isolation import run_isolated; "
+        f"run_isolated('{__name__}:hang_with_child', {arguments!r}, log=Path({str(tmp_path / 'step.log')!r}))"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    )
+    wait_until(lambda: pid_file.exists() and len(pid_file.read_text().split()) == 2)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not any(alive(int(pid)) for pid in pid_file.read_text().split()))
 
 
 def test_too_much_memory_is_ended(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""What `package.module:name` names, or what is wrong with it."""
+
+from __future__ import annotations
+
+import os.path
+from pathlib import Path
+
+import pytest
+
+from edlab.errors import ConfigError
+from edlab.registry import load_target
+
+
+def test_a_target_is_the_object_itself() -> None:
+    assert load_target("os.path:join") is os.path.join
+
+
+@pytest.mark.parametrize("target", ["os.path", "os.path:", ":join"])
+def test_what_is_not_of_the_form_is_said(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"package\.module:name"):
+        load_target(target)
+
+
+def test_a_name_that_the_module_lacks_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"'os\.path' has no 'fly'"):
+        load_target("os.path:fly")
+
+
+@pytest.mark.parametrize("line", ["import no_such_package", "from os import no_such_name"])
+def test_a_module_that_cannot_be_imported_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    (tmp_path / "unimportable_nets.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot import 'unimportable_nets' .*no_such_") as caught:
+        load_target("unimportable_nets:make")
+    assert "import unimportable_nets" in caught.value.hint
