@@ -1,7 +1,7 @@
 """ncnn: .param and .bin by pnnx, in float32, or with float16 weights.
 
 pnnx's options are from https://github.com/Tencent/ncnn/tree/master/tools/pnnx. The tools that make int8 files
-(ncnn2table, ncnn2int8) are in no Python package.
+(ncnn2table, ncnn2int8) are in neither the ncnn nor the pnnx package.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from edlab.config import Precision, QuantizationConfig
 from edlab.converters.base import Capability, Converter, Step
 from edlab.converters.onnx_export import export_steps
 from edlab.errors import ConversionError, ModelError
+from edlab.isolation import describe_exit
 from edlab.source import SourceModel
 
-_TOOLS = {"pnnx": "edlab[ncnn]", "onnx": "edlab"}
+_TOOLS = {"pnnx": "edlab[ncnn]", "ncnn": "edlab[ncnn]", "onnx": "edlab"}
 
 
 class NcnnConverter(Converter):
@@ -26,7 +27,7 @@ class NcnnConverter(Converter):
 
     name = "ncnn"
     format = "ncnn"
-    takes = ("pt2", "keras", "onnx")
+    takes = ("pt2", "onnx")  # of Keras models pnnx leaves operators, such as a one-sided padding, that ncnn lacks
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),
         Precision.fp16: Capability(),
@@ -59,7 +60,7 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
     with tempfile.TemporaryDirectory() as folder:  # pnnx writes more beside its input
         for path in inputs:
             Path(folder, Path(path).name).symlink_to(path)
-        subprocess.run(
+        ended = subprocess.run(
             [
                 pnnx.EXEC_PATH,
                 Path(inputs[0]).name,
@@ -69,7 +70,11 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
                 f"ncnnbin={Path(out).with_suffix('.bin')}",
             ],
             cwd=folder,
-            check=True,
+        )
+    if ended.returncode:  # float16 ONNX files crash it
+        raise ConversionError(
+            f"pnnx ended with {describe_exit(ended.returncode)}",
+            hint="give a float32 model, or choose another converter for it",
         )
     _finish(Path(out), {"in0": given[1:], "out0": made[1:]})
 
@@ -98,10 +103,12 @@ def _shape(value: Any) -> list[int]:
 
 def _finish(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
     """Refuse operators that pnnx could not express in ncnn, and write the shapes of the named blobs as hints."""
+    import ncnn
+
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines[2:], start=2):  # after the magic number, and the counts of layers and blobs
         kind, _, given, made, *rest = line.split()
-        if "." in kind or ":" in kind:
+        if ncnn.layer_to_index(kind) < 0:
             raise ConversionError(f"ncnn has no operator {kind}", hint="choose another converter for this model")
         tops = rest[int(given) : int(given) + int(made)]
         if tops and tops[0] in shapes:

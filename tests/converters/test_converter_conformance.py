@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import artifact_runner
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from edlab.artifact import Artifact
+from edlab.converters.ncnn import onnx_to_ncnn
+from edlab.errors import ConversionError
 from edlab.testing.converter import ConverterConformance
 
 
@@ -43,3 +49,14 @@ class TestNcnn(_OnThisMachine):
     def _installed(self) -> None:
         pytest.importorskip("ncnn")
         pytest.importorskip("pnnx")
+
+    def test_an_operator_that_ncnn_lacks_is_named(self, tmp_path: Path) -> None:
+        axis = helper.make_tensor("axis", TensorProto.INT64, [], [1])
+        given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 10]) for name in ("in", "out"))
+        graph = helper.make_graph(
+            [helper.make_node("CumSum", ["in", "axis"], ["out"])], "sums", [given], [made], [axis]
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, tmp_path / "sums.onnx")
+        with pytest.raises(ConversionError, match="ncnn has no operator"):
+            onnx_to_ncnn([str(tmp_path / "sums.onnx")], str(tmp_path / "sums.param"), {"fp16": False}, None)
