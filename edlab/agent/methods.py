@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import sys
 import time
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 import numpy as np
 
 from . import __version__, phases, runtimes, sensors, system
-from .errors import AgentError
+from .errors import AgentError, StorageError, storage_error
 from .predict import predict
 from .preprocess import InputTable
 from .protocol import Method, Progress
 from .runtimes.base import Compiled, Runtime
 from .sensors.base import Sampler
+
+_Span = TypeVar("_Span", phases.Window, phases.Idle)
 
 
 class _Model:
@@ -134,6 +135,8 @@ class Agent:
         except AgentError:
             raise
         except Exception as error:
+            if storage_error(error):
+                raise
             first_line = (str(error).strip().splitlines() or [""])[0]
             raise AgentError(
                 "%s cannot open %s: %s: %s" % (runtime, files[0], type(error).__name__, first_line),
@@ -171,7 +174,7 @@ class Agent:
             lambda fraction, message: progress("predict", fraction, message),
         )
         seconds = time.perf_counter() - start
-        np.save(out, results)
+        _save(out, results)
         return {"images": len(results), "seconds": seconds, "in_flight": in_flight, "options": compiled.options}
 
     def warmup(
@@ -216,8 +219,14 @@ class Agent:
             max_seconds,
             lambda fraction, message: progress("latency", fraction, message),
         )
-        np.save(out, measured.stages_ns)
-        return {"queries": len(measured.stages_ns), "seconds": measured.seconds, "truncated": measured.truncated}
+        peak_memory_mb = system.peak_memory_mb()  # before the throughput search holds several requests and batches
+        _save(out, measured.stages_ns)
+        return {
+            "queries": len(measured.stages_ns),
+            "seconds": measured.seconds,
+            "truncated": measured.truncated,
+            "peak_memory_mb": peak_memory_mb,
+        }
 
     def stages(self, progress: Progress, images: str, indices: list[int]) -> dict[str, Any]:
         """preprocess_ms and postprocess_ms, means over up to 64 queries. See `phases.stages`."""
@@ -236,6 +245,7 @@ class Agent:
         images: str,
         indices: list[int],
         seconds: float,
+        max_seconds: float,
         max_batch: int,
         max_in_flight: int,
         gain: float,
@@ -244,8 +254,9 @@ class Agent:
         interval_s: float = 0.05,
         samples_out: str | None = None,
     ) -> dict[str, Any]:
-        """Search for the best setting, then measure it over one saturated window.
+        """Search for the best setting, then measure it over one saturated window, both within `max_seconds`.
 
+        Queries in progress at the limit are waited for; `truncated` where it cut the search or the window short.
         With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
         over the window and one beyond either end.
         """
@@ -255,20 +266,27 @@ class Agent:
         def report(fraction: float, message: str) -> None:
             progress("throughput", fraction, message)
 
-        best, tried = phases.search(model.compile, pool, max_batch, max_in_flight, gain, probe_seconds, report)
+        limit_ns = time.perf_counter_ns() + int(max_seconds * 1e9)
+        search_limit_ns = limit_ns - int(seconds * 1e9)
+        best, tried, search_truncated = phases.search(
+            model.compile, pool, max_batch, max_in_flight, gain, probe_seconds, search_limit_ns, report
+        )
         compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
-        sampler = Sampler(sensors.get(sensor), interval_s) if sensor else None
-        with sampler or contextlib.nullcontext():
-            window = phases.saturate(compiled.requests, tensors, seconds, report)
-        if sampler and samples_out:
-            np.save(samples_out, sampler.between(window.start_ns, window.end_ns))
+        window = _sampled(
+            lambda: phases.saturate(compiled.requests, tensors, seconds, limit_ns, report),
+            sensor,
+            interval_s,
+            samples_out,
+        )
         return {
             "throughput_ips": window.ips,
             "batch": best.batch,
             "in_flight": best.in_flight,
             "completed": window.completed,
             "seconds": window.seconds,
+            "truncated": search_truncated or window.truncated,
+            "clocks_mhz": window.clocks_mhz,
             "start_ns": window.start_ns,
             "end_ns": window.end_ns,
             "search": [setting._asdict() for setting in tried],
@@ -284,12 +302,14 @@ class Agent:
         samples_out: str | None = None,
     ) -> dict[str, Any]:
         """Do nothing for a while, with a sensor's samples as in `throughput`. See `phases.idle`."""
-        sampler = Sampler(sensors.get(sensor), interval_s) if sensor else None
-        with sampler or contextlib.nullcontext():
-            result = phases.idle(seconds, sampler, lambda fraction, message: progress("idle", fraction, message))
-        if sampler and samples_out:
-            np.save(samples_out, sampler.between(result["start_ns"], result["end_ns"]))
-        return result
+        message = "reading %s" % sensor if sensor else ""
+        span = _sampled(
+            lambda: phases.idle(seconds, lambda fraction, _: progress("idle", fraction, message)),
+            sensor,
+            interval_s,
+            samples_out,
+        )
+        return span._asdict()
 
     def close(self, progress: Progress) -> dict[str, Any]:
         """Let go of the open model, if there is one."""
@@ -300,3 +320,21 @@ class Agent:
         if self._model is None:
             raise AgentError("no model is open", hint="call open first")
         return self._model
+
+
+def _sampled(phase: Callable[[], _Span], sensor: str | None, interval_s: float, samples_out: str | None) -> _Span:
+    """What the phase gives; the samples of the sensor of this name over its span go to `samples_out` (npy)."""
+    if not (sensor and samples_out):
+        return phase()
+    with Sampler(sensors.get(sensor), interval_s) as sampler:
+        span = phase()
+    _save(samples_out, sampler.between(span.start_ns, span.end_ns))
+    return span
+
+
+def _save(path: str, array: np.ndarray) -> None:
+    """Write an npy file. numpy's own error for a full disk has neither a number nor the path."""
+    try:
+        np.save(path, array)
+    except OSError as error:
+        raise StorageError(path, error) from error

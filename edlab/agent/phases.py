@@ -17,8 +17,7 @@ import numpy as np
 from .errors import FixedBatchError
 from .preprocess import InputTable, dequantize, top_classes
 from .runtimes.base import Compiled, Request, TensorSpec
-from .sensors.base import Sampler
-from .system import busy_and_total_ticks
+from .system import busy_and_total_ticks, clocks_mhz
 
 Report = Callable[[float, str], None]  # (fraction 0..1, message)
 CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
@@ -46,12 +45,22 @@ class Setting(NamedTuple):
     note: str = ""
 
 
+class Search(NamedTuple):
+    """The best setting found, and all that were tried in their order."""
+
+    best: Setting
+    tried: list[Setting]
+    truncated: bool  # the time limit came before the search had ended
+
+
 class Window(NamedTuple):
     """A saturated window: from one completion to another, so it holds whole queries only."""
 
     completed: int  # images
     start_ns: int
     end_ns: int
+    truncated: bool  # the time limit came before the seconds asked for
+    clocks_mhz: list[float]  # of each core, in the last half second of the load; empty where the system tells none
 
     @property
     def seconds(self) -> float:
@@ -60,6 +69,14 @@ class Window(NamedTuple):
     @property
     def ips(self) -> float:
         return self.completed / self.seconds
+
+
+class Idle(NamedTuple):
+    """A time without inference, and how busy the cores were with something else (0..1; None where unknown)."""
+
+    start_ns: int
+    end_ns: int
+    cpu_busy: float | None
 
 
 def warmup(
@@ -103,6 +120,7 @@ def warmup(
         "queries": len(ends),
         "seconds": elapsed,
         "settled": bool(settled),
+        "clocks_mhz": clocks_mhz(),
     }
 
 
@@ -184,24 +202,38 @@ def search(
     max_in_flight: int,
     gain: float,
     probe_seconds: float,
+    limit_ns: int,
     progress: Report,
-) -> tuple[Setting, list[Setting]]:
-    """The best setting found, and all that were tried: double the requests in flight at batch 1, then the batch.
+) -> Search:
+    """Double the requests in flight at batch 1, then the batch, while that adds at least the fraction `gain`.
 
-    Each goes on while it adds at least the fraction `gain` to the best.
+    A setting is tried only where twice the time that the last one took is left before `limit_ns` of the clock; the
+    first one is always.
     """
     tried: list[Setting] = []
+    truncated = False
+    took_ns = 0
 
     def probe(batch: int, in_flight: int) -> Setting:
-        progress(0.0, "trying batch %d, %d in flight" % (batch, in_flight))
-        setting = _probe(compile_model, pool, batch, in_flight, probe_seconds)
+        nonlocal took_ns
+        message = "trying batch %d, %d in flight" % (batch, in_flight)
+        progress(0.0, message)
+        start = time.perf_counter_ns()
+        setting = _probe(
+            compile_model, pool, batch, in_flight, probe_seconds, limit_ns, lambda fraction, _: progress(0.0, message)
+        )
+        took_ns = time.perf_counter_ns() - start
         tried.append(setting)
         return setting
 
     def climb(best: Setting, following: Callable[[Setting], tuple[int, int] | None]) -> Setting:
+        nonlocal truncated
         while True:
             candidate = following(best)
             if candidate is None:
+                return best
+            if time.perf_counter_ns() + 2 * took_ns > limit_ns:
+                truncated = True
                 return best
             setting = probe(*candidate)
             if setting.ips is None or best.ips is None or setting.ips < best.ips * (1 + gain):
@@ -211,13 +243,21 @@ def search(
     best = probe(1, 1)
     best = climb(best, lambda now: (1, now.in_flight * 2) if now.in_flight * 2 <= max_in_flight else None)
     best = climb(best, lambda now: (now.batch * 2, now.in_flight) if now.batch * 2 <= max_batch else None)
-    return best, tried
+    return Search(best, tried, truncated)
 
 
-def _probe(compile_model: CompileModel, pool: list[np.ndarray], batch: int, in_flight: int, seconds: float) -> Setting:
+def _probe(
+    compile_model: CompileModel,
+    pool: list[np.ndarray],
+    batch: int,
+    in_flight: int,
+    seconds: float,
+    limit_ns: int,
+    progress: Report,
+) -> Setting:
     try:
         compiled = compile_model(in_flight, batch)
-        window = saturate(compiled.requests, batches(pool, batch), seconds, lambda fraction, message: None)
+        window = saturate(compiled.requests, batches(pool, batch), seconds, limit_ns, progress)
     except (
         Exception
     ) as error:  # a larger setting may exceed the model, the memory or the device: that bounds the search
@@ -238,11 +278,13 @@ def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:
     ]
 
 
-def saturate(requests: list[Request], tensors: list[np.ndarray], seconds: float, progress: Report) -> Window:
+def saturate(
+    requests: list[Request], tensors: list[np.ndarray], seconds: float, limit_ns: int, progress: Report
+) -> Window:
     """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
 
-    The window opens with a completion that is not counted and closes with one that is. Raises `FixedBatchError`
-    where the outputs show that the batch was not taken as one.
+    The window opens with a completion that is not counted and closes with one that is: the first after `seconds`, or
+    after `limit_ns` of the clock. Raises `FixedBatchError` where the outputs show that the batch was not taken as one.
     """
     batch = len(tensors[0])
     stop = threading.Event()
@@ -274,38 +316,67 @@ def saturate(requests: list[Request], tensors: list[np.ndarray], seconds: float,
     with _no_garbage_collection():
         for thread in threads:
             thread.start()
-        _await_window(completions, stop, seconds, progress)
+        clocks = _await_window(completions, stop, seconds, limit_ns, _paced(progress, limit_ns))
         stop.set()
         for thread in threads:
             thread.join()
     if errors:
         raise errors[0]
-    return _window(completions, seconds, batch)
+    return _window(completions, seconds, limit_ns, batch, clocks)
 
 
-def _await_window(completions: list[array[int]], stop: threading.Event, seconds: float, progress: Report) -> None:
-    """Wait until every request has completed once, then for the window, then for the completion that closes it."""
+def _await_window(
+    completions: list[array[int]], stop: threading.Event, seconds: float, limit_ns: int, progress: Report
+) -> list[float]:
+    """Wait until every request has completed once, then for the completion that closes the window.
+
+    Gives the cores' clocks, read last within half a second of the window's end.
+    """
     while not all(completions):
+        progress(0.0, "waiting for the first of %d requests in flight" % len(completions))
         if stop.wait(0.001):
-            return
-    start = max(stamps[0] for stamps in completions)
-    end = start + int(seconds * _NS)
+            return []
+    clocks: list[float] = []
+    start, end = _bounds(completions, seconds, limit_ns)
     while not stop.is_set() and max(stamps[-1] for stamps in completions) < end:
         now = time.perf_counter_ns()
         progress(min((now - start) / (end - start), 1.0), "%d requests in flight" % len(completions))
+        if now < end:
+            clocks = clocks_mhz()
         stop.wait(min(max((end - now) / _NS, 0.001), _REPORT_NS / _NS))
+    return clocks
 
 
-def _window(completions: list[array[int]], seconds: float, batch: int) -> Window:
+def _bounds(completions: list[array[int]], seconds: float, limit_ns: int) -> tuple[int, int]:
+    """When the window opened, and from when on a completion closes it."""
     start = max(stamps[0] for stamps in completions)
+    return start, max(start + 1, min(start + int(seconds * _NS), limit_ns))
+
+
+def _paced(progress: Report, limit_ns: int) -> Report:
+    """Passes on two reports a second, and none after the limit: the host then takes a model that hangs as stalled."""
+    due = 0
+
+    def report(fraction: float, message: str) -> None:
+        nonlocal due
+        now = time.perf_counter_ns()
+        if due <= now < limit_ns:
+            progress(fraction, message)
+            due = now + _REPORT_NS
+
+    return report
+
+
+def _window(completions: list[array[int]], seconds: float, limit_ns: int, batch: int, clocks: list[float]) -> Window:
+    start, close_from = _bounds(completions, seconds, limit_ns)
     stamps = np.sort(np.concatenate([np.array(each, np.int64) for each in completions]))
-    end = int(stamps[np.searchsorted(stamps, start + int(seconds * _NS))])
+    end = int(stamps[np.searchsorted(stamps, close_from)])
     completed = int(np.count_nonzero((stamps > start) & (stamps <= end)))
-    return Window(completed * batch, int(start), end)
+    return Window(completed * batch, start, end, end < start + int(seconds * _NS), clocks)
 
 
-def idle(seconds: float, sampler: Sampler | None, progress: Report) -> dict[str, Any]:
-    """Do nothing for `seconds`: start_ns, end_ns, and how busy the cores were with something else (0..1)."""
+def idle(seconds: float, progress: Report) -> Idle:
+    """Do nothing for `seconds`."""
     ticks_before = busy_and_total_ticks()
     start = time.perf_counter_ns()
     end = start + int(seconds * _NS)
@@ -313,13 +384,13 @@ def idle(seconds: float, sampler: Sampler | None, progress: Report) -> dict[str,
         now = time.perf_counter_ns()
         if now >= end:
             break
-        progress((now - start) / (end - start), "reading %s" % sampler.sensor.name if sampler else "")
+        progress((now - start) / (end - start), "")
         time.sleep(min((end - now) / _NS, _REPORT_NS / _NS))
     ticks_after = busy_and_total_ticks()
     busy = None
     if ticks_before and ticks_after and ticks_after[1] > ticks_before[1]:
         busy = (ticks_after[0] - ticks_before[0]) / (ticks_after[1] - ticks_before[1])
-    return {"start_ns": start, "end_ns": now, "cpu_busy": busy}
+    return Idle(start, now, busy)
 
 
 def _done(count: int, queries: int, elapsed_s: float, seconds: float) -> float:

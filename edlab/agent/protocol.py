@@ -21,6 +21,8 @@ import time
 import traceback
 from typing import Any, Callable, Dict, Optional
 
+from .errors import storage_error
+
 Progress = Callable[[str, Optional[float], str], None]  # (phase, fraction 0..1 or None where unknown, message)
 Method = Callable[..., Dict[str, Any]]  # (progress, **params) -> result
 
@@ -79,12 +81,13 @@ def _answer(methods: dict[str, Method], request: dict[str, Any], channel: _Chann
             )
         return {"id": identity, "result": methods[request["method"]](progress, **request.get("params", {}))}
     except Exception as error:
+        told = storage_error(error) or error
         return {
             "id": identity,
             "error": {
-                "type": type(error).__name__,
-                "message": str(error),
-                "hint": getattr(error, "hint", ""),
+                "type": type(told).__name__,
+                "message": str(told),
+                "hint": getattr(told, "hint", ""),
                 "traceback": traceback.format_exc(),
             },
         }

@@ -15,7 +15,7 @@ _ROOT = Path("/")
 
 
 def describe(root: Path = _ROOT) -> dict[str, Any]:
-    """What stays as it is: processor and board, kernel, memory and the cores that this process may use."""
+    """What stays: processor and board, kernel, memory (MB, 10^6 bytes) and the cores that this process may use."""
     memory = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
     return {
         "platform": platform.platform(),
@@ -23,7 +23,7 @@ def describe(root: Path = _ROOT) -> dict[str, Any]:
         "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
         "cpu": cpu_model(root),
         "cpus": allowed_cpus(),
-        "memory_mb": int(memory.group(1)) / 1024 if memory else None,
+        "memory_mb": _megabytes(memory.group(1)) if memory else None,
     }
 
 
@@ -77,9 +77,9 @@ def temperatures_c(root: Path = _ROOT) -> dict[str, float]:
 
 
 def peak_memory_mb(root: Path = _ROOT) -> float | None:
-    """The most resident memory of this process so far, MiB. VmHWM: ru_maxrss would inherit the parent's."""
+    """The most resident memory of this process so far, MB (10^6 bytes). VmHWM: ru_maxrss would inherit the parent's."""
     match = re.search(r"VmHWM:\s+(\d+) kB", _text(root / "proc/self/status"))
-    return int(match.group(1)) / 1024 if match else None
+    return _megabytes(match.group(1)) if match else None
 
 
 def busy_and_total_ticks(root: Path = _ROOT) -> tuple[int, int] | None:
@@ -99,6 +99,11 @@ def _throttle_count(root: Path) -> int | None:
     ]
     known = [int(count) for count in counts if count is not None]
     return sum(known) if known else None
+
+
+def _megabytes(kibibytes: str) -> float:
+    """10^6 bytes, from what proc(5) gives as kB and counts as 1024 bytes."""
+    return int(kibibytes) * 1024 / 1e6
 
 
 def _text(path: Path) -> str:

@@ -20,7 +20,7 @@ from typing import IO, Any, Self
 
 from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
-from edlab.errors import AgentError, DeviceError, UnsupportedError
+from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
 from edlab.isolation import describe_exit
 from edlab.source import Preprocessing
 
@@ -96,7 +96,8 @@ class AgentSession:
     ) -> dict[str, Any]:
         """The result of one of the agent's methods.
 
-        Raises `AgentError` with the agent's message where the method failed; `DeviceError` where the agent has
+        Raises `AgentError` with the agent's message where the method failed, `StorageError` where the target's disk
+        takes no more; `DeviceError` where the agent has
         ended, gave not even a heartbeat for `silence_s`, or neither progress nor a result for `timeout_s`. After a
         `DeviceError` of these the agent is gone.
         """
@@ -119,7 +120,8 @@ class AgentSession:
                     on_progress(message["phase"], message["fraction"], message["message"])
             elif "error" in message:
                 error = message["error"]
-                raise AgentError(error["message"], hint=error["hint"], log=error["traceback"])
+                kind = StorageError if error["type"] == StorageError.__name__ else AgentError
+                raise kind(error["message"], hint=error["hint"], log=error["traceback"])
             else:
                 result: dict[str, Any] = message["result"]
                 return result
@@ -194,7 +196,7 @@ class AgentSession:
         return result
 
     def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Gives first_inference_ms, queries, seconds, settled."""
+        """Gives first_inference_ms, queries, seconds, settled, and clocks_mhz at its end."""
         return self.call("warmup", {**self._pool(pool), **dataclasses.asdict(config)}, on_progress)
 
     def latency(
@@ -209,7 +211,8 @@ class AgentSession:
     ) -> dict[str, Any]:
         """Write to `out` (npy) int64 ns (N, 3): input copy, execute, output copy; a row's sum is the query's latency.
 
-        Gives queries, seconds, truncated (`max_seconds` came before the two minima).
+        Gives queries, seconds, truncated (`max_seconds` came before the two minima), and the agent's peak_memory_mb
+        so far.
         """
         limits = {"queries": queries, "seconds": seconds, "max_seconds": max_seconds}
         params = {**self._pool(pool), **limits, "out": self.outbox(out)}
@@ -227,11 +230,17 @@ class AgentSession:
         config: ThroughputConfig,
         *,
         seconds: float,
+        max_seconds: float,
         probe: Probe | None = None,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
-        """Gives throughput_ips, batch, in_flight, completed, seconds, start_ns, end_ns, search, options."""
-        params = {**self._pool(pool), **dataclasses.asdict(config), "seconds": seconds, **self._probe(probe)}
+        """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
+
+        Gives throughput_ips, batch, in_flight, completed, seconds, truncated (`max_seconds` cut the search or the
+        window short), clocks_mhz at the window's end, start_ns, end_ns, search, options.
+        """
+        limits = {"seconds": seconds, "max_seconds": max_seconds}
+        params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}
         result = self.call("throughput", params, on_progress, silence_s=LOADING_SILENCE_S)
         self._get_samples(params, probe)
         return result

@@ -117,7 +117,14 @@ def _measure_throughput(
     assert source is not None
     probe = _probe(source, config.power, folder / "power_samples.npy")
     seconds = max(config.protocol.seconds, config.power.active_seconds) if probe else config.protocol.seconds
-    window = session.throughput(pool, config.protocol.throughput, seconds=seconds, probe=probe, on_progress=on_progress)
+    window = session.throughput(
+        pool,
+        config.protocol.throughput,
+        seconds=seconds,
+        max_seconds=config.protocol.max_seconds,
+        probe=probe,
+        on_progress=on_progress,
+    )
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops if complexity else None)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edlab.agent import system
 
@@ -27,6 +28,7 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
         **{
             "proc__cpuinfo": "processor\t: 0\nmodel name\t: Some Processor\n",
             "proc__device-tree__model": "Some Board Rev 1.2\0",
+            "proc__meminfo": "MemTotal:       4096 kB\nMemFree: 1 kB\n",
             "proc__stat": "cpu  10 0 20 60 10 0 0 0 0 0\ncpu0 1 1 1 1\n",
             "proc__self__status": "VmPeak:\t9 kB\nVmHWM:\t2048 kB\n",
             "sys__class__thermal__thermal_zone0__temp": "45500\n",
@@ -42,7 +44,8 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
     assert state["temperatures_c"] == {"thermal_zone0 (cpu-thermal)": 45.5}
     assert state["governor"] == "performance"
     assert state["throttle_count"] == 3
-    assert state["peak_memory_mb"] == 2
+    assert state["peak_memory_mb"] == pytest.approx(2048 * 1024 / 1e6)
+    assert system.describe(root)["memory_mb"] == pytest.approx(4096 * 1024 / 1e6)
     assert system.busy_and_total_ticks(root) == (30, 100)
 
 
@@ -71,5 +74,5 @@ def test_peak_memory_is_this_processes_own_not_its_parents() -> None:
         env={**os.environ, "PYTHONPATH": str(folder)},
     ).stdout
     before, after = map(float, output.split())
-    assert before < 300 < ballast.nbytes / 2**20
+    assert before < 300 < ballast.nbytes / 1e6
     assert after - before > 40

@@ -21,13 +21,23 @@ import pytest
 
 from edlab import devices
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, PowerConfig
-from edlab.devices import AgentSession, Probe, agent_zip
-from edlab.errors import AgentError, ConfigError, DeviceError
+from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
+from edlab.devices import AgentSession, Pool, Probe, agent_zip
+from edlab.errors import AgentError, ConfigError, DeviceError, StorageError
 
 ODD_RUNTIME = """
-import os, signal, subprocess, sys, time
+import errno, os, signal, subprocess, sys, time
 from . import base
+
+class Mean(base.Request):
+    def set_input(self, tensor):
+        self.tensor = tensor
+
+    def execute(self):
+        time.sleep(0.01)
+
+    def get_output(self):
+        return self.tensor.mean(axis=(2, 3))
 
 class Runtime(base.Runtime):
     options = {"behaviour": "", "pid_file": ""}
@@ -40,12 +50,22 @@ class Runtime(base.Runtime):
         getattr(self, self.options["behaviour"])()
 
     def compile(self, in_flight, batch):
-        raise ValueError("this network has no weights")
+        if self.options["behaviour"] != "work":
+            raise ValueError("this network has no weights")
+        image = base.TensorSpec("image", (None, 3, 2, 2), "float32")
+        mean = base.TensorSpec("mean", (None, 3), "float32")
+        return base.Compiled([Mean() for _ in range(in_flight)], [image], [mean], {})
+
+    def work(self):
+        pass
 
     def chat(self):
         os.write(1, b'{"id": 1, "result": "nonsense"}' + bytes(range(128, 160)))
         subprocess.run(["sh", "-c", "cat; echo printed by a child"], check=True)
         print("hello from the vendor", flush=True)
+
+    def fill(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/var/lib/vendor")
 
     def crash(self):
         print("about to crash", file=sys.stderr, flush=True)
@@ -139,6 +159,46 @@ def test_errors_carry_message_mend_and_traceback(session: AgentSession) -> None:
     assert "Traceback" in caught.value.log
     with pytest.raises(AgentError, match="no method 'fly'"):
         session.call("fly")
+
+
+@pytest.fixture
+def images(session: AgentSession, tmp_path: Path) -> Path:
+    """Two images for the working network of the odd runtime, which is open."""
+    np.save(tmp_path / "images.npy", np.zeros((2, 2, 2, 3), np.uint8))
+    session.call("open", odd("work", tmp_path))
+    return tmp_path / "images.npy"
+
+
+def test_a_target_whose_disk_is_full_is_a_storage_error_with_the_path(
+    session: AgentSession, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "full.npy"
+    out.symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"cannot write .*/full\.npy") as caught:
+        session.call("predict", {"images": str(images), "indices": [0, 1], "out": str(out)})
+    assert "free space" in caught.value.hint
+    with pytest.raises(StorageError, match="cannot write /var/lib/vendor: No space left"):
+        session.call("open", odd("fill", tmp_path))
+    assert session.hello()["pid"]
+
+
+def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession, images: Path, tmp_path: Path) -> None:
+    told = session.latency(Pool(images, [0, 1]), tmp_path / "ns.npy", queries=2, seconds=0, max_seconds=5)
+    assert 0 < told["peak_memory_mb"] <= session.state()["peak_memory_mb"]
+
+
+def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images: Path) -> None:
+    def throughput(max_seconds: float) -> dict[str, Any]:
+        search = ThroughputConfig(max_batch=2, max_in_flight=2, gain=0.0, probe_seconds=0.05)
+        return session.throughput(Pool(images, [0, 1]), search, seconds=0.1, max_seconds=max_seconds)
+
+    short = throughput(max_seconds=0.1)
+    assert short["truncated"]
+    assert len(short["search"]) == 1
+    whole = throughput(max_seconds=60)
+    assert not whole["truncated"]
+    assert len(whole["search"]) > 1
+    assert len(whole["clocks_mhz"]) in (0, len(session.hello()["cpus"]))  # none where the system tells none
 
 
 def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""ncnn, on the CPU. One net serves all requests in flight, each query with an extractor of its own."""
+"""ncnn, on the CPU. One net serves all requests in flight, each query with an extractor of its own.
+
+The threads of a query spin while they wait for each other (libgomp), so that anything else that runs on the cores makes
+it many times slower. OMP_WAIT_POLICY=passive in the environment of the agent ends that.
+"""
 
 from __future__ import annotations
 
