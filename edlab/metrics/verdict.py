@@ -30,8 +30,8 @@ class Facts:
     latency_interval_ms: tuple[float, float] | None = None  # 95 %
     latency_drift: float | None = None  # last half's median over the first half's, less 1
     latency_window_spread: float | None = None  # range of the windows' means over the mean
-    clock_before_mhz: float | None = None
-    clock_after_mhz: float | None = None
+    clock_before_mhz: float | None = None  # under load: at the end of the warm-up
+    clock_after_mhz: float | None = None  # and of the throughput window
     throttle_events: int | None = None  # that the processor counted while it was measured
     background_load: float | None = None  # share of the cores that were busy before anything was measured
     governor: str | None = None

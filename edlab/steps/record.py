@@ -166,7 +166,7 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     record.details["phases"] = measurement.phases
     if "warmup" in measurement.phases:
         record.metrics["first_inference_ms"] = measurement.phases["warmup"]["first_inference_ms"]
-    if (peak := measurement.after.get("peak_memory_mb")) is not None:
+    if (peak := measurement.phases.get("latency", {}).get("peak_memory_mb")) is not None:
         record.metrics["peak_memory_mb"] = peak
 
 
@@ -185,8 +185,8 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
         latency_drift=figures.get("latency_drift"),
         latency_window_spread=figures.get("latency_window_spread"),
-        clock_before_mhz=_mean(deployment.before.get("clocks_mhz")),
-        clock_after_mhz=_mean(measurement.after.get("clocks_mhz")),
+        clock_before_mhz=_mean(phases["warmup"].get("clocks_mhz")),
+        clock_after_mhz=_mean(phases["throughput"].get("clocks_mhz")),
         throttle_events=_difference(deployment.before, measurement.after, "throttle_count"),
         background_load=phases["idle"]["cpu_busy"],
         governor=deployment.before.get("governor"),
