@@ -116,6 +116,7 @@ def _end_early(record: RunRecord, error: BaseException) -> None:
         error = StorageError(f"cannot write {error.filename}: {error.strerror}", hint="free space on that disk")
     if isinstance(error, KeyboardInterrupt):
         record.status, record.reason = Status.interrupted, "interrupted by the user"
+        record.hint = "run the same line again: what was converted is in the cache"
     elif isinstance(error, EdlabError):
         record.status = Status.skipped if isinstance(error, UnsupportedError) else Status.failed
         record.reason, record.hint, record.log_tail = error.message, error.hint, error.log

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from edlab import __version__
 from edlab.errors import EdlabError
-from edlab.terminal import print_error
+from edlab.terminal import PatientConsole, print_error
 
 if TYPE_CHECKING:
     from edlab.tracking import Tracker
@@ -24,7 +24,7 @@ usage: edlab run [-m] [--debug] [KEY=VALUE ...]        (the same: python -m edla
 Convert a model, run it on a device, measure it, and record all of it in MLflow.
 
   edlab run                                             the embedded digits_cnn on this machine's CPU
-  edlab run model=mobilenet_v2 quantization=int8 dataset.path=/data/val
+  edlab run model=mobilenet_v2 quantization=int8 dataset=image_folder dataset.path=/data/photos
   edlab run -m model=mobilenet_v2,mnasnet converter=onnxruntime,openvino quantization=fp32,int8
 
   -m, --multirun   sweep: every combination of the comma-separated values becomes a run
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `edlab` command and return its exit code. Errors of edlab's own are printed, not raised."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
-    console = Console(highlight=False)
+    console = PatientConsole(highlight=False)
     try:
         return _dispatch([argument for argument in arguments if argument != "--debug"], console)
     except EdlabError as error:
@@ -53,9 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output went away: `edlab show RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:

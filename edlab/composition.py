@@ -67,7 +67,26 @@ def to_config(config: DictConfig) -> EdlabConfig:
     except OmegaConfBaseException as error:
         raise _explain_value(error, "") from error
     assert isinstance(plain, EdlabConfig)
+    _check_numbers(plain)
     return plain
+
+
+def _check_numbers(config: EdlabConfig) -> None:
+    """Raise `ConfigError` for a count or a time that nothing can be made of."""
+    least = {
+        "device.threads": (config.device.threads, 1),
+        "quantization.calibration.images": (config.quantization.calibration.images, 1),
+        "converter.timeout_s": (config.converter.timeout_s, 1),
+        "protocol.queries": (config.protocol.queries, 1),
+        "protocol.seconds": (config.protocol.seconds, 0),
+        "protocol.pool": (config.protocol.pool, 1),
+        "protocol.windows": (config.protocol.windows, 2),
+        "protocol.throughput.max_in_flight": (config.protocol.throughput.max_in_flight, 1),
+        "protocol.throughput.max_batch": (config.protocol.throughput.max_batch, 1),
+    }
+    for key, (value, minimum) in least.items():
+        if value is not None and value < minimum:
+            raise ConfigError(f"{key}={value} is below {minimum}", hint=f"give {key} at least {minimum}")
 
 
 def compose_config(overrides: Sequence[str]) -> EdlabConfig:

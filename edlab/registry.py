@@ -5,6 +5,7 @@ Groups: `edlab.models`, `edlab.devices`, `edlab.converters`, `edlab.runtimes`, `
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -35,4 +36,6 @@ def load_target(target: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
-        raise ConfigError(f"module '{module_name}' has no '{attribute}'") from None
+        close = difflib.get_close_matches(attribute, vars(module), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"define {attribute} in {module_name}"
+        raise ConfigError(f"module '{module_name}' has no '{attribute}'", hint=hint) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from types import TracebackType
 
@@ -18,6 +20,15 @@ _MARKS = {
     Status.skipped: "[yellow]–[/]",
     Status.interrupted: "[yellow]![/]",
 }
+
+
+class PatientConsole(Console):
+    """A console whose reader may go away: `edlab run | head` goes on measuring, and says no more."""
+
+    def on_broken_pipe(self) -> None:
+        """Stop printing; rich's own ends the program, and would leave a run half recorded."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(console: Console, error: EdlabError) -> None:
@@ -94,7 +105,9 @@ def _summary(record: RunRecord) -> str:
         if name in record.metrics
     ]
     verdict = [str(record.verdict.state)] if record.verdict else []
-    return ", ".join(parts + verdict + [f"{sum(record.seconds.values()):.0f} s"])
+    accuracy = [f"no accuracy: {record.missing['accuracy_top1']}"] if "accuracy_top1" in record.missing else []
+    ending = [f"{sum(record.seconds.values()):.0f} s", f"run {record.run_id[:8]}"]
+    return ", ".join(parts + verdict + ending + accuracy)
 
 
 def _remaining(number: int, total: int | None, sweep_started: float) -> str:

@@ -195,6 +195,14 @@ def test_ctrl_c_leaves_a_record_a_table_and_no_process(workplace: Workplace) -> 
     assert client(workplace).get_run(record.run_id).info.status == "KILLED"
 
 
+def test_a_reader_that_goes_away_does_not_break_the_run(workplace: Workplace) -> None:
+    command = f"{sys.executable} -m edlab.main {' '.join(FAST)} | head -1"
+    subprocess.run(command, shell=True, cwd=workplace.folder, env=workplace.environment, check=True, timeout=120)
+    (record,) = workplace.records()
+    assert record.status is Status.ok
+    assert client(workplace).get_run(record.run_id).info.status == "FINISHED"
+
+
 def test_the_tracking_server_is_checked_first(workplace: Workplace) -> None:
     workplace.environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     start = time.monotonic()

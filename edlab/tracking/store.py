@@ -46,6 +46,11 @@ class Store:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.uri, self.folder = _locate(config.uri)
         self.experiment = config.experiment
+        if self.folder and "'" in str(self.folder):
+            raise TrackingError(
+                f"MLflow cannot keep runs in a folder with a quote in its name: {self.folder}",
+                hint="work in another folder, or set MLFLOW_TRACKING_URI",
+            )
         with self.explained("open it"), _one_quick_try():
             self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
             self.experiment_id = self._find_or_make_experiment()

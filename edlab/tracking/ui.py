@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,16 +21,23 @@ def command(uri: str, host: str, port: int) -> list[str]:
 
 
 def serve(uri: str, host: str, port: int) -> int:
-    """Serve the UI until it ends or Ctrl-C ends it; return its exit code. It prints the address that it serves on."""
+    """Serve the UI until it ends, or Ctrl-C or SIGTERM ends it and its workers; return its exit code.
+
+    It prints the address that it serves on.
+    """
     # The jobs that MLflow's server can run for language models need workers of their own; there are none here.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "INFO"}
-    server = subprocess.Popen(command(uri, host, free_port(host, port)), env=environment)
+    server = subprocess.Popen(command(uri, host, free_port(host, port)), env=environment, start_new_session=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         return server.wait()
     except KeyboardInterrupt:
-        server.terminate()
-        server.wait()
         return 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # MLflow's server has workers of its own
+        server.wait()
 
 
 def free_port(host: str, port: int) -> int:
