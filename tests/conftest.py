@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ import pytest
 from edlab.cache import Cache
 from edlab.record import RunRecord
 from edlab.sweep import read_records
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start be interrupted: a shell's background job ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
