@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from edlab.source import Layout
+from edlab.source import Layout, SourceModel
 
 
 class StepRecord(BaseModel):
@@ -34,6 +34,17 @@ class Artifact(BaseModel):
     files: tuple[Path, ...]
     sha256: str  # over the contents of all files, in order
     steps: tuple[StepRecord, ...] = ()
+
+    @classmethod
+    def of(cls, source: SourceModel) -> Self:
+        """The source model seen as the artifact that no conversion has touched."""
+        return cls(
+            format=source.format,
+            precision=source.precision,
+            layout=source.layout,
+            files=(source.path,),
+            sha256=source.sha256,
+        )
 
     @property
     def size_bytes(self) -> int:

@@ -38,13 +38,7 @@ def run_chain(
     cache but its log.
     """
     steps = converter.plan(source, quantization)
-    artifact = Artifact(
-        format=source.format,
-        precision=source.precision,
-        layout=source.layout,
-        files=(source.path,),
-        sha256=source.sha256,
-    )
+    artifact = Artifact.of(source)
     for step in steps:
         on_progress(step.name)
         artifact = _run_step(step, artifact, calibration() if step.calibrates else None, config, cache)

@@ -65,7 +65,7 @@ def check(
 ) -> Comparison:
     """Compare the artifact with the source model on a few images. Raises `ConversionError` for garbage."""
     on_progress("check", None, "against the source model")
-    source = reference.as_artifact(inputs.source)
+    source = Artifact.of(inputs.source)
     return compare(
         reference.logits(source, inputs.source, inputs.data, device, cache, on_progress),
         reference.logits(artifact, inputs.source, inputs.data, device, cache, on_progress),

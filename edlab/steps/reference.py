@@ -44,17 +44,6 @@ def host(device: DeviceConfig) -> DeviceConfig:
     return dataclasses.replace(HOST, runtimes={**own, **HOST.runtimes})
 
 
-def as_artifact(source: SourceModel) -> Artifact:
-    """The source model seen as the artifact that no conversion has touched."""
-    return Artifact(
-        format=source.format,
-        precision=source.precision,
-        layout=source.layout,
-        files=(source.path,),
-        sha256=source.sha256,
-    )
-
-
 def check_images(data: PreparedData) -> NDArray[np.int64]:
     """The images that every conversion is checked on: the first of the evaluation images."""
     return data.evaluation[:CHECK_IMAGES]
@@ -76,7 +65,7 @@ def logits(
 
 def top_classes(source: SourceModel, data: PreparedData, cache: Cache, on_progress: OnProgress) -> NDArray[np.int32]:
     """The `TOP_K` best classes (images, k) of the unconverted model on every evaluation image."""
-    path = _predict(as_artifact(source), source, data, data.evaluation, TOP_K, HOST, cache, on_progress)
+    path = _predict(Artifact.of(source), source, data, data.evaluation, TOP_K, HOST, cache, on_progress)
     classes: NDArray[np.int32] = np.load(path)
     return classes
 
