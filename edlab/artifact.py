@@ -34,6 +34,7 @@ class Artifact(BaseModel):
     files: tuple[Path, ...]
     sha256: str  # over the contents of all files, in order
     steps: tuple[StepRecord, ...] = ()
+    portable: Self | None = None  # the last form before this one that a CPU opens; None: this one is
 
     @classmethod
     def of(cls, source: SourceModel) -> Self:
@@ -45,6 +46,11 @@ class Artifact(BaseModel):
             files=(source.path,),
             sha256=source.sha256,
         )
+
+    @property
+    def on_host(self) -> Self:
+        """The form of it that this machine's CPU can open."""
+        return self.portable or self
 
     @property
     def size_bytes(self) -> int:

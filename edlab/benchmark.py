@@ -55,13 +55,13 @@ def run(
         with _step(record, Step.load):
             outcome.inputs = load(config, cache, folder, on_progress, module)
         with _step(record, Step.convert):
-            outcome.artifact = convert(config, outcome.inputs, cache, on_progress)
+            outcome.artifact = convert(config, outcome.inputs, cache, on_progress, outcome.made)
             outcome.weights = read_weights(outcome.artifact, cache)
             outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
         with ExitStack() as target:
             with _step(record, Step.deploy):
                 outcome.deployment = target.enter_context(
-                    deploy(config, outcome.inputs, outcome.artifact, cache, on_progress)
+                    deploy(config, outcome.inputs, outcome.artifact, cache, on_progress, outcome.made)
                 )
             with _step(record, Step.measure):
                 measure(config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)

@@ -66,6 +66,13 @@ class Sensor(StrEnum):
     none = "none"
 
 
+class Execution(StrEnum):
+    """What runs the artifact: the device, or this machine's CPU in its place (figures are then `emulated_*`)."""
+
+    native = "native"
+    emulated = "emulated"
+
+
 @dataclass
 class PreprocessingConfig:
     """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`."""
@@ -136,7 +143,17 @@ class SpecificationConfig:
 @dataclass
 class DeviceConfig:
     name: str = MISSING
-    kind: str = "local"  # how its agent is reached: local (a subprocess), or a plugin's name
+    kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
+    host: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that is given one is reached by ssh
+    workdir: str = ".cache/edlab-agent"  # ssh: on the target, from the home there: model files, images, locks
+    workdir_limit_gb: float = 8.0  # ssh: the oldest files beyond it are removed
+    env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
+    execution: Execution = Execution.native
+    stand_in: str = ""  # what this really is, where it is not the device itself: its figures are `emulated_*`
+    exclusive: bool = False  # one run at a time, whoever asks; a device that is reached by ssh always is
+    lock_timeout: float = 3600.0  # seconds to wait for another's run to end
+    target: Optional[str] = None  # which unit of it, where its runtime has several (intel: CPU, GPU, NPU)
+    power_mode: Optional[str] = None  # jetson: set for the run, and what was before is restored; None: left alone
     runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
     precisions: List[str] = field(default_factory=list)
     sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names

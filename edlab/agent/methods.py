@@ -75,6 +75,8 @@ class Agent:
             "probe": self.probe,
             "sensors": self.sensors,
             "state": self.state,
+            "identity": self.identity,
+            "build": self.build,
             "open": self.open,
             "predict": self.predict,
             "warmup": self.warmup,
@@ -103,6 +105,25 @@ class Agent:
         """Clocks, governor, temperatures, load and peak memory now: see `system.state`."""
         return system.state()
 
+    def identity(self, progress: Progress, runtime: str, options: dict[str, Any]) -> dict[str, Any]:
+        """What a file built here by this runtime depends on: see `Runtime.identity`."""
+        return dict(_importable(runtime).identity(options))
+
+    def build(
+        self,
+        progress: Progress,
+        runtime: str,
+        files: list[str],
+        out: str,
+        options: dict[str, Any],
+        calibration: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Write `out` from a portable model file, by the runtime that will open it: see `Runtime.build`."""
+        driver = _importable(runtime)
+        start = time.perf_counter()
+        driver.build(files, out, options, calibration, lambda fraction, message: progress("build", fraction, message))
+        return {"seconds": time.perf_counter() - start}
+
     def open(
         self,
         progress: Progress,
@@ -120,11 +141,8 @@ class Agent:
         where the runtime does both at once. Importing the runtime is in neither.
         """
         self._model = None
-        driver = runtimes.find(runtime)
-        try:
-            version = driver.version()
-        except ImportError as error:
-            raise runtimes.not_installed(driver, error) from error
+        driver = _importable(runtime)
+        version = driver.version()
         instance = driver(files, threads, options)
         try:
             start = time.perf_counter_ns()
@@ -320,6 +338,16 @@ class Agent:
         if self._model is None:
             raise AgentError("no model is open", hint="call open first")
         return self._model
+
+
+def _importable(name: str) -> type[Runtime]:
+    """The runtime of this name. Raises `AgentError` where the target does not have it."""
+    runtime = runtimes.find(name)
+    try:
+        runtime.version()
+    except ImportError as error:
+        raise runtimes.not_installed(runtime, error) from error
+    return runtime
 
 
 def _sampled(phase: Callable[[], _Span], sensor: str | None, interval_s: float, samples_out: str | None) -> _Span:

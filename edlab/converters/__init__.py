@@ -15,7 +15,18 @@ from edlab.errors import ConfigError
 from edlab.registry import load_target, plugins
 from edlab.source import SourceModel
 
-__all__ = ["CalibrationData", "Capability", "Converter", "Step", "available", "convert", "get", "load", "targets"]
+__all__ = [
+    "CalibrationData",
+    "Capability",
+    "Converter",
+    "Step",
+    "available",
+    "convert",
+    "get",
+    "load",
+    "steps_on_target",
+    "targets",
+]
 
 _BUILT_IN = {
     "torch": "edlab.converters.unconverted:TorchConverter",
@@ -66,8 +77,21 @@ def convert(
     calibration: Callable[[], CalibrationData],
     cache: Cache,
     on_progress: Callable[[str], None] = lambda step: None,
+    on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
     """Convert with the converter that the configuration names; see `edlab.converters.chain.run_chain`."""
     return run_chain(
-        get(config), source, quantization, config, calibration=calibration, cache=cache, on_progress=on_progress
+        get(config),
+        source,
+        quantization,
+        config,
+        calibration=calibration,
+        cache=cache,
+        on_progress=on_progress,
+        on_made=on_made,
     )
+
+
+def steps_on_target(source: SourceModel, quantization: QuantizationConfig, config: ConverterConfig) -> tuple[Step, ...]:
+    """The steps of the conversion that are left to the target."""
+    return tuple(step for step in get(config).plan(source, quantization) if step.on_target)

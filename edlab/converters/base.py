@@ -27,7 +27,8 @@ class Step:
 
     `function` is "module:function" of the form `fn(inputs, out, options, calibration) -> None`: paths of the input
     files, the path to write (further files go beside it), JSON options, and `CalibrationData.describe()` or None.
-    Raise `version` when the function changes what it writes.
+    Raise `version` when the function changes what it writes. A step that runs on the target has no function and no
+    tools: the runtime's `identity` there enters its key.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Step:
     tools: Mapping[str, str]  # import name -> what pip installs it with; their versions enter the key
     options: Mapping[str, Any] = field(default_factory=dict)
     calibrates: bool = False
+    portable: bool = True  # whether this machine's CPU can open what it writes
+    on_target: bool = False  # run by the agent (`Runtime.build` of the runtime for `format`), after all others
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,23 @@ def run_chain(
     calibration: Callable[[], CalibrationData],
     cache: Cache,
     on_progress: Callable[[str], None] = lambda step: None,
+    on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """Convert `source` by the steps that `converter` plans; those found in the cache are not run again.
+    """Convert `source` by the steps that `converter` plans here; those found in the cache are not run again.
 
-    `calibration` is called only if a step needs it, `on_progress` with the name of each step as it begins.
+    Steps that run on the target are left to it. `calibration` is called only if a step needs it, `on_progress` with
+    the name of each step as it begins, `on_made` with what it wrote.
     Raises `UnsupportedError`, `MissingDependencyError` or `ConversionError`; a step that fails leaves nothing in the
     cache but its log.
     """
     steps = converter.plan(source, quantization)
     artifact = Artifact.of(source)
     for step in steps:
+        if step.on_target:
+            break
         on_progress(step.name)
         artifact = _run_step(step, artifact, calibration() if step.calibrates else None, config, cache)
+        on_made(artifact)
     return artifact
 
 
@@ -86,6 +91,7 @@ def _run_step(
         files=files,
         sha256=record["sha256"],
         steps=(*given.steps, done),
+        portable=None if step.portable else given.on_host,
     )
 
 

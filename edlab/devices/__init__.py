@@ -9,6 +9,7 @@ from edlab.config import DeviceConfig
 from edlab.devices.base import Device
 from edlab.devices.local import LocalDevice
 from edlab.devices.session import AgentSession, Pool, Probe
+from edlab.devices.ssh import SshDevice
 from edlab.errors import ConfigError
 from edlab.registry import plugins
 
@@ -17,12 +18,14 @@ __all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get"]
 
 def get(config: DeviceConfig, cache: Cache) -> Device:
     """The device of this configuration. Raises `ConfigError` for a kind that no one has added."""
+    if config.kind == "ssh" or config.host:
+        return SshDevice(config, cache)
     if config.kind == "local":
         return LocalDevice(config, cache)
     kinds = plugins("device_kinds")
     if config.kind not in kinds:
         raise ConfigError(
-            f"there is no kind of device '{config.kind}'", hint="there are " + ", ".join(["local", *kinds])
+            f"there is no kind of device '{config.kind}'", hint="there are " + ", ".join(["local", "ssh", *kinds])
         )
     kind: type[Device] = kinds[config.kind].load()
     return kind(config, cache)

@@ -29,6 +29,7 @@ OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 o
 SILENCE_S = 10.0  # five heartbeats missed
 LOADING_SILENCE_S = 120.0  # importing and compiling may hold Python's lock, and so the heartbeats, in native code
 STALL_S = 600.0
+BUILD_S = 3600.0  # TensorRT tries kernels for many minutes on a small board, and says nothing
 _EXIT_S = 5.0
 _TAIL_LINES = 40
 
@@ -126,9 +127,9 @@ class AgentSession:
                 result: dict[str, Any] = message["result"]
                 return result
 
-    def put(self, path: Path) -> str:
-        """The path on the target of a file that lies here."""
-        return str(path.resolve())
+    def put(self, files: Sequence[Path]) -> list[str]:
+        """The paths on the target of files that lie here; there they lie beside one another."""
+        return [str(file.resolve()) for file in files]
 
     def outbox(self, path: Path) -> str:
         """Where the agent may write what `get` will bring to `path`."""
@@ -168,7 +169,7 @@ class AgentSession:
             )
         params = {
             "runtime": device.runtimes[artifact.format],
-            "files": [self.put(file) for file in artifact.files],
+            "files": self.put(artifact.files),
             "options": dict(device.options),
             "threads": len(self.hello()["cpus"]),
             "mean": list(preprocessing.mean),
@@ -176,6 +177,38 @@ class AgentSession:
             "layout": artifact.layout,
         }
         return self.call("open", params, silence_s=LOADING_SILENCE_S)
+
+    def identity(self, runtime: str, options: Mapping[str, Any]) -> dict[str, str]:
+        """What a file that `build` makes here depends on beside its input: versions, the processor, the board."""
+        return self.call("identity", {"runtime": runtime, "options": dict(options)}, silence_s=LOADING_SILENCE_S)
+
+    def build(
+        self,
+        runtime: str,
+        files: Sequence[Path],
+        out: Path,
+        *,
+        options: Mapping[str, Any],
+        calibration: Mapping[str, Any] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Have the target's own tool make of a portable model what `runtime` opens, and bring it to `out`.
+
+        `calibration` has images (the path of a uint8 npy file here), indices, mean and std. Gives seconds.
+        """
+        if calibration is not None:
+            calibration = {**calibration, "images": self.put([Path(calibration["images"])])[0]}
+        remote = self.outbox(out)
+        params = {
+            "runtime": runtime,
+            "files": self.put(files),
+            "out": remote,
+            "options": dict(options),
+            "calibration": calibration,
+        }
+        result = self.call("build", params, on_progress, timeout_s=BUILD_S, silence_s=BUILD_S)
+        self.get(remote, out)
+        return result
 
     def predict(
         self,
@@ -266,7 +299,7 @@ class AgentSession:
             thread.join(timeout=_EXIT_S)
 
     def _pool(self, pool: Pool) -> dict[str, Any]:
-        return {"images": self.put(pool.images), "indices": [int(index) for index in pool.indices]}
+        return {"images": self.put([pool.images])[0], "indices": [int(index) for index in pool.indices]}
 
     def _probe(self, probe: Probe | None) -> dict[str, Any]:
         if probe is None:

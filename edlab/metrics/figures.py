@@ -18,6 +18,12 @@ class Figures:
         """None of the named metrics, all for the same reason."""
         return cls(missing=dict.fromkeys(names, reason))
 
+    def emulated(self, stand_in: str) -> Figures:
+        """The same figures as `emulated_*`, where `stand_in` gave them in the device's place; none keeps its name."""
+        reason = f"measured on a stand-in, {stand_in}: see emulated_{{}}"
+        missing = {name: reason.format(name) for name in self.values}
+        return Figures({f"emulated_{name}": value for name, value in self.values.items()}, {**self.missing, **missing})
+
     def __or__(self, other: Figures) -> Figures:
         """Both together; where both speak of a metric, `other` wins."""
         missing = {**self.missing, **other.missing}

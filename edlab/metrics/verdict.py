@@ -23,6 +23,7 @@ class Facts:
     """What a verdict rests on; None where a target does not say. Shares are 0..1."""
 
     tier: str  # the protocol's name
+    stand_in: str = ""  # what ran in the device's place
     weakened: tuple[str, ...] = ()  # settings that were set below what the tier of this name asks for
     truncated: tuple[str, ...] = ()  # phases that hit their hard limit before their minima
     warmup_settled: bool = True
@@ -55,6 +56,7 @@ def judge(facts: Facts) -> Verdict:
     | background_load | DEGRADED | over 10 % of the cores were busy before the run | pyperf system |
     | slow_governor | DEGRADED | the governor is powersave or conservative | pyperf system |
     | protocol_weakened | DEGRADED | settings below what the tier of this name asks for | MLPerf Inference |
+    | emulated | DEGRADED | something else stood in for the device: every figure is emulated_* | |
     | tier_smoke | DEGRADED | the smoke tier proves that a run works, not how fast it is | |
     | untrained_weights | DEGRADED | accuracy is withheld; speed holds for the architecture | |
     | synthetic_inputs | DEGRADED | the inputs were not real samples | MLPerf Inference rules |
@@ -138,6 +140,12 @@ def _stability_rules(facts: Facts) -> Iterator[tuple[VerdictState, Reason]]:
 
 
 def _system_rules(facts: Facts) -> Iterator[tuple[VerdictState, Reason]]:
+    if facts.stand_in:
+        yield _degraded(
+            "emulated",
+            f"{facts.stand_in} stood in for the device: all figures are emulated_*",
+            "measure on the device itself: device.execution=native, and device.host where it is a board",
+        )
     if facts.throttle_events:
         yield _throttled(f"the processor counted {facts.throttle_events} thermal events")
     elif facts.clock_before_mhz and facts.clock_after_mhz:

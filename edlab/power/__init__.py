@@ -36,6 +36,8 @@ def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], device: De
     Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
     them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`.
     """
+    if device.stand_in:
+        return Source("none", "none", unmeasured=f"{device.stand_in} is not the device: its watts say nothing of it")
     if config.sensor is Sensor.none:
         return Source("none", "none", unmeasured="power=none was asked for")
     if config.sensor is Sensor.estimated:

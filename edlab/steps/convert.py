@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from edlab import converters
@@ -35,8 +36,17 @@ def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceM
         )
 
 
-def convert(config: EdlabConfig, inputs: Inputs, cache: Cache, on_progress: OnProgress) -> Artifact:
-    """Convert the source model as the configuration says, each step in a process of its own and cached."""
+def convert(
+    config: EdlabConfig,
+    inputs: Inputs,
+    cache: Cache,
+    on_progress: OnProgress,
+    on_made: Callable[[Artifact], None],
+) -> Artifact:
+    """Convert the source model as the configuration says, each step in a process of its own and cached.
+
+    Steps that run on the target are left to `deploy`. `on_made` is called with what each step wrote.
+    """
     converter = converters.get(config.converter)
     ensure_supported(config.device, converter, inputs.source, config.quantization.precision)
     return converters.convert(
@@ -46,6 +56,7 @@ def convert(config: EdlabConfig, inputs: Inputs, cache: Cache, on_progress: OnPr
         calibration=lambda: calibration_data(config, inputs),
         cache=cache,
         on_progress=lambda step: on_progress("convert", None, step),
+        on_made=on_made,
     )
 
 
@@ -63,20 +74,25 @@ def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:
 def check(
     artifact: Artifact, inputs: Inputs, device: DeviceConfig, cache: Cache, on_progress: OnProgress
 ) -> Comparison:
-    """Compare the artifact with the source model on a few images. Raises `ConversionError` for garbage."""
+    """Compare the artifact with the source model on a few images. Raises `ConversionError` for garbage.
+
+    What only its target opens is compared in its last portable form.
+    """
     on_progress("check", None, "against the source model")
     source = Artifact.of(inputs.source)
     return compare(
         reference.logits(source, inputs.source, inputs.data, device, cache, on_progress),
-        reference.logits(artifact, inputs.source, inputs.data, device, cache, on_progress),
+        reference.logits(artifact.on_host, inputs.source, inputs.data, device, cache, on_progress),
     )
 
 
 def read_weights(artifact: Artifact, cache: Cache) -> dict[str, int]:
     """How many weights of each dtype the file really holds; empty for a format that edlab cannot read.
 
-    Raises `ConversionError` where int8 was asked for and no weight is.
+    What only its target opens is read in its last portable form. Raises `ConversionError` where int8 was asked for and
+    no weight is.
     """
+    artifact = artifact.on_host
     if artifact.format not in READABLE:
         return {}
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edlab import devices
-from edlab.artifact import Artifact
-from edlab.cache import Cache
-from edlab.config import EdlabConfig
+from edlab import converters, devices
+from edlab.artifact import Artifact, StepRecord
+from edlab.cache import Cache, digest, sha256_files
+from edlab.config import DeviceConfig, EdlabConfig, Execution
+from edlab.converters import CalibrationData, Step
 from edlab.devices import AgentSession
+from edlab.steps import reference
+from edlab.steps.convert import calibration_data
 from edlab.steps.load import Inputs, OnProgress
+
+_BUILD_RECORD, _BUILD_LOG = "build.json", "build.log"
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Deployment:
     """An agent that has the artifact open, and what both said of themselves."""
 
     session: AgentSession
+    device: DeviceConfig  # what really runs it: the device, or its stand-in
     hello: dict[str, Any]  # the target: machine, CPU, Python, ...
     model: dict[str, Any]  # load_ms, compile_ms, inputs, outputs, effective options, runtime version
     before: dict[str, Any]  # clocks, temperatures and load before anything was measured
@@ -27,12 +36,90 @@ class Deployment:
 
 @contextmanager
 def deploy(
-    config: EdlabConfig, inputs: Inputs, artifact: Artifact, cache: Cache, on_progress: OnProgress
+    config: EdlabConfig,
+    inputs: Inputs,
+    artifact: Artifact,
+    cache: Cache,
+    on_progress: OnProgress,
+    on_made: Callable[[Artifact], None],
 ) -> Iterator[Deployment]:
-    """Connect to the device and open the artifact there; the agent lives as long as the context."""
-    on_progress("deploy", None, config.device.name)
-    with devices.connect(config.device, cache) as session:
+    """Connect to the device and open the artifact there; the agent lives as long as the context.
+
+    The conversion's steps that run on the target come first; `on_made` is called with what each wrote.
+    """
+    device = running_device(config.device)
+    on_progress("deploy", None, device.name)
+    with devices.connect(device, cache) as session:
         hello = session.hello()
+        if config.device.execution is Execution.emulated:
+            artifact = artifact.on_host
+            on_made(artifact)
+        else:
+            for step in converters.steps_on_target(inputs.source, config.quantization, config.converter):
+                calibration = calibration_data(config, inputs) if step.calibrates else None
+                artifact = _build(session, step, artifact, calibration, device, cache, on_progress)
+                on_made(artifact)
         before = session.state()
-        model = session.open(artifact, inputs.source.preprocessing, config.device)
-        yield Deployment(session, hello, model, before)
+        model = session.open(artifact, inputs.source.preprocessing, device)
+        yield Deployment(session, device, hello, model, before)
+
+
+def running_device(device: DeviceConfig) -> DeviceConfig:
+    """The device, or with `device.execution=emulated` this machine's CPU in its place."""
+    if device.execution is Execution.native:
+        return device
+    stand_in = "this machine's CPU"
+    return dataclasses.replace(reference.HOST, name=device.name, threads=device.threads, stand_in=stand_in)
+
+
+def _build(
+    session: AgentSession,
+    step: Step,
+    given: Artifact,
+    calibration: CalibrationData | None,
+    device: DeviceConfig,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> Artifact:
+    """One conversion step on the target; what it made before for the same file, options and target is taken again."""
+    runtime = device.runtimes[step.format]
+    tools = session.identity(runtime, step.options)
+    options = dict(step.options)
+    key = digest([given.sha256, step.name, step.version, options, tools, calibration.key() if calibration else None])
+    ran = False
+
+    def make(folder: Path) -> None:
+        nonlocal ran
+        ran = True
+        on_progress("build", None, f"{step.name} on {device.name}")
+        told = session.build(
+            runtime,
+            given.files,
+            folder / step.output,
+            options=options,
+            calibration=calibration.describe() if calibration else None,
+            on_progress=on_progress,
+        )
+        (folder / _BUILD_LOG).write_text(session.log + "\n")
+        record = {**told, "sha256": sha256_files([folder / step.output])}
+        (folder / _BUILD_RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+    folder = cache.get_or_make("builds", key, make)
+    record = json.loads((folder / _BUILD_RECORD).read_text())
+    done = StepRecord(
+        name=step.name,
+        seconds=record["seconds"],
+        cached=not ran,
+        tools=tools,
+        options=options,
+        log=folder / _BUILD_LOG,
+    )
+    return Artifact(
+        format=step.format,
+        precision=step.precision,
+        layout=step.layout,
+        files=(folder / step.output,),
+        sha256=record["sha256"],
+        steps=(*given.steps, done),
+        portable=given.on_host,
+    )

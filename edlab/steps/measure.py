@@ -45,7 +45,7 @@ def measure(
 ) -> None:
     """Run idle, warm-up, latency, stages, throughput and accuracy on the target; fill `measurement`."""
     session = deployment.session
-    measurement.power = power.choose(config.power, session.sensors(), config.device)
+    measurement.power = power.choose(config.power, session.sensors(), deployment.device)
     pool = _pool(inputs, config.protocol)
     _measure_idle(session, config.power, measurement, folder, on_progress)
     measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)

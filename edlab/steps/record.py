@@ -39,6 +39,10 @@ class Outcome:
     deployment: Deployment | None = None
     measurement: Measurement = field(default_factory=Measurement)
 
+    def made(self, artifact: Artifact) -> None:
+        """Keep what a conversion step wrote: the next one may fail."""
+        self.artifact = artifact
+
 
 def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> None:
     """Write into the record all that the outcome holds: parameters, metrics, tags, verdict, details.
@@ -53,6 +57,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
     if outcome.check and outcome.inputs:
         _add_check(record, outcome.check, outcome.inputs)
     _add_measurement(record, outcome)
+    if outcome.deployment and outcome.deployment.device.stand_in:
+        record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
         record.verdict = metrics.judge(_facts(config, outcome, weakened))
     else:
@@ -149,25 +155,36 @@ def _add_check(record: RunRecord, check: Comparison, inputs: Inputs) -> None:
 
 
 def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
-    measurement = outcome.measurement
-    record.metrics.update(measurement.figures.values)
-    record.missing.update(measurement.figures.missing)
+    measurement, deployment = outcome.measurement, outcome.deployment
+    figures = measurement.figures | _figures_of_agent(outcome)
+    if deployment and deployment.device.stand_in:
+        figures = figures.emulated(deployment.device.stand_in)
+    record.metrics.update(figures.values)
+    record.missing.update(figures.missing)
     if measurement.power:
         record.tags["power_boundary"] = measurement.power.boundary
         record.tags["power_source"] = measurement.power.description
+    if deployment:
+        record.details["runtime"] = deployment.model
+    record.details["phases"] = measurement.phases
+
+
+def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
+    """What the agent tells of itself beside the phases: load, compile, first inference, memory."""
+    values, missing = {}, {}
     if outcome.deployment:
         model = outcome.deployment.model
-        record.metrics["load_ms"] = model["load_ms"]
+        values["load_ms"] = model["load_ms"]
         if model["compile_ms"] is None:
-            record.missing["compile_ms"] = f"{model['runtime']} loads and compiles at once: see load_ms"
+            missing["compile_ms"] = f"{model['runtime']} loads and compiles at once: see load_ms"
         else:
-            record.metrics["compile_ms"] = model["compile_ms"]
-        record.details["runtime"] = model
-    record.details["phases"] = measurement.phases
-    if "warmup" in measurement.phases:
-        record.metrics["first_inference_ms"] = measurement.phases["warmup"]["first_inference_ms"]
-    if (peak := measurement.phases.get("latency", {}).get("peak_memory_mb")) is not None:
-        record.metrics["peak_memory_mb"] = peak
+            values["compile_ms"] = model["compile_ms"]
+    phases = outcome.measurement.phases
+    if "warmup" in phases:
+        values["first_inference_ms"] = phases["warmup"]["first_inference_ms"]
+    if (peak := phases.get("latency", {}).get("peak_memory_mb")) is not None:
+        values["peak_memory_mb"] = peak
+    return metrics.Figures(values, missing)
 
 
 def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> metrics.Facts:
@@ -178,6 +195,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(
         tier=config.protocol.name,
+        stand_in=deployment.device.stand_in,
         weakened=weakened,
         truncated=tuple(name for name, phase in phases.items() if phase.get("truncated")),
         warmup_settled=phases["warmup"]["settled"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
 from ..errors import AgentError
+
+Report = Callable[[Optional[float], str], None]  # (fraction 0..1 or None where unknown, message)
 
 
 class TensorSpec(NamedTuple):
@@ -83,6 +85,24 @@ class Runtime(ABC):
     @abstractmethod
     def version() -> str:
         """Import the runtime and return its version."""
+
+    @staticmethod
+    def identity(options: dict[str, Any]) -> dict[str, str]:
+        """What a file that `build` makes here depends on beside its input: versions, the processor, the board.
+
+        It is opened only where all of these are the same.
+        """
+        raise AgentError("this runtime builds nothing on the target")
+
+    @staticmethod
+    def build(
+        files: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any] | None, report: Report
+    ) -> None:
+        """Write to `out` what this runtime opens, from a portable file; for tools that run only on the target.
+
+        `options` are those of the conversion's step; `calibration` has images (a uint8 npy file), indices, mean, std.
+        """
+        raise AgentError("this runtime builds nothing on the target")
 
     @abstractmethod
     def load(self) -> None:
