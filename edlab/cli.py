@@ -38,6 +38,9 @@ Any key of the configuration can be set: device.threads=1, quantization.calibrat
 model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all."""
 
 
+_RUN = "a run's id, a unique prefix of it, or the latest of its name"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `edlab` command and return its exit code. Errors of edlab's own are printed, not raised."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -72,14 +75,19 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and what mends it")
+    doctor.add_argument("words", nargs="*", metavar="KEY=VALUE", help="only what a run with these words needs")
     doctor.set_defaults(action=_doctor)
 
-    show = commands.add_parser("show", help="show one run in full")
-    show.add_argument("run", metavar="RUN", help="a run's id, a unique prefix of it, or its name (the latest so named)")
+    runs = commands.add_parser("runs", help="list the latest runs")
+    runs.add_argument("--last", type=int, default=20, metavar="N", help="how many (default: 20)")
+    runs.set_defaults(action=_runs)
+
+    show = commands.add_parser("show", help="show one run in full, or compare the runs of a sweep")
+    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id")
     show.set_defaults(action=_show)
 
     pull = commands.add_parser("pull", help="copy a run's converted model here")
-    pull.add_argument("run", metavar="RUN", help="a run's id, a unique prefix of it, or its name (the latest so named)")
+    pull.add_argument("run", metavar="RUN", help=f"{_RUN} with a model")
     pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
     pull.set_defaults(action=_pull)
 
@@ -120,13 +128,23 @@ def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
 def _doctor(options: argparse.Namespace, console: Console) -> int:
     from edlab import doctor
 
-    return doctor.run(console)
+    return doctor.run(console, options.words)
+
+
+def _runs(options: argparse.Namespace, console: Console) -> int:
+    from edlab.reports.table import listing
+
+    console.print(listing(_tracker().latest(options.last)))
+    return 0
 
 
 def _show(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.show import show
+    from edlab.reports.table import table
 
-    console.print(show(_tracker().record(options.run)))
+    tracker = _tracker()
+    sweep = tracker.records(options.run)
+    console.print(table(sweep) if sweep else show(tracker.record(options.run)))
     return 0
 
 

@@ -18,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from edlab.config import EdlabConfig, ProtocolConfig
+from edlab.config import DeviceConfig, EdlabConfig, ProtocolConfig
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import load_target, plugins
 
@@ -68,6 +68,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
         raise _explain_value(error, "") from error
     assert isinstance(plain, EdlabConfig)
     _check_numbers(plain)
+    _check_runtime_options(plain.device)
     return plain
 
 
@@ -89,6 +90,17 @@ def _check_numbers(config: EdlabConfig) -> None:
             raise ConfigError(f"{key}={value} is below {minimum}", hint=f"give {key} at least {minimum}")
 
 
+def _check_runtime_options(device: DeviceConfig) -> None:
+    """Raise `ConfigError` where `device.options` is not options by runtime, or names a runtime that the device lacks."""
+    runtimes = sorted(set(device.runtimes.values()))
+    for name, values in device.options.items():
+        if name not in runtimes or not isinstance(values, dict):
+            raise ConfigError(
+                f"device.options.{name}={values!r} are not the options of a runtime of {device.name}",
+                hint=f"give device.options.<runtime>.<option>=...; runtimes: {', '.join(runtimes)}",
+            )
+
+
 def compose_config(overrides: Sequence[str]) -> EdlabConfig:
     """The configuration of one run. Raises `ConfigError` naming the valid words."""
     register_configs()
@@ -99,11 +111,11 @@ def compose_config(overrides: Sequence[str]) -> EdlabConfig:
         raise explain(error) from error
 
 
-def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[EdlabConfig, int]:
+def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[EdlabConfig], int]:
     """Compose with every value that the command line names, so that a typing error stops all before anything runs.
 
-    Returns the configuration of the first run, and the number of runs that Hydra's own sweeper makes of the words.
-    Raises `ConfigError`.
+    Returns configurations in which every word occurs, the first run's before the others, and the number of runs that
+    Hydra's own sweeper makes of the words. Raises `ConfigError`.
     """
     try:
         overrides = OverridesParser.create().parse_overrides(list(arguments))
@@ -121,7 +133,7 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[EdlabConf
         raise ConfigError("a glob of the command line matches nothing", hint="run with --help for the options")
     longest = max((len(values) for values in choices), default=1)
     configs = [compose_config([values[min(i, len(values) - 1)] for values in choices]) for i in range(longest)]
-    return configs[0], math.prod(len(values) for values in choices)
+    return configs, math.prod(len(values) for values in choices)
 
 
 def _is_hydras(override: Override) -> bool:

@@ -17,10 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 
+from edlab.cache import Cache
 from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config
 from edlab.config import EdlabConfig
 from edlab.identity import new_sweep_folder
+from edlab.readiness import preflight
 from edlab.record import RunRecord, Status
 from edlab.terminal import RunDisplay
 
@@ -46,7 +49,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     arguments = _flags_first(arguments)
     flags = get_args_parser().parse_args(arguments)
     multirun = bool(flags.multirun)
-    first, total = check_overrides(flags.overrides, multirun)
+    configs, total = check_overrides(flags.overrides, multirun)
     if flags.cfg or flags.info or flags.hydra_help:
         return _hydra(arguments, None, console)
     sweep_id, sweep_folder = new_sweep_folder()
@@ -56,7 +59,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         "hydra.sweep.subdir=${hydra.job.num}",
         f"hydra.run.dir={sweep.folder}/0",
     ]
-    _reach_tracking(first)
+    _reach_tracking(configs[0])
+    _preflight(configs, console)
     try:
         _hydra([*arguments, *folder], sweep, console)
     except KeyboardInterrupt:
@@ -72,6 +76,13 @@ def _reach_tracking(config: EdlabConfig) -> None:
     from edlab.tracking import Tracker
 
     Tracker(config.tracking)
+
+
+def _preflight(configs: Sequence[EdlabConfig], console: Console) -> None:
+    """Say in the first seconds what these runs will lack; they are made all the same, as far as they go."""
+    for finding in preflight(configs, Cache()):
+        console.print(f"[yellow]lacking:[/] {escape(finding.part)} {escape(finding.facts)}", highlight=False)
+        console.print(f"         [cyan]{escape(finding.mend)}[/]", highlight=False)
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

@@ -95,17 +95,19 @@ class RunDisplay:
 def _summary(record: RunRecord) -> str:
     if record.status is not Status.ok:
         return f"{record.status} at {record.step}: {record.reason}" if record.step else f"{record.status}"
+    prefix, mark = ("emulated_", "≈") if "stand_in" in record.tags else ("", "")
     parts = [
-        f"{label} {record.metrics[name] * scale:.{digits}f}{unit}"
+        f"{label} {mark}{record.metrics[prefix + name] * scale:.{digits}f}{unit}"
         for label, name, scale, digits, unit in (
             ("top-1", "accuracy_top1", 100, 1, " %"),
             ("latency", "latency_ms", 1, 3, " ms"),
             ("throughput", "throughput_ips", 1, 1, "/s"),
         )
-        if name in record.metrics
+        if prefix + name in record.metrics
     ]
     verdict = [str(record.verdict.state)] if record.verdict else []
-    accuracy = [f"no accuracy: {record.missing['accuracy_top1']}"] if "accuracy_top1" in record.missing else []
+    scored = prefix + "accuracy_top1" in record.metrics
+    accuracy = [] if scored else [f"no accuracy: {record.missing['accuracy_top1']}"]
     ending = [f"{sum(record.seconds.values()):.0f} s", f"run {record.run_id[:8]}"]
     return ", ".join(parts + verdict + ending + accuracy)
 

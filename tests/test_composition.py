@@ -69,8 +69,8 @@ def test_bad_words_are_named_with_the_mend(override: str, message: str, hint: st
 
 
 def test_a_sweep_is_counted_and_every_value_of_it_is_checked() -> None:
-    first, total = check_overrides(["quantization=fp32,int8", "device.threads=1,2", "protocol=smoke"], multirun=True)
-    assert (first.quantization.name, total) == ("fp32", 4)
+    configs, total = check_overrides(["quantization=fp32,int8", "device.threads=1,2", "protocol=smoke"], multirun=True)
+    assert (configs[0].quantization.name, total) == ("fp32", 4)
     with pytest.raises(ConfigError, match="nope"):
         check_overrides(["quantization=fp32,int8", "protocol=smoke,quick,nope"], multirun=True)
 

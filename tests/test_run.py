@@ -109,6 +109,30 @@ def test_show_and_pull_find_a_run_by_prefix_and_by_name(sweep: Workplace) -> Non
     assert "exists" in again.stderr
 
 
+def test_runs_are_listed_and_a_sweep_is_compared_again(sweep: Workplace) -> None:
+    listed = sweep.edlab("runs", "--last", "2")
+    shown = sweep.edlab("show", sweep.records()[0].sweep_id)
+    assert listed.returncode == shown.returncode == 0
+    assert [record.run_id[:8] in listed.stdout for record in sweep.records()].count(True) == 2
+    assert all(record.params["converter.name"] in shown.stdout for record in sweep.records())
+
+
+def test_what_this_machine_measures_in_a_devices_place_is_emulated(workplace: Workplace) -> None:
+    result = workplace.run("device.execution=emulated")
+    (record,) = workplace.records()
+    measured = {"accuracy_top1", "accuracy_drop", "latency_ms", "throughput_ips", "flops_per_s", "load_ms"}
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert all(f"emulated_{name}" in record.metrics for name in measured)
+    assert not any(name.startswith("estimated_") or "power" in name for name in record.metrics)
+    of_the_model = {"macs", "flops", "parameters", "artifact_size_mb", "conversion_s", "int8_weights_fraction"}
+    checked = {"agreement_top1", "agreement_images", "sqnr_db"}
+    assert {name for name in record.metrics if not name.startswith("emulated_")} <= of_the_model | checked
+    assert "stand-in" in record.missing["latency_ms"]
+    assert "emulated" in {reason.code for reason in record.verdict.reasons if record.verdict}
+    assert record.tags["stand_in"]
+    assert "≈" in result.stdout
+
+
 def test_calibration_settings_reach_the_tool(workplace: Workplace) -> None:
     result = workplace.run(
         "-m",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ def state(root: Path = _ROOT) -> dict[str, Any]:
     """What changes while a benchmark runs.
 
     clocks_mhz (of the cores this process may use), governor, temperatures_c by zone, throttle_count (thermal events
-    since boot, where the processor counts them), load_1m, peak_memory_mb.
+    since boot, where the processor counts them), load_1m, peak_memory_mb, free_disk_mb (where the agent lies).
     """
     return {
         "clocks_mhz": clocks_mhz(root),
@@ -40,6 +42,7 @@ def state(root: Path = _ROOT) -> dict[str, Any]:
         "throttle_count": _throttle_count(root),
         "load_1m": os.getloadavg()[0],
         "peak_memory_mb": peak_memory_mb(root),
+        "free_disk_mb": shutil.disk_usage(os.path.dirname(os.path.abspath(sys.argv[0]))).free / 1e6,
     }
 
 

@@ -16,7 +16,7 @@ _GROUPS = {
     "accuracy": ("accuracy_", "agreement_", "sqnr_"),
     "latency": ("latency_", "first_inference", "input_copy", "execute", "output_copy", "preprocess", "postprocess"),
     "throughput": ("throughput_", "flops_per_s"),
-    "power": ("power_", "idle_power", "energy_", "efficiency_", "estimated_", "emulated_"),
+    "power": ("power_", "idle_power", "energy_", "efficiency_", "estimated_"),
     "model": ("macs", "flops", "parameters", "artifact_", "conversion_", "load_", "compile_", "peak_memory"),
 }
 
@@ -51,6 +51,7 @@ def _heading(record: RunRecord) -> RenderableType:
 
 
 def _group(name: str) -> str:
+    name = name.removeprefix("emulated_")
     return next((title for title, prefixes in _GROUPS.items() if name.startswith(prefixes)), "model")
 
 

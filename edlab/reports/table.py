@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ _METRICS = (
     _Column("W", "power_w"),
     _Column("inf/s\n/W", "efficiency_ips_per_w"),
 )
+_LISTED = ("accuracy_top1", "latency_ms", "throughput_ips", "power_w")  # where the width is that of a name
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
@@ -74,6 +76,23 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
     parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
     notes = [Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in _notes(records)]
     return Group(*parts, "", *notes) if notes else Group(*parts)
+
+
+def listing(records: Sequence[RunRecord]) -> RenderableType:
+    """Runs under the sweep that made them, with the ids that `edlab show` and `edlab pull` take."""
+    rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    rows.add_column("run", no_wrap=True)
+    rows.add_column("name", overflow="fold")
+    columns = [column for column in _METRICS if column.metric in _LISTED]
+    for column in columns:
+        rows.add_column(column.heading, justify="right", no_wrap=True)
+    rows.add_column("verdict", no_wrap=True)
+    for sweep_id, runs in itertools.groupby(records, key=lambda record: record.sweep_id):
+        rows.add_row("", Text(f"sweep {sweep_id}", "dim"))
+        for record in runs:
+            cells = [_cell(record, column) for column in columns]
+            rows.add_row(record.run_id[:8], escape(record.name), *cells, _styled_end(record))
+    return rows
 
 
 def markdown(records: Sequence[RunRecord]) -> str:
@@ -162,7 +181,8 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
             if record.hint:
                 yield _Note(record.hint, "cyan", indent=3)
     for (code, advice), numbers in _verdict_reasons(records).items():
-        yield _Note(f"{code} (#{', #'.join(map(str, numbers))}): {advice}", "yellow")
+        rows = "all rows" if len(numbers) == len(records) > 1 else f"#{', #'.join(map(str, numbers))}"
+        yield _Note(f"{code} ({rows}): {advice}", "yellow")
 
 
 def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[int]]:

@@ -128,6 +128,9 @@ def _measure_throughput(
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops if complexity else None)
+    measurement.figures |= metrics.Figures(
+        {"throughput_batch": window["batch"], "throughput_in_flight": window["in_flight"]}
+    )
     if probe:
         measurement.figures |= metrics.power(
             *_read_samples(probe.samples_out),

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
-from edlab.record import RunRecord, Status
+from edlab.record import RunRecord, Status, Verdict, VerdictState
 from edlab.tracking import ui
 from edlab.tracking.liveness import Alive, is_dead
 from edlab.tracking.store import Store
@@ -124,10 +124,11 @@ class Tracker:
                 self._client.set_terminated(run_id, "KILLED")
         return dead
 
-    def find(self, name: str) -> Run:
-        """The run with this id, or the only one whose id starts so, or the latest of this name.
+    def find(self, name: str, wanted: Callable[[Run], bool] = lambda run: True) -> Run:
+        """The run with this id, or the only one whose id starts so, or the latest of this name that is `wanted`.
 
-        Raises `TrackingError` for none, or for an ambiguous prefix with the candidates.
+        Where none of this name is, the latest. Raises `TrackingError` for none, or for an ambiguous prefix with the
+        candidates.
         """
         with self._store.explained(f"look for run '{name}'"):
             if re.fullmatch(r"[0-9a-f]{1,32}", name):
@@ -137,33 +138,37 @@ class Tracker:
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
                     raise TrackingError(f"several runs begin with '{name}'", hint=f"say which: {listing}")
-            # MLflow's filters have no escape for a quote: _ stands for any one character.
-            pattern = re.sub(r"['\\]", "_", name)
-            alike = self._search(f"attributes.run_name LIKE '{pattern}'")
+            alike = self._search(f"attributes.run_name LIKE '{_without_quotes(name)}'")
             named = [run for run in alike if run.info.run_name == name]
         if not named:
             raise TrackingError(
                 f"there is no run '{name}' in experiment '{self._store.experiment}' at {self._store.shown_uri}",
-                hint="`edlab ui` lists them; other experiments: MLFLOW_EXPERIMENT_NAME=...",
+                hint="`edlab runs` lists them; other experiments: MLFLOW_EXPERIMENT_NAME=...",
             )
-        return named[0]
+        return next((run for run in named if wanted(run)), named[0])
+
+    def latest(self, count: int) -> list[RunRecord]:
+        """What is known of the latest runs without fetching their files, the latest first."""
+        with self._store.explained("list the runs"):
+            return [_record_of_tags(run) for run in self._search("", limit=count)]
 
     def record(self, name: str) -> RunRecord:
         """The record of the run that `find` finds."""
         return self._record(self.find(name))
 
     def records(self, sweep_id: str) -> list[RunRecord]:
-        """The records of a sweep's runs, oldest first."""
+        """The records of a sweep's runs, oldest first; none where there is no such sweep."""
         with self._store.explained(f"read sweep '{sweep_id}'"):
-            runs = self._search(f"tags.`edlab.sweep_id` = '{sweep_id}'")
+            runs = self._search(f"tags.`edlab.sweep_id` = '{_without_quotes(sweep_id)}'")
         return [self._record(run) for run in reversed(runs)]
 
     def pull(self, name: str, to: Path) -> list[Path]:
         """Copy the converted model of the run that `find` finds into the folder `to`; return the files there.
 
-        Raises `TrackingError` where the run has none, or where a file of that name is there already.
+        Of the runs of one name it is the latest that made a model. Raises `TrackingError` where the run has none, or
+        where a file of that name is there already.
         """
-        run = self.find(name)
+        run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
         run_id = run.info.run_id
         with (
             self._store.explained(f"copy the model of run {run_id[:12]} to {to}"),
@@ -219,26 +224,12 @@ class Tracker:
 
     def _record(self, run: Run) -> RunRecord:
         """What result.json says; where a killed run has none, what its parameters and tags say."""
-        from mlflow.entities import RunStatus
-
         run_id = run.info.run_id
         with self._store.explained(f"read run {run_id}"):
             if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
                 with tempfile.TemporaryDirectory() as folder:
                     return RunRecord.read(Path(self._client.download_artifacts(run_id, "result.json", folder)))
-        tags = run.data.tags
-        running = run.info.status == RunStatus.to_string(RunStatus.RUNNING)
-        return RunRecord(
-            run_id=run_id,
-            name=run.info.run_name,
-            sweep_id=tags.get("edlab.sweep_id", ""),
-            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
-            status=Status(tags.get("edlab.status", Status.interrupted)),
-            reason="the run is still being made" if running else tags.get("edlab.reason", ""),
-            hint=tags.get("edlab.hint", ""),
-            params=dict(run.data.params),
-            metrics=dict(run.data.metrics),
-        )
+        return _record_of_tags(run)
 
     def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
         """Log the parameters that the run does not have yet."""
@@ -389,6 +380,30 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
             )
         )
     return metrics
+
+
+def _without_quotes(word: str) -> str:
+    """The word for one of MLflow's filters, which have no escape for a quote: _ stands for any one character."""
+    return re.sub(r"['\\]", "_", word)
+
+
+def _record_of_tags(run: Run) -> RunRecord:
+    """What a run's parameters, metrics and tags say, without its files."""
+    tags = run.data.tags
+    running = run.info.status == "RUNNING"
+    state = tags.get("edlab.verdict")
+    return RunRecord(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        sweep_id=tags.get("edlab.sweep_id", ""),
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
+        status=Status(tags.get("edlab.status", Status.interrupted)),
+        reason="the run is still being made" if running else tags.get("edlab.reason", ""),
+        hint=tags.get("edlab.hint", ""),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        verdict=Verdict(state=VerdictState(state)) if state else None,
+    )
 
 
 def _local_path(uri: str) -> Path | None:

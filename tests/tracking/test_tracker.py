@@ -318,7 +318,7 @@ def test_an_ambiguous_prefix_lists_the_candidates(local: TrackingConfig, record:
 def test_a_run_that_does_not_exist_is_named(local: TrackingConfig, name: str) -> None:
     with pytest.raises(TrackingError, match="no run") as caught:
         Tracker(local).find(name)
-    assert "edlab ui" in caught.value.hint
+    assert "edlab runs" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["a's.onnx", 'a"s.onnx', """a's "b".onnx""", "100%_a\\b"])
@@ -349,6 +349,16 @@ def test_pull_copies_the_converted_model_and_never_overwrites(
     with pytest.raises(TrackingError, match="exists already"):
         tracker.pull(run_id, to)
     assert (to / "model.xml").read_text() == "mine"
+
+
+def test_pull_by_name_takes_the_latest_run_that_made_a_model(
+    local: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+    tracker = Tracker(local)
+    made(tracker, record(name="net"), files)
+    failed = made(tracker, record(name="net", status=Status.failed, step=Step.load, tags={}))
+    assert tracker.find("net").info.run_id == failed.run_id
+    assert tracker.pull("net", tmp_path / "out")
 
 
 def test_pull_of_a_run_without_a_model_says_where_it_ended(local: TrackingConfig, record: MakeRecord) -> None:

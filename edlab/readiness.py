@@ -1,0 +1,98 @@
+"""Whether a converter and a device have what they need, and what mends it where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edlab import converters, devices
+from edlab.cache import Cache
+from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
+from edlab.errors import EdlabError
+
+LOW_DISK_MB = 2000.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a report: a part, whether it is fit to use, the facts, and the mend where it is not.
+
+    `optional` is a part that edlab does without: the runtime of an extra, a board that nobody has configured.
+    """
+
+    part: str
+    fit: bool
+    facts: str
+    mend: str = ""
+    optional: bool = False
+
+
+def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
+    """What the converters and devices of these runs lack. Asked in seconds, before anything runs; stops nothing."""
+    findings: dict[tuple[str, str], Finding] = {}
+    for config in _distinct(configs):
+        for finding in (*converter(config.converter), *_target(config, cache)):
+            if not finding.fit:
+                findings.setdefault((finding.part, finding.facts), finding)
+    return list(findings.values())
+
+
+def _distinct(configs: Sequence[EdlabConfig]) -> list[EdlabConfig]:
+    """One configuration for each converter and device among them."""
+    return list({repr((config.converter, config.device)): config for config in configs}.values())
+
+
+def _target(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
+    if config.device.execution is Execution.native:
+        made = converters.load(config.converter.name).format
+        yield from device(config.device, cache, [made] if made in config.device.runtimes else [])
+
+
+def converter(config: ConverterConfig) -> Iterator[Finding]:
+    """The packages and programs of a toolchain."""
+    kind = converters.load(config.name)
+    missing = kind.missing()
+    mends = sorted({kind.requirements[package] for package in missing})
+    facts = f"lacks {', '.join(missing)}" if missing else f"{', '.join(kind.takes)} → {kind.format}"
+    mend = " && ".join(f"pip install '{mend}'" for mend in mends)
+    yield Finding(f"converter={config.name}", not missing, facts, mend, optional=True)
+
+
+def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:
+    """Connect, and say what the target has and lacks; of its runtimes those for `formats` (None: all)."""
+    part = f"device={config.name}"
+    runtimes = {name: config.runtimes[name] for name in (config.runtimes if formats is None else formats)}
+    try:
+        with devices.connect(config, cache) as session:
+            hello, state = session.hello(), session.state()
+            found = session.probe(sorted(set(runtimes.values()))) if runtimes else {}
+            sensors = session.sensors()
+    except EdlabError as error:
+        yield Finding(part, False, error.message, error.hint, optional=config.kind == "ssh" and not config.host)
+        return
+    yield Finding(part, True, str(hello["board"] or hello["cpu"] or hello["machine"]))
+    yield Finding("  python", True, f"{hello['python']}, numpy {hello['numpy']}")
+    yield from _condition(state)
+    for file_format, runtime in runtimes.items():
+        answer = found[runtime]
+        if "version" in answer:
+            yield Finding(f"  {runtime}", True, f"{answer['version']} runs {file_format}")
+        else:
+            yield Finding(f"  {runtime}", False, answer["reason"], answer["hint"], optional=True)
+    names = ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
+    yield Finding("  power", True, names or "no sensor: power is estimated from device.specification")
+
+
+def _condition(state: dict[str, Any]) -> Iterator[Finding]:
+    """Disk, clocks and temperature, as far as the target tells them."""
+    if (free_mb := state["free_disk_mb"]) is not None:
+        fit = free_mb > LOW_DISK_MB
+        mend = "" if fit else "free space on the target's disk, or point device.workdir at another"
+        yield Finding("  disk", fit, f"{free_mb / 1000:.0f} GB free", mend)
+    clocks = f"{max(state['clocks_mhz']):.0f} MHz" if state["clocks_mhz"] else "not told"
+    governor = f", governor {state['governor']}" if state["governor"] else ""
+    yield Finding("  clocks", True, clocks + governor)
+    if temperatures := state["temperatures_c"]:
+        hottest = max(temperatures, key=lambda zone: temperatures[zone])
+        yield Finding("  temperature", True, f"{temperatures[hottest]:.0f} °C, the hottest: {hottest}")
