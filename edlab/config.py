@@ -81,6 +81,7 @@ class PreprocessingConfig:
     width: Optional[int] = None
     resize: Optional[int] = None
     interpolation: Optional[str] = None
+    antialias: Optional[bool] = None
     mean: Optional[List[float]] = None
     std: Optional[List[float]] = None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Layout = Literal["NCHW", "NHWC"]
 WeightsOrigin = Literal["pretrained", "file", "given", "untrained"]  # given: by the caller's module or factory
@@ -17,6 +17,9 @@ class Preprocessing(BaseModel):
     The image is converted to RGB, its shorter side resized to `resize` pixels with `interpolation`, cropped at the
     centre to `height` x `width`, scaled to 0..1, then normalised per channel: (x - mean) / std. `resize` None
     resizes straight to height x width. A model fed with 0..255 values has mean 0 and std 1/255.
+
+    Without `antialias` each pixel is interpolated between its nearest neighbours however small the image becomes, as
+    OpenCV and tf.image do unless told otherwise.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,8 +28,15 @@ class Preprocessing(BaseModel):
     width: int
     resize: int | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    antialias: bool = True
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _check_antialias(self) -> Self:
+        if self.interpolation == "lanczos" and not self.antialias:
+            raise ValueError("lanczos is always antialiased: take bilinear or bicubic")
+        return self
 
 
 class Complexity(BaseModel):

@@ -39,13 +39,21 @@ def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> NDArray
     Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them, so that accuracy is comparable.
     """
     height, width = preprocessing.height, preprocessing.width
-    method = _FILTERS[preprocessing.interpolation]
     if preprocessing.resize is None:
-        return np.asarray(image.resize((width, height), method))
-    image = image.resize(_shorter_side_to(preprocessing.resize, *image.size), method)
+        return np.asarray(_resize(image, (width, height), preprocessing))
+    image = _resize(image, _shorter_side_to(preprocessing.resize, *image.size), preprocessing)
     left = round((image.width - width) / 2.0)
     top = round((image.height - height) / 2.0)
     return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
+    method = _FILTERS[preprocessing.interpolation]
+    if preprocessing.antialias:
+        return image.resize(size, method)
+    # Pillow's resize widens its filter to the scale; its affine transform interpolates between neighbours only.
+    scale = (image.width / size[0], 0, 0, 0, image.height / size[1], 0)
+    return image.transform(size, Image.Transform.AFFINE, scale, method)
 
 
 def _shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:

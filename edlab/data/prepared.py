@@ -180,7 +180,7 @@ def _prepare_rows(
     cache: Cache,
     on_progress: OnProgress,
 ) -> _Rows:
-    geometry = preprocessing.model_dump(include={"height", "width", "resize", "interpolation"})
+    geometry = preprocessing.model_dump(include={"height", "width", "resize", "interpolation", "antialias"})
     key = digest([_VERSION, PIL.__version__, geometry, [catalogue.identity[index] for index in indices]])
 
     def make(folder: Path) -> None:

@@ -309,6 +309,21 @@ def test_pixels_are_those_of_torchvision(size: tuple[int, int], interpolation: s
     np.testing.assert_array_equal(pixels.resize_and_crop(image, preprocessing), np.asarray(reference(image)))
 
 
+@pytest.mark.parametrize("size", [(341, 500), (500, 341), (97, 301)])
+def test_without_antialiasing_pixels_lie_between_their_nearest_neighbours(size: tuple[int, int]) -> None:
+    import torch
+
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(height=48, width=55, antialias=False)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    reference = torch.nn.functional.interpolate(tensor, (48, 55), mode="bilinear", align_corners=False)[0]
+    given = pixels.resize_and_crop(Image.fromarray(image), preprocessing)
+    np.testing.assert_allclose(given, reference.permute(1, 2, 0), atol=1.01)
+    assert not np.allclose(
+        given, pixels.resize_and_crop(Image.fromarray(image), Preprocessing(height=48, width=55)), atol=9
+    )
+
+
 @pytest.mark.samples
 def test_sample_images_are_prepared_as_torchvision_does(test_data: Path, cache: Cache) -> None:
     from edlab.models.torchvision_import import import_torchvision
