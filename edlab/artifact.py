@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from edlab.source import Layout, SourceModel
+
+
+class StepReport(BaseModel):
+    """What a tool says of its own work; a step leaves it beside what it writes, and it goes into the run's record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    FILE: ClassVar[str] = "step_report.json"
+
+    figures: dict[str, float] = Field(default_factory=dict)  # metrics by name, units in the names
+    accelerated_fraction: float | None = None  # share of the operators that run on the accelerator, 0..1
+    details: dict[str, Any] = Field(default_factory=dict)  # what the figures rest on
+
+    def write_beside(self, out: str) -> None:
+        """Leave it beside `out`, the path that a step is given to write."""
+        Path(out).with_name(self.FILE).write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What a step left in its folder; an empty report where it left none."""
+        path = folder / cls.FILE
+        return cls.model_validate_json(path.read_text()) if path.exists() else cls()
 
 
 class StepRecord(BaseModel):
@@ -21,6 +43,7 @@ class StepRecord(BaseModel):
     tools: dict[str, str]  # package -> version
     options: dict[str, Any]
     log: Path
+    report: StepReport = Field(default_factory=StepReport)
 
 
 class Artifact(BaseModel):
@@ -55,6 +78,12 @@ class Artifact(BaseModel):
     @property
     def size_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def accelerated_fraction(self) -> float | None:
+        """Share of the operators that run on the accelerator, 0..1; None where no tool told."""
+        told = [step.report.accelerated_fraction for step in self.steps]
+        return next((fraction for fraction in reversed(told) if fraction is not None), None)
 
     @property
     def conversion_s(self) -> float:

@@ -91,7 +91,7 @@ def _check_numbers(config: EdlabConfig) -> None:
 
 
 def _check_runtime_options(device: DeviceConfig) -> None:
-    """Raise `ConfigError` where `device.options` is not options by runtime, or names a runtime that the device lacks."""
+    """Raise `ConfigError` where `device.options` is not a mapping from the device's runtimes to their options."""
     runtimes = sorted(set(device.runtimes.values()))
     for name, values in device.options.items():
         if name not in runtimes or not isinstance(values, dict):

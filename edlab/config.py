@@ -160,7 +160,7 @@ class DeviceConfig:
     sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names
     threads: Optional[int] = None  # cores that the agent may use and is pinned to; None: all
     python: Optional[str] = None  # interpreter on the target; None: this one
-    options: Dict[str, Any] = field(default_factory=dict)  # of the runtime
+    options: Dict[str, Any] = field(default_factory=dict)  # by runtime: {openvino: {device: GPU}}
     specification: SpecificationConfig = field(default_factory=SpecificationConfig)
 
 

@@ -32,7 +32,7 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
     """What the converters and devices of these runs lack. Asked in seconds, before anything runs; stops nothing."""
     findings: dict[tuple[str, str], Finding] = {}
     for config in _distinct(configs):
-        for finding in (*converter(config.converter), *_target(config, cache)):
+        for finding in _needed(config, cache):
             if not finding.fit:
                 findings.setdefault((finding.part, finding.facts), finding)
     return list(findings.values())
@@ -43,20 +43,30 @@ def _distinct(configs: Sequence[EdlabConfig]) -> list[EdlabConfig]:
     return list({repr((config.converter, config.device)): config for config in configs}.values())
 
 
-def _target(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
-    if config.device.execution is Execution.native:
-        made = converters.load(config.converter.name).format
-        yield from device(config.device, cache, [made] if made in config.device.runtimes else [])
+def _needed(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
+    """What a run uses of its converter and device; where this CPU stands in for the device, not even all of the first."""
+    if config.device.execution is Execution.emulated:
+        return
+    yield from converter(config.converter)
+    made = converters.load(config.converter.name).format
+    yield from device(config.device, cache, [made] if made in config.device.runtimes else [])
 
 
 def converter(config: ConverterConfig) -> Iterator[Finding]:
     """The packages and programs of a toolchain."""
+    part = f"converter={config.name}"
     kind = converters.load(config.name)
-    missing = kind.missing()
-    mends = sorted({kind.requirements[package] for package in missing})
-    facts = f"lacks {', '.join(missing)}" if missing else f"{', '.join(kind.takes)} → {kind.format}"
-    mend = " && ".join(f"pip install '{mend}'" for mend in mends)
-    yield Finding(f"converter={config.name}", not missing, facts, mend, optional=True)
+    if missing := kind.missing():
+        mends = sorted({kind.requirements[package] for package in missing})
+        mend = " && ".join(f"pip install '{mend}'" for mend in mends)
+        yield Finding(part, False, f"lacks {', '.join(missing)}", mend, optional=True)
+        return
+    try:
+        converters.get(config).check_programs()
+    except EdlabError as error:
+        yield Finding(part, False, error.message, error.hint, optional=True)
+        return
+    yield Finding(part, True, f"{', '.join(kind.takes)} → {kind.format}")
 
 
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:

@@ -10,20 +10,25 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve the host over stdin and stdout until stdin closes. `--cpus 0,1` pins to these cores."""
+    """Serve the host over stdin and stdout until stdin closes."""
     parser = argparse.ArgumentParser(prog="agent")
-    parser.add_argument("--cpus", default="", help="comma-separated cores to run on; all if empty")
-    cpus = [int(cpu) for cpu in parser.parse_args(arguments).cpus.split(",") if cpu]
+    parser.add_argument("--cpus", default="", help="comma-separated cores to run and be pinned to; all if empty")
+    parser.add_argument("--workdir", help="where the host's files are kept, on a target that does not see the host's")
+    parser.add_argument("--host-silence-s", type=float, help="end where the host gives not even a heartbeat so long")
+    options = parser.parse_args(arguments)
+    cpus = [int(cpu) for cpu in options.cpus.split(",") if cpu]
     if cpus:
         os.sched_setaffinity(0, cpus)
         for variable in _THREAD_VARIABLES:
             os.environ[variable] = str(len(cpus))
+    if options.workdir:
+        os.chdir(options.workdir)  # what a vendor library drops
     requests, replies = _take_streams()
 
     from .methods import Agent
     from .protocol import serve
 
-    serve(Agent().methods, requests, replies)
+    serve(Agent(options.workdir).methods, requests, replies, options.host_silence_s)
 
 
 def _take_streams() -> tuple[int, int]:

@@ -10,13 +10,14 @@ from typing import Any, Callable, TypeVar
 
 import numpy as np
 
-from . import __version__, phases, runtimes, sensors, system
+from . import __version__, jetson, locks, phases, runtimes, sensors, system
 from .errors import AgentError, StorageError, storage_error
 from .predict import predict
 from .preprocess import InputTable
 from .protocol import Method, Progress
 from .runtimes.base import Compiled, Runtime
 from .sensors.base import Sampler
+from .store import Store
 
 _Span = TypeVar("_Span", phases.Window, phases.Idle)
 
@@ -68,13 +69,23 @@ class _Model:
 class Agent:
     """The state of one agent: at most one open model. Each method takes `progress` and the request's parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, workdir: str | None = None) -> None:
+        """`workdir` is where the host's files are kept, this agent's zip among them; None: it sees the host's own."""
         self._model: _Model | None = None
+        self._power_mode: jetson.PowerModeChange | None = None
+        self._store = Store(workdir) if workdir else None
+        if self._store:
+            self._store.use(os.path.basename(os.path.dirname(sys.argv[0])))
         self.methods: dict[str, Method] = {
             "hello": self.hello,
             "probe": self.probe,
             "sensors": self.sensors,
             "state": self.state,
+            "lock": self.lock,
+            "expect": self.expect,
+            "accept": self.accept,
+            "scratch": self.scratch,
+            "set_power_mode": self.set_power_mode,
             "identity": self.identity,
             "build": self.build,
             "open": self.open,
@@ -90,7 +101,8 @@ class Agent:
     def hello(self, progress: Progress) -> dict[str, Any]:
         """Who answers, and on what: agent, python, numpy, pid, and what `system.describe` says."""
         versions = {"agent": __version__, "python": platform.python_version(), "numpy": np.__version__}
-        return dict(system.describe(), pid=os.getpid(), executable=sys.executable, **versions)
+        described = dict(system.describe(), **jetson.describe())
+        return dict(described, pid=os.getpid(), executable=sys.executable, **versions)
 
     def probe(self, progress: Progress, wanted: list[str] | None = None) -> dict[str, Any]:
         """Which runtimes can be imported: by name {"version"} or {"reason", "hint"}."""
@@ -102,8 +114,30 @@ class Agent:
         return {"sensors": [{"name": s.name, "kind": s.kind, "boundary": s.boundary} for s in found]}
 
     def state(self, progress: Progress) -> dict[str, Any]:
-        """Clocks, governor, temperatures, load and peak memory now: see `system.state`."""
-        return system.state()
+        """Clocks, governor, temperatures, load and peak memory now: `system.state`, and for a Jetson `jetson.state`."""
+        return dict(system.state(), **jetson.state())
+
+    def set_power_mode(self, progress: Progress, mode: str) -> dict[str, Any]:
+        """Put a Jetson into a power mode (a name or number of nvpmodel) until the agent ends, however it does."""
+        self._power_mode = jetson.PowerModeChange(mode)
+        return jetson.state()
+
+    def lock(self, progress: Progress, path: str, holder: str, pid: int, timeout_s: float) -> dict[str, Any]:
+        """Hold the device for this agent alone, until it ends. See `locks.acquire`."""
+        locks.acquire(path, holder, pid, timeout_s, lambda message: progress("deploy", None, message))
+        return {}
+
+    def expect(self, progress: Progress, key: str, sizes: dict[str, int], limit_bytes: float) -> dict[str, Any]:
+        """Where files are, or are to be sent to. See `Store.expect`."""
+        return self._kept().expect(key, sizes, limit_bytes)
+
+    def accept(self, progress: Progress, key: str, digests: dict[str, str]) -> dict[str, Any]:
+        """Check files that were sent, and keep them. See `Store.accept`."""
+        return self._kept().accept(key, digests, lambda: progress("deploy", None, "checking what was sent"))
+
+    def scratch(self, progress: Progress) -> dict[str, Any]:
+        """The `folder` for what the host will fetch; it is removed when the agent ends."""
+        return {"folder": self._kept().scratch()}
 
     def identity(self, progress: Progress, runtime: str, options: dict[str, Any]) -> dict[str, Any]:
         """What a file built here by this runtime depends on: see `Runtime.identity`."""
@@ -330,9 +364,18 @@ class Agent:
         return span._asdict()
 
     def close(self, progress: Progress) -> dict[str, Any]:
-        """Let go of the open model, if there is one."""
+        """Let go of the open model, if there is one, and of the scratch folder; set the power mode back."""
         self._model = None
+        if self._power_mode:
+            self._power_mode.undo()
+        if self._store:
+            self._store.close()
         return {}
+
+    def _kept(self) -> Store:
+        if self._store is None:
+            raise AgentError("this agent sees the host's own files: it keeps none")
+        return self._store
 
     def _open_model(self) -> _Model:
         if self._model is None:

@@ -6,7 +6,8 @@
     {"id": 1, "result": {...}}
     {"id": 1, "error": {"type": "...", "message": "...", "hint": "...", "traceback": "..."}}
 
-One request at a time. Arrays travel as paths of .npy files on the target.
+A host that is far away sends heartbeats too, for a link can break without a word. One request at a time. Arrays travel
+as paths of .npy files on the target.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from .errors import storage_error
 
@@ -27,6 +29,7 @@ Progress = Callable[[str, Optional[float], str], None]  # (phase, fraction 0..1 
 Method = Callable[..., Dict[str, Any]]  # (progress, **params) -> result
 
 HEARTBEAT_S = 2.0
+_CHUNK = 1 << 16
 _GRACE_S = 2.0  # for the method in progress to end, once the host has gone
 
 
@@ -49,21 +52,22 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def serve(methods: dict[str, Method], requests: int, replies: int) -> None:
+def serve(methods: dict[str, Method], requests: int, replies: int, host_silence_s: float | None = None) -> None:
     """Answer the requests of one file descriptor on another until the first closes; then end all that was started.
 
+    The same happens where the host gives not even a heartbeat for `host_silence_s`; None: it may be silent.
     Does not return: vendor libraries crash or hang in their destructors, so the process group is killed, which takes
     the children of those libraries along.
     """
     if os.getpgrp() != os.getpid():
         os.setpgrp()
     channel = _Channel(replies)
-    inbox: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
+    inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    threading.Thread(target=_read, args=(requests, inbox, host_silence_s), daemon=True).start()
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
     with contextlib.suppress(BrokenPipeError):  # the host went while an answer was on its way
-        for line in iter(inbox.get, None):
-            channel.send(_answer(methods, json.loads(line), channel))
+        for request in iter(inbox.get, None):
+            channel.send(_answer(methods, request, channel))
         methods["close"](lambda phase, fraction, message: None)
     _end_group()
 
@@ -93,14 +97,29 @@ def _answer(methods: dict[str, Method], request: dict[str, Any], channel: _Chann
         }
 
 
-def _read(descriptor: int, inbox: queue.Queue[str | None]) -> None:
-    """Pass lines on; at the end of the stream give the method in progress a moment, then end the process."""
-    with os.fdopen(descriptor, encoding="utf-8") as lines:
-        for line in lines:
-            inbox.put(line)
+def _read(descriptor: int, inbox: queue.Queue[dict[str, Any] | None], silence_s: float | None) -> None:
+    """Pass requests on; when the host has gone give the method in progress a moment, then end the process."""
+    for line in _lines(descriptor, silence_s):
+        message = json.loads(line)
+        if message.get("event") != "heartbeat":
+            inbox.put(message)
     inbox.put(None)
     time.sleep(_GRACE_S)
     _end_group()
+
+
+def _lines(descriptor: int, silence_s: float | None) -> Iterator[bytes]:
+    """The lines that come, until the stream ends or nothing comes for `silence_s`.
+
+    The system counts the silence, not this process: native code may hold Python's lock for longer than that.
+    """
+    rest = b""
+    while select.select([descriptor], [], [], silence_s)[0]:
+        chunk = os.read(descriptor, _CHUNK)
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
 
 
 def _beat(channel: _Channel) -> None:

@@ -35,6 +35,8 @@ _BUILT_IN = {
     "openvino": "edlab.converters.openvino:OpenvinoConverter",
     "litert": "edlab.converters.litert:LitertConverter",
     "ncnn": "edlab.converters.ncnn:NcnnConverter",
+    "edgetpu": "edlab.converters.edgetpu:EdgetpuConverter",
+    "tensorrt": "edlab.converters.tensorrt:TensorrtConverter",
 }
 
 
@@ -76,6 +78,7 @@ def convert(
     *,
     calibration: Callable[[], CalibrationData],
     cache: Cache,
+    portable: bool = False,
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
@@ -87,6 +90,7 @@ def convert(
         config,
         calibration=calibration,
         cache=cache,
+        portable=portable,
         on_progress=on_progress,
         on_made=on_made,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,8 +27,9 @@ class Step:
 
     `function` is "module:function" of the form `fn(inputs, out, options, calibration) -> None`: paths of the input
     files, the path to write (further files go beside it), JSON options, and `CalibrationData.describe()` or None.
-    Raise `version` when the function changes what it writes. A step that runs on the target has no function and no
-    tools: the runtime's `identity` there enters its key.
+    Raise `version` when the function changes what it writes. What a tool says of its own work is left beside the output
+    as an `edlab.artifact.StepReport`. A step that runs on the target has no function and no tools: the runtime's
+    `identity` there enters its key.
     """
 
     name: str
@@ -40,6 +41,9 @@ class Step:
     layout: Layout  # of the input of the model written
     tools: Mapping[str, str]  # import name -> what pip installs it with; their versions enter the key
     options: Mapping[str, Any] = field(default_factory=dict)
+    # For tools that are no Python package: `options` -> their versions, which enter the key as well. Asked when the
+    # step is reached; raises `MissingDependencyError`.
+    identity: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
     calibrates: bool = False
     portable: bool = True  # whether this machine's CPU can open what it writes
     on_target: bool = False  # run by the agent (`Runtime.build` of the runtime for `format`), after all others
@@ -76,6 +80,9 @@ class Converter(ABC):
         """The packages of `requirements` that are not installed."""
         return [package for package in cls.requirements if importlib.util.find_spec(package) is None]
 
+    def check_programs(self) -> None:
+        """Raise `MissingDependencyError` where a program that is no Python package is not there."""
+
     @classmethod
     def target_format(cls, source: SourceModel) -> str:
         """The format of the artifact. Raises `UnsupportedError` where this toolchain does not take the source."""
@@ -99,6 +106,10 @@ class Converter(ABC):
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
         """The steps for a source and settings that have been found to be possible."""
 
+    def capability(self, precision: Precision) -> Capability:
+        """What this toolchain does at one of its precisions; options may narrow it."""
+        return self.capabilities[precision]
+
     def _check_precision(self, source: SourceModel, quantization: QuantizationConfig) -> None:
         precision = quantization.precision
         if source.precision not in (Precision.fp32, precision):
@@ -108,7 +119,7 @@ class Converter(ABC):
             )
         if precision not in self.capabilities:
             raise self._refusal("quantization", precision, list(self.capabilities))
-        able = self.capabilities[precision]
+        able = self.capability(precision)
         for setting, value, possible in (
             ("granularity", quantization.granularity, able.granularities),
             ("activations", quantization.activations, able.activations),

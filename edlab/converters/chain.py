@@ -9,7 +9,7 @@ from functools import cache as memoize
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from edlab.artifact import Artifact, StepRecord
+from edlab.artifact import Artifact, StepRecord, StepReport
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import ConverterConfig, QuantizationConfig
 from edlab.converters.base import Converter, Step
@@ -29,12 +29,14 @@ def run_chain(
     *,
     calibration: Callable[[], CalibrationData],
     cache: Cache,
+    portable: bool = False,
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
     """Convert `source` by the steps that `converter` plans here; those found in the cache are not run again.
 
-    Steps that run on the target are left to it. `calibration` is called only if a step needs it, `on_progress` with
+    Steps that run on the target are left to it; `portable` also leaves out all from the first whose output this
+    machine's CPU cannot open. `calibration` is called only if a step needs it, `on_progress` with
     the name of each step as it begins, `on_made` with what it wrote.
     Raises `UnsupportedError`, `MissingDependencyError` or `ConversionError`; a step that fails leaves nothing in the
     cache but its log.
@@ -42,7 +44,7 @@ def run_chain(
     steps = converter.plan(source, quantization)
     artifact = Artifact.of(source)
     for step in steps:
-        if step.on_target:
+        if step.on_target or (portable and not step.portable):
             break
         on_progress(step.name)
         artifact = _run_step(step, artifact, calibration() if step.calibrates else None, config, cache)
@@ -54,6 +56,8 @@ def _run_step(
     step: Step, given: Artifact, calibration: CalibrationData | None, config: ConverterConfig, cache: Cache
 ) -> Artifact:
     tools = {package: _installed_version(package, requirement) for package, requirement in step.tools.items()}
+    if step.identity:
+        tools |= step.identity(step.options)
     key = digest(
         [
             given.sha256,
@@ -83,6 +87,7 @@ def _run_step(
         tools=tools,
         options=dict(step.options),
         log=folder / _LOG,
+        report=StepReport.read(folder),
     )
     return Artifact(
         format=step.format,
@@ -120,7 +125,7 @@ def _run(
         environment={"PYTHONHASHSEED": "0"},  # tools that iterate over sets write the same file twice
     )
     seconds = time.monotonic() - started
-    names = [step.output, *sorted({path.name for path in folder.iterdir()} - {step.output})]
+    names = [step.output, *sorted({path.name for path in folder.iterdir()} - {step.output, StepReport.FILE})]
     log.rename(folder / _LOG)
     record = {
         "step": step.name,

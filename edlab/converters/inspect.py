@@ -29,10 +29,16 @@ def weight_dtypes(path: Path, format: str) -> Counter[str]:
 
 
 def _onnx(path: Path) -> Iterable[_Tensor]:
+    """Of a weight that goes straight into a QuantizeLinear node, the dtype that it has after it."""
     import onnx
 
-    for weight in onnx.load(path, load_external_data=False).graph.initializer:
-        yield weight.dims, onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).name
+    graph = onnx.load(path, load_external_data=False).graph
+    types = {weight.name: weight.data_type for weight in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and len(node.input) == 3 and {node.input[0], node.input[2]} <= types.keys():
+            types[node.input[0]] = types[node.input[2]]  # its zero point's
+    for weight in graph.initializer:
+        yield weight.dims, onnx.helper.tensor_dtype_to_np_dtype(types[weight.name]).name
 
 
 def _openvino(path: Path) -> Iterable[_Tensor]:

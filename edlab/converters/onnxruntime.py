@@ -32,6 +32,9 @@ _SLICE = 8
 # 2,048 keep 73 %.
 _ENTROPY_BINS = 512
 
+# What has weights, and so runs in int8 wherever its input is.
+_WEIGHTED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
+
 
 class OnnxruntimeConverter(Converter):
     """-> ONNX. Option `percentile`: the share of values, in percent, that calibration method percentile keeps."""
@@ -108,10 +111,20 @@ def onnx_to_fp16(inputs: list[str], out: str, options: dict[str, Any], calibrati
 
 
 def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
-    """Static int8 as Q/DQ nodes: int8 weights, and activations uint8 with a zero point or int8 without."""
+    """Static int8 as Q/DQ nodes: int8 weights, and activations uint8 with a zero point or int8 without.
+
+    With option `tensorrt` only the inputs of weighted operators are quantized, so that what follows one (a ReLU, the
+    sum of a residual block) is fused into it; biases are not, and weights are float32 with a Q/DQ pair: its parser
+    takes int8 initializers from version 10 on, int32 ones never (TensorRT developer guide, "Explicit Quantization":
+    quantized weights, Q/DQ layer-placement recommendations; onnxruntime issues 11535 and 14229).
+    """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     prepared = _preprocess(inputs[0], out, options["exclude"])
+    extra: dict[str, Any] = {"ActivationSymmetric": options["symmetric"]}
+    tensorrt = options.get("tensorrt", False)
+    if tensorrt:
+        extra.update(AddQDQPairToWeight=True, QuantizeBias=False, OpTypesToExcludeOutputQuantization=_WEIGHTED)
     with tempfile.TemporaryDirectory() as folder:
         ranges = Path(folder, "ranges.json")
         _calibrate(prepared, options, calibration, ranges)
@@ -125,7 +138,8 @@ def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
             nodes_to_exclude=options["exclude"],
             calibrate_method=_method(options["method"]),
             calibration_cache_path=ranges,
-            extra_options={"ActivationSymmetric": options["symmetric"]},
+            op_types_to_quantize=_WEIGHTED if tensorrt else None,
+            extra_options=extra,
         )
     prepared.unlink()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from urllib.parse import quote
 
 from edlab.devices import agent_zip
 from edlab.devices.base import Device
@@ -17,6 +18,7 @@ class LocalDevice(Device):
 
     def connect(self) -> AgentSession:
         python = self.config.python or sys.executable
+        lock = self.cache.root / "locks" / f"{quote(self.config.name, safe='')}.lock"
         cpus = ",".join(map(str, self._cpus()))
         archive = agent_zip.build(self.cache)
         try:
@@ -25,6 +27,7 @@ class LocalDevice(Device):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env={**os.environ, **self.config.env},
                 start_new_session=True,
             )
         except OSError as error:
@@ -32,7 +35,7 @@ class LocalDevice(Device):
                 f"cannot start the agent of {self.config.name} with {python}: {error.strerror}",
                 hint="give device.python the path of a Python interpreter, or leave it out",
             ) from error
-        return AgentSession(process, self.config)
+        return AgentSession(process, self.config, str(lock.resolve()) if self.config.exclusive else None)
 
     def _cpus(self) -> list[int]:
         allowed = sorted(os.sched_getaffinity(0))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import getpass
 import itertools
 import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -57,10 +59,15 @@ class AgentSession:
     This class is for an agent that sees the host's files. A device elsewhere overrides `put`, `get` and `outbox`.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig) -> None:
-        """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only."""
+    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, lock: str | None = None) -> None:
+        """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only.
+
+        `lock` is the path on the target of the file that a run there locks; None: any number may run.
+        """
         self._process = process
         self._device = device
+        self._lock_path = lock
+        self._writing = threading.Lock()
         self._ids = itertools.count(1)
         self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -84,7 +91,7 @@ class AgentSession:
 
     @property
     def log(self) -> str:
-        """The last lines that the agent and its libraries wrote to stderr."""
+        """The last lines that the agent and its libraries wrote to stderr, and what else came with its replies."""
         return "\n".join(self._stderr)
 
     def call(
@@ -127,6 +134,16 @@ class AgentSession:
                 result: dict[str, Any] = message["result"]
                 return result
 
+    def lock(self, on_progress: OnProgress | None = None) -> None:
+        """Have the device for this session alone until the agent ends; nothing, where several may run at once.
+
+        Whom it waits for is told to `on_progress`. Raises `AgentError` with that after `device.lock_timeout`.
+        """
+        if self._lock_path is not None:
+            who = {"holder": f"{_user()}@{socket.gethostname()}", "pid": os.getpid()}
+            params = {"path": self._lock_path, **who, "timeout_s": self._device.lock_timeout}
+            self.call("lock", params, on_progress)
+
     def put(self, files: Sequence[Path]) -> list[str]:
         """The paths on the target of files that lie here; there they lie beside one another."""
         return [str(file.resolve()) for file in files]
@@ -156,6 +173,13 @@ class AgentSession:
         """Clocks, governor, temperatures, load and peak memory now (`edlab.agent.system.state`)."""
         return self.call("state")
 
+    def set_power_mode(self, mode: str) -> dict[str, Any]:
+        """Put a Jetson into a power mode, by name or number, until the agent ends; what was before is then restored.
+
+        Gives `edlab.agent.jetson.state`. Raises `AgentError` where the board refuses it, or would reboot for it.
+        """
+        return self.call("set_power_mode", {"mode": mode})
+
     def open(self, artifact: Artifact, preprocessing: Preprocessing, device: DeviceConfig) -> dict[str, Any]:
         """Load and compile an artifact with the runtime that `device` has for its format, on all of the agent's cores.
 
@@ -167,10 +191,11 @@ class AgentSession:
                 f"{device.name} has no runtime for {artifact.format} files",
                 hint=f"it runs {', '.join(device.runtimes)}",
             )
+        runtime = device.runtimes[artifact.format]
         params = {
-            "runtime": device.runtimes[artifact.format],
+            "runtime": runtime,
             "files": self.put(artifact.files),
-            "options": dict(device.options),
+            "options": dict(device.options.get(runtime, {})),
             "threads": len(self.hello()["cpus"]),
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
@@ -290,7 +315,7 @@ class AgentSession:
     def close(self, grace_s: float = _EXIT_S) -> None:
         """Let the agent end by itself within `grace_s`, then end its process group."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, with something unsent
+        with self._writing, contextlib.suppress(BrokenPipeError):  # it has ended already, with something unsent
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=grace_s)
@@ -312,12 +337,17 @@ class AgentSession:
             self.get(params["samples_out"], probe.samples_out)
 
     def _send(self, request: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
+            self._write(request)
         except (BrokenPipeError, ValueError):  # ValueError: closed on this side
             raise self._lost(f"the agent on {self._device.name} has ended with {self._exit()}") from None
+
+    def _write(self, message: dict[str, Any]) -> None:
+        """Write one line, whichever thread it comes from. Raises `ValueError` once the session is closed."""
+        assert self._process.stdin is not None
+        with self._writing:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
 
     def _check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:
         now = time.monotonic()
@@ -346,8 +376,11 @@ class AgentSession:
 
     def _read(self, stream: IO[bytes]) -> None:
         for line in stream:
+            message = _message(line)
+            if message is None:  # a login shell that greets
+                self._stderr.append("(stdout) " + line.decode(errors="replace").rstrip())
+                continue
             self._last_heard = time.monotonic()
-            message = json.loads(line)
             if message.get("event") != "heartbeat":
                 self._inbox.put(message)
         self._inbox.put(None)
@@ -355,3 +388,20 @@ class AgentSession:
     def _read_stderr(self, stream: IO[bytes]) -> None:
         for line in stream:
             self._stderr.append(line.decode(errors="replace").rstrip())
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
+    """The agent's message in a line of its stdout; None where the line is someone else's."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(message, dict) and message.keys() & {"event", "result", "error"}
+    return message if known else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())

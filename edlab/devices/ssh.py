@@ -2,18 +2,191 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import edlab.agent
+from edlab.agent.protocol import HEARTBEAT_S
+from edlab.cache import sha256_files
+from edlab.config import DeviceConfig
+from edlab.devices import agent_zip
 from edlab.devices.base import Device
+from edlab.devices.openssh import FAILED, Link
+from edlab.devices.remote_files import RemoteFiles, content_key
 from edlab.devices.session import AgentSession
-from edlab.errors import DeviceError
+from edlab.errors import ConfigError, DeviceError, StorageError
+
+HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke without a word
+DEFAULT_PYTHON = "python3"
+
+# Python of any version can read this, and no login shell changes it between single quotes. The folder of the login is
+# no place to import from.
+_GUARD = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; "
+    'sys.version_info < (3, 7) and sys.exit("too old: " + sys.version.split()[0]); '
+    "import base64; exec(base64.b64decode(sys.argv[1]))"
+)
+_TOO_OLD = re.compile(r"^too old: (\S+)$", re.MULTILINE)
+_NOT_FOUND = (126, 127)  # exit codes of a shell for a program that cannot be run
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a board said before an agent was started there."""
+
+    workdir: str  # absolute
+    agent: str | None  # the path of the zip; None where it has not been sent yet
+    cpus: list[int]
+    rsync: bool
 
 
 class SshDevice(Device):
     """A machine that `ssh` reaches by the name `device.host`."""
 
-    def connect(self) -> AgentSession:
+    def connect(self) -> SshSession:
+        """Start an agent there, which is sent first where the board does not hold it yet.
+
+        Raises `DeviceError` where the board cannot be reached or lacks Python or numpy, `StorageError` where its disk
+        takes nothing, `ConfigError` for a host, a variable or a number of threads that cannot be.
+        """
         if not self.config.host:
             raise DeviceError(
                 f"{self.config.name} is not configured: device.host is not set",
                 hint="device.host=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
             )
-        raise DeviceError("not reached yet")
+        link = Link(self.config.host)
+        board = self._survey(link, agent_zip.build(self.cache))
+        cpus = ",".join(map(str, self._cpus(board)))
+        words = [str(board.agent), "--cpus", cpus, "--workdir", board.workdir, "--host-silence-s", str(HOST_SILENCE_S)]
+        return SshSession(link.start(self._python(*words)), self.config, link, board)
+
+    def _survey(self, link: Link, archive: Path) -> Board:
+        """Ask the board what it is, and see that it holds the agent."""
+        request = {
+            "workdir": self.config.workdir,
+            "key": content_key([archive]),
+            "name": archive.name,
+            "sha256": sha256_files([archive]),
+        }
+        board = self._ask(link, request)
+        if board.agent is None:
+            board = self._ask(link, request, archive)
+        return board
+
+    def _ask(self, link: Link, request: dict[str, Any], content: Path | None = None) -> Board:
+        program = Path(edlab.agent.__file__).with_name("bootstrap.py").read_bytes()
+        encoded = [base64.b64encode(data).decode() for data in (program, json.dumps(request).encode())]
+        with open(content, "rb") if content else contextlib.nullcontext() as stdin:
+            done = link.run(self._python("-c", _GUARD, *encoded), stdin)
+        facts = _facts(done.stdout)
+        if facts is None:
+            raise self._unfit(link, done)
+        if "storage_error" in facts:
+            raise StorageError(
+                f"{self.config.name} ({link.host}) {facts['storage_error']}",
+                hint="free space on the board's disk, or set device.workdir to a folder there that can be written",
+            )
+        if reason := facts.pop("numpy_error"):
+            raise DeviceError(
+                f"{self._interpreter} on {link.host} cannot import numpy: {reason}",
+                hint=f"{link.login} {self._interpreter} -m pip install numpy",
+            )
+        return Board(**facts)
+
+    def _unfit(self, link: Link, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
+        """Why Python did not answer there."""
+        said = (done.stdout + done.stderr).decode(errors="replace").strip()
+        if old := _TOO_OLD.search(said):
+            return DeviceError(
+                f"{self._interpreter} on {link.host} is Python {old.group(1)}: the agent needs 3.7 or later",
+                hint="set device.python to the path of a later one there",
+            )
+        if done.returncode in _NOT_FOUND:
+            return DeviceError(
+                f"there is no {self._interpreter} on {link.host}",
+                hint=f"install Python 3.7 or later and numpy there, or set device.python to its path; "
+                f"`{link.login} {self._interpreter} --version` must work",
+                log=said,
+            )
+        return DeviceError(
+            f"{self._interpreter} on {link.host} ended with exit code {done.returncode}",
+            hint=f"`{link.login} {self._interpreter} --version` must work",
+            log=said,
+        )
+
+    @property
+    def _interpreter(self) -> str:
+        return self.config.python or DEFAULT_PYTHON
+
+    def _python(self, *arguments: str) -> str:
+        """The line, for a login shell, that runs Python there with `device.env`."""
+        for name in self.config.env:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ConfigError(f"device.env: {name!r} is no name of an environment variable")
+        assignments = [shlex.quote(f"{name}={value}") for name, value in self.config.env.items()]
+        home, _, rest = self._interpreter.partition("~/")
+        program = f"~/{shlex.quote(rest)}" if rest and not home else shlex.quote(self._interpreter)
+        return " ".join(["exec", "env", *assignments, program, *map(shlex.quote, arguments)])
+
+    def _cpus(self, board: Board) -> list[int]:
+        threads = self.config.threads or len(board.cpus)
+        if threads > len(board.cpus):
+            raise ConfigError(
+                f"device.threads={threads} is more than the {len(board.cpus)} cores that {self.config.name} has",
+                hint=f"device.threads={len(board.cpus)}",
+            )
+        return board.cpus[:threads]
+
+
+class SshSession(AgentSession):
+    """Speaks with an agent on a board, which has files of its own, and ends itself where its host falls silent."""
+
+    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, link: Link, board: Board) -> None:
+        super().__init__(process, device, lock=f"{board.workdir}/lock")
+        self._link = link
+        self._files = RemoteFiles(link, self.call, device.workdir_limit_gb, board.rsync)
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def put(self, files: Sequence[Path]) -> list[str]:
+        return self._files.put(files)
+
+    def outbox(self, path: Path) -> str:
+        return self._files.outbox(path)
+
+    def get(self, remote: str, to: Path) -> None:
+        self._files.get(remote, to)
+
+    def close(self, grace_s: float = 5.0) -> None:
+        self._closed.set()
+        super().close(grace_s)
+
+    def _beat(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the agent has ended: the next call will say so
+            while not self._closed.wait(HEARTBEAT_S):
+                self._write({"event": "heartbeat"})
+
+    def _exit(self) -> str:
+        """How the agent ended. ssh's exit code is the same where it was killed and where the link broke."""
+        told = super()._exit()
+        if self._process.returncode != FAILED:
+            return told
+        return "a signal there (the board ran out of memory?)" if self._link.is_up() else "the link to it"
+
+
+def _facts(stdout: bytes) -> dict[str, Any] | None:
+    """What the bootstrap answered, among whatever the login shell prints."""
+    for line in stdout.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            facts: dict[str, Any] = json.loads(line)["edlab"]
+            return facts
+    return None

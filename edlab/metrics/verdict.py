@@ -38,6 +38,7 @@ class Facts:
     governor: str | None = None
     trained: bool = True
     agreement_top1: float | None = None  # with the unconverted model
+    accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU beside
     real_inputs: bool = True  # photographs or the like, not noise that stands in for them
     images_skipped: int = 0
 
@@ -57,6 +58,7 @@ def judge(facts: Facts) -> Verdict:
     | slow_governor | DEGRADED | the governor is powersave or conservative | pyperf system |
     | protocol_weakened | DEGRADED | settings below what the tier of this name asks for | MLPerf Inference |
     | emulated | DEGRADED | something else stood in for the device: every figure is emulated_* | |
+    | partly_on_cpu | DEGRADED | some of the model's operators run on the CPU, not on the accelerator | |
     | tier_smoke | DEGRADED | the smoke tier proves that a run works, not how fast it is | |
     | untrained_weights | DEGRADED | accuracy is withheld; speed holds for the architecture | |
     | synthetic_inputs | DEGRADED | the inputs were not real samples | MLPerf Inference rules |
@@ -178,6 +180,12 @@ def _model_rules(facts: Facts) -> Iterator[tuple[VerdictState, Reason]]:
             "low_agreement",
             f"only {facts.agreement_top1:.0%} of the checked images have the unconverted model's best class",
             "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)",
+        )
+    if facts.accelerated_fraction is not None and facts.accelerated_fraction < 1:
+        yield _degraded(
+            "partly_on_cpu",
+            f"{1 - facts.accelerated_fraction:.1%} of the operators run on the CPU, not on the accelerator",
+            "result.json lists them with the reason of each: see the report of the artifact's last step",
         )
     if not facts.real_inputs:
         yield _degraded(

@@ -9,7 +9,7 @@ from pathlib import Path
 from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, EdlabConfig, Precision
+from edlab.config import DeviceConfig, EdlabConfig, Execution, Precision
 from edlab.converters.base import CalibrationData, Converter
 from edlab.converters.check import Comparison, compare
 from edlab.converters.inspect import READABLE
@@ -45,7 +45,8 @@ def convert(
 ) -> Artifact:
     """Convert the source model as the configuration says, each step in a process of its own and cached.
 
-    Steps that run on the target are left to `deploy`. `on_made` is called with what each step wrote.
+    Steps that run on the target are left to `deploy`; where this machine's CPU stands in for it, so are all that make
+    what the CPU cannot open. `on_made` is called with what each step wrote.
     """
     converter = converters.get(config.converter)
     ensure_supported(config.device, converter, inputs.source, config.quantization.precision)
@@ -55,6 +56,7 @@ def convert(
         config.converter,
         calibration=lambda: calibration_data(config, inputs),
         cache=cache,
+        portable=config.device.execution is Execution.emulated,
         on_progress=lambda step: on_progress("convert", None, step),
         on_made=on_made,
     )

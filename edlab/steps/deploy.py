@@ -50,7 +50,10 @@ def deploy(
     device = running_device(config.device)
     on_progress("deploy", None, device.name)
     with devices.connect(device, cache) as session:
+        session.lock(on_progress)
         hello = session.hello()
+        if device.power_mode is not None:
+            session.set_power_mode(device.power_mode)
         if config.device.execution is Execution.emulated:
             artifact = artifact.on_host
             on_made(artifact)

@@ -139,6 +139,8 @@ def _add_artifact(record: RunRecord, artifact: Artifact, weights: dict[str, int]
     record.metrics["artifact_size_mb"] = artifact.size_bytes / 1e6
     record.metrics["conversion_s"] = artifact.conversion_s
     record.details["artifact"] = artifact.model_dump(mode="json")
+    for step in artifact.steps:
+        record.metrics.update(step.report.figures)
     record.details["weights"] = weights
     if weights:
         low = sum(count for dtype, count in weights.items() if dtype in ("int8", "uint8"))
@@ -210,6 +212,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,
         agreement_top1=outcome.check.agreement_top1 if outcome.check else None,
+        accelerated_fraction=outcome.artifact.accelerated_fraction if outcome.artifact else None,
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
     )

@@ -242,7 +242,7 @@ class ConverterConformance:
         if not converters.load(self.converter).capabilities[Precision.int8].exclude:
             pytest.skip("this converter excludes no nodes")
         with pytest.raises(ConfigError, match="no_such_node") as caught:
-            convert(quantization(Precision.int8, exclude=("no_such_node",)))
+            convert(dataclasses.replace(self._plain(Precision.int8), exclude=["no_such_node"]))
         assert caught.value.hint
 
     def test_the_second_conversion_is_served_from_the_cache(self, convert: Callable[..., Artifact]) -> None:
@@ -261,7 +261,7 @@ class ConverterConformance:
         broken.write_bytes(source.path.read_bytes()[:200])
         damaged = source.model_copy(update={"path": broken, "sha256": sha256_files([broken])})
         config = ConverterConfig(name=self.converter)
-        wanted = quantization(Precision.fp32)
+        wanted = self._plain(next(iter(converters.load(self.converter).capabilities)))
         if not converters.get(config).plan(damaged, wanted):
             pytest.skip("this converter passes the source through")
         with pytest.raises(ConversionError) as caught:
@@ -316,6 +316,8 @@ def _assert_refused(convert: Callable[..., Artifact], wanted: QuantizationConfig
 def _another(value: object) -> object:
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
         return value / 2
     return f"{value}x"

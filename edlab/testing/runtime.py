@@ -103,7 +103,7 @@ class RuntimeConformance:
 
     @classmethod
     def device(cls, **options: Any) -> DeviceConfig:
-        return DeviceConfig(name="conformance", runtimes={"any": cls.runtime}, options=options)
+        return DeviceConfig(name="conformance", runtimes={"any": cls.runtime}, options={cls.runtime: options})
 
     def reference(self) -> NDArray[np.float32]:
         """What torch says of the images: float32 (12, 10)."""

@@ -1,4 +1,7 @@
-"""Each shipped runtime passes the conformance suite, on a file made by that runtime's own tools."""
+"""Each shipped runtime passes the conformance suite, on a file made by that runtime's own tools.
+
+Those that have devices of their own, or several versions, are tested beside this file.
+"""
 
 from __future__ import annotations
 
@@ -93,24 +96,6 @@ class TestOnnxRuntime(RuntimeConformance):
     def test_a_provider_that_the_build_lacks_is_an_error(self, session: Any, artifact: Artifact) -> None:
         with pytest.raises(AgentError, match="without NnapiExecutionProvider"):
             session.open(artifact, PREPROCESSING, self.device(providers=["NnapiExecutionProvider"]))
-
-
-class TestOpenVino(RuntimeConformance):
-    runtime = "openvino"
-
-    def export(self, network: Any, folder: Path) -> list[Path]:
-        import openvino
-
-        model = openvino.convert_model(export_onnx(network, folder / "net.onnx"))
-        openvino.save_model(model, folder / "net.xml", compress_to_fp16=False)
-        return [folder / "net.xml", folder / "net.bin"]
-
-    def test_the_precision_in_force_is_told(self, opened: dict[str, Any]) -> None:
-        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "f32"
-
-    def test_another_precision_is_taken(self, session: Any, artifact: Artifact) -> None:
-        opened = session.open(artifact, PREPROCESSING, self.device(inference_precision_hint="dynamic"))
-        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "dynamic"
 
 
 class TestLiteRt(RuntimeConformance):

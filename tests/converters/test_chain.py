@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edlab import converters
-from edlab.artifact import Artifact
+from edlab.artifact import Artifact, StepReport
 from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Precision, QuantizationConfig
 from edlab.converters import Capability, Converter, Step
@@ -25,6 +25,11 @@ def upper(inputs: list[str], out: str, options: dict[str, Any], calibration: Any
     print("upper was here")
     Path(out).write_text(Path(inputs[0]).read_text().upper() + options.get("suffix", ""))
     Path(out).with_suffix(".extra").write_text(f"{calibration}")
+
+
+def reported(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
+    Path(out).write_text(Path(inputs[0]).read_text())
+    StepReport(figures={"mapped_fraction": 0.5}, accelerated_fraction=0.5).write_beside(out)
 
 
 def hang(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
@@ -157,6 +162,23 @@ def test_whatever_a_step_hangs_on_makes_it_run_again(
 ) -> None:
     run(source, cache, step("upper"))
     assert not run(source, cache, step("upper", **changes)).steps[0].cached
+
+
+def test_another_version_of_a_program_makes_the_step_run_again(source: SourceModel, cache: Cache) -> None:
+    for version in ("1.0", "2.0"):
+        (done,) = run(source, cache, step("upper", identity=lambda options, version=version: {"tool": version})).steps
+        assert not done.cached
+        assert done.tools["tool"] == version
+
+
+def test_what_a_tool_says_of_its_work_is_recorded_and_is_no_file_of_the_artifact(
+    source: SourceModel, cache: Cache
+) -> None:
+    for _ in range(2):  # made, and from the cache
+        artifact = run(source, cache, step("reported"), step("upper", name="after"))
+        assert [file.name for file in artifact.files] == ["out.text", "out.extra"]
+        assert [done.report.figures for done in artifact.steps] == [{"mapped_fraction": 0.5}, {}]
+        assert artifact.accelerated_fraction == 0.5
 
 
 def test_other_calibration_images_make_only_calibrating_steps_run_again(source: SourceModel, cache: Cache) -> None:

@@ -50,6 +50,7 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         ({"governor": "powersave"}, "DEGRADED", "slow_governor"),
         ({"trained": False, "agreement_top1": 0.1}, "DEGRADED", "untrained_weights"),
         ({"agreement_top1": 0.3}, "DEGRADED", "low_agreement"),
+        ({"accelerated_fraction": 0.98}, "DEGRADED", "partly_on_cpu"),
         ({"real_inputs": False}, "DEGRADED", "synthetic_inputs"),
         ({"images_skipped": 1}, "DEGRADED", "images_skipped"),
     ],

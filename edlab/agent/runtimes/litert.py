@@ -34,8 +34,14 @@ class Runtime(base.Runtime):
             {"num_threads": threads},
         )
 
+    def _delegates(self) -> list[Any]:
+        """What takes operators over from the CPU."""
+        return []
+
     def _interpreter(self, threads: int, batch: int) -> Any:
-        interpreter = _interpreter_class()(model_content=self._content, num_threads=threads)
+        interpreter = interpreter_module().Interpreter(
+            model_content=self._content, num_threads=threads, experimental_delegates=self._delegates()
+        )
         if batch > 1:
             detail = interpreter.get_input_details()[0]
             interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
@@ -72,8 +78,9 @@ def _package() -> Any:
     raise ImportError("neither ai_edge_litert nor tflite_runtime is installed")
 
 
-def _interpreter_class() -> Any:
-    return importlib.import_module(_package().__name__ + ".interpreter").Interpreter
+def interpreter_module() -> Any:
+    """The module that holds Interpreter and load_delegate."""
+    return importlib.import_module(_package().__name__ + ".interpreter")
 
 
 def _specs(details: list[dict[str, Any]]) -> list[base.TensorSpec]:

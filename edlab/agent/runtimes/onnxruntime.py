@@ -1,7 +1,12 @@
-"""ONNX Runtime. One session serves all requests in flight: `run` may be called from several threads."""
+"""ONNX Runtime. One session serves all requests in flight: `run` may be called from several threads.
+
+Facts are from onnxruntime.ai, "CUDA Execution Provider" and "I/O Binding", and from the comments in onnxruntime's
+onnxruntime_session_options_config_keys.h and onnxruntime_run_options_config_keys.h.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,11 +15,15 @@ from ..errors import AgentError, FixedBatchError
 from . import base
 
 _DTYPES = {"float": "float32", "double": "float64"}  # the others are called as in numpy
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors live in CUDA's memory
 
 
 class Runtime(base.Runtime):
     packages = "onnxruntime"
-    options = {"providers": ["CPUExecutionProvider"]}  # noqa: RUF012
+    # A model that the providers do not take as a whole is refused, unless CPUExecutionProvider is among them.
+    options = {"providers": [_CPU], "provider_options": {}}  # noqa: RUF012  -- provider -> its options
     separates_compile = False
 
     @staticmethod
@@ -24,7 +33,11 @@ class Runtime(base.Runtime):
         return str(onnxruntime.__version__)
 
     def load(self) -> None:
-        import onnxruntime  # noqa: F401  -- importing is no part of the compile time
+        import onnxruntime  # importing is no part of the compile time
+
+        preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21: CUDA's libraries from pip's nvidia packages
+        if preload and set(_NVIDIA) & set(self.options["providers"]):
+            preload()
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
         import onnxruntime
@@ -33,27 +46,67 @@ class Runtime(base.Runtime):
         # The threads that call run work too; what is left of the cores is the pool that they share.
         settings.intra_op_num_threads = max(1, self.threads - in_flight + 1)
         settings.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(self.path, settings, providers=self.options["providers"])
-        missing = set(self.options["providers"]) - set(session.get_providers())
-        if missing:
-            raise AgentError(
-                "onnxruntime runs without %s" % ", ".join(sorted(missing)),
-                hint="this build has " + ", ".join(onnxruntime.get_available_providers()),
-            )
+        in_force: dict[str, Any] = {
+            "intra_op_num_threads": settings.intra_op_num_threads,
+            "inter_op_num_threads": settings.inter_op_num_threads,
+        }
+        on_cpu = self.options["providers"] == [_CPU]
+        session = self._session(settings) if on_cpu else self._accelerated(settings)
+        in_force["providers"] = session.get_providers()
+        if not on_cpu:
+            in_force.update(_placement(session))
         inputs = [_spec(tensor) for tensor in session.get_inputs()]
         outputs = [_spec(tensor) for tensor in session.get_outputs()]
         if batch > 1 and inputs[0].shape[0] is not None:
             raise FixedBatchError("the ONNX file's batch is %d" % inputs[0].shape[0])
-        return base.Compiled(
-            [_Request(session, inputs[0].name, outputs[0].name) for _ in range(in_flight)],
-            inputs,
-            outputs,
-            {
-                "providers": session.get_providers(),
-                "intra_op_num_threads": settings.intra_op_num_threads,
-                "inter_op_num_threads": settings.inter_op_num_threads,
-            },
-        )
+        requests: list[base.Request]
+        if session.get_providers()[0] in _NVIDIA:
+            gpu = int(session.get_provider_options()[session.get_providers()[0]].get("device_id", 0))
+            requests = [BoundRequest(session, inputs[0], outputs[0].name, batch, "cuda", gpu) for _ in range(in_flight)]
+        else:
+            requests = [_Request(session, inputs[0].name, outputs[0].name) for _ in range(in_flight)]
+        return base.Compiled(requests, inputs, outputs, in_force)
+
+    def _accelerated(self, settings: Any) -> Any:
+        """A session that runs on the providers asked for. Raises `AgentError` where onnxruntime would run without.
+
+        Left alone it warns and takes the CPU: for a provider that the build lacks, for one whose libraries the system
+        lacks, and for the nodes that a provider does not take.
+        """
+        import onnxruntime
+
+        wanted = self.options["providers"]
+        lacking = [name for name in wanted if name not in onnxruntime.get_available_providers()]
+        if lacking:
+            raise _without(lacking[0], "this build has " + ", ".join(onnxruntime.get_available_providers()))
+        if _CPU not in wanted:
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        try:
+            session = self._session(settings)
+        except Exception as error:
+            if "CPU EP" not in str(error):  # how both of its refusals call it: of nodes, and of the CPU as a way out
+                raise
+            names = ", ".join(wanted)
+            raise AgentError(
+                "onnxruntime would run the model, or a part of it, on the CPU in place of %s" % names,
+                hint="the agent's log names what %s lacks (pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's "
+                "libraries); where that is none, the model has operators that only %s runs: add it to "
+                "device.options.onnxruntime.providers to allow them" % (names, _CPU),
+            ) from error
+        lost = [name for name in wanted if name not in session.get_providers()]
+        if lost:
+            raise _without(lost[0], "the agent's log names the library that it lacks")
+        session.disable_fallback()  # or a run that fails on the device is repeated on the CPU, and all that follow it
+        return session
+
+    def _session(self, settings: Any) -> Any:
+        import onnxruntime
+
+        options = {name: self.options["provider_options"].get(name, {}) for name in self.options["providers"]}
+        if _CUDA in options:  # from Ampere on, cuBLAS and cuDNN otherwise round float32 to TF32's 10 bits
+            options[_CUDA] = dict({"use_tf32": 0}, **options[_CUDA])
+        return onnxruntime.InferenceSession(self.path, settings, providers=list(options.items()))
 
 
 class _Request(base.Request):
@@ -72,6 +125,58 @@ class _Request(base.Request):
     def get_output(self) -> np.ndarray:
         result: np.ndarray = self._results[0]
         return result
+
+
+class BoundRequest(base.Request):
+    """Input and output stay in the memory of a device, so that the copies to and from it are timed apart."""
+
+    def __init__(
+        self, session: Any, spec: base.TensorSpec, output_name: str, batch: int, device: str, index: int
+    ) -> None:
+        import onnxruntime
+
+        shape = [batch if size is None else size for size in spec.shape]
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, spec.dtype), device, index)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(spec.name, self._input)
+        self._binding.bind_output(output_name, device, index)
+        self._run = session.run_with_iobinding
+
+    def set_input(self, tensor: np.ndarray) -> None:
+        self._input.update_inplace(tensor)
+
+    def execute(self) -> None:
+        self._run(self._binding)  # waits for the device, as `disable_synchronize_execution_providers` is not set
+
+    def get_output(self) -> np.ndarray:
+        output: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
+        return output
+
+
+def _without(provider: str, why: str) -> AgentError:
+    if provider in _NVIDIA:
+        why = "%s -m pip install 'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime; %s" % (sys.executable, why)
+    return AgentError("onnxruntime runs without %s" % provider, hint=why)
+
+
+def _placement(session: Any) -> dict[str, Any]:
+    """What runs where: the options in force of each provider, and how many of the model's nodes it has been given.
+
+    Raises `AgentError` where the first provider has none. Before onnxruntime 1.24 the nodes are not told.
+    """
+    told: dict[str, Any] = {"provider_options": session.get_provider_options()}
+    assignment = getattr(session, "get_provider_graph_assignment_info", None)
+    if assignment:
+        nodes = dict.fromkeys(session.get_providers(), 0)
+        for part in assignment():
+            nodes[part.ep_name] = nodes.get(part.ep_name, 0) + len(part.get_nodes())
+        first = session.get_providers()[0]
+        if nodes[first] == 0:
+            raise AgentError(
+                "%s runs no node of the model" % first, hint="leave it out of device.options.onnxruntime.providers"
+            )
+        told["nodes"] = nodes
+    return told
 
 
 def _spec(tensor: Any) -> base.TensorSpec:

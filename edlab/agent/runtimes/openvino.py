@@ -1,30 +1,42 @@
-"""OpenVINO. Requests in flight are infer requests on as many streams of one compiled model."""
+"""OpenVINO, on one device by name: CPU, GPU, NPU, or MYRIAD (the Neural Compute Stick 2, up to OpenVINO 2022.3).
+
+Requests in flight are infer requests on as many streams of one compiled model. Works with today's Python API and with
+that of 2022.3. Facts are from docs.openvino.ai, "Inference Devices and Modes" and "Query Device Properties".
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 
-from ..errors import FixedBatchError
+from ..errors import AgentError, FixedBatchError
 from . import base
+
+_OLD_API = "openvino.runtime"
+_MENDS = {
+    "GPU": "a GPU needs Intel's compute runtime for OpenCL, and this user in the group render",
+    "NPU": "an NPU needs Intel's NPU driver, and this user in the group render",
+    "MYRIAD": "a Neural Compute Stick 2 needs OpenVINO 2022.3.1 or .2 from its archive (pip's lacks the plugin), its "
+    "udev rules, and device.python=... naming a Python that imports that OpenVINO",
+}
 
 
 class Runtime(base.Runtime):
     packages = "openvino"
-    # On a CPU that has bf16 OpenVINO would take it silently, also for an fp32 model.
-    options = {"device": "CPU", "inference_precision_hint": "f32"}  # noqa: RUF012
+    # inference_precision_hint, None: f32 on the CPU, which takes bf16 silently where it has that, also for an fp32
+    # model; elsewhere what the device prefers. The one in force is in the options told.
+    options = {"device": "CPU", "inference_precision_hint": None}  # noqa: RUF012
 
     @staticmethod
     def version() -> str:
-        import openvino
-
-        return str(openvino.__version__)
+        return str(_api().get_version())
 
     def load(self) -> None:
-        import openvino
-
-        self._core = openvino.Core()
+        self._core = _api().Core()
+        self._device = _device(self._core, str(self.options["device"]))
+        self._supported = self._core.get_property(self._device, "SUPPORTED_PROPERTIES")
         self._model = self._core.read_model(self.path)
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
@@ -37,24 +49,52 @@ class Runtime(base.Runtime):
                 model.reshape(shape)
             except RuntimeError as error:
                 raise FixedBatchError("OpenVINO cannot reshape the model: %s" % error) from error
-        settings = {"INFERENCE_PRECISION_HINT": self.options["inference_precision_hint"]}
-        if self.options["device"] == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = self.threads
-            settings["NUM_STREAMS"] = min(in_flight, self.threads)
-        compiled = self._core.compile_model(model, self.options["device"], settings)
+        compiled = self._core.compile_model(model, self._device, self._settings(in_flight))
+        kind = _OldRequest if _api().__name__ == _OLD_API else _Request
         return base.Compiled(
-            [_Request(compiled.create_infer_request()) for _ in range(in_flight)],
+            [kind(compiled.create_infer_request()) for _ in range(in_flight)],
             [_spec(port) for port in compiled.inputs],
             [_spec(port) for port in compiled.outputs],
-            dict({name: _plain(compiled.get_property(name)) for name in settings}, device=self.options["device"]),
+            self._in_force(compiled),
         )
+
+    def _settings(self, in_flight: int) -> dict[str, Any]:
+        on_cpu = self._device == "CPU"
+        hint = self.options["inference_precision_hint"] or ("f32" if on_cpu else None)
+        if hint and self._supported.get("INFERENCE_PRECISION_HINT") != "RW":
+            raise AgentError(
+                "%s takes no inference_precision_hint" % self._device,
+                hint="leave device.options.openvino.inference_precision_hint out",
+            )
+        settings: dict[str, Any] = {}
+        if hint:
+            settings["INFERENCE_PRECISION_HINT"] = hint
+        if on_cpu:
+            settings["INFERENCE_NUM_THREADS"] = self.threads
+            settings["NUM_STREAMS"] = min(in_flight, self.threads)
+        elif self._supported.get("NUM_STREAMS") == "RW" and "RANGE_FOR_STREAMS" in self._supported:
+            most = self._core.get_property(self._device, "RANGE_FOR_STREAMS")[1]
+            settings["NUM_STREAMS"] = min(in_flight, most)
+        return settings
+
+    def _in_force(self, compiled: Any) -> dict[str, Any]:
+        """What the compiled model says of itself. Raises `AgentError` where it runs elsewhere than asked for."""
+        told = {"device": self._device, "device_name": self._core.get_property(self._device, "FULL_DEVICE_NAME")}
+        for name in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
+            value = _property(compiled, name)
+            if value is not None:
+                told[name] = _plain(value)
+        ran_on = _property(compiled, "EXECUTION_DEVICES")  # 2022.3 does not tell
+        if ran_on is not None:
+            told["EXECUTION_DEVICES"] = list(ran_on)
+            if any(_kind(name) != _kind(self._device) for name in ran_on):
+                raise AgentError("OpenVINO runs the model on %s in place of %s" % (", ".join(ran_on), self._device))
+        return told
 
 
 class _Request(base.Request):
     def __init__(self, request: Any) -> None:
-        import openvino
-
-        self._tensor = openvino.Tensor
+        self._tensor = _api().Tensor
         self._request = request
 
     def set_input(self, tensor: np.ndarray) -> None:
@@ -68,6 +108,46 @@ class _Request(base.Request):
         return data
 
 
+class _OldRequest(_Request):
+    """Of 2022.3, where `infer` copies every output into a dict that nobody asked for."""
+
+    def execute(self) -> None:
+        self._request.start_async()
+        self._request.wait()
+
+
+def _api() -> Any:
+    """The module that has Core, Tensor and get_version: openvino itself since 2023.1, before that openvino.runtime."""
+    import openvino
+
+    return openvino if hasattr(openvino, "Core") else importlib.import_module(_OLD_API)
+
+
+def _device(core: Any, wanted: str) -> str:
+    """The device's name. Raises `AgentError` where OpenVINO finds none; it never chooses one, as AUTO or HETERO do."""
+    found = core.available_devices
+    if not any(name == wanted or _kind(name) == wanted for name in found):
+        hints = ["it finds " + (", ".join(found) or "none")]
+        if _kind(wanted) in _MENDS:
+            hints.append(_MENDS[_kind(wanted)])
+        raise AgentError(
+            "OpenVINO %s finds no device %s" % (Runtime.version().partition("-")[0], wanted), hint="; ".join(hints)
+        )
+    return wanted
+
+
+def _kind(device: str) -> str:
+    """What a device is, without its number: GPU of GPU.1."""
+    return device.partition(".")[0]
+
+
+def _property(compiled: Any, name: str) -> Any:
+    try:
+        return compiled.get_property(name)
+    except RuntimeError:  # this device has no such property
+        return None
+
+
 def _spec(port: Any) -> base.TensorSpec:
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
     return base.TensorSpec(port.get_any_name(), shape, np.dtype(port.get_element_type().to_dtype()).name)
@@ -75,4 +155,4 @@ def _spec(port: Any) -> base.TensorSpec:
 
 def _plain(value: Any) -> Any:
     """A property's value as JSON holds it."""
-    return value if isinstance(value, (int, str, bool)) else getattr(value, "to_string", value.__str__)()
+    return value if isinstance(value, (int, str, bool)) else getattr(value, "get_type_name", value.__str__)()

@@ -1,17 +1,28 @@
-"""PyTorch: an exported program (torch.export), the unconverted baseline."""
+"""PyTorch: an exported program (torch.export), the unconverted baseline, on the CPU or on a CUDA GPU.
+
+On a GPU each request in flight has a stream and buffers of its own. The model's kernels are captured once into a CUDA
+graph and replayed: launched one by one from Python, those of a small network take longer to launch than to run. Facts
+are from PyTorch's notes "CUDA semantics" (sections "TensorFloat-32", "CUDA streams", "CUDA Graphs").
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import numpy as np
 
-from ..errors import FixedBatchError
+from ..errors import AgentError, FixedBatchError
 from . import base
+
+_WARM_UP = 3  # runs before a capture: libraries set themselves up and choose their kernels, which a graph cannot hold
 
 
 class Runtime(base.Runtime):
     packages = "torch"
+    # cuda_graphs: capture where the model can be captured; where it cannot, the options in force say why.
+    options = {"device": "cpu", "cuda_graphs": True}  # noqa: RUF012
 
     @staticmethod
     def version() -> str:
@@ -22,17 +33,47 @@ class Runtime(base.Runtime):
     def load(self) -> None:
         import torch
 
+        self._device = _device(str(self.options["device"]))
         self._program = torch.export.load(self.path)
+        if self._device.type == "cuda":
+            from torch.export.passes import move_to_device_pass
+
+            _full_float32()
+            self._program = move_to_device_pass(self._program, self._device)
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
-        threads = self.threads_each(in_flight)
         signature = self._program.graph_signature
         inputs = self._specs(signature.user_inputs)
+        outputs = self._specs(signature.user_outputs)
         if batch > 1 and inputs[0].shape[0] is not None:
             raise FixedBatchError("the exported program's batch is %d" % inputs[0].shape[0])
         module = self._program.module()
+        if self._device.type == "cuda":
+            return self._compile_cuda(module, inputs, outputs, in_flight, batch)
+        threads = self.threads_each(in_flight)
         requests: list[base.Request] = [_Request(module, threads) for _ in range(in_flight)]
-        return base.Compiled(requests, inputs, self._specs(signature.user_outputs), {"num_threads": threads})
+        return base.Compiled(requests, inputs, outputs, {"num_threads": threads})
+
+    def _compile_cuda(
+        self, module: Any, inputs: list[base.TensorSpec], outputs: list[base.TensorSpec], in_flight: int, batch: int
+    ) -> base.Compiled:
+        import torch
+
+        shape = [batch if size is None else size for size in inputs[0].shape]
+        example = torch.zeros(shape, dtype=getattr(torch, inputs[0].dtype))
+        requests = [CudaRequest(module, example, self._device, self.options["cuda_graphs"]) for _ in range(in_flight)]
+        options = {
+            "device": str(self._device),
+            "gpu": torch.cuda.get_device_name(self._device),
+            "cuda": torch.version.cuda,
+            "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        }
+        notes = [request.note for request in requests if request.note]
+        options["cuda_graphs"] = not notes
+        if notes:
+            options["cuda_graphs_note"] = notes[0]
+        return base.Compiled(list(requests), inputs, outputs, options)
 
     def _specs(self, names: list[str]) -> list[base.TensorSpec]:
         values = {node.name: node.meta["val"] for node in self._program.graph.nodes if "val" in node.meta}
@@ -65,6 +106,111 @@ class _Request(base.Request):
             self._result = self._module(self._input)
 
     def get_output(self) -> np.ndarray:
-        output = self._result[0] if isinstance(self._result, (tuple, list)) else self._result
-        array: np.ndarray = output.numpy()
+        array: np.ndarray = _first(self._result).numpy()
         return array
+
+
+class CudaRequest(base.Request):
+    """A stream, and buffers on either side of the bus: what leaves from page-locked memory is copied once.
+
+    Each stage waits for its stream, so that no time of one is counted in the next.
+    """
+
+    def __init__(self, module: Any, example: Any, device: Any, graphs: bool) -> None:
+        import torch
+
+        self._torch = torch
+        self._module = module
+        self._stream = torch.cuda.Stream(device)
+        self._graph: Any = None
+        self.note = "" if graphs else "switched off"  # why there is no graph
+        with torch.cuda.stream(self._stream):
+            self._input_host = example.pin_memory()
+            self._input = example.to(device)
+            for _ in range(_WARM_UP):
+                self._run()
+            self._stream.synchronize()
+            self._output_host = torch.empty_like(self._output, device="cpu").pin_memory()
+            if graphs:
+                self._capture()
+
+    def bind(self) -> None:
+        self._torch.cuda.set_stream(self._stream)  # torch keeps the current device and stream by thread
+
+    def set_input(self, tensor: np.ndarray) -> None:
+        self._input_host.copy_(self._torch.from_numpy(tensor))
+        self._input.copy_(self._input_host, non_blocking=True)
+        self._stream.synchronize()
+
+    def execute(self) -> None:
+        if self._graph is None:
+            self._run()
+        else:
+            self._graph.replay()
+        self._stream.synchronize()
+
+    def get_output(self) -> np.ndarray:
+        self._output_host.copy_(self._output, non_blocking=True)
+        self._stream.synchronize()
+        array: np.ndarray = self._output_host.numpy()
+        return array
+
+    def _run(self) -> None:
+        with self._torch.inference_mode():
+            self._output = _first(self._module(self._input))
+
+    def _capture(self) -> None:
+        """Record the model's kernels, or `note` why that cannot be."""
+        graph = self._torch.cuda.CUDAGraph()
+        try:
+            with self._torch.cuda.graph(graph, stream=self._stream):
+                self._run()
+        except RuntimeError as error:  # such as an operation that waits for the GPU
+            cause = error.__context__ or error  # ending a capture that broke fails as well, and says less
+            self.note = "not captured: %s" % (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        else:
+            self._graph = graph
+
+
+def _first(result: Any) -> Any:
+    return result[0] if isinstance(result, (tuple, list)) else result
+
+
+def _device(name: str) -> Any:
+    """The torch.device of option `device`. Raises `AgentError` where this torch or this machine does not have it."""
+    import torch
+
+    if name == "cpu":
+        return torch.device(name)
+    if not re.fullmatch(r"cuda(:\d+)?", name):
+        raise AgentError(
+            "there is no device '%s' for torch here" % name, hint="cpu, cuda, or cuda:1 for the second GPU"
+        )
+    device = torch.device(name)
+    if not torch.cuda.is_available():
+        if torch.version.cuda is None:
+            raise AgentError(
+                "torch %s is built without CUDA" % torch.__version__,
+                hint="install a CUDA build of torch into %s, or name the interpreter that has one: device.python=..."
+                % sys.executable,
+            )
+        raise AgentError(
+            "torch %s finds no CUDA GPU" % torch.__version__,
+            hint="nvidia-smi must list it, with a driver for CUDA %s or later" % torch.version.cuda,
+        )
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise AgentError("torch finds no %s" % name, hint="the last one is cuda:%d" % (count - 1))
+    return torch.device("cuda", device.index or 0)
+
+
+def _full_float32() -> None:
+    """Float32 as the model says: from Ampere on, cuDNN's convolutions otherwise round it to TF32's 10 bits.
+
+    And let cuDNN try its algorithms once for each shape, which is fixed here.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True

@@ -1,0 +1,159 @@
+"""A Jetson's own settings: Jetson Linux release, power mode (nvpmodel), and whether its clocks are pinned.
+
+nvpmodel and jetson_clocks are described in the Jetson Linux Developer Guide, "Platform Power and Performance". On any
+other machine all of this is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import AgentError
+
+_ROOT = Path("/")
+_GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")  # how their devfreq nodes end: 17000000.ga10b
+_TIMEOUT_S = 30
+
+
+class PowerMode(NamedTuple):
+    """One of the modes of /etc/nvpmodel.conf."""
+
+    number: int
+    name: str
+
+
+def describe(root: Path = _ROOT) -> dict[str, Any]:
+    """What stays: l4t, the release of Jetson Linux ("36.4.3"), from /etc/nv_tegra_release."""
+    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
+    return {"l4t": "%s.%s" % match.groups()} if match else {}
+
+
+def state(root: Path = _ROOT) -> dict[str, Any]:
+    """What can be set: power_mode and its number, gpu_clock_mhz, and jetson_clocks.
+
+    jetson_clocks tells whether the GPU's least clock is its greatest, which is what that script makes of it
+    (`jetson_clocks --show` wants root); the unit of devfreq is Hz (Linux, ABI/testing/sysfs-class-devfreq).
+    """
+    found: dict[str, Any] = {}
+    mode = power_mode() if _nvpmodel() else None
+    if mode:
+        found.update(power_mode=mode.name, power_mode_number=mode.number)
+    for gpu in sorted((root / "sys/class/devfreq").glob("*")):
+        clocks = [_text(gpu / name).strip() for name in ("cur_freq", "min_freq", "max_freq")]
+        if gpu.name.rpartition(".")[2] in _GPUS and all(clocks):
+            now, least, greatest = (int(clock) for clock in clocks)
+            found.update(gpu_clock_mhz=now / 1e6, jetson_clocks=least == greatest)
+    return found
+
+
+def power_mode() -> PowerMode | None:
+    """The mode in force, of `nvpmodel -q`; None where this user may not ask."""
+    for prefix in ([], _sudo()):  # older releases want root for it
+        answer = _run(prefix, "-q")
+        match = re.search(r"NV Power Mode: *(.+)\n(\d+)", answer)
+        if match:
+            return PowerMode(int(match.group(2)), match.group(1).strip())
+    return None
+
+
+class PowerModeChange:
+    """The board in another power mode until `undo`, or until this process ends, however it does.
+
+    A process beside this one waits for its end to set the mode back: nothing else would outlive a kill.
+    """
+
+    def __init__(self, wanted: str) -> None:
+        """`wanted` is a mode's name or number. Raises `AgentError` where the board cannot be set to it now."""
+        if not _nvpmodel():
+            raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: leave it out")
+        before = power_mode()
+        if before is None:
+            raise AgentError("nvpmodel -q does not tell the power mode in force", hint=_ALLOW % _user())
+        self._before = before
+        self._guard: subprocess.Popen[bytes] | None = None
+        mode = _find(wanted)
+        if mode.number == before.number:
+            return
+        restore = [*_sudo(), _nvpmodel(), "-m", str(before.number)]
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r _; echo no | "$@"', "restore", *restore],
+            stdin=subprocess.PIPE,  # closes with this process
+            start_new_session=True,  # out of the group that is killed with the agent
+        )
+        try:
+            _set(mode)
+        except AgentError:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Set the mode back that was in force, and wait for it."""
+        if self._guard:
+            self._guard.communicate(timeout=_TIMEOUT_S)
+            self._guard = None
+
+
+_ALLOW = "let this user run it without a password: echo '%s ALL=(root) NOPASSWD: /usr/sbin/nvpmodel' | "
+_ALLOW += "sudo tee /etc/sudoers.d/nvpmodel"
+
+
+def _find(wanted: str) -> PowerMode:
+    """The mode of this name or number among those of `nvpmodel -p --verbose`."""
+    listed = re.findall(r"POWER_MODEL: ID=(\d+) NAME=(\S+)", _run([], "-p", "--verbose"))
+    modes = [PowerMode(int(number), name) for number, name in listed]
+    for mode in modes:
+        if wanted in (mode.name, str(mode.number)):
+            return mode
+    known = ", ".join("%s (%d)" % (mode.name, mode.number) for mode in modes)
+    raise AgentError("the board has no power mode '%s'" % wanted, hint="it has %s: device.power_mode=NAME" % known)
+
+
+def _set(mode: PowerMode) -> None:
+    answer = _run(_sudo(), "-m", str(mode.number))
+    # "NVPM WARN: Reboot required for changing to this power mode: 0", and a question, which "no" answers.
+    if "eboot required" in answer:
+        raise AgentError(
+            "the board changes to power mode %s only by a reboot" % mode.name,
+            hint="sudo nvpmodel -m %d on the board, let it reboot, then run without device.power_mode" % mode.number,
+        )
+    now = power_mode()
+    if now is None or now.number != mode.number:
+        last = (answer.strip().splitlines() or ["it said nothing"])[-1]
+        raise AgentError("nvpmodel does not change to power mode %s: %s" % (mode.name, last), hint=_ALLOW % _user())
+
+
+def _run(prefix: list[str], *arguments: str) -> str:
+    """What nvpmodel says, on both streams; "no" to what it asks."""
+    command = [*prefix, _nvpmodel(), *arguments]
+    try:
+        ended = subprocess.run(
+            command, input=b"no\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AgentError("%s does not end" % " ".join(command), hint="try it on the board itself") from error
+    return ended.stdout.decode(errors="replace")
+
+
+def _nvpmodel() -> str:
+    """Its path, or nothing; /usr/sbin is not on the path of every user."""
+    return shutil.which("nvpmodel", path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin") or ""
+
+
+def _sudo() -> list[str]:
+    return [] if os.geteuid() == 0 or not shutil.which("sudo") else ["sudo", "-n"]
+
+
+def _user() -> str:
+    return os.environ.get("USER", "USER")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,65 @@
+"""Google Coral's Edge TPU: LiteRT with the delegate of libedgetpu, which runs the operators that its compiler took.
+
+LiteRT and libedgetpu must be of near TensorFlow versions, or they crash: Coral's own packages are of 2.5
+(google-coral/edgetpu issue 731).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from ..errors import AgentError, FixedBatchError
+from . import base, litert
+
+_LIBRARY = "libedgetpu.so.1"
+_CUSTOM_OPERATOR = b"edgetpu-custom-op"  # what the compiler puts in place of the operators that the Edge TPU runs
+
+
+class Runtime(litert.Runtime):
+    """`device` is libedgetpu's: "" for any, usb, pci, or one by number (:0, usb:0, pci:1)."""
+
+    options = {"device": ""}  # noqa: RUF012
+
+    @staticmethod
+    def version() -> str:
+        return "%s, libedgetpu %s" % (litert.Runtime.version(), _library_version())
+
+    def load(self) -> None:
+        super().load()
+        try:
+            self._delegate = litert.interpreter_module().load_delegate(_LIBRARY, {"device": self.options["device"]})
+        except ValueError as error:  # libedgetpu gives no reason
+            raise AgentError(
+                "no Edge TPU answers (device.options.edgetpu.device=%s)" % (self.options["device"] or "any"),
+                hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), let no other program use it, and "
+                "let this user use it: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
+            ) from error
+
+    def compile(self, in_flight: int, batch: int) -> base.Compiled:
+        if batch > 1:
+            raise FixedBatchError("a model is compiled for the Edge TPU with its batch of 1")
+        compiled = super().compile(in_flight, batch)
+        if _CUSTOM_OPERATOR not in self._content:
+            raise AgentError(
+                "%s has no operator for the Edge TPU: all of it would run on the CPU" % self.path,
+                hint="compile it for the Edge TPU: converter=edgetpu",
+            )
+        return compiled._replace(options=dict(compiled.options, device=self.options["device"] or "any"))
+
+    def _delegates(self) -> list[Any]:
+        return [self._delegate]
+
+
+def _library_version() -> str:
+    """What libedgetpu says of itself: its build and the runtime version that a compiled model asks for."""
+    try:
+        tell = ctypes.CDLL(_LIBRARY).edgetpu_version
+    except OSError as error:
+        raise AgentError(
+            "the Edge TPU's library cannot be loaded: %s" % error,
+            hint="install the Debian package libedgetpu1-std (https://coral.ai/docs/accelerator/get-started/)",
+        ) from error
+    tell.restype = ctypes.c_char_p
+    version: bytes = tell()
+    return version.decode(errors="replace")

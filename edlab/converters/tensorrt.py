@@ -1,0 +1,99 @@
+"""TensorRT: ONNX in float32, float16, or int8 with Q/DQ nodes, of which the target builds its engine.
+
+An engine is for one GPU and one version of TensorRT, so the last step runs on the target, by the agent's runtime of the
+same name. What goes there is typed already, as strongly typed networks want it: all that TensorRT 11 has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters.base import Capability, Step
+from edlab.converters.onnx_export import export_steps
+from edlab.converters.onnxruntime import OnnxruntimeConverter
+from edlab.errors import ConfigError
+from edlab.source import SourceModel
+
+_EXPLICIT, _IMPLICIT = "explicit", "implicit"
+
+# TensorRT's own calibrators: it takes the range of every tensor, and has a scale for each channel of a kernel.
+_IMPLICIT_INT8 = Capability(
+    granularities=(Granularity.per_channel,),
+    activations=(Symmetry.symmetric,),
+    methods=(CalibrationMethod.minmax, CalibrationMethod.entropy),
+)
+
+
+class TensorrtConverter(OnnxruntimeConverter):
+    """-> ONNX -> (on the target) TensorRT engine.
+
+    Options beside `percentile` of converter=onnxruntime:
+    int8: explicit, Q/DQ nodes made here, for every version; or implicit, the target's own calibration, below 11.
+    workspace_mb: the most memory that a layer may use for scratch, 2^20 bytes.
+    tf32: whether float32 layers may round their inputs to 10 bits of mantissa (TF32, from Ampere on).
+    """
+
+    name = "tensorrt"
+    format = "tensorrt"
+    capabilities: ClassVar[Mapping[Precision, Capability]] = {
+        Precision.fp32: Capability(),
+        Precision.fp16: Capability(),
+        Precision.int8: Capability(
+            granularities=tuple(Granularity),
+            activations=(Symmetry.symmetric,),  # all that TensorRT has ("Working with Quantized Types")
+            methods=tuple(CalibrationMethod),
+            exclude=True,
+        ),
+    }
+    default_options: ClassVar[Mapping[str, Any]] = {
+        **OnnxruntimeConverter.default_options,
+        "int8": _EXPLICIT,
+        "workspace_mb": 1024,
+        "tf32": False,
+    }
+
+    def __init__(self, config: ConverterConfig) -> None:
+        super().__init__(config)
+        if self.options["int8"] not in (_EXPLICIT, _IMPLICIT):
+            raise ConfigError(
+                f"converter.options.int8={self.options['int8']} is neither {_EXPLICIT} nor {_IMPLICIT}",
+                hint=f"converter.options.int8={_EXPLICIT}",
+            )
+
+    def capability(self, precision: Precision) -> Capability:
+        return _IMPLICIT_INT8 if self._is_implicit(precision) else super().capability(precision)
+
+    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
+        precision = quantization.precision
+        implicit = self._is_implicit(precision) and source.precision != Precision.int8
+        export = export_steps(source)
+        options = {name: self.options[name] for name in ("workspace_mb", "tf32")}
+        layout = "NCHW" if export else source.layout
+        if implicit:
+            options.update(int8=_IMPLICIT, method=quantization.calibration.method.value, layout=layout)
+        build = Step(
+            name="build_engine",
+            version=1,
+            function="",
+            output="model.engine",
+            format="tensorrt",
+            precision=precision.value,
+            layout=layout,
+            tools={},
+            options={"precision": precision.value, **options},
+            calibrates=implicit,
+            portable=False,
+            on_target=True,
+        )
+        return (*(export if implicit else super()._steps(source, quantization)), build)
+
+    def _step_options(
+        self, source: SourceModel, quantization: QuantizationConfig, export: tuple[Step, ...]
+    ) -> dict[str, Any]:
+        options = super()._step_options(source, quantization, export)
+        return {**options, "tensorrt": True} if quantization.precision is Precision.int8 else options
+
+    def _is_implicit(self, precision: Precision) -> bool:
+        return precision is Precision.int8 and self.options["int8"] == _IMPLICIT

@@ -1,0 +1,197 @@
+"""The link to a board: the system's OpenSSH client, one shared connection for all commands, and what its failures mean.
+
+Options are those of ssh_config(5). No password is ever asked for, and no host key is accepted on edlab's own account.
+The environment variable EDLAB_SSH_CONFIG names a configuration file to use in place of ~/.ssh/config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from edlab.errors import ConfigError, DeviceError
+
+CONFIG_VARIABLE = "EDLAB_SSH_CONFIG"
+FAILED = 255  # ssh's exit code for its own failures (ssh(1), EXIT STATUS)
+ANSWER_S = 60.0  # a small board under load takes many seconds to start Python
+
+_OPTIONS = (
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=5",  # a dead connection ends after 15 s
+    "ServerAliveCountMax=3",
+    "ClearAllForwardings=yes",  # those of an interactive login would clash with it
+    "ForwardAgent=no",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "LogLevel=ERROR",
+)
+_PERSIST_S = 30
+_LONGEST_SOCKET = 104  # bytes of a socket's path: unix(4) of the BSDs and macOS; unix(7) of Linux gives 108
+_SOCKET_NAME = 16 + 17  # ours, and the suffix that ssh adds while it makes the socket
+
+# What OpenSSH refuses in a host name since 9.6 (its release notes), because a ProxyCommand may hand it to a shell.
+_REFUSED_IN_HOST = re.compile(r"^-|[\s'\"`$\\;&<>|(){}]|[\x00-\x1f\x7f]|^$")
+
+# What ssh says -> what is wrong, and what to do; {host} as it was given, {login} the command that logs in there.
+_FAILURES = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "the host key of {host} has changed: it was installed anew, or another machine answers in its place",
+        "if you know why: {forget}, then `{login}` once, and compare the fingerprint that it shows",
+    ),
+    (
+        "Host key verification failed|host key is known for",
+        "the host key of {host} is not known here",
+        "log in once with `{login}`, and compare the fingerprint that it shows with the board's own",
+    ),
+    (
+        "Permission denied|Too many authentication failures",
+        "{host} accepts none of your keys",
+        "put one there with `ssh-copy-id {host}`, load it with `ssh-add` where it has a passphrase; "
+        "`{login}` must work without a question",
+    ),
+    (
+        "Could not resolve hostname",
+        "there is no host called {host}",
+        "correct device.host, or give it a `Host {host}` with its HostName in ~/.ssh/config",
+    ),
+    (
+        "Connection refused",
+        "{host} refuses the connection",
+        "start sshd there, and correct HostName and Port in ~/.ssh/config if they are another machine's",
+    ),
+    (
+        "timed out|No route to host|Network is unreachable|Host is down|not responding",
+        "{host} does not answer",
+        "check its power and network, and HostName in ~/.ssh/config; `{login}` must work",
+    ),
+)
+
+
+class Link:
+    """Runs commands on one host. All of this user's links to it share one connection, which ends 30 s after the last.
+
+    A command is a line for the login shell there: quote what comes from outside with `shlex.quote`.
+    """
+
+    def __init__(self, host: str) -> None:
+        """Raises `ConfigError` for a name that no host has, such as one that ssh would take for an option."""
+        if _REFUSED_IN_HOST.search(host):
+            raise ConfigError(
+                f"device.host={host!r} is no host name",
+                hint="give a name that `ssh NAME` reaches; a `Host` of ~/.ssh/config may stand for anything",
+            )
+        self.host = host
+        self._config = os.environ.get(CONFIG_VARIABLE, "")
+        identity = hashlib.sha256(f"{self._config}\0{host}".encode()).hexdigest()[:16]
+        self._socket = _socket_folder() / identity
+
+    @property
+    def login(self) -> str:
+        """The command that a person logs in with."""
+        return shlex.join([*self._ssh(), self.host])
+
+    def run(
+        self, command: str, stdin: IO[bytes] | None = None, timeout_s: float | None = ANSWER_S
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command to its end. Raises `DeviceError` where the host is not reached, or does not answer in time."""
+        with tempfile.TemporaryFile() as stderr:  # a pipe would stay open in the shared connection of older clients
+            try:
+                done = subprocess.run(
+                    [*self.client("auto"), "--", self.host, command],
+                    stdin=stdin or subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    timeout=timeout_s,
+                    start_new_session=True,  # Ctrl-C must not end the connection that others share
+                )
+            except FileNotFoundError:
+                raise _no_client() from None
+            except subprocess.TimeoutExpired:
+                raise DeviceError(
+                    f"{self.host} did not answer within {timeout_s:g} s",
+                    hint=f"check its load and network; `{self.login} true` must end at once",
+                ) from None
+            stderr.seek(0)
+            done.stderr = stderr.read()
+        if done.returncode == FAILED:
+            raise self.failure(done.stderr.decode(errors="replace"))
+        return done
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start a command with pipes, in a process group of its own, which holds nothing that others share."""
+        try:
+            return subprocess.Popen(
+                [*self.client("no"), "--", self.host, command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise _no_client() from None
+
+    def client(self, control_master: str) -> list[str]:
+        """The client with its options, to which `--`, the host and a command are added.
+
+        `control_master` is "auto" to open the shared connection where there is none, "no" only to use it.
+        """
+        options = [word for option in (*_OPTIONS, f"ControlPersist={_PERSIST_S}") for word in ("-o", option)]
+        # Not as an option: there a path with spaces needs quotes. ssh expands % in it.
+        socket = str(self._socket).replace("%", "%%")
+        return [*self._ssh(), *options, "-o", f"ControlMaster={control_master}", "-S", socket]
+
+    def is_up(self) -> bool:
+        """Whether the shared connection stands."""
+        command = [*self.client("no"), "-O", "check", "--", self.host]
+        return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+
+    def failure(self, stderr: str) -> DeviceError:
+        """The error that says what ssh's own failure means."""
+        names = {"host": self.host, "login": self.login, "forget": self._forget(stderr)}
+        for pattern, message, hint in _FAILURES:
+            if re.search(pattern, stderr):
+                return DeviceError(message.format(**names), hint=hint.format(**names), log=stderr)
+        last = (stderr.strip().splitlines() or ["the connection ended"])[-1]
+        return DeviceError(
+            f"ssh to {self.host} failed: {last}", hint=f"`{self.login} true` must work without a question", log=stderr
+        )
+
+    def _ssh(self) -> list[str]:
+        return ["ssh", "-F", self._config] if self._config else ["ssh"]
+
+    def _forget(self, stderr: str) -> str:
+        """The command that removes a host key which has changed, from what ssh said of it."""
+        file = re.search(r"Offending \S+ key in (.+):\d+", stderr)
+        name = re.search(r"[Hh]ost key for (\S+) has changed", stderr)
+        where = ["-f", file.group(1)] if file else []
+        return f"`{shlex.join(['ssh-keygen', *where, '-R', name.group(1) if name else self.host])}`"
+
+
+def _no_client() -> DeviceError:
+    return DeviceError("there is no ssh on this machine", hint="install OpenSSH's client (openssh-client)")
+
+
+def _socket_folder() -> Path:
+    """A folder that only this user can enter, with a path short enough for sockets in it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = Path(runtime, "edlab")
+    if not os.access(runtime, os.W_OK) or len(os.fsencode(folder)) + 1 + _SOCKET_NAME > _LONGEST_SOCKET:
+        folder = Path("/tmp", f"edlab-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise DeviceError(
+            f"{folder} is not a folder of yours alone: the connections to boards cannot be kept there",
+            hint=f"remove it, or make it yours: chmod 700 {folder}",
+        )
+    return folder

@@ -1,0 +1,149 @@
+"""Files on a board, kept there under the SHA-256 of what they hold: a model or a data set travels once.
+
+They go by rsync where both ends have it, else through ssh's own pipe, which every board has: appended to what is
+there already, so that either way goes on where a broken link left off, and checked by the agent before they are used.
+The pipe also serves where rsync cannot: where a login shell prints, and where rsync's version is unfit. sftp would
+need a server that small images (dropbear) lack, and scp cannot go on.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edlab.cache import digest, sha256_files
+from edlab.devices.openssh import FAILED, Link
+from edlab.errors import DeviceError, StorageError
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]  # `AgentSession.call`
+
+_ATTEMPTS = 3  # by rsync, by the pipe, and once more where what came was damaged
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "Read-only file system")
+
+
+def content_key(files: Sequence[Path]) -> str:
+    """What files lie under on a board: the digest of their names and contents."""
+    return digest([(file.name, _sha256(file)) for file in files])
+
+
+class RemoteFiles:
+    """Sends files to a board and fetches others; the agent there keeps the books (`edlab.agent.store`)."""
+
+    def __init__(self, link: Link, call: Call, limit_gb: float, rsync: bool) -> None:
+        """`limit_gb` is of all files there, the oldest of which make room; `rsync`: whether the board has it."""
+        self._link = link
+        self._call = call
+        self._limit_bytes = limit_gb * 1e9
+        self._rsync = rsync and shutil.which("rsync") is not None
+        self._folders: dict[str, str] = {}  # by key; what this run has put stays as long as its agent lives
+        self._fetched = 0
+
+    def put(self, files: Sequence[Path]) -> list[str]:
+        """The paths on the board of these files, beside one another. What is there already is not sent.
+
+        Raises `StorageError` where the board has no room, `DeviceError` where the link breaks, `AgentError` where
+        this run alone needs more than the limit.
+        """
+        key = content_key(files)
+        if key not in self._folders:
+            self._folders[key] = self._send(key, files)
+        return [f"{self._folders[key]}/{file.name}" for file in files]
+
+    def outbox(self, path: Path) -> str:
+        """A path on the board for what `get` will bring to `path`; it is gone when the agent ends."""
+        self._fetched += 1
+        return f"{self._call('scratch', {})['folder']}/{self._fetched}-{path.name}"
+
+    def get(self, remote: str, to: Path) -> None:
+        """Bring a file of the board to `to`, whole or not at all."""
+        mark = f"edlab {secrets.token_hex(8)}"  # what comes before it is the login shell's
+        process = self._link.start(f"echo; echo {shlex.quote(mark)}; exec env LC_ALL=C cat {shlex.quote(remote)}")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        part = to.with_name(to.name + ".part")
+        try:
+            with process.stdout as stream, open(part, "wb") as out:
+                reached = any(line.rstrip() == mark.encode() for line in stream)
+                shutil.copyfileobj(stream, out)
+            said = process.stderr.read().decode(errors="replace")
+            if process.wait() != 0 or not reached:
+                raise self._failure(f"cannot fetch {remote}", process.returncode, said)
+            part.rename(to)
+        finally:
+            process.kill()
+            process.wait()
+            part.unlink(missing_ok=True)
+
+    def _send(self, key: str, files: Sequence[Path]) -> str:
+        sizes = {file.name: file.stat().st_size for file in files}
+        for attempt in range(_ATTEMPTS):
+            told = self._call("expect", {"key": key, "sizes": sizes, "limit_bytes": self._limit_bytes})
+            if "folder" in told:
+                return str(told["folder"])
+            remote = [f"{told['part']}/{file.name}" for file in files]
+            if self._rsync and attempt == 0:
+                if not all(self._send_by_rsync(*pair) for pair in zip(files, remote, strict=True)):
+                    continue
+            else:
+                for file, path in zip(files, remote, strict=True):
+                    self._send_by_pipe(file, path, told["present"][file.name])
+            told = self._call("accept", {"key": key, "digests": {file.name: _sha256(file) for file in files}})
+            if "folder" in told:
+                return str(told["folder"])
+        names = ", ".join(sizes)
+        raise DeviceError(
+            f"{names} arrives damaged on {self._link.host}",
+            hint="check the board's disk and memory; the link itself checks what it carries",
+        )
+
+    def _send_by_rsync(self, file: Path, remote: str) -> bool:
+        """Complete a file there. Where that fails the pipe comes next, and says what is wrong."""
+        host = f"[{self._link.host}]" if ":" in self._link.host else self._link.host
+        shell = shlex.join(self._link.client("no"))
+        # --protect-args: the path is no shell's to read; --ignore-times: what is there is compared by content
+        options = ["--inplace", "--ignore-times", "--protect-args", f"--rsh={shell}"]
+        done = subprocess.run(
+            ["rsync", *options, "--", str(file.resolve()), f"{host}:{remote}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            start_new_session=True,
+        )
+        return done.returncode == 0
+
+    def _send_by_pipe(self, file: Path, remote: str, present: int) -> None:
+        with open(file, "rb", buffering=0) as source:
+            source.seek(present)
+            done = self._link.run(f"exec env LC_ALL=C cat >> {shlex.quote(remote)}", source, timeout_s=None)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace")
+            raise self._failure(f"cannot send {file.name}", done.returncode, said)
+
+    def _failure(self, message: str, code: int, said: str) -> DeviceError | StorageError:
+        """What a command of the board's own ended with."""
+        if code == FAILED:
+            return self._link.failure(said)
+        last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
+        if any(text in said for text in _NO_ROOM):
+            return StorageError(
+                f"{message}: {self._link.host}: {last}", hint="free space on the board's disk", log=said
+            )
+        return DeviceError(f"{message}: {self._link.host}: {last}", hint=f"`{self._link.login}` must work", log=said)
+
+
+def _sha256(file: Path) -> str:
+    stat = file.stat()
+    return _sha256_of(file, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _sha256_of(file: Path, size: int, changed_ns: int) -> str:
+    """Read once in this process: a data set of gigabytes is asked for in every phase of every run."""
+    return sha256_files([file])
