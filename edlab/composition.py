@@ -22,6 +22,9 @@ from edlab.config import DeviceConfig, EdlabConfig, ProtocolConfig
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import load_target, plugins
 
+# Mappings that take any key; what they mean is for others to say.
+_OPEN = ("model.arguments.", "converter.options.", "device.options.", "device.env.", "device.specification.peak_ops.")
+
 
 def config_dir() -> Path:
     """The folder of yaml files: inside an installed package, beside it in a clone."""
@@ -106,9 +109,14 @@ def compose_config(overrides: Sequence[str]) -> EdlabConfig:
     register_configs()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return to_config(compose("config", overrides=list(overrides)))
+            return to_config(compose("config", overrides=with_new_keys(overrides)))
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         raise explain(error) from error
+
+
+def with_new_keys(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with Hydra's `++` for keys of mappings that take any."""
+    return [f"++{word}" if word.startswith(_OPEN) else word for word in words]
 
 
 def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[EdlabConfig], int]:
@@ -118,7 +126,7 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[Edla
     Hydra's own sweeper makes of the words. Raises `ConfigError`.
     """
     try:
-        overrides = OverridesParser.create().parse_overrides(list(arguments))
+        overrides = OverridesParser.create().parse_overrides(with_new_keys(arguments))
     except OverrideParseException as error:
         raise ConfigError(
             f"cannot read '{error.override}'",

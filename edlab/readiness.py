@@ -44,7 +44,7 @@ def _distinct(configs: Sequence[EdlabConfig]) -> list[EdlabConfig]:
 
 
 def _needed(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
-    """What a run uses of its converter and device; where this CPU stands in for the device, not even all of the first."""
+    """What a run needs of its converter and device; a stand-in on this CPU needs neither."""
     if config.device.execution is Execution.emulated:
         return
     yield from converter(config.converter)

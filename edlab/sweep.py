@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edlab.cache import Cache
-from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config
+from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config, with_new_keys
 from edlab.config import EdlabConfig
 from edlab.identity import new_sweep_folder
 from edlab.readiness import preflight
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     0: no run failed and at least one ended well; 1: otherwise; 130: interrupted. Raises `ConfigError`, and
     `TrackingError` where there is nowhere to record to, before anything runs.
     """
-    arguments = _flags_first(arguments)
+    arguments = with_new_keys(_flags_first(arguments))
     flags = get_args_parser().parse_args(arguments)
     multirun = bool(flags.multirun)
     configs, total = check_overrides(flags.overrides, multirun)

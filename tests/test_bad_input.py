@@ -90,7 +90,7 @@ def test_more_calibration_images_than_there_are(workplace: Workplace) -> None:
 
 
 def test_an_option_that_the_converter_does_not_have(workplace: Workplace) -> None:
-    record = the_record(workplace, "+converter.options.percentle=99")
+    record = the_record(workplace, "converter.options.percentle=99")
     assert "percentle" in record.reason
 
 

@@ -68,6 +68,15 @@ def test_bad_words_are_named_with_the_mend(override: str, message: str, hint: st
     assert hint in caught.value.hint
 
 
+def test_options_and_arguments_take_keys_that_no_yaml_names() -> None:
+    words = ["converter.options.percentile=99.9", "model.arguments.num_classes=7", "device.env.LOG=1"]
+    config = compose_config(words)
+    assert config.converter.options == {"percentile": 99.9}
+    assert config.model.arguments == {"num_classes": 7}
+    assert config.device.env == {"LOG": "1"}
+    assert check_overrides(["converter.options.percentile=99,99.9"], multirun=True)[1] == 2
+
+
 def test_a_sweep_is_counted_and_every_value_of_it_is_checked() -> None:
     configs, total = check_overrides(["quantization=fp32,int8", "device.threads=1,2", "protocol=smoke"], multirun=True)
     assert (configs[0].quantization.name, total) == ("fp32", 4)

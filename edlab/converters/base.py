@@ -80,7 +80,7 @@ class Converter(ABC):
         """The packages of `requirements` that are not installed."""
         return [package for package in cls.requirements if importlib.util.find_spec(package) is None]
 
-    def check_programs(self) -> None:
+    def check_programs(self) -> None:  # noqa: B027
         """Raise `MissingDependencyError` where a program that is no Python package is not there."""
 
     @classmethod

@@ -101,7 +101,7 @@ def test_the_target_of_an_intel_device_is_the_runtimes_device(cache: Cache) -> N
         assert "openvino" in session.probe(list(config.device.runtimes.values()))
 
 
-@pytest.mark.parametrize("word", ["+device.options.device=GPU", "+device.options.tensorrt.dla_core=0"])
+@pytest.mark.parametrize("word", ["device.options.device=GPU", "device.options.tensorrt.dla_core=0"])
 def test_options_that_are_no_runtimes_are_refused(word: str) -> None:
     with pytest.raises(ConfigError, match=r"device\.options\.(device|tensorrt)=") as caught:
         compose_config(["device=intel", word])
