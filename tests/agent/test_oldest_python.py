@@ -1,0 +1,126 @@
+"""The agent under the oldest interpreter that can be had: it must run wherever a board has Python 3.7 and numpy."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edlab import devices
+from edlab.cache import Cache
+from edlab.config import DeviceConfig, ThroughputConfig
+from edlab.devices import Pool, agent_zip
+from edlab.devices.openssh import CONFIG_VARIABLE
+from edlab.testing import sshd
+
+_OLDEST = (3, 7)
+
+RUNTIME = """
+from . import base
+
+class Mean(base.Request):
+    def set_input(self, tensor):
+        self.tensor = tensor
+
+    def execute(self):
+        self.result = self.tensor.mean(axis=(2, 3))
+
+    def get_output(self):
+        return self.result
+
+class Runtime(base.Runtime):
+    @staticmethod
+    def version():
+        return "0.1"
+
+    def load(self):
+        pass
+
+    def compile(self, in_flight, batch):
+        image = base.TensorSpec("image", (None, 3, 2, 2), "float32")
+        mean = base.TensorSpec("mean", (None, 3), "float32")
+        return base.Compiled([Mean() for _ in range(in_flight)], [image], [mean], {})
+"""
+
+
+def interpreters() -> list[tuple[tuple[int, int], str]]:
+    """(version, path) of what is on PATH and in pyenv, oldest first, from the oldest that the agent supports."""
+    folders = [*map(Path, os.environ["PATH"].split(os.pathsep)), *Path("~/.pyenv/versions").expanduser().glob("*/bin")]
+    found = {}
+    for path in (path for folder in folders if folder.is_dir() for path in folder.glob("python3.*")):
+        if named := re.fullmatch(r"python3\.(\d+)", path.name):
+            version = (3, int(named.group(1)))
+            if version >= _OLDEST and _runs(path, "import ssl"):
+                found.setdefault(version, str(path))
+    return sorted(found.items())
+
+
+def _runs(python: Path | str, code: str) -> bool:
+    return subprocess.run([str(python), "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The oldest with numpy, which is installed into an environment of its own where it is not there."""
+    for _, candidate in interpreters():
+        if _runs(candidate, "import numpy"):
+            return candidate
+        folder = tmp_path_factory.mktemp("oldest") / "venv"
+        installed = str(folder / "bin" / "python")
+        pip = [installed, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+        commands = [[candidate, "-m", "venv", str(folder)], [*pip, "numpy"]]
+        if all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands):
+            return installed
+    pytest.skip("there is no Python with numpy, nor one that numpy can be installed for")
+
+
+@pytest.fixture
+def device(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeviceConfig:
+    """This machine by that interpreter, with a runtime that needs numpy alone."""
+    own_sources = agent_zip._own_sources
+    extra = {"agent/runtimes/mean.py": RUNTIME}
+    monkeypatch.setattr(agent_zip, "_own_sources", lambda: {**own_sources(), **extra})
+    return DeviceConfig(name="old", python=python)
+
+
+def test_the_agent_measures_under_the_oldest_python(
+    python: str, device: DeviceConfig, cache: Cache, tmp_path: Path
+) -> None:
+    images = tmp_path / "images.npy"
+    np.save(images, np.arange(8 * 2 * 2 * 3, dtype=np.uint8).reshape(8, 2, 2, 3))
+    pool = Pool(images, list(range(8)))
+    params = {"runtime": "mean", "files": [str(images)], "options": {}, "threads": 1}
+    with devices.connect(device, cache) as session:
+        ran = subprocess.run(
+            [python, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True
+        )
+        assert session.hello()["python"] == ran.stdout.strip()
+        session.probe()
+        session.sensors()
+        session.state()
+        session.call("open", {**params, "mean": [0, 0, 0], "std": [1, 1, 1], "layout": "NCHW"})
+        session.latency(pool, tmp_path / "ns.npy", queries=20, seconds=0.1, max_seconds=5)
+        session.stages(pool)
+        session.throughput(pool, ThroughputConfig(probe_seconds=0.05), seconds=0.1, max_seconds=20)
+        session.predict(images, pool.indices, tmp_path / "means.npy")
+    assert np.load(tmp_path / "ns.npy").shape[1] == 3
+    np.testing.assert_allclose(np.load(tmp_path / "means.npy"), np.load(images).mean(axis=(1, 2)) / 255, rtol=1e-5)
+
+
+@pytest.mark.skipif(bool(sshd.missing()), reason=f"not installed: {sshd.missing()}")
+def test_a_board_with_the_oldest_python_keeps_files(
+    python: str, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = tmp_path / "model"
+    sent.write_bytes(bytes(100_000))
+    with sshd.LoopbackBoard(tmp_path / "board") as board:
+        monkeypatch.setenv(CONFIG_VARIABLE, str(board.config))
+        with devices.connect(DeviceConfig(name="old", host=board.host, python=python), cache) as session:
+            session.lock()
+            session.get(session.put([sent])[0], tmp_path / "back")
+            assert session.outbox(tmp_path / "back").startswith(str(board.home))
+    assert (tmp_path / "back").read_bytes() == sent.read_bytes()
