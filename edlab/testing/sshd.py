@@ -131,7 +131,7 @@ class LoopbackBoard:
         """The login shell, which runs each command there. `path` is its PATH, `prints` is what it says before."""
         lines = [
             "#!/bin/sh",
-            f"export HOME={shlex.quote(str(self.home))} PATH={shlex.quote(path or os.environ['PATH'])}",
+            f"export PATH={shlex.quote(path or os.environ['PATH'])}",
             'cd "$HOME"',
             f"printf %s {shlex.quote(prints)}",
             'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"',
@@ -163,6 +163,7 @@ class LoopbackBoard:
             Port {self.port}
             HostKey "{self.folder / "host_key"}"
             AuthorizedKeysFile "{self.folder / "authorized_keys"}"
+            SetEnv "HOME={self.home}"
             ForceCommand "{self.folder / "shell"}"
             Subsystem sftp {_find("sftp-server") or "internal-sftp"}
             PidFile none
