@@ -33,11 +33,11 @@ def _use(name: str, origin: ModelOrigin) -> str:
 
 def devices() -> Table:
     """The devices by name, with what each runs."""
-    table = _table("device", "reached as", "runs", "precisions", "use")
+    table = _table("device", "reached as", "runs", "precisions")
     for name in options("device"):
         device = compose_config([f"device={name}"]).device
         runs = ", ".join(f"{file} by {runtime}" for file, runtime in device.runtimes.items())
-        table.add_row(name, device.kind, runs, ", ".join(device.precisions), f"device={name}")
+        table.add_row(name, device.kind, runs, ", ".join(device.precisions))
     return table
 
 
