@@ -71,38 +71,39 @@ def converter(config: ConverterConfig) -> Iterator[Finding]:
 
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:
     """Connect, and say what the target has and lacks; of its runtimes those for `formats` (None: all)."""
-    part = f"device={config.name}"
-    runtimes = {name: config.runtimes[name] for name in (config.runtimes if formats is None else formats)}
+    name = config.name
+    runtimes = {made: config.runtimes[made] for made in (config.runtimes if formats is None else formats)}
     try:
         with devices.connect(config, cache) as session:
             hello, state = session.hello(), session.state()
             found = session.probe(sorted(set(runtimes.values()))) if runtimes else {}
             sensors = session.sensors()
     except EdlabError as error:
-        yield Finding(part, False, error.message, error.hint, optional=config.kind == "ssh" and not config.host)
+        nobodys = config.kind == "ssh" and not config.host
+        yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
         return
-    yield Finding(part, True, str(hello["board"] or hello["cpu"] or hello["machine"]))
-    yield Finding("  python", True, f"{hello['python']}, numpy {hello['numpy']}")
-    yield from _condition(state)
+    yield Finding(f"device={name}", True, str(hello["board"] or hello["cpu"] or hello["machine"]))
+    yield Finding(f"{name}: python", True, f"{hello['python']}, numpy {hello['numpy']}")
+    yield from _condition(name, state)
     for file_format, runtime in runtimes.items():
         answer = found[runtime]
         if "version" in answer:
-            yield Finding(f"  {runtime}", True, f"{answer['version']} runs {file_format}")
+            yield Finding(f"{name}: {runtime}", True, f"{answer['version']} runs {file_format}")
         else:
-            yield Finding(f"  {runtime}", False, answer["reason"], answer["hint"], optional=True)
-    names = ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
-    yield Finding("  power", True, names or "no sensor: power is estimated from device.specification")
+            yield Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"], optional=True)
+    found_sensors = ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
+    yield Finding(f"{name}: power", True, found_sensors or "no sensor: power is estimated from device.specification")
 
 
-def _condition(state: dict[str, Any]) -> Iterator[Finding]:
+def _condition(name: str, state: dict[str, Any]) -> Iterator[Finding]:
     """Disk, clocks and temperature, as far as the target tells them."""
     if (free_mb := state["free_disk_mb"]) is not None:
         fit = free_mb > LOW_DISK_MB
         mend = "" if fit else "free space on the target's disk, or point device.workdir at another"
-        yield Finding("  disk", fit, f"{free_mb / 1000:.0f} GB free", mend)
+        yield Finding(f"{name}: disk", fit, f"{free_mb / 1000:.0f} GB free", mend)
     clocks = f"{max(state['clocks_mhz']):.0f} MHz" if state["clocks_mhz"] else "not told"
     governor = f", governor {state['governor']}" if state["governor"] else ""
-    yield Finding("  clocks", True, clocks + governor)
+    yield Finding(f"{name}: clocks", True, clocks + governor)
     if temperatures := state["temperatures_c"]:
         hottest = max(temperatures, key=lambda zone: temperatures[zone])
-        yield Finding("  temperature", True, f"{temperatures[hottest]:.0f} °C, the hottest: {hottest}")
+        yield Finding(f"{name}: temperature", True, f"{temperatures[hottest]:.0f} °C, the hottest: {hottest}")

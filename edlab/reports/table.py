@@ -175,14 +175,26 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"~ estimated, not measured: {sources}", "dim")
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
+    for (where, reason, hint), numbers in _failures(records).items():
+        yield _Note(f"{_rows(numbers, records)}{where}: {reason}")
+        if hint:
+            yield _Note(hint, "cyan", indent=3)
+    for (code, advice), numbers in _verdict_reasons(records).items():
+        yield _Note(f"{code} ({_rows(numbers, records)}): {advice}", "yellow")
+
+
+def _rows(numbers: Sequence[int], records: Sequence[RunRecord]) -> str:
+    return "all rows" if len(numbers) == len(records) > 1 else ", ".join(f"#{number}" for number in numbers)
+
+
+def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[int]]:
+    """Where and why rows did not end well, with the mend, and the rows that each holds for."""
+    rows: dict[tuple[str, str, str], list[int]] = {}
     for number, record in enumerate(records, 1):
         if record.status is not Status.ok:
-            yield _Note(f"#{number} at {record.step}: {record.reason}" if record.step else f"#{number} {record.reason}")
-            if record.hint:
-                yield _Note(record.hint, "cyan", indent=3)
-    for (code, advice), numbers in _verdict_reasons(records).items():
-        rows = "all rows" if len(numbers) == len(records) > 1 else f"#{', #'.join(map(str, numbers))}"
-        yield _Note(f"{code} ({rows}): {advice}", "yellow")
+            where = f" at {record.step}" if record.step else ""
+            rows.setdefault((where, record.reason, record.hint), []).append(number)
+    return rows
 
 
 def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[int]]:
