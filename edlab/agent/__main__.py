@@ -25,10 +25,14 @@ def main(arguments: list[str] | None = None) -> None:
         os.chdir(options.workdir)  # what a vendor library drops
     requests, replies = _take_streams()
 
-    from .methods import Agent
-    from .protocol import serve
+    from .protocol import Method, serve
 
-    serve(Agent(options.workdir).methods, requests, replies, options.host_silence_s)
+    def load() -> dict[str, Method]:
+        from .methods import Agent
+
+        return Agent(options.workdir).methods
+
+    serve(load, requests, replies, options.host_silence_s)
 
 
 def _take_streams() -> tuple[int, int]:

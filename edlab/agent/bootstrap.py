@@ -36,35 +36,39 @@ def survey(workdir: str, key: str, name: str, sha256: str, received: bytes) -> d
     can be imported) and agent: the path of the file `name` under `key`, None where it is not there. `received` is that
     file's content if it has just been sent; it is kept where its SHA-256 is right.
     """
-    home = os.path.expanduser("~")
-    workdir = os.path.join(home, os.path.expanduser(workdir))
-    folder = os.path.join(workdir, "files", key)
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    workdir = os.path.join(os.path.expanduser("~"), os.path.expanduser(workdir))
+    os.makedirs(workdir, exist_ok=True)
     with tempfile.TemporaryFile(dir=workdir) as probe:
         probe.write(b"\1" * _ROOM)
+    agent = os.path.join(workdir, "files", key, name)
     if hashlib.sha256(received).hexdigest() == sha256:
-        _keep(received, folder, name)
-    agent = os.path.join(folder, name)
+        _keep(received, agent)
     return {
         "workdir": workdir,
-        "agent": agent if os.path.exists(agent) else None,
+        "agent": agent if _holds(agent, sha256) else None,
         "cpus": sorted(os.sched_getaffinity(0)),
         "rsync": shutil.which("rsync") is not None,
         "numpy_error": _numpy_error(),
     }
 
 
-def _keep(content: bytes, folder: str, name: str) -> None:
-    """Write a file into a folder that appears whole, or was made by another meanwhile."""
-    scratch = tempfile.mkdtemp(dir=os.path.dirname(folder))
-    try:
-        with open(os.path.join(scratch, name), "wb") as file:
+def _keep(content: bytes, path: str) -> None:
+    """Write a file that appears whole, whoever else does the same."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        part = os.path.join(scratch, "part")
+        with open(part, "wb") as file:
             file.write(content)
-        os.rename(scratch, folder)
-    except OSError:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if not os.path.exists(os.path.join(folder, name)):
-            raise
+        os.replace(part, path)
+
+
+def _holds(path: str, sha256: str) -> bool:
+    """Whether the file is there, and whole: a board may have lost its power while it wrote."""
+    if not os.path.exists(path):
+        return False
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest() == sha256
 
 
 def _numpy_error() -> str | None:

@@ -2,7 +2,7 @@
 
     {"id": 1, "method": "open", "params": {...}}
     {"event": "progress", "id": 1, "phase": "latency", "fraction": 0.4, "message": "..."}
-    {"event": "heartbeat"}
+    {"event": "heartbeat", "pid": 4711}
     {"id": 1, "result": {...}}
     {"id": 1, "error": {"type": "...", "message": "...", "hint": "...", "traceback": "..."}}
 
@@ -52,10 +52,13 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def serve(methods: dict[str, Method], requests: int, replies: int, host_silence_s: float | None = None) -> None:
+def serve(
+    load: Callable[[], dict[str, Method]], requests: int, replies: int, host_silence_s: float | None = None
+) -> None:
     """Answer the requests of one file descriptor on another until the first closes; then end all that was started.
 
-    The same happens where the host gives not even a heartbeat for `host_silence_s`; None: it may be silent.
+    `load` gives the methods; heartbeats start before it, for imports take many seconds on a small board. Where the host
+    gives not even a heartbeat for `host_silence_s` that is the end too; None: it may be silent.
     Does not return: vendor libraries crash or hang in their destructors, so the process group is killed, which takes
     the children of those libraries along.
     """
@@ -65,6 +68,7 @@ def serve(methods: dict[str, Method], requests: int, replies: int, host_silence_
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_read, args=(requests, inbox, host_silence_s), daemon=True).start()
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
+    methods = load()
     with contextlib.suppress(BrokenPipeError):  # the host went while an answer was on its way
         for request in iter(inbox.get, None):
             channel.send(_answer(methods, request, channel))
@@ -124,7 +128,7 @@ def _lines(descriptor: int, silence_s: float | None) -> Iterator[bytes]:
 
 def _beat(channel: _Channel) -> None:
     while True:
-        channel.send({"event": "heartbeat"})
+        channel.send({"event": "heartbeat", "pid": os.getpid()})
         time.sleep(HEARTBEAT_S)
 
 

@@ -83,7 +83,8 @@ class Store:
         """This agent's own scratch folder; those of agents that were killed are removed."""
         if self._scratch is None:
             os.makedirs(self._scratches, exist_ok=True)
-            everyone = _lock(self._scratches, wait=True)  # a new folder is not to be taken for a dead agent's
+            everyone = os.open(self._scratches, os.O_RDONLY)
+            fcntl.flock(everyone, fcntl.LOCK_EX)  # a folder that is new is not to be taken for a dead agent's
             for entry in os.scandir(self._scratches):
                 dead = _lock(entry.path)
                 if dead is not None:
@@ -144,11 +145,11 @@ def _sha256(path: str, checking: Callable[[], None]) -> str:
     return digest.hexdigest()
 
 
-def _lock(folder: str, wait: bool = False) -> int | None:
+def _lock(folder: str) -> int | None:
     """The descriptor that locks a folder until it is closed or this process ends; None where another has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None

@@ -23,6 +23,7 @@ from edlab.errors import DeviceError, StorageError
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]  # `AgentSession.call`
 
+_RSYNC_SILENCE_S = 60  # on either end; then it ends, also where the link broke without a word
 _ATTEMPTS = 3  # by rsync, by the pipe, and once more where what came was damaged
 _NO_ROOM = ("No space left on device", "Disk quota exceeded", "Read-only file system")
 
@@ -109,7 +110,7 @@ class RemoteFiles:
         host = f"[{self._link.host}]" if ":" in self._link.host else self._link.host
         shell = shlex.join(self._link.client("no"))
         # --protect-args: the path is no shell's to read; --ignore-times: what is there is compared by content
-        options = ["--inplace", "--ignore-times", "--protect-args", f"--rsh={shell}"]
+        options = ["--inplace", "--ignore-times", "--protect-args", f"--timeout={_RSYNC_SILENCE_S}", f"--rsh={shell}"]
         done = subprocess.run(
             ["rsync", *options, "--", str(file.resolve()), f"{host}:{remote}"],
             stdin=subprocess.DEVNULL,

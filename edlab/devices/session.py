@@ -72,6 +72,7 @@ class AgentSession:
         self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
         self._last_heard = time.monotonic()
+        self._agent_pid: int | None = None  # on the target
         assert process.stdout is not None
         assert process.stderr is not None
         self._threads = [
@@ -381,7 +382,9 @@ class AgentSession:
                 self._stderr.append("(stdout) " + line.decode(errors="replace").rstrip())
                 continue
             self._last_heard = time.monotonic()
-            if message.get("event") != "heartbeat":
+            if message.get("event") == "heartbeat":
+                self._agent_pid = message["pid"]
+            else:
                 self._inbox.put(message)
         self._inbox.put(None)
 

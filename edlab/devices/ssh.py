@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from edlab.devices.remote_files import RemoteFiles, content_key
 from edlab.devices.session import AgentSession
 from edlab.errors import ConfigError, DeviceError, StorageError
 
+_KILL_S = 5.0
 HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke without a word
 DEFAULT_PYTHON = "python3"
 
@@ -80,6 +82,8 @@ class SshDevice(Device):
         board = self._ask(link, request)
         if board.agent is None:
             board = self._ask(link, request, archive)
+        if board.agent is None:
+            raise DeviceError(f"the agent arrives damaged on {link.host}", hint="check the board's disk and memory")
         return board
 
     def _ask(self, link: Link, request: dict[str, Any], content: Path | None = None) -> Board:
@@ -154,7 +158,6 @@ class SshSession(AgentSession):
         super().__init__(process, device, lock=f"{board.workdir}/lock")
         self._link = link
         self._files = RemoteFiles(link, self.call, device.workdir_limit_gb, board.rsync)
-        self._closed = threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def put(self, files: Sequence[Path]) -> list[str]:
@@ -166,14 +169,19 @@ class SshSession(AgentSession):
     def get(self, remote: str, to: Path) -> None:
         self._files.get(remote, to)
 
-    def close(self, grace_s: float = 5.0) -> None:
-        self._closed.set()
-        super().close(grace_s)
-
     def _beat(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # the agent has ended: the next call will say so
-            while not self._closed.wait(HEARTBEAT_S):
+            while True:
                 self._write({"event": "heartbeat"})
+                time.sleep(HEARTBEAT_S)
+
+    def _kill(self) -> None:
+        """End ssh, which ends the agent; and one that has not even a thread left to notice that."""
+        lives = self._process.poll() is None
+        super()._kill()
+        if lives and self._agent_pid is not None:
+            with contextlib.suppress(DeviceError):  # the link is dead: the agent will miss the heartbeats
+                self._link.run(f"kill -s KILL -- -{self._agent_pid}", timeout_s=_KILL_S)
 
     def _exit(self) -> str:
         """How the agent ended. ssh's exit code is the same where it was killed and where the link broke."""
