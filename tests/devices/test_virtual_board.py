@@ -1,0 +1,94 @@
+"""The whole job on Arm code over SSH: an aarch64 Debian in QEMU, made by scripts/virtual_board."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Workplace
+from test_samples import words as photographs
+
+from edlab.record import RunRecord, Status
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "virtual_board"
+CANNOT = 77  # the script's exit code where this machine cannot run one
+
+# As few queries as a run can have: fp32 takes seconds each under QEMU.
+FEW = (
+    "protocol.queries=2",
+    "protocol.pool=2",
+    "protocol.warmup.queries=1",
+    "protocol.warmup.seconds=0",
+    "protocol.warmup.max_seconds=1",
+    "protocol.throughput.max_batch=1",
+    "protocol.throughput.max_in_flight=1",
+)
+BOTH = ("-m", "device=cpu,virtual_board", "converter=litert,onnxruntime")
+
+
+def script(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(SCRIPT), command], env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture
+def ssh_config() -> Iterator[str]:
+    """The ssh configuration that reaches the running board. Its files stay for the next time."""
+    ran_before = script("status").returncode == 0
+    started = script("start")
+    if started.returncode == CANNOT:
+        pytest.skip(started.stderr.strip())
+    assert started.returncode == 0, started.stderr
+    yield re.findall(r"EDLAB_SSH_CONFIG=(\S+)", started.stdout)[0]
+    if not ran_before:
+        script("stop")
+
+
+# One test, for there is one board: two processes of pytest would stop it under each other.
+@pytest.mark.timeout(1500)
+def test_aarch64_gives_the_accuracy_of_this_machine(workplace: Workplace, ssh_config: str) -> None:
+    workplace.environment["EDLAB_SSH_CONFIG"] = ssh_config
+    check(workplace, "quantization=int8")
+    data = Path(os.environ.get("EDLAB_TEST_DATA", "none"))
+    if Path(data, "imagenet_samples").is_dir():
+        check(workplace, "quantization=fp32,int8", "dataset.images=12", *photographs(data))
+
+
+def check(workplace: Workplace, *words: str) -> None:
+    """Run on this machine's CPU and on the board, and compare them run by run."""
+    result = workplace.run(*BOTH, *FEW, *words, timeout_s=1200)
+    rows: dict[str, dict[tuple[str, str], RunRecord]] = {"cpu": {}, "virtual_board": {}}
+    for record in workplace.records():
+        assert record.status is Status.ok, result.stdout + result.stderr
+        rows[record.params["device.name"]][record.params["converter.name"], record.params["quantization.name"]] = record
+    assert rows["virtual_board"].keys() == rows["cpu"].keys()
+    for run, on_board in rows["virtual_board"].items():
+        on_cpu = rows["cpu"][run]
+        assert on_board.environment["target"]["machine"] == "aarch64"
+        assert on_board.tags["artifact_sha256"] == on_cpu.tags["artifact_sha256"]
+        for figure in ("accuracy_top1", "accuracy_top5", "accuracy_images"):
+            assert on_board.metrics[f"emulated_{figure}"] == on_cpu.metrics[figure], (run, figure)
+        assert on_board.metrics["emulated_latency_max_ms"] > 0
+        measured = {"accuracy_top1", "latency_max_ms", "throughput_ips", "flops_per_s", "load_ms", "peak_memory_mb"}
+        assert measured <= on_cpu.metrics.keys()
+        assert not measured & on_board.metrics.keys()
+        assert "emulated" in {reason.code for reason in on_board.verdict.reasons}
+
+
+def test_a_machine_that_lacks_the_tools_is_told_so(tmp_path: Path) -> None:
+    for name in ("bash", "cut", "dirname", "flock", "getent", "id", "mkdir", "realpath", "uname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or pytest.skip(f"not installed: {name}"))
+    refused = script("start", PATH=str(tmp_path), EDLAB_CACHE=str(tmp_path / "cache"))
+    assert refused.returncode == CANNOT
+    assert ("lacks debootstrap" if os.getuid() == 0 else "needs root") in refused.stderr
+
+
+def test_a_board_that_was_never_made_does_not_run(tmp_path: Path) -> None:
+    status = script("status", EDLAB_CACHE=str(tmp_path))
+    assert (status.returncode, status.stdout) == (3, "not running\n")
