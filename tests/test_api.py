@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAST
+from workplace import FAST
 
 import edlab
 from edlab.errors import ConfigError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, Workplace
 from PIL import Image
+from workplace import FAST, Workplace
 
 from edlab.record import RunRecord, Status
 

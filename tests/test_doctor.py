@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Workplace
+from workplace import Workplace
 
 from edlab.record import Status
 

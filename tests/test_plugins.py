@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import Workplace
+from workplace import Workplace
 
 FILES = {
     "pyproject.toml": """

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import FAST, Workplace
 from mlflow.tracking import MlflowClient
+from workplace import FAST, Workplace
 
 from edlab.record import Status, VerdictState
 

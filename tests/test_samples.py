@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Workplace
+from workplace import Workplace
 
 from edlab.record import RunRecord, Status
 

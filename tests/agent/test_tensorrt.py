@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from conftest import Workplace
+from workplace import Workplace
 
 from edlab import converters, devices
 from edlab.agent import cuda, errors

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import Workplace
 from relay import Relay
 from test_session import gone, wait_until
+from workplace import Workplace
 
 from edlab import devices
 from edlab.cache import Cache

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workplace
 from test_samples import words as photographs
+from workplace import Workplace
 
 from edlab.record import RunRecord, Status
 
