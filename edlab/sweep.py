@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import os
 import signal
 import sys
@@ -22,6 +24,7 @@ from rich.markup import escape
 from edlab.cache import Cache
 from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config, with_new_keys
 from edlab.config import EdlabConfig
+from edlab.errors import ConfigError
 from edlab.identity import new_sweep_folder
 from edlab.readiness import preflight
 from edlab.record import RunRecord, Status
@@ -47,7 +50,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     `TrackingError` where there is nowhere to record to, before anything runs.
     """
     arguments = with_new_keys(_flags_first(arguments))
-    flags = get_args_parser().parse_args(arguments)
+    flags = _read_flags(arguments)
     multirun = bool(flags.multirun)
     configs, total = check_overrides(flags.overrides, multirun)
     if flags.cfg or flags.info or flags.hydra_help:
@@ -69,6 +72,18 @@ def run(arguments: Sequence[str], console: Console) -> int:
         records = read_records(sweep.folder)
         _report(records, sweep, console)
     return exit_code(records)
+
+
+def _read_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags, and `overrides`. Raises `ConfigError` for a flag that it does not have."""
+    parser = get_args_parser()
+    flags, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        close = difflib.get_close_matches(unknown[0], [*known, "--debug"], n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "`edlab run --help` lists what there is"
+        raise ConfigError(f"there is no option '{unknown[0]}'", hint=hint)
+    return flags
 
 
 def _reach_tracking(config: EdlabConfig) -> None:

@@ -46,6 +46,13 @@ def test_a_misspelt_word(workplace: Workplace, word: str) -> None:
     assert not (workplace.folder / "mlruns" / "sweeps").exists()
 
 
+def test_a_misspelt_flag(workplace: Workplace) -> None:
+    result = workplace.edlab("run", "--multrun", "quantization=fp32,int8")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == "error: there is no option '--multrun'"
+    assert "did you mean '--multirun'?" in result.stderr
+
+
 def test_a_truncated_onnx_file(workplace: Workplace) -> None:
     (workplace.folder / "net.onnx").write_bytes(os.urandom(2000))
     record = the_record(workplace, "model=file", "model.path=net.onnx")
