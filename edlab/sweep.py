@@ -76,7 +76,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 def _read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags, and `overrides`. Raises `ConfigError` for a flag that it does not have."""
-    parser = get_args_parser()
+    parser: argparse.ArgumentParser = get_args_parser()
     flags, unknown = parser.parse_known_args(arguments)
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
