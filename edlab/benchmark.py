@@ -16,7 +16,7 @@ from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, StorageError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
 from edlab.steps.convert import check, convert, read_weights
-from edlab.steps.deploy import deploy
+from edlab.steps.deploy import check_on_target, deploy
 from edlab.steps.load import OnProgress, load
 from edlab.steps.measure import measure
 from edlab.steps.record import Outcome, fill_record, run_files
@@ -56,12 +56,17 @@ def run(
             outcome.inputs = load(config, cache, folder, on_progress, module)
         with _step(record, Step.convert):
             outcome.artifact = convert(config, outcome.inputs, cache, on_progress, outcome.made)
-            outcome.weights = read_weights(outcome.artifact, cache)
-            outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
+            if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
+                outcome.weights = read_weights(outcome.artifact, cache)
+                outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
         with ExitStack() as target:
             with _step(record, Step.deploy):
                 outcome.deployment = target.enter_context(
                     deploy(config, outcome.inputs, outcome.artifact, cache, on_progress, outcome.made)
+                )
+                outcome.check = (
+                    check_on_target(outcome.deployment, outcome.inputs, outcome.artifact, cache, folder, on_progress)
+                    or outcome.check
                 )
             with _step(record, Step.measure):
                 measure(config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)

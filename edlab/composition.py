@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from edlab.config import DeviceConfig, EdlabConfig, ProtocolConfig
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import load_target, plugins
+
+_CROSSED = ("device=", "converter=")
 
 # Mappings that take any key; what they mean is for others to say.
 _OPEN = ("model.arguments.", "converter.options.", "device.options.", "device.env.", "device.specification.peak_ops.")
@@ -72,6 +75,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
     assert isinstance(plain, EdlabConfig)
     _check_numbers(plain)
     _check_runtime_options(plain.device)
+    _check_target(plain.device)
     return plain
 
 
@@ -79,6 +83,8 @@ def _check_numbers(config: EdlabConfig) -> None:
     """Raise `ConfigError` for a count or a time that nothing can be made of."""
     least = {
         "device.threads": (config.device.threads, 1),
+        "device.lock_timeout": (config.device.lock_timeout, 0),
+        "device.workdir_limit_gb": (config.device.workdir_limit_gb, 0),
         "quantization.calibration.images": (config.quantization.calibration.images, 1),
         "converter.timeout_s": (config.converter.timeout_s, 1),
         "protocol.queries": (config.protocol.queries, 1),
@@ -104,6 +110,12 @@ def _check_runtime_options(device: DeviceConfig) -> None:
             )
 
 
+def _check_target(device: DeviceConfig) -> None:
+    """Raise `ConfigError` where `device.target` was given to a device that has nothing to choose by it."""
+    if device.target is not None and device.target not in repr((device.options, device.sensors, device.env)):
+        raise ConfigError(f"{device.name} has no units to choose among", hint="leave device.target out")
+
+
 def compose_config(overrides: Sequence[str]) -> EdlabConfig:
     """The configuration of one run. Raises `ConfigError` naming the valid words."""
     register_configs()
@@ -122,8 +134,9 @@ def with_new_keys(words: Sequence[str]) -> list[str]:
 def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[EdlabConfig], int]:
     """Compose with every value that the command line names, so that a typing error stops all before anything runs.
 
-    Returns configurations in which every word occurs, the first run's before the others, and the number of runs that
-    Hydra's own sweeper makes of the words. Raises `ConfigError`.
+    Returns configurations in which every word occurs, and every device with every converter that it is to have, the
+    first run's before the others; and the number of runs that Hydra's own sweeper makes of the words. Raises
+    `ConfigError`.
     """
     try:
         overrides = OverridesParser.create().parse_overrides(with_new_keys(arguments))
@@ -140,7 +153,9 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[Edla
     if not all(choices):
         raise ConfigError("a glob of the command line matches nothing", hint="run with --help for the options")
     longest = max((len(values) for values in choices), default=1)
-    configs = [compose_config([values[min(i, len(values) - 1)] for values in choices]) for i in range(longest)]
+    abreast = [tuple(values[min(i, len(values) - 1)] for values in choices) for i in range(longest)]
+    crossed = itertools.product(*(values if values[0].startswith(_CROSSED) else values[:1] for values in choices))
+    configs = [compose_config(words) for words in dict.fromkeys([*abreast, *crossed])]
     return configs, math.prod(len(values) for values in choices)
 
 

@@ -150,6 +150,7 @@ class DeviceConfig:
     workdir_limit_gb: float = 8.0  # ssh: the oldest files beyond it are removed
     env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
     execution: Execution = Execution.native
+    machines: List[str] = field(default_factory=list)  # processors that it can be, as `uname -m` says; none: any
     stand_in: str = ""  # what this really is, where it is not the device itself: its figures are `emulated_*`
     exclusive: bool = False  # one run at a time, whoever asks; a device that is reached by ssh always is
     lock_timeout: float = 3600.0  # seconds to wait for another's run to end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from edlab import converters, devices
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
-from edlab.errors import EdlabError
+from edlab.errors import AgentError, EdlabError
 
 LOW_DISK_MB = 2000.0
 
@@ -29,27 +30,27 @@ class Finding:
 
 
 def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
-    """What the converters and devices of these runs lack. Asked in seconds, before anything runs; stops nothing."""
-    findings: dict[tuple[str, str], Finding] = {}
-    for config in _distinct(configs):
-        for finding in _needed(config, cache):
-            if not finding.fit:
-                findings.setdefault((finding.part, finding.facts), finding)
-    return list(findings.values())
+    """What the converters and devices of these runs lack. Asked in seconds, before anything runs; stops nothing.
+
+    What this machine's CPU stands in for needs neither.
+    """
+    native = [config for config in configs if config.device.execution is Execution.native]
+    toolchains = {repr(config.converter): config.converter for config in native}
+    targets: dict[str, DeviceConfig] = {}
+    made: dict[str, set[str]] = {}
+    for config in native:
+        key = _identity(config.device)
+        targets[key] = config.device
+        made.setdefault(key, set()).add(converters.load(config.converter.name).format)
+    findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain)]
+    for key, target in targets.items():
+        findings += device(target, cache, sorted(made[key] & target.runtimes.keys()))
+    return [finding for finding in findings if not finding.fit]
 
 
-def _distinct(configs: Sequence[EdlabConfig]) -> list[EdlabConfig]:
-    """One configuration for each converter and device among them."""
-    return list({repr((config.converter, config.device)): config for config in configs}.values())
-
-
-def _needed(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
-    """What a run needs of its converter and device; a stand-in on this CPU needs neither."""
-    if config.device.execution is Execution.emulated:
-        return
-    yield from converter(config.converter)
-    made = converters.load(config.converter.name).format
-    yield from device(config.device, cache, [made] if made in config.device.runtimes else [])
+def _identity(device: DeviceConfig) -> str:
+    """What tells two targets apart, whatever else their runs are to be."""
+    return repr((device.name, device.kind, device.host, device.target, device.python, device.env))
 
 
 def converter(config: ConverterConfig) -> Iterator[Finding]:
@@ -74,7 +75,12 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
     name = config.name
     runtimes = {made: config.runtimes[made] for made in (config.runtimes if formats is None else formats)}
     try:
-        with devices.connect(config, cache) as session:
+        with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
+            try:
+                session.lock()
+            except AgentError as error:  # nothing is imported beside another's measurement
+                yield Finding(f"device={name}", True, f"in use: {error.message}")
+                return
             hello, state = session.hello(), session.state()
             found = session.probe(sorted(set(runtimes.values()))) if runtimes else {}
             sensors = session.sensors()
@@ -84,7 +90,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
         return
     yield Finding(f"device={name}", True, str(hello["board"] or hello["cpu"] or hello["machine"]))
     yield Finding(f"{name}: python", True, f"{hello['python']}, numpy {hello['numpy']}")
-    yield from _condition(name, state)
+    yield from _condition(config, state)
     for file_format, runtime in runtimes.items():
         answer = found[runtime]
         if "version" in answer:
@@ -95,12 +101,13 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
     yield Finding(f"{name}: power", True, found_sensors or "no sensor: power is estimated from device.specification")
 
 
-def _condition(name: str, state: dict[str, Any]) -> Iterator[Finding]:
+def _condition(config: DeviceConfig, state: dict[str, Any]) -> Iterator[Finding]:
     """Disk, clocks and temperature, as far as the target tells them."""
-    if (free_mb := state["free_disk_mb"]) is not None:
-        fit = free_mb > LOW_DISK_MB
-        mend = "" if fit else "free space on the target's disk, or point device.workdir at another"
-        yield Finding(f"{name}: disk", fit, f"{free_mb / 1000:.0f} GB free", mend)
+    name = config.name
+    fit = state["free_disk_mb"] > LOW_DISK_MB
+    place = "device.workdir" if config.host else "EDLAB_CACHE"
+    mend = "" if fit else f"free space on the target's disk, or point {place} at another"
+    yield Finding(f"{name}: disk", fit, f"{state['free_disk_mb'] / 1000:.0f} GB free", mend)
     clocks = f"{max(state['clocks_mhz']):.0f} MHz" if state["clocks_mhz"] else "not told"
     governor = f", governor {state['governor']}" if state["governor"] else ""
     yield Finding(f"{name}: clocks", True, clocks + governor)

@@ -84,6 +84,19 @@ def test_a_sweep_is_counted_and_every_value_of_it_is_checked() -> None:
         check_overrides(["quantization=fp32,int8", "protocol=smoke,quick,nope"], multirun=True)
 
 
+def test_every_device_of_a_sweep_is_composed_with_every_converter() -> None:
+    configs, _ = check_overrides(["device=raspberry_pi,arm_linux", "converter=litert,onnxruntime"], multirun=True)
+    assert {(config.device.name, config.converter.name) for config in configs} == {
+        (device, converter) for device in ("raspberry_pi", "arm_linux") for converter in ("litert", "onnxruntime")
+    }
+
+
+def test_a_device_without_units_takes_no_target() -> None:
+    assert compose_config(["device=intel", "device.target=NPU"]).device.options["openvino"]["device"] == "NPU"
+    with pytest.raises(ConfigError, match="no units"):
+        compose_config(["device=cpu", "device.target=GPU"])
+
+
 def test_globs_and_ranges_are_counted() -> None:
     _, total = check_overrides(["model=glob(m*)", "device.threads=range(1,3)"], multirun=True)
     assert total == 2 * len([name for name in options("model") if name.startswith("m")])

@@ -133,6 +133,15 @@ def test_what_this_machine_measures_in_a_devices_place_is_emulated(workplace: Wo
     assert "≈" in result.stdout
 
 
+def test_what_the_target_quantizes_is_not_judged_by_its_float_file(workplace: Workplace) -> None:
+    workplace.run("device=jetson", "quantization=int8", "converter.options.int8=implicit")
+    (record,) = workplace.records()
+    assert (record.status, record.step) == (Status.failed, "deploy")
+    assert not {"agreement_top1", "sqnr_db", "int8_weights_fraction"} & set(record.metrics)
+    assert "not compared" in record.missing["agreement_top1"]
+    assert record.tags["artifact_sha256"]
+
+
 def test_calibration_settings_reach_the_tool(workplace: Workplace) -> None:
     result = workplace.run(
         "-m",

@@ -18,7 +18,7 @@ __all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get"]
 
 def get(config: DeviceConfig, cache: Cache) -> Device:
     """The device of this configuration. Raises `ConfigError` for a kind that no one has added."""
-    if config.kind == "ssh" or config.host:
+    if config.kind == "ssh" or (config.kind == "local" and config.host):
         return SshDevice(config, cache)
     if config.kind == "local":
         return LocalDevice(config, cache)

@@ -36,6 +36,7 @@ class Facts:
     throttle_events: int | None = None  # that the processor counted while it was measured
     background_load: float | None = None  # share of the cores that were busy before anything was measured
     governor: str | None = None
+    power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
     trained: bool = True
     agreement_top1: float | None = None  # with the unconverted model
     accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU beside
@@ -55,6 +56,7 @@ def judge(facts: Facts) -> Verdict:
     | warmup_unsettled | DEGRADED | two half-windows never agreed within the tolerance | pyperf, trtexec |
     | throttled | DEGRADED | thermal events, or the clock fell by more than 10 % | |
     | background_load | DEGRADED | over 10 % of the cores were busy before the run | pyperf system |
+    | power_mode_changed | INVALID | the target's power mode was another one when the measurement ended | |
     | slow_governor | DEGRADED | the governor is powersave or conservative | pyperf system |
     | protocol_weakened | DEGRADED | settings below what the tier of this name asks for | MLPerf Inference |
     | emulated | DEGRADED | something else stood in for the device: every figure is emulated_* | |
@@ -159,6 +161,12 @@ def _system_rules(facts: Facts) -> Iterator[tuple[VerdictState, Reason]]:
             "background_load",
             f"{facts.background_load:.0%} of the cores were busy before the measurement",
             "stop what else runs on the target",
+        )
+    if facts.power_mode_changed:
+        yield _invalid(
+            "power_mode_changed",
+            f"while it was measured someone changed {facts.power_mode_changed}",
+            "let nobody else use the board, and run it again",
         )
     if facts.governor in _SLOW_GOVERNORS:
         yield _degraded(

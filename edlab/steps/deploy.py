@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edlab import converters, devices
 from edlab.artifact import Artifact, StepRecord
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig, EdlabConfig, Execution
 from edlab.converters import CalibrationData, Step
+from edlab.converters.check import Comparison, compare
 from edlab.devices import AgentSession
+from edlab.errors import DeviceError
 from edlab.steps import reference
 from edlab.steps.convert import calibration_data
 from edlab.steps.load import Inputs, OnProgress
@@ -52,6 +56,9 @@ def deploy(
     with devices.connect(device, cache) as session:
         session.lock(on_progress)
         hello = session.hello()
+        _ensure_machine(device, hello)
+        if hello.get("stand_in"):
+            device = dataclasses.replace(device, stand_in=hello["stand_in"])
         if device.power_mode is not None:
             session.set_power_mode(device.power_mode)
         if config.device.execution is Execution.emulated:
@@ -73,6 +80,34 @@ def running_device(device: DeviceConfig) -> DeviceConfig:
         return device
     stand_in = "this machine's CPU"
     return dataclasses.replace(reference.HOST, name=device.name, threads=device.threads, stand_in=stand_in)
+
+
+def check_on_target(
+    deployment: Deployment, inputs: Inputs, artifact: Artifact, cache: Cache, folder: Path, on_progress: OnProgress
+) -> Comparison | None:
+    """Compare what only the target opens with the source model, on a few images; None where this machine has done so.
+
+    Raises `ConversionError` for garbage.
+    """
+    if artifact.portable is None:
+        return None
+    on_progress("check", None, "on the target, against the source model")
+    outputs = folder / "check.npy"
+    rows = reference.check_images(inputs.data).tolist()
+    deployment.session.predict(inputs.data.images, rows, outputs)
+    source = Artifact.of(inputs.source)
+    wanted = reference.logits(source, inputs.source, inputs.data, reference.HOST, cache, on_progress)
+    return compare(wanted, np.load(outputs))
+
+
+def _ensure_machine(device: DeviceConfig, hello: dict[str, Any]) -> None:
+    """Raise `DeviceError` where the target is another kind of machine than the device: its figures are not its."""
+    if device.machines and hello["machine"] not in device.machines:
+        raise DeviceError(
+            f"{device.name} is {' or '.join(device.machines)}, and what answered is {hello['machine']}: "
+            f"{hello['board'] or hello['cpu']}",
+            hint="correct device.host, or take the device that it is (`edlab devices`)",
+        )
 
 
 def _build(

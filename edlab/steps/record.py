@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from edlab import metrics
 from edlab.artifact import Artifact
 from edlab.cache import digest
-from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
+from edlab.config import CalibrationConfig, DatasetConfig, DeviceConfig, EdlabConfig, Precision
 from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
@@ -56,6 +57,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         _add_artifact(record, outcome.artifact, outcome.weights)
     if outcome.check and outcome.inputs:
         _add_check(record, outcome.check, outcome.inputs)
+    elif outcome.artifact:
+        record.missing.update(dict.fromkeys(("agreement_top1", "sqnr_db"), "what the target runs was not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
@@ -212,10 +215,26 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,
         agreement_top1=outcome.check.agreement_top1 if outcome.check else None,
-        accelerated_fraction=outcome.artifact.accelerated_fraction if outcome.artifact else None,
+        accelerated_fraction=_accelerated_fraction(config.device, outcome),
+        power_mode_changed=_changed(deployment.before, measurement.after, ("power_mode", "jetson_clocks")),
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
     )
+
+
+def _accelerated_fraction(device: DeviceConfig, outcome: Outcome) -> float | None:
+    """Share of the operators that are off the CPU (0..1), as the runtime or the compiler tells; else None."""
+    assert outcome.deployment
+    nodes: dict[str, int] | None = outcome.deployment.model["options"].get("nodes")
+    if nodes and device.exclusive:
+        return 1 - nodes.get("CPUExecutionProvider", 0) / sum(nodes.values())
+    return outcome.artifact.accelerated_fraction if outcome.artifact else None
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any], names: Sequence[str]) -> str:
+    """What of `names` is not as it was, in words; empty where all are."""
+    changed = [name for name in names if name in before and before[name] != after.get(name)]
+    return ", ".join(f"{name} from {before[name]} to {after.get(name)}" for name in changed)
 
 
 def _mean(values: list[float] | None) -> float | None:

@@ -40,7 +40,7 @@ HOST = DeviceConfig(
 
 def host(device: DeviceConfig) -> DeviceConfig:
     """This machine, which also opens the formats of `device` where that is this machine too."""
-    own = device.runtimes if device.kind == HOST.kind else {}
+    own = device.runtimes if device.kind == HOST.kind and not device.host else {}
     return dataclasses.replace(HOST, runtimes={**own, **HOST.runtimes})
 
 

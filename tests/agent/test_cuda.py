@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from test_runtimes import export_onnx
+from workplace import Workplace
 
 from edlab import devices
 from edlab.agent.runtimes.base import TensorSpec
@@ -28,8 +30,6 @@ from edlab.config import DeviceConfig
 from edlab.errors import AgentError
 from edlab.record import Status, Step
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance, tiny_network
-from tests.agent.test_runtimes import export_onnx
-from tests.conftest import Workplace
 
 PYTHON = os.environ.get("EDLAB_CUDA_PYTHON", sys.executable)
 GPUS = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout if shutil.which("nvidia-smi") else ""

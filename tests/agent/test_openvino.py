@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_runtimes import export_onnx
 
 from edlab import devices
 from edlab.artifact import Artifact
@@ -16,7 +17,6 @@ from edlab.config import DeviceConfig
 from edlab.converters.openvino import onnx_to_openvino
 from edlab.errors import AgentError, ConfigError
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance
-from tests.agent.test_runtimes import export_onnx
 
 OLD_PYTHON = os.environ.get("EDLAB_OPENVINO_2022_PYTHON")
 
