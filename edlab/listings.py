@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
-from edlab import converters
+from edlab import converters, readiness
 from edlab.composition import compose_config, options
-from edlab.config import ModelOrigin
+from edlab.config import ConverterConfig, ModelOrigin
 
 
 def models() -> Table:
@@ -46,8 +47,8 @@ def toolchains() -> Table:
     table = _table("converter", "takes", "makes", "quantization", "installed")
     for name in converters.available():
         kind = converters.load(name)
-        missing = kind.missing()
-        installed = "[green]yes[/]" if not missing else f"[yellow]lacks {', '.join(missing)}[/]"
+        (finding,) = readiness.converter(ConverterConfig(name=name))
+        installed = "[green]yes[/]" if finding.fit else f"[yellow]{escape(finding.facts)}[/]"
         table.add_row(name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)
     return table
 

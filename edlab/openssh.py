@@ -1,4 +1,4 @@
-"""The link to a board: the system's OpenSSH client, one shared connection for all commands, and what its failures mean.
+"""The link to another machine: the system's OpenSSH client, one shared connection for all commands, its failures read.
 
 Options are those of ssh_config(5). No password is ever asked for, and no host key is accepted on edlab's own account.
 The environment variable EDLAB_SSH_CONFIG names a configuration file to use in place of ~/.ssh/config.
@@ -41,7 +41,8 @@ _SOCKET_NAME = 16 + 17  # ours, and the suffix that ssh adds while it makes the 
 # What OpenSSH refuses in a host name since 9.6 (its release notes), because a ProxyCommand may hand it to a shell.
 _REFUSED_IN_HOST = re.compile(r"^-|[\s'\"`$\\;&<>|(){}]|[\x00-\x1f\x7f]|^$")
 
-# What ssh says -> what is wrong, and what to do; {host} as it was given, {login} the command that logs in there.
+# What ssh says -> what is wrong, and what to do; {host} as it was given, in the key {setting} of the configuration;
+# {login} the command that logs in there.
 _FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -56,13 +57,13 @@ _FAILURES = (
     (
         "Permission denied|Too many authentication failures",
         "{host} accepts none of your keys",
-        "put one there with `ssh-copy-id {host}`, load it with `ssh-add` where it has a passphrase; "
+        "put one there with `{copy_key}`, load it with `ssh-add` where it has a passphrase; "
         "`{login}` must work without a question",
     ),
     (
         "Could not resolve hostname",
         "there is no host called {host}",
-        "correct device.host, or give it a `Host {host}` with its HostName in ~/.ssh/config",
+        "correct {setting}, or give it a `Host {host}` with its HostName in ~/.ssh/config",
     ),
     (
         "Connection refused",
@@ -83,14 +84,18 @@ class Link:
     A command is a line for the login shell there: quote what comes from outside with `shlex.quote`.
     """
 
-    def __init__(self, host: str) -> None:
-        """Raises `ConfigError` for a name that no host has, such as one that ssh would take for an option."""
+    def __init__(self, host: str, setting: str = "device.host") -> None:
+        """`setting` is the key of the configuration that gave the host.
+
+        Raises `ConfigError` for a name that no host has, such as one that ssh would take for an option.
+        """
         if _REFUSED_IN_HOST.search(host):
             raise ConfigError(
-                f"device.host={host!r} is no host name",
+                f"{setting}={host!r} is no host name",
                 hint="give a name that `ssh NAME` reaches; a `Host` of ~/.ssh/config may stand for anything",
             )
         self.host = host
+        self._setting = setting
         self._config = os.environ.get(CONFIG_VARIABLE, "")
         identity = hashlib.sha256(f"{self._config}\0{host}".encode()).hexdigest()[:16]
         self._socket = _socket_folder() / identity
@@ -157,7 +162,13 @@ class Link:
 
     def failure(self, stderr: str) -> DeviceError:
         """The error that says what ssh's own failure means."""
-        names = {"host": self.host, "login": self.login, "forget": self._forget(stderr)}
+        names = {
+            "host": self.host,
+            "setting": self._setting,
+            "login": self.login,
+            "copy_key": shlex.join(["ssh-copy-id", *self._own_config(), self.host]),
+            "forget": self._forget(stderr),
+        }
         for pattern, message, hint in _FAILURES:
             if re.search(pattern, stderr):
                 return DeviceError(message.format(**names), hint=hint.format(**names), log=stderr)
@@ -167,7 +178,10 @@ class Link:
         )
 
     def _ssh(self) -> list[str]:
-        return ["ssh", "-F", self._config] if self._config else ["ssh"]
+        return ["ssh", *self._own_config()]
+
+    def _own_config(self) -> list[str]:
+        return ["-F", self._config] if self._config else []
 
     def _forget(self, stderr: str) -> str:
         """The command that removes a host key which has changed, from what ssh said of it."""

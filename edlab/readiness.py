@@ -50,7 +50,7 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
 
 def _identity(device: DeviceConfig) -> str:
     """What tells two targets apart, whatever else their runs are to be."""
-    return repr((device.name, device.kind, device.host, device.target, device.python, device.env))
+    return repr((device.name, device.kind, device.host, device.target, device.python, device.env, device.options))
 
 
 def converter(config: ConverterConfig) -> Iterator[Finding]:
@@ -85,7 +85,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
             found = session.probe(sorted(set(runtimes.values()))) if runtimes else {}
             sensors = session.sensors()
     except EdlabError as error:
-        nobodys = config.kind == "ssh" and not config.host
+        nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.host)
         yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
         return
     yield Finding(f"device={name}", True, str(hello["board"] or hello["cpu"] or hello["machine"]))

@@ -20,6 +20,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
 
 from edlab.cache import Cache
 from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config, with_new_keys
@@ -96,8 +98,9 @@ def _reach_tracking(config: EdlabConfig) -> None:
 def _preflight(configs: Sequence[EdlabConfig], console: Console) -> None:
     """Say in the first seconds what these runs will lack; they are made all the same, as far as they go."""
     for finding in preflight(configs, Cache()):
-        console.print(f"[yellow]lacking:[/] {escape(finding.part)} {escape(finding.facts)}", highlight=False)
-        console.print(f"         [cyan]{escape(finding.mend)}[/]", highlight=False)
+        console.print(f"[yellow]lacking[/] {escape(finding.part)}", highlight=False)
+        console.print(Padding(Text(finding.facts), (0, 0, 0, 3)))
+        console.print(Padding(Text(finding.mend, "cyan"), (0, 0, 0, 3)))
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

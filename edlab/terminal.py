@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edlab.errors import EdlabError
-from edlab.record import RunRecord, Status
+from edlab.record import RunRecord, Status, VerdictState
 
 _MARKS = {
     Status.ok: "[green]✓[/]",
@@ -89,15 +89,21 @@ class RunDisplay:
     def ended(self, record: RunRecord) -> None:
         """Leave one line behind for the finished run."""
         self._progress.stop()
-        self._console.print(f"      {_MARKS[record.status]} {escape(_summary(record))}", highlight=False)
+        self._console.print(f"      {_mark(record)} {escape(_summary(record))}", highlight=False)
+
+
+def _mark(record: RunRecord) -> str:
+    invalid = record.verdict is not None and record.verdict.state is VerdictState.invalid
+    return "[red]![/]" if invalid else _MARKS[record.status]
 
 
 def _summary(record: RunRecord) -> str:
     if record.status is not Status.ok:
-        return f"{record.status} at {record.step}: {record.reason}" if record.step else f"{record.status}"
+        where = f" at {record.step}: {record.reason}" if record.step else ""
+        return f"{record.status}{where} (run {record.run_id[:8]})"
     prefix, mark = ("emulated_", "≈") if "stand_in" in record.tags else ("", "")
     parts = [
-        f"{label} {mark}{record.metrics[prefix + name] * scale:.{digits}f}{unit}"
+        f"{label} {mark}{record.metrics[prefix + name] * scale:,.{digits}f}{unit}"
         for label, name, scale, digits, unit in (
             ("top-1", "accuracy_top1", 100, 1, " %"),
             ("latency", "latency_ms", 1, 3, " ms"),

@@ -19,6 +19,7 @@ _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: not ordered with the stream that others use by default
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapability*; the layout of cudaDeviceProp changes between versions
+_MULTIPROCESSORS = 16  # cudaDevAttrMultiProcessorCount
 _NAME_LENGTH = 256
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -32,6 +33,7 @@ _SIGNATURES: dict[str, list[Any]] = {
     "cudaStreamSynchronize": [_POINTER],
     "cudaStreamDestroy": [_POINTER],
     "cudaDeviceGetAttribute": [ctypes.POINTER(_INT), _INT, _INT],
+    "cudaMemGetInfo": [ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)],
     "cudaRuntimeGetVersion": [ctypes.POINTER(_INT)],
 }
 
@@ -65,12 +67,19 @@ def runtime_version() -> str:
 
 def compute_capability() -> str:
     """That of the first GPU: "8.7". Raises `AgentError` where there is none."""
-    values = []
-    for attribute in (_MAJOR, _MINOR):
-        value = _INT()
-        _call("cudaDeviceGetAttribute", ctypes.byref(value), attribute, 0)
-        values.append(str(value.value))
-    return ".".join(values)
+    return "%d.%d" % (_attribute(_MAJOR), _attribute(_MINOR))
+
+
+def multiprocessors() -> int:
+    """How many the first GPU has."""
+    return _attribute(_MULTIPROCESSORS)
+
+
+def memory_bytes() -> int:
+    """All of the first GPU's memory; a Jetson's is the board's own."""
+    free, total = _SIZE(), _SIZE()
+    _call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+    return total.value
 
 
 def device_name() -> str | None:
@@ -140,6 +149,13 @@ class Stream:
     def synchronize(self) -> None:
         """Wait until all that was begun is done."""
         _check(self._synchronize(self.handle), "wait")
+
+
+def _attribute(number: int) -> int:
+    """One of cudaDeviceAttr of the first GPU."""
+    value = _INT()
+    _call("cudaDeviceGetAttribute", ctypes.byref(value), number, 0)
+    return value.value
 
 
 def _call(name: str, *arguments: Any) -> None:

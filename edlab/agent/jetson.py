@@ -67,8 +67,12 @@ class PowerModeChange:
     A process beside this one waits for its end to set the mode back: nothing else would outlive a kill.
     """
 
-    def __init__(self, wanted: str) -> None:
-        """`wanted` is a mode's name or number. Raises `AgentError` where the board cannot be set to it now."""
+    def __init__(self, wanted: str, lock: int | None = None) -> None:
+        """`wanted` is a mode's name or number. Raises `AgentError` where the board cannot be set to it now.
+
+        `lock` is the descriptor that holds the device (`locks.acquire`); it is held until the mode is back, so that
+        no other run measures in this mode. None: the device is not locked.
+        """
         if not _nvpmodel():
             raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: leave it out")
         before = power_mode()
@@ -83,6 +87,9 @@ class PowerModeChange:
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r _; echo no | "$@"', "restore", *restore],
             stdin=subprocess.PIPE,  # closes with this process
+            stdout=subprocess.DEVNULL,  # this process's own are a link's, and a write to a dead link is a SIGPIPE
+            stderr=subprocess.DEVNULL,
+            pass_fds=() if lock is None else (lock,),  # flock(2): held until every copy of it is closed
             start_new_session=True,  # out of the group that is killed with the agent
         )
         try:

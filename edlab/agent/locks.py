@@ -1,4 +1,8 @@
-"""One run at a time on a device: a lock that its process holds until it ends, however it ends."""
+"""One run at a time on a device: a lock that its process holds until it ends, however it ends.
+
+The lock's file lies where every user of the machine finds it, so that neither another work directory nor another cache
+nor another user runs beside it.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,32 @@ import datetime
 import fcntl
 import json
 import os
+import stat
 import time
 from typing import Callable
 
 from .errors import AgentError
 
+FOLDER_VARIABLE = "EDLAB_LOCK_DIR"  # names another folder
+_SYSTEM_FOLDER, _OTHER_FOLDER = "/run/lock", "/tmp"
 _POLL_S = 0.5
 
 
-def acquire(path: str, holder: str, pid: int, timeout_s: float, waiting: Callable[[str], None]) -> int:
-    """The file descriptor that holds the lock `path`, flock(2), until it is closed or the process ends.
+def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callable[[str], None]) -> int:
+    """The file descriptor that holds this machine's lock `name`, flock(2), until it is closed or the process ends.
 
     The file says who holds it: `holder` (user@host) and `pid`, the one that a person would look for, and since when
     by this machine's clock. `waiting` is called with that again and again while another has it. Raises `AgentError`
-    after `timeout_s`.
+    after `timeout_s`, or where the file cannot be used.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    path = os.path.join(_folder(), "edlab-%s.lock" % name)
+    try:
+        descriptor = _open(path)
+    except OSError as error:
+        raise AgentError(
+            "cannot open the lock %s: %s" % (path, error.strerror),
+            hint="remove that file, or name another folder on the target with device.env.%s" % FOLDER_VARIABLE,
+        ) from error
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -42,6 +55,36 @@ def acquire(path: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps({"holder": holder, "pid": pid, "since": since}).encode(), 0)
     return descriptor
+
+
+def _folder() -> str:
+    """The same for every user: one that may write where others may not goes where they do."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        return given
+    for_all = os.path.isdir(_SYSTEM_FOLDER) and os.stat(_SYSTEM_FOLDER).st_mode & stat.S_IWOTH
+    return _SYSTEM_FOLDER if for_all else _OTHER_FOLDER
+
+
+def _open(path: str) -> int:
+    """Open the file for reading and writing; where it is not there make it, for every user.
+
+    O_CREAT only where it is not there: for another user's file in a sticky folder the system may refuse that flag
+    (Linux, admin-guide/sysctl/fs.rst, protected_regular).
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        mask = os.umask(0)  # not chmod afterwards: another user may open it in between
+        try:
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue  # another made it this instant
+        finally:
+            os.umask(mask)
 
 
 def _holder(descriptor: int) -> str:

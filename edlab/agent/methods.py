@@ -72,6 +72,7 @@ class Agent:
     def __init__(self, workdir: str | None = None) -> None:
         """`workdir` is where the host's files are kept, this agent's zip among them; None: it sees the host's own."""
         self._model: _Model | None = None
+        self._lock: int | None = None
         self._power_mode: jetson.PowerModeChange | None = None
         self._store = Store(workdir) if workdir else None
         if self._store:
@@ -104,9 +105,14 @@ class Agent:
         described = dict(system.describe(), **jetson.describe())
         return dict(described, pid=os.getpid(), executable=sys.executable, **versions)
 
-    def probe(self, progress: Progress, wanted: list[str] | None = None) -> dict[str, Any]:
-        """Which runtimes can be imported: by name {"version"} or {"reason", "hint"}."""
-        return runtimes.probe(wanted)
+    def probe(
+        self,
+        progress: Progress,
+        wanted: list[str] | None = None,
+        options: dict[str, dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """Which runtimes can be used, with these options of each: by name {"version"} or {"reason", "hint"}."""
+        return runtimes.probe(wanted, options)
 
     def sensors(self, progress: Progress) -> dict[str, Any]:
         """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
@@ -119,21 +125,23 @@ class Agent:
 
     def set_power_mode(self, progress: Progress, mode: str) -> dict[str, Any]:
         """Put a Jetson into a power mode (a name or number of nvpmodel) until the agent ends, however it does."""
-        self._power_mode = jetson.PowerModeChange(mode)
+        self._power_mode = jetson.PowerModeChange(mode, self._lock)
         return jetson.state()
 
-    def lock(self, progress: Progress, path: str, holder: str, pid: int, timeout_s: float) -> dict[str, Any]:
-        """Hold the device for this agent alone, until it ends. See `locks.acquire`."""
-        locks.acquire(path, holder, pid, timeout_s, lambda message: progress("deploy", None, message))
+    def lock(self, progress: Progress, name: str, holder: str, pid: int, timeout_s: float) -> dict[str, Any]:
+        """Hold the device for this agent alone, until it ends and its power mode is set back. See `locks.acquire`."""
+        self._lock = locks.acquire(name, holder, pid, timeout_s, lambda message: progress("deploy", None, message))
         return {}
 
-    def expect(self, progress: Progress, key: str, sizes: dict[str, int], limit_bytes: float) -> dict[str, Any]:
+    def expect(
+        self, progress: Progress, key: str, sizes: dict[str, int], digests: dict[str, str], limit_bytes: float
+    ) -> dict[str, Any]:
         """Where files are, or are to be sent to. See `Store.expect`."""
-        return self._kept().expect(key, sizes, limit_bytes)
+        return self._kept().expect(key, sizes, digests, limit_bytes, _checking(progress))
 
     def accept(self, progress: Progress, key: str, digests: dict[str, str]) -> dict[str, Any]:
         """Check files that were sent, and keep them. See `Store.accept`."""
-        return self._kept().accept(key, digests, lambda: progress("deploy", None, "checking what was sent"))
+        return self._kept().accept(key, digests, _checking(progress))
 
     def scratch(self, progress: Progress) -> dict[str, Any]:
         """The `folder` for what the host will fetch; it is removed when the agent ends."""
@@ -381,6 +389,10 @@ class Agent:
         if self._model is None:
             raise AgentError("no model is open", hint="call open first")
         return self._model
+
+
+def _checking(progress: Progress) -> Callable[[], None]:
+    return lambda: progress("deploy", None, "checking what was sent")
 
 
 def _importable(name: str) -> type[Runtime]:

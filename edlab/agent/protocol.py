@@ -102,11 +102,17 @@ def _answer(methods: dict[str, Method], request: dict[str, Any], channel: _Chann
 
 
 def _read(descriptor: int, inbox: queue.Queue[dict[str, Any] | None], silence_s: float | None) -> None:
-    """Pass requests on; when the host has gone give the method in progress a moment, then end the process."""
-    for line in _lines(descriptor, silence_s):
-        message = json.loads(line)
-        if message.get("event") != "heartbeat":
-            inbox.put(message)
+    """Pass requests on; when the host has gone give the method in progress a moment, then end the process.
+
+    What is no request is the end too: without this thread no one would notice the host's.
+    """
+    try:
+        for line in _lines(descriptor, silence_s):
+            message = json.loads(line)
+            if message.get("event") != "heartbeat":
+                inbox.put(message)
+    except Exception:
+        traceback.print_exc()
     inbox.put(None)
     time.sleep(_GRACE_S)
     _end_group()

@@ -1,6 +1,6 @@
 """Files on a board under the SHA-256 of what they hold, so that each travels once; and scratch that ends with a run.
 
-<workdir>/files/<key>/<name>        complete: what `accept` has checked
+<workdir>/files/<key>/<name>        complete: what `accept` has checked, and the disk has; `_CHECKED_NS` says so
 <workdir>/files/<key>.part/<name>   on its way, perhaps since a link broke
 <workdir>/scratch/<random>/         what an agent writes for the host to fetch, locked while that agent lives
 """
@@ -20,6 +20,9 @@ from .errors import AgentError, StorageError
 _CHUNK = 1 << 20
 _CHUNKS_A_REPORT = 256
 _PART = ".part"
+# The time of change that a checked file is given: whoever writes to it changes that, and it is checked again. It is one
+# that every file system can hold.
+_CHECKED_NS = 1_000_000_000 * 10**9
 
 
 class Store:
@@ -38,18 +41,20 @@ class Store:
             if os.path.isdir(folder):
                 os.utime(folder)
 
-    def expect(self, key: str, sizes: dict[str, int], limit_bytes: float) -> dict[str, Any]:
+    def expect(
+        self, key: str, sizes: dict[str, int], digests: dict[str, str], limit_bytes: float, checking: Callable[[], None]
+    ) -> dict[str, Any]:
         """Either the `folder` that holds these files, or the `part` to send them to, with the bytes `present` of each.
 
-        `sizes` are in bytes, by name. The files that were not used for longest are removed where the store would pass
-        `limit_bytes`, or the disk has no room. Raises `AgentError` where this run alone needs more, `StorageError`
-        where the disk is full nevertheless.
+        `sizes` are in bytes, by name, and `digests` SHA-256 (hex); `checking` is as for `accept`. The files that were
+        not used for longest are removed where the store would pass `limit_bytes`, or the disk has no room. Raises
+        `AgentError` where this run alone needs more, `StorageError` where the disk is full nevertheless.
         """
         folder = self._folder(key)
-        if self._sizes(folder) == sizes:
+        if self._sizes(folder) == sizes and not _damaged(folder, digests, checking):
             self.use(key)
             return {"folder": folder}
-        shutil.rmtree(folder, ignore_errors=True)  # cut short: the board lost its power before the disk had it all
+        shutil.rmtree(folder, ignore_errors=True)
         part = folder + _PART
         os.makedirs(part, exist_ok=True)
         self.use(key)
@@ -65,18 +70,18 @@ class Store:
     def accept(self, key: str, digests: dict[str, str], checking: Callable[[], None]) -> dict[str, Any]:
         """Make whole what was sent: its `folder`, or the names that arrived `damaged` (SHA-256, hex) and are removed.
 
-        `checking` is called now and then meanwhile.
+        Once it gives the folder a board that loses its power loses none of it. `checking` is called now and then
+        meanwhile.
         """
         folder, part = self._folder(key), self._folder(key) + _PART
-        damaged = []
-        for name, wanted in digests.items():
-            path = os.path.join(part, name)
-            if _sha256(path, checking) != wanted:
-                os.remove(path)
-                damaged.append(name)
+        damaged = _damaged(part, digests, checking)
+        for name in damaged:
+            os.remove(os.path.join(part, name))
         if damaged:
             return {"damaged": damaged}
+        _sync(part)
         os.rename(part, folder)
+        _sync(self._files)
         return {"folder": folder}
 
     def scratch(self) -> str:
@@ -133,6 +138,30 @@ class Store:
     def _key(self, folder: str) -> str:
         name = os.path.basename(folder)
         return name[: -len(_PART)] if name.endswith(_PART) else name
+
+
+def _damaged(folder: str, digests: dict[str, str], checking: Callable[[], None]) -> list[str]:
+    """The names of the files there that have not this SHA-256; those that have it are marked, and not read again."""
+    damaged = []
+    for name, wanted in digests.items():
+        path = os.path.join(folder, name)
+        if os.stat(path).st_mtime_ns == _CHECKED_NS:
+            continue
+        if _sha256(path, checking) == wanted:
+            _sync(path)  # before the mark: it says that the disk has what was read
+            os.utime(path, ns=(_CHECKED_NS, _CHECKED_NS))
+        else:
+            damaged.append(name)
+    return damaged
+
+
+def _sync(path: str) -> None:
+    """Return once the disk has this file, or the names in this folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sha256(path: str, checking: Callable[[], None]) -> str:

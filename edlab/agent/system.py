@@ -17,11 +17,15 @@ _ROOT = Path("/")
 
 
 def describe(root: Path = _ROOT) -> dict[str, Any]:
-    """What stays: processor and board, kernel, memory (MB, 10^6 bytes) and the cores that this process may use."""
+    """What stays: processor and board, kernel, memory (MB, 10^6 bytes) and the cores that this process may use.
+
+    stand_in is what a machine that stands in for a board says of itself, in its file /etc/edlab-stand-in.
+    """
     memory = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "stand_in": _text(root / "etc/edlab-stand-in").strip() or None,
         "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
         "cpu": cpu_model(root),
         "cpus": allowed_cpus(),

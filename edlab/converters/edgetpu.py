@@ -5,10 +5,12 @@ The compiler exists for x86-64 Linux only: https://coral.ai/docs/edgetpu/compile
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +20,11 @@ from edlab.converters import edgetpu_check, edgetpu_report
 from edlab.converters.base import Capability, Step
 from edlab.converters.litert import LitertConverter
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError
+from edlab.openssh import FAILED, Link
 from edlab.source import SourceModel
 
 _COMPILER = "edgetpu_compiler"
+_SETTING = "converter.options.compiler"
 _INSTALL = (
     "on x86-64 Debian or Ubuntu install the package edgetpu-compiler (https://coral.ai/docs/edgetpu/compiler/); "
     f"elsewhere set converter.options.compiler=docker:IMAGE, an image that has {_COMPILER} in it, or "
@@ -29,13 +33,21 @@ _INSTALL = (
 _ASK_TIMEOUT_S = 120.0  # a container may have to be fetched first
 
 # The model comes on stdin and the compiled one leaves on stdout; what the compiler prints goes to stderr. So nothing is
-# mounted or copied apart, and the same script serves this machine, a container and a host.
+# mounted or copied apart, and the same script serves this machine, a container and a host. stdin stays open after the
+# model: its end says that whoever waits for the compiled one has gone, for neither a container nor a command on another
+# machine ends with its client (docker closes stdin then: docker/cli, StdinOnce of a run with --interactive).
 _SCRIPT = """
 folder=$(mktemp -d) || exit
-trap 'rm -rf "$folder"' EXIT
+trap 'kill $watcher $compiler 2>/dev/null; rm -rf "$folder"' EXIT
 trap exit HUP TERM
-cat >"$folder/model.tflite" || exit
-{compiler} --show_operations --out_dir "$folder" {flags} "$folder/model.tflite" >&2 || exit
+head -c {size} >"$folder/model.tflite" || exit
+exec 3<&0
+{{ cat <&3; kill $$; }} >/dev/null 2>&1 &
+watcher=$!
+{compiler} --show_operations --out_dir "$folder" {flags} "$folder/model.tflite" >&2 3<&- &
+compiler=$!
+wait $compiler || exit
+compiler=
 cat "$folder/model_edgetpu.tflite"
 """
 
@@ -56,7 +68,7 @@ class EdgetpuConverter(LitertConverter):
 
     def __init__(self, config: ConverterConfig) -> None:
         super().__init__(config)
-        _shell(self.options["compiler"], "")
+        _link(self.options["compiler"])
 
     def check_programs(self) -> None:
         identity(self.options)
@@ -99,40 +111,54 @@ def check_edgetpu(inputs: list[str], out: str, options: dict[str, Any], calibrat
 
 
 def compile_edgetpu(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
-    """Int8 TFLite -> Edge TPU. Raises `ConversionError` where the compiler refuses it, or maps nothing."""
-    script = _SCRIPT.format(compiler=_command(options["compiler"]), flags=" ".join(_flags(options)))
-    with open(inputs[0], "rb") as model, open(out, "wb") as compiled:
-        done = subprocess.run(
-            _shell(options["compiler"], script), stdin=model, stdout=compiled, stderr=subprocess.PIPE, check=False
-        )
-    transcript = done.stderr.decode(errors="replace")
+    """Int8 TFLite -> Edge TPU.
+
+    Raises `ConversionError` where the compiler refuses it, or maps nothing; `DeviceError` where its machine is not
+    reached.
+    """
+    where, model = options["compiler"], Path(inputs[0]).read_bytes()
+    script = _SCRIPT.format(size=len(model), compiler=_command(where), flags=" ".join(_flags(options)))
+    with open(out, "wb") as compiled, tempfile.TemporaryFile() as said:
+        # In the process group of this step, which is ended as a whole where the step takes too long.
+        process = subprocess.Popen(_shell(where, script), stdin=subprocess.PIPE, stdout=compiled, stderr=said)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, and says why
+            process.stdin.write(model)
+            process.stdin.flush()
+        code = process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        said.seek(0)
+        transcript = said.read().decode(errors="replace")
     print(transcript)  # noqa: T201  -- into the log of the step
+    link = _link(where)
+    if link and code == FAILED and edgetpu_report.BANNER not in transcript:
+        raise link.failure(transcript)
     report = edgetpu_report.read_report(transcript)
-    if done.returncode:
-        raise ConversionError(
-            f"the Edge TPU compiler ended with code {done.returncode}", hint="read what it says in the log"
-        )
+    if code:
+        raise ConversionError(f"the Edge TPU compiler ended with code {code}", hint="read what it says in the log")
     report.step_report().write_beside(out)
 
 
 def identity(options: Mapping[str, Any]) -> dict[str, str]:
-    """The compiler's version. Raises `MissingDependencyError` where it is not found, with what to install or to set."""
+    """The compiler's version.
+
+    Raises `MissingDependencyError` where it is not found, with what to install or to set; `DeviceError` where its
+    machine is not reached.
+    """
     where = options["compiler"]
+    script, link = f"{_command(where)} --version", _link(where)
     try:
-        done = subprocess.run(
-            _shell(where, f"{_command(where)} --version"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ASK_TIMEOUT_S,
-            check=False,
-        )
-    except FileNotFoundError as error:  # docker or ssh itself
+        if link:
+            done = link.run(script)
+        else:
+            command = _shell(where, script)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_TIMEOUT_S)
+    except FileNotFoundError as error:  # docker itself
         raise _missing(where, f"{error.filename} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise _missing(where, f"no answer within {_ASK_TIMEOUT_S:g} s") from error
-    said = done.stdout + done.stderr
+    said = (done.stdout + done.stderr).decode(errors="replace")
     version = said.partition("Edge TPU Compiler version ")[2].split()
     if not version:
         raise _missing(where, (said.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1])
@@ -148,19 +174,30 @@ def _command(where: str) -> str:
     return _COMPILER if where.startswith(("docker:", "ssh:")) else shlex.quote(where)
 
 
-def _shell(where: str, script: str) -> list[str]:
-    """The command that runs a shell script where the compiler is. Raises `ConfigError` where that is no place."""
+def _place(where: str) -> tuple[str, str]:
+    """("docker", image), ("ssh", host) or ("", command). Raises `ConfigError` where that is no place."""
     kind, colon, name = where.partition(":")
     if not colon or "/" in kind:
-        return ["sh", "-c", script]
+        return "", where
     if kind not in ("docker", "ssh") or not name or name.startswith("-"):
-        raise ConfigError(
-            f"converter.options.compiler={where} names no place", hint=f"{_COMPILER}, docker:IMAGE or ssh:HOST"
-        )
+        raise ConfigError(f"{_SETTING}={where} names no place", hint=f"{_COMPILER}, docker:IMAGE or ssh:HOST")
+    return kind, name
+
+
+def _link(where: str) -> Link | None:
+    """The link to the machine that has the compiler; None where it is this one. Raises `ConfigError` for no host."""
+    kind, name = _place(where)
+    return Link(name, setting=_SETTING) if kind == "ssh" else None
+
+
+def _shell(where: str, script: str) -> list[str]:
+    """The command that runs a shell script where the compiler is."""
+    if link := _link(where):
+        return [*link.client("no"), "--", link.host, f"sh -c {shlex.quote(script)}"]
+    kind, name = _place(where)
     if kind == "docker":
         return ["docker", "run", "--rm", "--interactive", "--network=none", "--entrypoint=sh", name, "-c", script]
-    options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-    return ["ssh", *options, "--", name, f"sh -c {shlex.quote(script)}"]
+    return ["sh", "-c", script]
 
 
 def _flags(options: Mapping[str, Any]) -> list[str]:

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from edlab.artifact import StepReport
 from edlab.errors import ConversionError
 
-_BANNER = "Edge TPU Compiler version"
+BANNER = "Edge TPU Compiler version"
 _MAPPED = "Mapped to Edge TPU"
 _ROW = re.compile(r"^([A-Z][A-Z0-9_]*) +(\d+) +(\S.*?) *$", re.MULTILINE)
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 # Lines of a compilation that fails which give no reason.
 _NO_REASON = re.compile(
-    rf"{_BANNER}|Started a compilation timeout timer|Compilation child process completed"
+    rf"{BANNER}|Started a compilation timeout timer|Compilation child process completed"
     r"|Compilation failed! *$|Invalid model: |ERROR: Registration failed"
 )
 
@@ -69,7 +69,7 @@ def read_report(transcript: str) -> Report:
     Where all operators are mapped it prints only their total. Raises `ConversionError` with the compiler's own reason
     where it did not compile, mapped nothing, or speaks another form.
     """
-    if _BANNER not in transcript:
+    if BANNER not in transcript:
         raise ConversionError(
             f"the Edge TPU compiler did not run: {failure(transcript)}", hint="read what it says in the log"
         )
@@ -83,7 +83,7 @@ def read_report(transcript: str) -> Report:
     stated = re.search(r"^Number of operations that will run on Edge TPU: (\d+)", transcript, re.MULTILINE)
     mapped = int(stated[1]) if stated else total
     report = Report(
-        compiler=_field(transcript, _BANNER, r"[\d.]+", separator=" "),
+        compiler=_field(transcript, BANNER, r"[\d.]+", separator=" "),
         operators_on_edgetpu=mapped,
         operators_on_cpu=total - mapped,
         subgraphs=int(_field(transcript, "Number of Edge TPU subgraphs", r"\d+")),
@@ -91,6 +91,7 @@ def read_report(transcript: str) -> Report:
         streamed_bytes=_size(transcript, "Off-chip memory used for streaming uncached model parameters"),
         operators=tuple(Operators(name, int(count), status) for name, count, status in _ROW.findall(transcript)),
     )
+    _check(report)
     if not report.operators_on_edgetpu:
         raise ConversionError(
             f"the Edge TPU compiler mapped none of the {total} operators: the model would run on the CPU"
@@ -98,6 +99,17 @@ def read_report(transcript: str) -> Report:
             hint="the operators it takes: https://coral.ai/docs/edgetpu/models-intro/#supported-operations",
         )
     return report
+
+
+def _check(report: Report) -> None:
+    """Raise `ConversionError` where the table of operators, which may have lost its end, contradicts the totals."""
+    on_edgetpu = sum(row.count for row in report.operators if row.status == _MAPPED)
+    on_cpu = sum(row.count for row in report.operators) - on_edgetpu
+    if on_edgetpu > report.operators_on_edgetpu or on_cpu > report.operators_on_cpu:
+        raise _unreadable(
+            f"its totals are {report.operators_on_edgetpu} operators on the Edge TPU and {report.operators_on_cpu} on "
+            f"the CPU, its table has {on_edgetpu} and {on_cpu}"
+        )
 
 
 def failure(transcript: str) -> str:
@@ -117,11 +129,15 @@ def _first_reason(report: Report) -> str:
 def _field(transcript: str, name: str, value: str, separator: str = ": ") -> str:
     found = re.search(f"^{re.escape(name)}{separator}({value})", transcript, re.MULTILINE)
     if not found:
-        raise ConversionError(
-            f"cannot read the Edge TPU compiler's report: it has no '{name}'",
-            hint="edlab reads the reports of versions 15 and 16: edgetpu_compiler --version",
-        )
+        raise _unreadable(f"it has no '{name}'")
     return found[1]
+
+
+def _unreadable(why: str) -> ConversionError:
+    return ConversionError(
+        f"cannot read the Edge TPU compiler's report: {why}",
+        hint="edlab reads the reports of versions 15 and 16: edgetpu_compiler --version",
+    )
 
 
 def _size(transcript: str, name: str) -> int:

@@ -113,18 +113,20 @@ def onnx_to_fp16(inputs: list[str], out: str, options: dict[str, Any], calibrati
 def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
     """Static int8 as Q/DQ nodes: int8 weights, and activations uint8 with a zero point or int8 without.
 
-    With option `tensorrt` only the inputs of weighted operators are quantized, so that what follows one (a ReLU, the
-    sum of a residual block) is fused into it; biases are not, and weights are float32 with a Q/DQ pair: its parser
-    takes int8 initializers from version 10 on, int32 ones never (TensorRT developer guide, "Explicit Quantization":
-    quantized weights, Q/DQ layer-placement recommendations; onnxruntime issues 11535 and 14229).
+    Three options are for other runtimes than onnxruntime, and may be left out. `only_weighted_inputs`: nothing is
+    quantized but the inputs of operators that have weights. `weights_as_qdq`: weights stay in float32, with a Q/DQ pair
+    behind them. `quantize_bias`: False leaves biases in float32.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     prepared = _preprocess(inputs[0], out, options["exclude"])
-    extra: dict[str, Any] = {"ActivationSymmetric": options["symmetric"]}
-    tensorrt = options.get("tensorrt", False)
-    if tensorrt:
-        extra.update(AddQDQPairToWeight=True, QuantizeBias=False, OpTypesToExcludeOutputQuantization=_WEIGHTED)
+    only_weighted = options.get("only_weighted_inputs", False)
+    extra: dict[str, Any] = {
+        "ActivationSymmetric": options["symmetric"],
+        "AddQDQPairToWeight": options.get("weights_as_qdq", False),
+        "QuantizeBias": options.get("quantize_bias", True),
+        "OpTypesToExcludeOutputQuantization": _WEIGHTED if only_weighted else [],
+    }
     with tempfile.TemporaryDirectory() as folder:
         ranges = Path(folder, "ranges.json")
         _calibrate(prepared, options, calibration, ranges)
@@ -138,7 +140,7 @@ def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
             nodes_to_exclude=options["exclude"],
             calibrate_method=_method(options["method"]),
             calibration_cache_path=ranges,
-            op_types_to_quantize=_WEIGHTED if tensorrt else None,
+            op_types_to_quantize=_WEIGHTED if only_weighted else None,
             extra_options=extra,
         )
     prepared.unlink()

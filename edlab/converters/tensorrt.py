@@ -18,6 +18,12 @@ from edlab.source import SourceModel
 
 _EXPLICIT, _IMPLICIT = "explicit", "implicit"
 
+# Of `quantize_onnx`. Q/DQ nodes stand before weighted layers only, so that what follows one (a ReLU, the sum of a
+# residual block) is fused into it; the parser takes int8 initializers from version 10 on, int32 ones never. TensorRT
+# developer guide, "Explicit Quantization": quantized weights, Q/DQ layer-placement recommendations; onnxruntime issues
+# 11535 and 14229.
+_EXPLICIT_OPTIONS = {"only_weighted_inputs": True, "weights_as_qdq": True, "quantize_bias": False}
+
 # TensorRT's own calibrators: it takes the range of every tensor, and has a scale for each channel of a kernel.
 _IMPLICIT_INT8 = Capability(
     granularities=(Granularity.per_channel,),
@@ -93,7 +99,7 @@ class TensorrtConverter(OnnxruntimeConverter):
         self, source: SourceModel, quantization: QuantizationConfig, export: tuple[Step, ...]
     ) -> dict[str, Any]:
         options = super()._step_options(source, quantization, export)
-        return {**options, "tensorrt": True} if quantization.precision is Precision.int8 else options
+        return {**options, **_EXPLICIT_OPTIONS} if quantization.precision is Precision.int8 else options
 
     def _is_implicit(self, precision: Precision) -> bool:
         return precision is Precision.int8 and self.options["int8"] == _IMPLICIT

@@ -18,7 +18,6 @@ class LocalDevice(Device):
 
     def connect(self) -> AgentSession:
         python = self.config.python or sys.executable
-        lock = self.cache.root / "locks" / f"{quote(self.config.name, safe='')}.lock"
         cpus = ",".join(map(str, self._cpus()))
         archive = agent_zip.build(self.cache)
         try:
@@ -35,7 +34,12 @@ class LocalDevice(Device):
                 f"cannot start the agent of {self.config.name} with {python}: {error.strerror}",
                 hint="give device.python the path of a Python interpreter, or leave it out",
             ) from error
-        return AgentSession(process, self.config, str(lock.resolve()) if self.config.exclusive else None)
+        return AgentSession(process, self.config, self._lock() if self.config.exclusive else None)
+
+    def _lock(self) -> str:
+        """The accelerator, by whatever name the device goes: the runtimes that drive it, and which unit it is."""
+        words = [*sorted(set(self.config.runtimes.values())), self.config.target]
+        return quote("-".join(filter(None, words)), safe="")
 
     def _cpus(self) -> list[int]:
         allowed = sorted(os.sched_getaffinity(0))

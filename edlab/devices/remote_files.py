@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from edlab.cache import digest, sha256_files
-from edlab.devices.openssh import FAILED, Link
 from edlab.errors import DeviceError, StorageError
+from edlab.openssh import FAILED, Link
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]  # `AgentSession.call`
 
@@ -85,8 +85,10 @@ class RemoteFiles:
 
     def _send(self, key: str, files: Sequence[Path]) -> str:
         sizes = {file.name: file.stat().st_size for file in files}
+        digests = {file.name: _sha256(file) for file in files}
+        expected = {"key": key, "sizes": sizes, "digests": digests, "limit_bytes": self._limit_bytes}
         for attempt in range(_ATTEMPTS):
-            told = self._call("expect", {"key": key, "sizes": sizes, "limit_bytes": self._limit_bytes})
+            told = self._call("expect", expected)
             if "folder" in told:
                 return str(told["folder"])
             remote = [f"{told['part']}/{file.name}" for file in files]
@@ -96,7 +98,7 @@ class RemoteFiles:
             else:
                 for file, path in zip(files, remote, strict=True):
                     self._send_by_pipe(file, path, told["present"][file.name])
-            told = self._call("accept", {"key": key, "digests": {file.name: _sha256(file) for file in files}})
+            told = self._call("accept", {"key": key, "digests": digests})
             if "folder" in told:
                 return str(told["folder"])
         names = ", ".join(sizes)

@@ -31,7 +31,9 @@ OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 o
 SILENCE_S = 10.0  # five heartbeats missed
 LOADING_SILENCE_S = 120.0  # importing and compiling may hold Python's lock, and so the heartbeats, in native code
 STALL_S = 600.0
-BUILD_S = 3600.0  # TensorRT tries kernels for many minutes on a small board, and says nothing
+# TensorRT tries kernels for many minutes on a small board, and says nothing. Heartbeats go on meanwhile: its Python
+# bindings let go of Python's lock (NVIDIA/TensorRT, python/src/infer/pyCore.cpp, build_serialized_network).
+BUILD_S = 3600.0
 _EXIT_S = 5.0
 _TAIL_LINES = 40
 
@@ -62,11 +64,12 @@ class AgentSession:
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, lock: str | None = None) -> None:
         """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only.
 
-        `lock` is the path on the target of the file that a run there locks; None: any number may run.
+        `lock` names what a run on the target locks, in all of that machine: part of a file's name; None: any number
+        may run.
         """
         self._process = process
         self._device = device
-        self._lock_path = lock
+        self._lock_name = lock
         self._writing = threading.Lock()
         self._ids = itertools.count(1)
         self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -140,9 +143,9 @@ class AgentSession:
 
         Whom it waits for is told to `on_progress`. Raises `AgentError` with that after `device.lock_timeout`.
         """
-        if self._lock_path is not None:
+        if self._lock_name is not None:
             who = {"holder": f"{_user()}@{socket.gethostname()}", "pid": os.getpid()}
-            params = {"path": self._lock_path, **who, "timeout_s": self._device.lock_timeout}
+            params = {"name": self._lock_name, **who, "timeout_s": self._device.lock_timeout}
             self.call("lock", params, on_progress)
 
     def put(self, files: Sequence[Path]) -> list[str]:
@@ -161,9 +164,9 @@ class AgentSession:
         return self.call("hello")
 
     def probe(self, runtimes: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
-        """By runtime its {"version"}, or the {"reason", "hint"} why it cannot be imported. None: all."""
-        wanted = None if runtimes is None else list(runtimes)
-        return self.call("probe", {"wanted": wanted}, silence_s=LOADING_SILENCE_S)
+        """By runtime its {"version"}, or the {"reason", "hint"} why it cannot run on this device. None: all."""
+        params = {"wanted": None if runtimes is None else list(runtimes), "options": dict(self._device.options)}
+        return self.call("probe", params, silence_s=LOADING_SILENCE_S)
 
     def sensors(self) -> list[dict[str, str]]:
         """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
@@ -216,11 +219,13 @@ class AgentSession:
         *,
         options: Mapping[str, Any],
         calibration: Mapping[str, Any] | None = None,
+        timeout_s: float = BUILD_S,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """Have the target's own tool make of a portable model what `runtime` opens, and bring it to `out`.
 
-        `calibration` has images (the path of a uint8 npy file here), indices, mean and std. Gives seconds.
+        `calibration` has images (the path of a uint8 npy file here), indices, mean and std. Gives seconds. Raises
+        `DeviceError` after `timeout_s` without a result or, while it calibrates, progress.
         """
         if calibration is not None:
             calibration = {**calibration, "images": self.put([Path(calibration["images"])])[0]}
@@ -232,7 +237,7 @@ class AgentSession:
             "options": dict(options),
             "calibration": calibration,
         }
-        result = self.call("build", params, on_progress, timeout_s=BUILD_S, silence_s=BUILD_S)
+        result = self.call("build", params, on_progress, timeout_s=timeout_s, silence_s=LOADING_SILENCE_S)
         self.get(remote, out)
         return result
 

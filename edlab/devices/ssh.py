@@ -21,14 +21,15 @@ from edlab.cache import sha256_files
 from edlab.config import DeviceConfig
 from edlab.devices import agent_zip
 from edlab.devices.base import Device
-from edlab.devices.openssh import FAILED, Link
 from edlab.devices.remote_files import RemoteFiles, content_key
 from edlab.devices.session import AgentSession
 from edlab.errors import ConfigError, DeviceError, StorageError
+from edlab.openssh import FAILED, Link
 
 _KILL_S = 5.0
 HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke without a word
 DEFAULT_PYTHON = "python3"
+_LOCK = "board"  # all of it: its processor, memory and heat serve every accelerator there
 
 # Python of any version can read this, and no login shell changes it between single quotes. The folder of the login is
 # no place to import from.
@@ -102,7 +103,7 @@ class SshDevice(Device):
         if reason := facts.pop("numpy_error"):
             raise DeviceError(
                 f"{self._interpreter} on {link.host} cannot import numpy: {reason}",
-                hint=f"{link.login} {self._interpreter} -m pip install numpy",
+                hint=self._by_hand(link, "-m pip install numpy"),
             )
         return Board(**facts)
 
@@ -118,12 +119,12 @@ class SshDevice(Device):
             return DeviceError(
                 f"there is no {self._interpreter} on {link.host}",
                 hint=f"install Python 3.7 or later and numpy there, or set device.python to its path; "
-                f"`{link.login} {self._interpreter} --version` must work",
+                f"`{self._by_hand(link, '--version')}` must work",
                 log=said,
             )
         return DeviceError(
             f"{self._interpreter} on {link.host} ended with exit code {done.returncode}",
-            hint=f"`{link.login} {self._interpreter} --version` must work",
+            hint=f"`{self._by_hand(link, '--version')}` must work",
             log=said,
         )
 
@@ -131,15 +132,23 @@ class SshDevice(Device):
     def _interpreter(self) -> str:
         return self.config.python or DEFAULT_PYTHON
 
+    @property
+    def _program(self) -> str:
+        """The interpreter, quoted for a login shell there."""
+        home, _, rest = self._interpreter.partition("~/")
+        return f"~/{shlex.quote(rest)}" if rest and not home else shlex.quote(self._interpreter)
+
+    def _by_hand(self, link: Link, arguments: str) -> str:
+        """The command that runs Python there from a person's shell: two shells read it, one here and one there."""
+        return f"{link.login} {shlex.quote(f'{self._program} {arguments}')}"
+
     def _python(self, *arguments: str) -> str:
         """The line, for a login shell, that runs Python there with `device.env`."""
         for name in self.config.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ConfigError(f"device.env: {name!r} is no name of an environment variable")
         assignments = [shlex.quote(f"{name}={value}") for name, value in self.config.env.items()]
-        home, _, rest = self._interpreter.partition("~/")
-        program = f"~/{shlex.quote(rest)}" if rest and not home else shlex.quote(self._interpreter)
-        return " ".join(["exec", "env", *assignments, program, *map(shlex.quote, arguments)])
+        return " ".join(["exec", "env", *assignments, self._program, *map(shlex.quote, arguments)])
 
     def _cpus(self, board: Board) -> list[int]:
         threads = self.config.threads or len(board.cpus)
@@ -155,7 +164,7 @@ class SshSession(AgentSession):
     """Speaks with an agent on a board, which has files of its own, and ends itself where its host falls silent."""
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, link: Link, board: Board) -> None:
-        super().__init__(process, device, lock=f"{board.workdir}/lock")
+        super().__init__(process, device, lock=_LOCK)
         self._link = link
         self._files = RemoteFiles(link, self.call, device.workdir_limit_gb, board.rsync)
         threading.Thread(target=self._beat, daemon=True).start()

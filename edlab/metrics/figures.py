@@ -20,8 +20,7 @@ class Figures:
 
     def emulated(self, stand_in: str) -> Figures:
         """The same figures as `emulated_*`, where `stand_in` gave them in the device's place; none keeps its name."""
-        reason = f"measured on a stand-in, {stand_in}: see emulated_{{}}"
-        missing = {name: reason.format(name) for name in self.values}
+        missing = dict.fromkeys(self.values, f"measured on a stand-in, {stand_in}: see emulated_*")
         return Figures({f"emulated_{name}": value for name, value in self.values.items()}, {**self.missing, **missing})
 
     def __or__(self, other: Figures) -> Figures:

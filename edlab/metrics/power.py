@@ -60,11 +60,10 @@ def idle_power(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> Figures:
 
 
 def estimated_power(specified_watts: float | None, throughput_ips: float, reason: str) -> Figures:
-    """What the device's specification says, as `estimated_*`; `reason` is why nothing was measured."""
+    """What the device's specification says, as `estimated_*`; `reason` is why nothing was measured, or estimated."""
     measured = Figures.withheld(_MEASURED, reason)
     if not specified_watts:
-        names = ("estimated_power_w", "estimated_efficiency_ips_per_w")
-        return measured | Figures.withheld(names, "the device's specification gives no power")
+        return measured | Figures.withheld(("estimated_power_w", "estimated_efficiency_ips_per_w"), reason)
     return measured | Figures(
         {
             "estimated_power_w": specified_watts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -29,7 +30,7 @@ def show(record: RunRecord) -> RenderableType:
         if named:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
     if record.missing:
-        parts += ["", _pairs("missing", record.missing)]
+        parts += ["", _pairs("missing", _missing(record.missing))]
     if steps := record.details.get("artifact", {}).get("steps"):
         parts += ["", _pairs("conversion", dict(_steps(steps)))]
     if environment := _environment(record.environment):
@@ -44,10 +45,27 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["status"] = "ok"
     else:
         facts |= {"status": f"{record.status} at {record.step}", "reason": record.reason, "hint": record.hint}
+    if record.tags.get("weights") == "untrained":
+        facts["weights"] = "UNTRAINED: " + record.details.get("source", {}).get("weights_note", "")
+    if files := record.details.get("artifact", {}).get("files"):
+        names = ", ".join(PurePath(file).name for file in files)
+        facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it"
     if record.verdict:
         facts["verdict"] = str(record.verdict.state)
         facts |= {f"  {reason.code}": f"{reason.message}; {reason.advice}" for reason in record.verdict.reasons}
     return _pairs(record.name, facts)
+
+
+def _missing(reasons: dict[str, str]) -> dict[str, str]:
+    """Why metrics are missing, each reason once."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return {_some(named): reason for reason, named in names.items()}
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]}, {len(names) - 1} more"
 
 
 def _group(name: str) -> str:

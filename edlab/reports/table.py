@@ -175,10 +175,16 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"~ estimated, not measured: {sources}", "dim")
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
+    untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
+    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict says it
+        yield _Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
     for (where, reason, hint), numbers in _failures(records).items():
         yield _Note(f"{_rows(numbers, records)}{where}: {reason}")
         if hint:
             yield _Note(hint, "cyan", indent=3)
+        kept = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
+        if kept:
+            yield _Note(f"what was converted is kept: edlab pull {', '.join(kept)}", "dim", indent=3)
     for (code, advice), numbers in _verdict_reasons(records).items():
         yield _Note(f"{code} ({_rows(numbers, records)}): {advice}", "yellow")
 

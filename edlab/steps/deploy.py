@@ -67,7 +67,8 @@ def deploy(
         else:
             for step in converters.steps_on_target(inputs.source, config.quantization, config.converter):
                 calibration = calibration_data(config, inputs) if step.calibrates else None
-                artifact = _build(session, step, artifact, calibration, device, cache, on_progress)
+                timeout_s = config.converter.timeout_s
+                artifact = _build(session, step, artifact, calibration, device, timeout_s, cache, on_progress)
                 on_made(artifact)
         before = session.state()
         model = session.open(artifact, inputs.source.preprocessing, device)
@@ -116,6 +117,7 @@ def _build(
     given: Artifact,
     calibration: CalibrationData | None,
     device: DeviceConfig,
+    timeout_s: float,
     cache: Cache,
     on_progress: OnProgress,
 ) -> Artifact:
@@ -136,6 +138,7 @@ def _build(
             folder / step.output,
             options=options,
             calibration=calibration.describe() if calibration else None,
+            timeout_s=timeout_s,
             on_progress=on_progress,
         )
         (folder / _BUILD_LOG).write_text(session.log + "\n")

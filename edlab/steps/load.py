@@ -45,6 +45,8 @@ def load(
     """
     on_progress("load model", None, config.model.name)
     source = models.load(config.model, cache, module=module, log=folder / "load.log")
+    if not source.trained:
+        on_progress("weights", None, source.weights_note)
     on_progress("prepare data", None, config.dataset.name)
 
     def prepare(dataset: DatasetConfig) -> PreparedData:

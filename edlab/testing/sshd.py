@@ -1,4 +1,4 @@
-"""A board that is none: a plain sshd on a loopback port, with keys, a home folder and a PATH of its own.
+"""A board that is none: a plain sshd on a loopback port, with keys, a home folder, a PATH and locks of its own.
 
     with LoopbackBoard(folder) as board:
         os.environ["EDLAB_SSH_CONFIG"] = str(board.config)   # `ssh -F CONFIG board` reaches it
@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+
+from edlab.agent.locks import FOLDER_VARIABLE
 
 _START_S = 10.0
 _SYSTEM_PROGRAMS = (
@@ -49,11 +51,13 @@ class LoopbackBoard:
         """`folder` is empty, or does not exist."""
         self.folder = folder
         self.home = folder / "home"
+        self.locks = folder / "locks"  # in place of this machine's
         self.config = folder / "ssh_config"
         self.known_hosts = folder / "known_hosts"
         self.port = _free_port()
         self._server: subprocess.Popen[bytes] | None = None
         self.home.mkdir(parents=True, exist_ok=True)
+        self.locks.mkdir(exist_ok=True)
         self.new_key("host_key")
         self.new_key("user_key")
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
@@ -163,7 +167,7 @@ class LoopbackBoard:
             Port {self.port}
             HostKey "{self.folder / "host_key"}"
             AuthorizedKeysFile "{self.folder / "authorized_keys"}"
-            SetEnv "HOME={self.home}"
+            SetEnv "HOME={self.home}" "{FOLDER_VARIABLE}={self.locks}"
             ForceCommand "{self.folder / "shell"}"
             Subsystem sftp {_find("sftp-server") or "internal-sftp"}
             PidFile none

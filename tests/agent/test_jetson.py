@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from edlab import devices
@@ -21,9 +24,12 @@ from edlab.agent import jetson
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.errors import AgentError
+from edlab.openssh import CONFIG_VARIABLE
+from edlab.testing import sshd
 
 NVPMODEL = """#!/bin/sh
-# Mode 3 turns cores off, which wants a reboot; the mode in force is in the file beside this.
+# Mode 3 turns cores off, which wants a reboot; the mode in force is in the file beside this. While there is a file
+# "held" it sets none.
 state="$(dirname "$0")/mode"
 echo "$@" >> "$(dirname "$0")/calls"
 name() { case $1 in 0) echo MAXN;; 1) echo MODE_15W;; 3) echo MODE_7W;; esac; }
@@ -42,6 +48,8 @@ case "$1" in
     elif [ -e "$(dirname "$0")/locked" ]; then
         echo "sudo: a password is required"; exit 1
     else
+        echo "NVPM WARN: Golden image context is already created"
+        while [ -e "$(dirname "$0")/held" ]; do sleep 0.1; done
         echo "$2" > "$state"
     fi;;
 esac
@@ -51,7 +59,10 @@ esac
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the stand-in, first on PATH; its power mode is 1."""
-    folder = tmp_path / "bin"
+    return install_nvpmodel(tmp_path / "bin", monkeypatch)
+
+
+def install_nvpmodel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "nvpmodel").write_text(NVPMODEL)
     # On a board sudo runs it as root; here it is the test's own.
@@ -74,8 +85,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def connect(tmp_path: Path) -> devices.AgentSession:
-    session = devices.connect(DeviceConfig(name="jetson"), Cache(tmp_path / "cache"))
+def connect(tmp_path: Path, **settings: Any) -> devices.AgentSession:
+    session = devices.connect(DeviceConfig(name="jetson", **settings), Cache(tmp_path / "cache"))
     assert isinstance(session, devices.AgentSession)
     return session
 
@@ -131,6 +142,51 @@ def test_an_agent_that_is_killed_leaves_the_mode_as_it_was(board: Path, tmp_path
         session.set_power_mode("MAXN")
         os.killpg(agent, signal.SIGKILL)
         wait_until(lambda: mode(board) == "1")
+
+
+@pytest.mark.skipif(bool(sshd.missing()), reason=f"not installed: {sshd.missing()}")
+@pytest.mark.parametrize("killed", ["the host", "the link"])
+def test_a_host_or_a_link_that_dies_leaves_the_mode_as_it_was(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    with sshd.LoopbackBoard(tmp_path / "board") as remote:
+        monkeypatch.setenv(CONFIG_VARIABLE, str(remote.config))
+        with connect(tmp_path, host=remote.host, python=sys.executable) as session:
+            session.set_power_mode("MAXN")
+            assert mode(board) == "0"
+            clients = [psutil.Process(session._process.pid)]
+            for process in clients if killed == "the host" else remote.connections():
+                sshd.kill(process)
+            wait_until(lambda: mode(board) == "1")
+
+
+ENDS: dict[str, Callable[[devices.AgentSession], None]] = {
+    "closed": lambda session: session.close(),
+    "killed": lambda session: os.killpg(session.hello()["pid"], signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_next_run_waits_until_the_mode_is_restored(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv("EDLAB_LOCK_DIR", str(tmp_path))
+    waits: list[str] = []
+
+    def release(phase: str, fraction: float | None, message: str) -> None:
+        waits.append(message)
+        (board / "held").unlink(missing_ok=True)
+
+    with connect(tmp_path, exclusive=True) as first, connect(tmp_path, exclusive=True) as second:
+        first.lock()
+        first.set_power_mode("MAXN")
+        (board / "held").touch()
+        ENDS[end](first)
+        second.lock(release)
+        found = mode(board)
+        (board / "held").unlink(missing_ok=True)
+        assert waits
+        assert found == "1"
 
 
 def test_the_mode_in_force_is_left_alone(board: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from edlab import devices
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, ThroughputConfig
 from edlab.devices import Pool, agent_zip
-from edlab.devices.openssh import CONFIG_VARIABLE
+from edlab.openssh import CONFIG_VARIABLE
 from edlab.testing import sshd
 
 _OLDEST = (3, 7)

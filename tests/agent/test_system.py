@@ -26,6 +26,7 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
     root = fill(
         tmp_path,
         **{
+            "etc__edlab-stand-in": "QEMU user mode\n",
             "proc__cpuinfo": "processor\t: 0\nmodel name\t: Some Processor\n",
             "proc__device-tree__model": "Some Board Rev 1.2\0",
             "proc__meminfo": "MemTotal:       4096 kB\nMemFree: 1 kB\n",
@@ -40,6 +41,7 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
     )
     assert system.describe(root)["board"] == "Some Board Rev 1.2"
     assert system.describe(root)["cpu"] == "Some Processor"
+    assert system.describe(root)["stand_in"] == "QEMU user mode"
     state = system.state(root)
     assert state["temperatures_c"] == {"thermal_zone0 (cpu-thermal)": 45.5}
     assert state["governor"] == "performance"
@@ -56,6 +58,7 @@ def test_clocks_are_those_of_the_allowed_cores(tmp_path: Path) -> None:
 
 
 def test_what_a_system_does_not_tell_is_none_or_absent(tmp_path: Path) -> None:
+    assert system.describe(tmp_path)["stand_in"] is None
     state = system.state(tmp_path)
     assert (state["governor"], state["throttle_count"], state["peak_memory_mb"]) == (None, None, None)
     assert (state["temperatures_c"], state["clocks_mhz"]) == ({}, [])

@@ -6,6 +6,7 @@ What a real TensorRT builder says of the same code is in tests/converters/test_t
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from test_jetson import install_nvpmodel
 from workplace import Workplace
 
 from edlab import converters, devices
@@ -275,14 +277,39 @@ def test_a_free_batch_becomes_one(play: Callable[[str], None], tmp_path: Path, v
     onnx_file(tmp_path / "free.onnx", "Relu", ["batch", 3, 2, 2])
     np.save(tmp_path / "images.npy", np.full((2, 2, 2, 3), 255, np.uint8))
     with connect(tmp_path) as session:
-        session.build("tensorrt", [tmp_path / "free.onnx"], tmp_path / "model.engine", options=PLAIN)
-        files = (tmp_path / "model.engine",)
-        engine = Artifact(format="tensorrt", precision="fp32", layout="NCHW", files=files, sha256="")
-        plain = PREPROCESSING.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
-        told = session.open(engine, plain, DeviceConfig(name="board", runtimes={"tensorrt": "tensorrt"}))
-        assert told["inputs"][0]["shape"] == [1, 3, 2, 2]
+        told = build_and_open(session, tmp_path / "free.onnx")
+        assert told["inputs"][0]["shape"] == told["outputs"][0]["shape"] == [1, 3, 2, 2]
         session.predict(tmp_path / "images.npy", [0, 1], tmp_path / "out.npy")
     assert (np.load(tmp_path / "out.npy") == 1).all()
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "10.3.0"])
+def test_an_output_whose_size_depends_on_the_image_is_refused(
+    play: Callable[[str], None], tmp_path: Path, version: str
+) -> None:
+    play(version)
+    onnx_file(tmp_path / "free.onnx", "Compress", [1, 3, 2, 2], made=["kept"], mask=[1, 0, 1])
+    with connect(tmp_path) as session, pytest.raises(AgentError, match=r"'out' is \[-1\]: its size depends"):
+        build_and_open(session, tmp_path / "free.onnx")
+
+
+def test_memory_that_a_context_does_not_take_is_an_error(
+    play: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play("10.3.0")
+    monkeypatch.setenv("EDLAB_STANDIN_REFUSES", "set_tensor_address")
+    onnx_file(tmp_path / "net.onnx", "Relu", [1, 3, 2, 2])
+    with connect(tmp_path) as session, pytest.raises(AgentError, match="does not take the memory for 'in'"):
+        build_and_open(session, tmp_path / "net.onnx")
+
+
+def build_and_open(session: AgentSession, path: Path) -> dict[str, Any]:
+    """What `open` tells of the engine of this ONNX file, whose inputs are to be images from 0 to 1."""
+    files = (path.with_suffix(".engine"),)
+    session.build("tensorrt", [path], files[0], options=PLAIN)
+    engine = Artifact(format="tensorrt", precision="fp32", layout="NCHW", files=files, sha256="")
+    plain = PREPROCESSING.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
+    return session.open(engine, plain, DeviceConfig(name="board", runtimes={"tensorrt": "tensorrt"}))
 
 
 def test_a_free_height_is_refused(play: Callable[[str], None], tmp_path: Path) -> None:
@@ -292,12 +319,18 @@ def test_a_free_height_is_refused(play: Callable[[str], None], tmp_path: Path) -
         session.build("tensorrt", [tmp_path / "free.onnx"], tmp_path / "model.engine", options=PLAIN)
 
 
-def onnx_file(path: Path, operator: str, shape: list[Any]) -> None:
+def onnx_file(
+    path: Path, operator: str, shape: list[Any], made: list[Any] | None = None, mask: list[int] | None = None
+) -> None:
+    """One operator from "in" to "out", which has the shape `made` (None: the same); `mask` is its second input."""
     import onnx
     from onnx import TensorProto, helper
 
-    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("in", "out"))
-    graph = helper.make_graph([helper.make_node(operator, ["in"], ["out"])], "net", [given], [made])
+    ends = [helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)]
+    ends.append(helper.make_tensor_value_info("out", TensorProto.FLOAT, made or shape))
+    masks = [helper.make_tensor("mask", TensorProto.BOOL, [len(mask)], mask)] if mask else []
+    node = helper.make_node(operator, ["in", *[value.name for value in masks]], ["out"])
+    graph = helper.make_graph([node], "net", ends[:1], ends[1:], masks)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
@@ -306,7 +339,25 @@ def test_the_identity_names_what_an_engine_is_for(play: Callable[[str], None], t
     with connect(tmp_path) as session:
         told = session.identity("tensorrt", {})
     board = {name: value for name, value in told.items() if name not in ("board", "l4t")}  # those of this machine
-    assert board == {"tensorrt": "10.3.0", "cuda": "12.6", "gpu": "Stand-in GPU", "compute_capability": "8.7"}
+    assert board == {
+        "tensorrt": "10.3.0",
+        "cuda": "12.6",
+        "gpu": "Stand-in GPU",
+        "compute_capability": "8.7",
+        "multiprocessors": "14",
+        "memory_gib": "30",
+    }
+
+
+def test_an_engine_is_for_the_power_mode_that_its_kernels_were_timed_in(
+    play: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play("10.3.0")
+    install_nvpmodel(tmp_path / "bin", monkeypatch)
+    with connect(tmp_path) as session:
+        assert session.identity("tensorrt", {})["power_mode"] == "MODE_15W"
+        session.set_power_mode("MAXN")
+        assert session.identity("tensorrt", {})["power_mode"] == "MAXN"
 
 
 def test_an_engine_of_another_version_is_not_opened(
@@ -362,6 +413,7 @@ def test_a_run_keeps_its_engine_and_builds_anew_only_for_another_target(librarie
             "device.kind=local",
             f"device.python={sys.executable}",
             "device.stand_in=a stand-in for TensorRT",
+            f"device.machines=[{platform.machine()}]",
             "quantization=int8",
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr

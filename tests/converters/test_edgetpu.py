@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import artifact_runner
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -20,12 +25,14 @@ from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, Precision
-from edlab.converters.edgetpu import identity
+from edlab.converters.edgetpu import compile_edgetpu, identity
 from edlab.converters.edgetpu_check import check
 from edlab.converters.edgetpu_report import Operators, failure, read_report
 from edlab.converters.inspect import weight_dtypes
-from edlab.errors import ConfigError, ConversionError, MissingDependencyError
+from edlab.errors import ConfigError, ConversionError, DeviceError, MissingDependencyError
+from edlab.openssh import CONFIG_VARIABLE
 from edlab.source import SourceModel
+from edlab.testing import sshd
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 
 VERSION = "16.0.384591198"
@@ -180,7 +187,84 @@ def test_a_place_that_is_none_is_refused_by_name(compiler: str) -> None:
     assert "docker:IMAGE" in caught.value.hint
 
 
-def test_docker_or_ssh_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_host_that_ssh_or_a_shell_would_misread_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"converter\.options\.compiler='a b;c' is no host name"):
+        converters.get(ConverterConfig(name="edgetpu", options={"compiler": "ssh:a b;c"}))
+
+
+@pytest.fixture
+def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sshd.LoopbackBoard]:
+    """Another machine, that has the compiler."""
+    if sshd.missing():
+        pytest.skip(f"not installed: {sshd.missing()}")
+    write_compiler(tmp_path / "bin" / "edgetpu_compiler", transcript("v16_partial"))
+    with sshd.LoopbackBoard(tmp_path / "builder") as board:
+        board.write_shell(path=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv(CONFIG_VARIABLE, str(board.config))
+        yield board
+
+
+def test_another_machine_is_reached_as_boards_are(builder: sshd.LoopbackBoard, tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"a model")
+    out = tmp_path / "model_edgetpu.tflite"
+    options = {"compiler": "ssh:board", "min_runtime_version": 0, "timeout_s": 0}
+    assert identity(options) == {"edgetpu_compiler": VERSION}
+    compile_edgetpu([str(tmp_path / "model.tflite")], str(out), options, None)
+    assert out.read_bytes() == b"a modeledgetpu-custom-op"
+
+
+@pytest.mark.parametrize("ask", [identity, lambda options: compile_edgetpu([__file__], os.devnull, options, None)])
+def test_a_machine_that_is_not_reached_says_why(builder: sshd.LoopbackBoard, ask: Callable[[Any], object]) -> None:
+    builder.known_hosts.write_text("")
+    with pytest.raises(DeviceError, match="host key of board is not known") as caught:
+        ask({"compiler": "ssh:board", "min_runtime_version": 0, "timeout_s": 0})
+    assert f"`ssh -F {builder.config} board`" in caught.value.hint
+
+
+# As `docker run --interactive`: what runs in the container is no child of the client, and outlives it; the client's
+# end is the end of its stdin (docker/cli, StdinOnce).
+DOCKER = """#!{python}
+import os, subprocess, sys, threading
+script = sys.argv[sys.argv.index("-c") + 1]
+container = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
+def attach():
+    while data := os.read(0, 65536):
+        container.stdin.write(data)
+        container.stdin.flush()
+    container.stdin.close()
+threading.Thread(target=attach, daemon=True).start()
+os._exit(container.wait())
+"""
+
+
+@pytest.mark.parametrize("place", ["docker:image", "ssh:board"])
+def test_a_compilation_elsewhere_ends_with_the_step_that_waits_for_it(
+    place: str, builder: sshd.LoopbackBoard, tmp_path: Path
+) -> None:
+    compiler, pid_file = tmp_path / "bin" / "edgetpu_compiler", tmp_path / "pid"
+    compiler.write_text(f"#!/bin/sh\necho $$ >{shlex.quote(str(pid_file))}\nexec sleep 600\n")
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(DOCKER.format(python=sys.executable))
+    docker.chmod(0o755)
+    options = {"compiler": place, "min_runtime_version": 0, "timeout_s": 0}
+    arguments = ([__file__], os.devnull, options, None)
+    step = f"from edlab.converters.edgetpu import compile_edgetpu as step; step(*{arguments})"
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen([sys.executable, "-c", step], env=environment, start_new_session=True)
+    wait_until(lambda: pid_file.exists() and bool(pid_file.read_text()))
+    os.killpg(process.pid, signal.SIGKILL)  # as `edlab.isolation` ends a step
+    process.wait()
+    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_docker_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError, match="docker is not installed"):
         identity({"compiler": "docker:some/image"})
@@ -226,6 +310,14 @@ def test_a_whole_mapping_is_told_by_what_is_not_printed() -> None:
     assert (report.operators_on_edgetpu, report.operators_on_cpu) == (246, 0)
     assert report.mapped_fraction == 1
     assert report.streamed_bytes == round(41.75 * 1024)
+
+
+def test_a_total_that_is_missing_is_not_taken_for_a_whole_mapping() -> None:
+    said = transcript("v16_partial")
+    cut = "".join(line for line in said.splitlines(keepends=True) if "operations that will run on" not in line)
+    with pytest.raises(ConversionError, match="cannot read the Edge TPU compiler's report") as caught:
+        read_report(cut)
+    assert "0 on the CPU, its table has 289 and 5" in caught.value.message
 
 
 def test_no_operator_on_the_edge_tpu_is_a_failure() -> None:

@@ -118,6 +118,16 @@ def test_every_zero_point_is_zero(graph: onnx.GraphProto) -> None:
     assert not any(point.any() for point in points)
 
 
+def test_the_quantizer_is_told_what_to_do_and_not_for_whom(source: SourceModel) -> None:
+    def quantizer(converter: str) -> dict[str, Any]:
+        steps = converters.get(ConverterConfig(name=converter)).plan(source, int8())
+        return next(dict(step.options) for step in steps if step.name == "quantize_onnx")
+
+    plain, ours = quantizer("onnxruntime"), quantizer("tensorrt")
+    assert set(plain) == {"exclude", "layout", "per_channel", "symmetric", "method"}  # the keys of its cache
+    assert ours == {**plain, "only_weighted_inputs": True, "weights_as_qdq": True, "quantize_bias": False}
+
+
 def test_the_last_step_is_the_targets(source: SourceModel) -> None:
     for wanted in (quantization(Precision.fp32), quantization(Precision.fp16), int8()):
         *here, last = converters.get(ConverterConfig(name="tensorrt")).plan(source, wanted)

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
+import edlab.devices.session
 from edlab import devices
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
@@ -45,6 +46,10 @@ class Runtime(base.Runtime):
     @staticmethod
     def version():
         return "0.1"
+
+    @staticmethod
+    def build(files, out, options, calibration, report):
+        getattr(Runtime(files, 1, options), options["behaviour"])()
 
     def load(self):
         getattr(self, self.options["behaviour"])()
@@ -152,9 +157,9 @@ def test_what_vendor_code_prints_cannot_touch_the_protocol(session: AgentSession
     assert "printed by a child" in session.log
 
 
-def test_errors_carry_message_mend_and_traceback(session: AgentSession) -> None:
+def test_errors_carry_message_mend_and_traceback(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="no runtime 'tpu'") as caught:
-        session.call("open", {**odd("", Path()), "runtime": "tpu"})
+        session.call("open", {**odd("", tmp_path), "runtime": "tpu"})
     assert "onnxruntime" in caught.value.hint
     assert "Traceback" in caught.value.log
     with pytest.raises(AgentError, match="no method 'fly'"):
@@ -221,6 +226,37 @@ def test_a_hang_without_progress_is_ended_with_its_children(session: AgentSessio
     with pytest.raises(DeviceError, match="'open' on cpu made no progress for 1 s"):
         session.call("open", odd("hang", tmp_path), timeout_s=1)
     wait_until(lambda: gone(pids(tmp_path)))
+
+
+def build(session: AgentSession, behaviour: str, tmp_path: Path, **limits: float) -> None:
+    options = odd(behaviour, tmp_path)["options"]
+    session.build("odd", [tmp_path / "model"], tmp_path / "built", options=options, **limits)
+
+
+def test_a_build_on_the_target_has_the_time_that_it_is_given(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="'build' on cpu made no progress for 1 s"):
+        build(session, "hang", tmp_path, timeout_s=1)
+    wait_until(lambda: gone(pids(tmp_path)))
+
+
+def test_an_agent_that_dies_in_a_build_is_not_waited_for_as_long_as_that(
+    session: AgentSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edlab.devices.session, "LOADING_SILENCE_S", 4.0)
+    with pytest.raises(DeviceError, match="silent for 4 s in 'build'"):
+        build(session, "stop", tmp_path)
+
+
+@pytest.mark.parametrize("line", [b"no json", b"[]"])
+def test_an_agent_that_is_sent_nonsense_ends_and_says_so(session: AgentSession, line: bytes) -> None:
+    session.hello()
+    stdin = session._process.stdin
+    assert stdin is not None
+    stdin.write(line + b"\n")
+    stdin.flush()
+    with pytest.raises(DeviceError, match="the agent on cpu"):
+        session.idle(seconds=60)
+    assert "Traceback" in session.log
 
 
 def test_ctrl_c_ends_a_hanging_agent_and_its_children(cache: Cache, odd_runtime: None, tmp_path: Path) -> None:

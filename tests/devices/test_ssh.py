@@ -23,11 +23,12 @@ from test_session import gone, wait_until
 from workplace import Workplace
 
 from edlab import devices
+from edlab.agent.locks import FOLDER_VARIABLE
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.devices import AgentSession, ssh
-from edlab.devices.openssh import CONFIG_VARIABLE, Link
 from edlab.errors import AgentError, ConfigError, DeviceError, EdlabError, StorageError
+from edlab.openssh import CONFIG_VARIABLE, Link
 from edlab.testing import sshd
 from edlab.testing.sshd import LoopbackBoard
 
@@ -119,7 +120,7 @@ def test_a_key_that_the_board_does_not_accept(board: LoopbackBoard, device: Devi
     (board.folder / "authorized_keys").write_text("")
     error = refused(device, cache)
     assert "accepts none of your keys" in error.message
-    assert "ssh-copy-id board" in error.hint
+    assert f"`ssh-copy-id -F {board.config} board`" in error.hint
 
 
 def test_a_board_without_sshd(board: LoopbackBoard, device: DeviceConfig, cache: Cache) -> None:
@@ -171,11 +172,12 @@ def test_a_python_that_is_too_old(device: DeviceConfig, cache: Cache) -> None:
 
 
 def test_a_python_without_numpy(tmp_path: Path, device: DeviceConfig, cache: Cache) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
-    python = str(tmp_path / "bare" / "bin" / "python")
-    error = refused(dataclasses.replace(device, python=python), cache)
+    bare = tmp_path / "a bare one's"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    error = refused(dataclasses.replace(device, python=str(bare / "bin" / "python")), cache)
     assert "cannot import numpy: ModuleNotFoundError" in error.message
-    assert error.hint.endswith(f"board {python} -m pip install numpy")
+    told = subprocess.run(error.hint, shell=True, capture_output=True, text=True)
+    assert f"{bare / 'bin' / 'python'}: No module named pip" in told.stderr  # it is the right Python that was asked
 
 
 def test_a_work_directory_that_cannot_be_made(device: DeviceConfig, cache: Cache) -> None:
@@ -276,7 +278,9 @@ def test_the_environment_of_the_device_reaches_the_agent(
 ) -> None:
     package = tmp_path / HOSTILE / "onnxruntime"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("import os\n__version__ = os.environ['FLAVOUR']")
+    (package / "__init__.py").write_text(
+        "import os\n__version__ = os.environ['FLAVOUR']\nget_available_providers = lambda: ['CPUExecutionProvider']\n"
+    )
     env = {"PYTHONPATH": str(package.parent), "FLAVOUR": HOSTILE}
     device = dataclasses.replace(device, env=env)
     if reached == "local":
@@ -351,6 +355,15 @@ def test_files_that_lost_their_end_with_the_boards_power_are_sent_again(
     (agent,) = board.home.glob(".cache/edlab-agent/files/*/agent.zip")
     for path in (there, agent):
         os.truncate(path, 0)
+    with devices.connect(device, cache) as session:
+        assert Path(session.put([sent])[0]).read_bytes() == sent.read_bytes()
+
+
+def test_files_whose_content_the_disk_lost_are_sent_again(device: DeviceConfig, cache: Cache, tmp_path: Path) -> None:
+    sent = file(tmp_path / "model", 100_000)
+    with devices.connect(device, cache) as session:
+        there = Path(session.put([sent])[0])
+    there.write_bytes(bytes(100_000))
     with devices.connect(device, cache) as session:
         assert Path(session.put([sent])[0]).read_bytes() == sent.read_bytes()
 
@@ -521,19 +534,19 @@ def test_a_host_that_is_killed_takes_the_agent_on_the_board_along(board: Loopbac
 # --- one run at a time ---
 
 
-def two_on_one(device: DeviceConfig, cache: Cache) -> None:
+def two_on_one(device: DeviceConfig, cache: Cache, other: DeviceConfig, other_cache: Cache) -> None:
     """The second waits, says for whom, gives up in time, and has its turn when the first is killed."""
     said: list[str] = []
     with devices.connect(device, cache) as holder:
         holder.lock()
-        with devices.connect(dataclasses.replace(device, lock_timeout=1.0), cache) as hasty:
+        with devices.connect(dataclasses.replace(other, lock_timeout=1.0), other_cache) as hasty:
             with pytest.raises(
                 AgentError, match=rf"waited 1 s for .+@.+ \(pid {os.getpid()}\) since \d{{4}}-"
             ) as caught:
                 hasty.lock(lambda phase, fraction, message: said.append(message))
             assert "device.lock_timeout" in caught.value.hint
         assert re.match(rf"waiting for .+@.+ \(pid {os.getpid()}\) since \d{{4}}-", said[0])
-        with devices.connect(device, cache) as patient:
+        with devices.connect(other, other_cache) as patient:
             agent = holder.hello()["pid"]
             threading.Timer(1, os.kill, (agent, signal.SIGKILL)).start()
             patient.lock()
@@ -541,11 +554,34 @@ def two_on_one(device: DeviceConfig, cache: Cache) -> None:
 
 
 def test_a_board_serves_one_run_at_a_time(device: DeviceConfig, cache: Cache) -> None:
-    two_on_one(device, cache)
+    two_on_one(device, cache, device, cache)
 
 
-def test_an_exclusive_device_of_this_machine_serves_one_run_at_a_time(cache: Cache) -> None:
-    two_on_one(DeviceConfig(name="coral/usb", exclusive=True), cache)
+def test_another_work_directory_is_no_other_board(device: DeviceConfig, cache: Cache) -> None:
+    two_on_one(device, cache, dataclasses.replace(device, name="nano", workdir="elsewhere"), cache)
+
+
+@pytest.fixture
+def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this test, in place of this machine's."""
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "locks"))
+
+
+CORAL = DeviceConfig(name="coral", exclusive=True, runtimes={"edgetpu": "edgetpu"}, target="usb/0")
+
+
+def test_an_exclusive_device_of_this_machine_serves_one_run_at_a_time(
+    cache: Cache, own_locks: None, tmp_path: Path
+) -> None:
+    two_on_one(CORAL, cache, dataclasses.replace(CORAL, name="my own"), Cache(tmp_path / "other cache"))
+
+
+def test_two_accelerators_of_this_machine_may_run_at_once(cache: Cache, own_locks: None) -> None:
+    second = dataclasses.replace(CORAL, target="usb/1", lock_timeout=0.0)
+    with devices.connect(CORAL, cache) as one, devices.connect(second, cache) as other:
+        one.lock()
+        other.lock()
 
 
 def test_a_device_that_is_shared_has_no_lock(cache: Cache) -> None:
@@ -580,9 +616,8 @@ def test_an_agent_that_is_killed_is_one_failed_row_and_the_sweep_goes_on(
     board: LoopbackBoard, on_board: list[str], workplace: Workplace
 ) -> None:
     def kill_the_first() -> None:
-        lock = board.home / ".cache" / "edlab-agent" / "lock"  # held by a run, not by the preflight
-        wait_until(lambda: lock.exists() and bool(lock.read_text()), seconds=120)
-        time.sleep(2)
+        scratches = board.home / ".cache" / "edlab-agent" / "scratch"  # a run has one, the preflight none
+        wait_until(lambda: any(scratches.glob("*")), seconds=120)
         for process in board.processes():
             sshd.kill(process)
 

@@ -20,8 +20,8 @@ CANNOT = 77  # the script's exit code where this machine cannot run one
 
 # As few queries as a run can have: fp32 takes seconds each under QEMU.
 FEW = (
-    "protocol.queries=2",
-    "protocol.pool=2",
+    "protocol.queries=1",
+    "protocol.pool=1",
     "protocol.warmup.queries=1",
     "protocol.warmup.seconds=0",
     "protocol.warmup.max_seconds=1",
@@ -57,7 +57,7 @@ def test_aarch64_gives_the_accuracy_of_this_machine(workplace: Workplace, ssh_co
     check(workplace, "quantization=int8")
     data = Path(os.environ.get("EDLAB_TEST_DATA", "none"))
     if Path(data, "imagenet_samples").is_dir():
-        check(workplace, "quantization=fp32,int8", "dataset.images=12", *photographs(data))
+        check(workplace, "quantization=fp32,int8", "dataset.images=8", *photographs(data))
 
 
 def check(workplace: Workplace, *words: str) -> None:
@@ -71,6 +71,7 @@ def check(workplace: Workplace, *words: str) -> None:
     for run, on_board in rows["virtual_board"].items():
         on_cpu = rows["cpu"][run]
         assert on_board.environment["target"]["machine"] == "aarch64"
+        assert "QEMU" in on_board.environment["target"]["stand_in"]
         assert on_board.tags["artifact_sha256"] == on_cpu.tags["artifact_sha256"]
         for figure in ("accuracy_top1", "accuracy_top5", "accuracy_images"):
             assert on_board.metrics[f"emulated_{figure}"] == on_cpu.metrics[figure], (run, figure)
@@ -87,6 +88,17 @@ def test_a_machine_that_lacks_the_tools_is_told_so(tmp_path: Path) -> None:
     refused = script("start", PATH=str(tmp_path), EDLAB_CACHE=str(tmp_path / "cache"))
     assert refused.returncode == CANNOT
     assert ("lacks debootstrap" if os.getuid() == 0 else "needs root") in refused.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="it takes root")
+def test_the_cache_that_sudo_makes_is_the_users(tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    user = {"SUDO_USER": "nobody", "SUDO_UID": "12345", "SUDO_GID": "23456"}
+    script("stop", EDLAB_CACHE=str(fresh / "cache" / "edlab"), **user)
+    made = [fresh, fresh / "cache", fresh / "cache" / "edlab"]
+    assert [(path.stat().st_uid, path.stat().st_gid) for path in made] == [(12345, 23456)] * 3
+    assert tmp_path.stat().st_uid == 0
+    assert (fresh / "cache" / "edlab" / "virtual_board").stat().st_uid == 0
 
 
 def test_a_board_that_was_never_made_does_not_run(tmp_path: Path) -> None:

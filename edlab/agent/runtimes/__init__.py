@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from typing import Any
 
 from ..errors import AgentError
 from .base import Runtime
@@ -23,9 +24,14 @@ def find(name: str) -> type[Runtime]:
     return runtime
 
 
-def probe(wanted: list[str] | None = None) -> dict[str, dict[str, str]]:
-    """Import each runtime (or those `wanted`): {"version"}, or {"reason", "hint"} where it cannot be used."""
-    return {name: _probe(name) for name in wanted or names()}
+def probe(
+    wanted: list[str] | None = None, options: dict[str, dict[str, Any]] | None = None
+) -> dict[str, dict[str, str]]:
+    """Import each runtime (or those `wanted`) and look for its device by its `options`.
+
+    Gives by name {"version"}, or {"reason", "hint"} where it cannot be used.
+    """
+    return {name: _probe(name, (options or {}).get(name, {})) for name in wanted or names()}
 
 
 def not_installed(runtime: type[Runtime], error: ImportError) -> AgentError:
@@ -36,12 +42,14 @@ def not_installed(runtime: type[Runtime], error: ImportError) -> AgentError:
     )
 
 
-def _probe(name: str) -> dict[str, str]:
+def _probe(name: str, options: dict[str, Any]) -> dict[str, str]:
     try:
         runtime = find(name)
         try:
-            return {"version": runtime.version()}
+            version = runtime.version()
         except ImportError as error:
             raise not_installed(runtime, error) from error
+        runtime.check_device(runtime.complete(options))
+        return {"version": version}
     except Exception as error:
         return {"reason": str(error), "hint": getattr(error, "hint", "")}

@@ -63,18 +63,12 @@ class Runtime(ABC):
 
     def __init__(self, files: list[str], threads: int, options: dict[str, Any]) -> None:
         """Open files[0], beside which the others lie. Raises `AgentError` for an unknown option or a missing file."""
-        unknown = sorted(set(options) - set(self.options))
-        if unknown:
-            raise AgentError(
-                "%s has no option '%s'" % (self.name(), unknown[0]),
-                hint="it takes " + (", ".join(sorted(self.options)) or "none"),
-            )
+        self.options = self.complete(options)
         for path in files:
             if not os.path.exists(path):
                 raise AgentError("there is no model file %s" % path, hint="convert the model again")
         self.path = files[0]
         self.threads = threads
-        self.options = dict(self.options, **options)
 
     @classmethod
     def name(cls) -> str:
@@ -85,6 +79,24 @@ class Runtime(ABC):
     @abstractmethod
     def version() -> str:
         """Import the runtime and return its version."""
+
+    @classmethod
+    def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """These options, and the defaults of the others. Raises `AgentError` for an unknown one."""
+        unknown = sorted(set(options) - set(cls.options))
+        if unknown:
+            raise AgentError(
+                "%s has no option '%s'" % (cls.name(), unknown[0]),
+                hint="it takes " + (", ".join(sorted(cls.options)) or "none"),
+            )
+        return dict(cls.options, **options)
+
+    @staticmethod
+    def check_device(options: dict[str, Any]) -> None:  # noqa: B027
+        """Raise `AgentError` where the target lacks the device that `options` (complete) ask for.
+
+        Asked before anything is converted, with no model at hand.
+        """
 
     @staticmethod
     def identity(options: dict[str, Any]) -> dict[str, str]:

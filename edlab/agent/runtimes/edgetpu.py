@@ -25,16 +25,13 @@ class Runtime(litert.Runtime):
     def version() -> str:
         return "%s, libedgetpu %s" % (litert.Runtime.version(), _library_version())
 
+    @staticmethod
+    def check_device(options: dict[str, Any]) -> None:
+        _delegate(options["device"])
+
     def load(self) -> None:
         super().load()
-        try:
-            self._delegate = litert.interpreter_module().load_delegate(_LIBRARY, {"device": self.options["device"]})
-        except ValueError as error:  # libedgetpu gives no reason
-            raise AgentError(
-                "no Edge TPU answers (device.options.edgetpu.device=%s)" % (self.options["device"] or "any"),
-                hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), let no other program use it, and "
-                "let this user use it: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
-            ) from error
+        self._delegate = _delegate(self.options["device"])
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
         if batch > 1:
@@ -49,6 +46,18 @@ class Runtime(litert.Runtime):
 
     def _delegates(self) -> list[Any]:
         return [self._delegate]
+
+
+def _delegate(device: str) -> Any:
+    """libedgetpu with this device. Raises `AgentError` where none answers."""
+    try:
+        return litert.interpreter_module().load_delegate(_LIBRARY, {"device": device})
+    except ValueError as error:  # libedgetpu gives no reason
+        raise AgentError(
+            "no Edge TPU answers (device.options.edgetpu.device=%s)" % (device or "any"),
+            hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), let no other program use it, and "
+            "let this user use it: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
+        ) from error
 
 
 def _library_version() -> str:

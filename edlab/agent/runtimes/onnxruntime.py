@@ -32,6 +32,15 @@ class Runtime(base.Runtime):
 
         return str(onnxruntime.__version__)
 
+    @staticmethod
+    def check_device(options: dict[str, Any]) -> None:
+        import onnxruntime
+
+        built_in = onnxruntime.get_available_providers()
+        for name in options["providers"]:
+            if name not in built_in:
+                raise _without(name, "this build has " + ", ".join(built_in))
+
     def load(self) -> None:
         import onnxruntime  # importing is no part of the compile time
 
@@ -73,12 +82,8 @@ class Runtime(base.Runtime):
         Left alone it warns and takes the CPU: for a provider that the build lacks, for one whose libraries the system
         lacks, and for the nodes that a provider does not take.
         """
-        import onnxruntime
-
+        self.check_device(self.options)
         wanted = self.options["providers"]
-        lacking = [name for name in wanted if name not in onnxruntime.get_available_providers()]
-        if lacking:
-            raise _without(lacking[0], "this build has " + ", ".join(onnxruntime.get_available_providers()))
         if _CPU not in wanted:
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

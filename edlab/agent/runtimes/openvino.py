@@ -33,6 +33,10 @@ class Runtime(base.Runtime):
     def version() -> str:
         return str(_api().get_version())
 
+    @staticmethod
+    def check_device(options: dict[str, Any]) -> None:
+        _device(_api().Core(), str(options["device"]))
+
     def load(self) -> None:
         self._core = _api().Core()
         self._device = _device(self._core, str(self.options["device"]))

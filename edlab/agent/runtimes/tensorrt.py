@@ -55,13 +55,17 @@ class Runtime(base.Runtime):
 
     @staticmethod
     def identity(options: dict[str, Any]) -> dict[str, str]:
+        """The GPU's size and the board's power mode are part of it: kernels are chosen by their times under these."""
         described = {
             "tensorrt": Runtime.version(),
             "cuda": cuda.runtime_version(),
             "gpu": cuda.device_name(),
             "compute_capability": cuda.compute_capability(),
+            "multiprocessors": str(cuda.multiprocessors()),
+            "memory_gib": "%.0f" % (cuda.memory_bytes() / 2**30),  # whole ones: the kernel keeps a little for itself
             "board": system.describe()["board"],
             "l4t": jetson.describe().get("l4t"),
+            "power_mode": jetson.state().get("power_mode"),
         }
         return {key: value for key, value in described.items() if value}
 
@@ -127,14 +131,13 @@ class _Request(base.Request):
         self._arguments: tuple[Any, ...]
         if hasattr(context, "set_tensor_address"):
             for tensor, _, held in buffers:
-                context.set_tensor_address(tensor.spec.name, held.address)
-                if tensor.is_input:
-                    context.set_input_shape(tensor.spec.name, tensor.spec.shape)
+                if not context.set_tensor_address(tensor.spec.name, held.address):
+                    raise AgentError(
+                        "TensorRT does not take the memory for '%s'" % tensor.spec.name,
+                        hint="the agent's log says why",
+                    )
             self._enqueue, self._arguments = context.execute_async_v3, (self._stream.handle,)
         else:
-            for index, tensor in enumerate(tensors):
-                if tensor.is_input:
-                    context.set_binding_shape(index, tensor.spec.shape)
             addresses = [held.address for held in memory]
             self._enqueue, self._arguments = context.execute_async_v2, (addresses, self._stream.handle)
 
@@ -176,7 +179,7 @@ def build_engine(
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and float32 only in name
     if weakly and options["precision"] != "fp32":
         _allow(trt, builder, config, options["precision"])
-    _fix_batch(builder, network, config)
+    _fix_batch(network)
     if implicit:
         assert calibration is not None
         config.int8_calibrator = _calibrator(trt, options["method"], options["layout"], calibration, report)
@@ -226,9 +229,11 @@ def _allow(trt: Any, builder: Any, config: Any, precision: str) -> None:
     config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
 
 
-def _fix_batch(builder: Any, network: Any, config: Any) -> None:
-    """An optimization profile of batch 1 for inputs whose batch is free."""
-    profile, is_needed = builder.create_optimization_profile(), False
+def _fix_batch(network: Any) -> None:
+    """Make a free batch 1.
+
+    Not by an optimization profile: before TensorRT 10 each context of an engine wants a profile of its own.
+    """
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = tuple(tensor.shape)
@@ -238,10 +243,7 @@ def _fix_batch(builder: Any, network: Any, config: Any) -> None:
                 hint="export it with a fixed height and width",
             )
         if shape[0] == -1:
-            profile.set_shape(tensor.name, *[(1, *shape[1:])] * 3)  # least, best and greatest
-            is_needed = True
-    if is_needed:
-        config.add_optimization_profile(profile)
+            tensor.shape = (1, *shape[1:])
 
 
 def _calibrator(trt: Any, method: str, layout: str, calibration: dict[str, Any], report: base.Report) -> Any:
@@ -308,8 +310,13 @@ def _tensors(trt: Any, engine: Any) -> list[_Tensor]:
 
 
 def _tensor(name: str, shape: Any, dtype: Any, is_input: bool) -> _Tensor:
-    """Built with a profile of batch 1, an engine still calls that dimension -1."""
-    sizes = tuple(1 if size == -1 else size for size in tuple(shape))
+    """Raises `AgentError` where its size is not known before a run."""
+    sizes = tuple(shape)
+    if -1 in sizes:
+        raise AgentError(
+            "the engine's '%s' is %s: its size depends on the image" % (name, list(sizes)),
+            hint="export the model without the operators that make it so (NonZero, NonMaxSuppression)",
+        )
     return _Tensor(base.TensorSpec(name, sizes, _DTYPES[dtype.name]), is_input)
 
 

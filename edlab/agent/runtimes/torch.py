@@ -30,6 +30,10 @@ class Runtime(base.Runtime):
 
         return str(torch.__version__)
 
+    @staticmethod
+    def check_device(options: dict[str, Any]) -> None:
+        _device(str(options["device"]))
+
     def load(self) -> None:
         import torch
 

@@ -42,8 +42,18 @@ int cudaStreamSynchronize(Stream *stream) {
 }
 
 int cudaDeviceGetAttribute(int *value, int attribute, int device) {
-    if (device != 0 || (attribute != 75 && attribute != 76)) return INVALID_VALUE;
-    *value = attribute == 75 ? 8 : 7; /* compute capability 8.7 */
+    if (device != 0) return INVALID_VALUE;
+    switch (attribute) {
+    case 75: *value = 8; return SUCCESS; /* compute capability 8.7 */
+    case 76: *value = 7; return SUCCESS;
+    case 16: *value = 14; return SUCCESS; /* multiprocessors */
+    default: return INVALID_VALUE;
+    }
+}
+
+int cudaMemGetInfo(size_t *free, size_t *total) {
+    *free = (size_t)1 << 30;
+    *total = ((size_t)30 << 30) + ((size_t)100 << 20);
     return SUCCESS;
 }
 
