@@ -91,8 +91,8 @@ class Runtime(ABC):
             )
         return dict(cls.options, **options)
 
-    @staticmethod
-    def check_device(options: dict[str, Any]) -> None:  # noqa: B027
+    @staticmethod  # noqa: B027
+    def check_device(options: dict[str, Any]) -> None:
         """Raise `AgentError` where the target lacks the device that `options` (complete) ask for.
 
         Asked before anything is converted, with no model at hand.
