@@ -146,7 +146,7 @@ class DeviceConfig:
     name: str = MISSING
     kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
     host: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that is given one is reached by ssh
-    workdir: str = ".cache/edlab-agent"  # ssh: on the target, from the home there: model files, images, locks
+    workdir: str = ".cache/edlab-agent"  # ssh: on the target, from the home there: model files, images
     workdir_limit_gb: float = 8.0  # ssh: the oldest files beyond it are removed
     env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
     execution: Execution = Execution.native
