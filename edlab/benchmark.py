@@ -16,7 +16,7 @@ from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, StorageError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
 from edlab.steps.convert import check, convert, read_weights
-from edlab.steps.deploy import check_on_target, deploy
+from edlab.steps.deploy import deploy
 from edlab.steps.load import OnProgress, load
 from edlab.steps.measure import measure
 from edlab.steps.record import Outcome, fill_record, run_files
@@ -43,50 +43,47 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     record = _new_record(config, sweep_id)
     outcome = Outcome()
-    try:
-        with _step(record, Step.record):
-            tracker = Tracker(config.tracking)
-            record.run_id = tracker.start(record)
-    except (Exception, KeyboardInterrupt) as error:
-        _end_early(record, error)
-        record.write(folder / "result.json")
-        return record
-    try:
-        with _step(record, Step.load):
-            outcome.inputs = load(config, cache, folder, on_progress, module)
-        with _step(record, Step.convert):
-            outcome.artifact = convert(config, outcome.inputs, cache, on_progress, outcome.made)
-            if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
-                outcome.weights = read_weights(outcome.artifact, cache)
-                outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
-        with ExitStack() as target:
-            with _step(record, Step.deploy):
-                outcome.deployment = target.enter_context(
-                    deploy(config, outcome.inputs, outcome.artifact, cache, on_progress, outcome.made)
-                )
-                outcome.check = (
-                    check_on_target(outcome.deployment, outcome.inputs, outcome.artifact, cache, folder, on_progress)
-                    or outcome.check
-                )
-            with _step(record, Step.measure):
-                measure(config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
-    except (Exception, KeyboardInterrupt) as error:
-        _end_early(record, error)
-    on_progress("record", None, "")
-    files = Files()
-    try:
-        with _step(record, Step.record):
+    with _ended_early(record), _step(record, Step.record):
+        tracker = Tracker(config.tracking)
+        record.run_id = tracker.start(record)
+    if record.run_id:
+        with _ended_early(record):
+            _make(config, outcome, record, cache, folder, on_progress, module)
+        on_progress("record", None, "")
+        files = Files()
+        with _ended_early(record), _step(record, Step.record):
             fill_record(record, config, outcome, weakened(config.protocol))
             files = run_files(record, config, outcome, folder)
-    except (Exception, KeyboardInterrupt) as error:
-        _end_early(record, error)
-    try:
-        with _step(record, Step.record):
+        with _ended_early(record), _step(record, Step.record):
             tracker.finish(record, files)
-    except (Exception, KeyboardInterrupt) as error:
-        _end_early(record, error)
     record.write(folder / "result.json")
     return record
+
+
+def _make(
+    config: EdlabConfig,
+    outcome: Outcome,
+    record: RunRecord,
+    cache: Cache,
+    folder: Path,
+    on_progress: OnProgress,
+    module: torch.nn.Module | None,
+) -> None:
+    """All steps but the last; `outcome` keeps what each made."""
+    with _step(record, Step.load):
+        outcome.inputs = load(config, cache, folder, on_progress, module)
+    with _step(record, Step.convert):
+        outcome.artifact = convert(config, outcome.inputs, cache, on_progress, outcome.made)
+        if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
+            outcome.weights = read_weights(outcome.artifact, cache)
+            outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
+    with ExitStack() as target:
+        with _step(record, Step.deploy):
+            outcome.deployment = target.enter_context(
+                deploy(config, outcome.inputs, outcome.artifact, cache, on_progress, outcome.made)
+            )
+        with _step(record, Step.measure):
+            measure(config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
 
 
 def title(config: EdlabConfig) -> str:
@@ -114,6 +111,15 @@ def _step(record: RunRecord, step: Step) -> Iterator[None]:
         raise
     finally:
         record.seconds[step] = record.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
+def _ended_early(record: RunRecord) -> Iterator[None]:
+    """Write into the record what goes wrong, and go on: there is more to be recorded."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        _end_early(record, error)
 
 
 def _end_early(record: RunRecord, error: BaseException) -> None:

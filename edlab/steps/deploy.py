@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edlab import converters, devices
 from edlab.artifact import Artifact, StepRecord
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig, EdlabConfig, Execution
 from edlab.converters import CalibrationData, Step
-from edlab.converters.check import Comparison, compare
 from edlab.devices import AgentSession
 from edlab.errors import DeviceError
 from edlab.steps import reference
@@ -33,6 +30,7 @@ class Deployment:
 
     session: AgentSession
     device: DeviceConfig  # what really runs it: the device, or its stand-in
+    artifact: Artifact  # what is open
     hello: dict[str, Any]  # the target: machine, CPU, Python, ...
     model: dict[str, Any]  # load_ms, compile_ms, inputs, outputs, effective options, runtime version
     before: dict[str, Any]  # clocks, temperatures and load before anything was measured
@@ -72,7 +70,7 @@ def deploy(
                 on_made(artifact)
         before = session.state()
         model = session.open(artifact, inputs.source.preprocessing, device)
-        yield Deployment(session, device, hello, model, before)
+        yield Deployment(session, device, artifact, hello, model, before)
 
 
 def running_device(device: DeviceConfig) -> DeviceConfig:
@@ -81,24 +79,6 @@ def running_device(device: DeviceConfig) -> DeviceConfig:
         return device
     stand_in = "this machine's CPU"
     return dataclasses.replace(reference.HOST, name=device.name, threads=device.threads, stand_in=stand_in)
-
-
-def check_on_target(
-    deployment: Deployment, inputs: Inputs, artifact: Artifact, cache: Cache, folder: Path, on_progress: OnProgress
-) -> Comparison | None:
-    """Compare what only the target opens with the source model, on a few images; None where this machine has done so.
-
-    Raises `ConversionError` for garbage.
-    """
-    if artifact.portable is None:
-        return None
-    on_progress("check", None, "on the target, against the source model")
-    outputs = folder / "check.npy"
-    rows = reference.check_images(inputs.data).tolist()
-    deployment.session.predict(inputs.data.images, rows, outputs)
-    source = Artifact.of(inputs.source)
-    wanted = reference.logits(source, inputs.source, inputs.data, reference.HOST, cache, on_progress)
-    return compare(wanted, np.load(outputs))
 
 
 def _ensure_machine(device: DeviceConfig, hello: dict[str, Any]) -> None:

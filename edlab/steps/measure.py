@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab import metrics, power
+from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import EdlabConfig, PowerConfig, ProtocolConfig
+from edlab.converters.check import Comparison, compare
 from edlab.devices import AgentSession, Pool, Probe
 from edlab.steps import reference
 from edlab.steps.deploy import Deployment
@@ -31,6 +33,7 @@ class Measurement:
     figures: metrics.Figures = field(default_factory=metrics.Figures)
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
     power: power.Source | None = None
+    check: Comparison | None = None  # of what only the target opens; the others were compared on this machine
     after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
 
 
@@ -52,6 +55,8 @@ def measure(
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
     _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress)
     measurement.after = session.state()
+    if deployment.artifact.portable:
+        measurement.check = _check_on_target(session, inputs, cache, folder, on_progress)
     _measure_accuracy(session, inputs, measurement, cache, folder, on_progress)
 
 
@@ -142,6 +147,18 @@ def _measure_throughput(
         )
     else:
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
+
+
+def _check_on_target(
+    session: AgentSession, inputs: Inputs, cache: Cache, folder: Path, on_progress: OnProgress
+) -> Comparison:
+    """Compare what is open there with the source model on a few images. Raises `ConversionError` for garbage."""
+    on_progress("check", None, "on the target, against the source model")
+    outputs = folder / "check.npy"
+    session.predict(inputs.data.images, reference.check_images(inputs.data).tolist(), outputs)
+    source = Artifact.of(inputs.source)
+    wanted = reference.logits(source, inputs.source, inputs.data, reference.HOST, cache, on_progress)
+    return compare(wanted, np.load(outputs))
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -40,6 +40,11 @@ class Outcome:
     deployment: Deployment | None = None
     measurement: Measurement = field(default_factory=Measurement)
 
+    @property
+    def compared(self) -> Comparison | None:
+        """What runs against the source model: on the target where nothing else opens it, else on this machine."""
+        return self.measurement.check or self.check
+
     def made(self, artifact: Artifact) -> None:
         """Keep what a conversion step wrote: the next one may fail."""
         self.artifact = artifact
@@ -55,8 +60,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
         _add_artifact(record, outcome.artifact, outcome.weights)
-    if outcome.check and outcome.inputs:
-        _add_check(record, outcome.check, outcome.inputs)
+    if (check := outcome.compared) and outcome.inputs:
+        _add_check(record, check, outcome.inputs)
     elif outcome.artifact:
         record.missing.update(dict.fromkeys(("agreement_top1", "sqnr_db"), "what the target runs was not compared"))
     _add_measurement(record, outcome)
@@ -214,7 +219,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         background_load=phases["idle"]["cpu_busy"],
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,
-        agreement_top1=outcome.check.agreement_top1 if outcome.check else None,
+        agreement_top1=outcome.compared.agreement_top1 if outcome.compared else None,
         accelerated_fraction=_accelerated_fraction(config.device, outcome),
         power_mode_changed=_changed(deployment.before, measurement.after, ("power_mode", "jetson_clocks")),
         real_inputs=inputs.real,

@@ -27,6 +27,7 @@ from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, DeviceConfig, Precision, Symmetry, ThroughputConfig
 from edlab.devices import AgentSession, Pool
 from edlab.errors import AgentError
+from edlab.record import RunRecord
 from edlab.source import SourceModel
 from edlab.testing.converter import quantization, small_calibration, small_source
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance
@@ -406,7 +407,7 @@ def test_a_target_without_libcudart_is_told_what_to_install(monkeypatch: pytest.
 
 
 def test_a_run_keeps_its_engine_and_builds_anew_only_for_another_target(libraries: Path, workplace: Workplace) -> None:
-    def run(version: str) -> dict[str, Any]:
+    def run(version: str, *words: str) -> RunRecord:
         workplace.environment["EDLAB_STANDIN_TENSORRT"] = version
         ended = workplace.run(
             "device=jetson_orin",
@@ -415,18 +416,26 @@ def test_a_run_keeps_its_engine_and_builds_anew_only_for_another_target(librarie
             "device.stand_in=a stand-in for TensorRT",
             f"device.machines=[{platform.machine()}]",
             "quantization=int8",
+            *words,
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         (record,) = workplace.records()
+        assert record.metrics["agreement_top1"] > 0.8  # of the engine itself: nothing here opens it but the target
         assert record.metrics["emulated_accuracy_top1"] > 0.9
         assert "accuracy_top1" not in record.metrics
-        artifact: dict[str, Any] = record.details["artifact"]
-        assert artifact["format"] == "tensorrt"
-        step: dict[str, Any] = artifact["steps"][-1]
-        assert step["tools"]["tensorrt"] == version
+        assert record.details["artifact"]["format"] == "tensorrt"
+        assert built(record)["tools"]["tensorrt"] == version
+        return record
+
+    def built(record: RunRecord) -> dict[str, Any]:
+        step: dict[str, Any] = record.details["artifact"]["steps"][-1]
         return step
 
     workplace.environment.update(PYTHONPATH=str(STANDINS), LD_LIBRARY_PATH=str(libraries))
-    assert not run("10.3.0")["cached"]
-    assert run("10.3.0")["cached"]
-    assert not run("10.7.0")["cached"]
+    assert not built(run("10.3.0"))["cached"]
+    again = run("10.3.0")
+    assert built(again)["cached"]
+    assert again.metrics["int8_weights_fraction"] > 0.9
+    assert not built(run("10.7.0"))["cached"]
+    calibrated_there = run("10.3.0", "converter.options.int8=implicit")
+    assert "int8_weights_fraction" not in calibrated_there.metrics  # the file that can be read is float
