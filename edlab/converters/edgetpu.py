@@ -30,6 +30,7 @@ _INSTALL = (
     f"elsewhere set converter.options.compiler=docker:IMAGE, an image that has {_COMPILER} in it, or "
     "converter.options.compiler=ssh:HOST, a machine that has it"
 )
+_NOT_FOUND = 127  # a shell's exit code
 _ASK_TIMEOUT_S = 120.0  # a container may have to be fetched first
 
 # The model comes on stdin and the compiled one leaves on stdout; what the compiler prints goes to stderr. So nothing is
@@ -160,6 +161,8 @@ def identity(options: Mapping[str, Any]) -> dict[str, str]:
         raise _missing(where, f"no answer within {_ASK_TIMEOUT_S:g} s") from error
     said = (done.stdout + done.stderr).decode(errors="replace")
     version = said.partition("Edge TPU Compiler version ")[2].split()
+    if done.returncode == _NOT_FOUND:
+        raise _missing(where, "there is no such command")
     if not version:
         raise _missing(where, (said.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1])
     return {_COMPILER: version[0]}
