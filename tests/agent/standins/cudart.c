@@ -12,14 +12,16 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, MEMORY_ALLOCATION = 2, QUEUE = 16 };
 typedef struct { void *to; const void *from; size_t size; } Copy;
 typedef struct { Copy copies[QUEUE]; int count; } Stream;
 
-int cudaMalloc(void **pointer, size_t size) {
+/* No function of CUDA's name is called here: a TensorFlow in the same process has stubs of these names. */
+static int allocate(void **pointer, size_t size) {
     *pointer = size < ((size_t)1 << 40) ? malloc(size) : NULL;
     return *pointer ? SUCCESS : MEMORY_ALLOCATION;
 }
 
+int cudaMalloc(void **pointer, size_t size) { return allocate(pointer, size); }
+int cudaMallocHost(void **pointer, size_t size) { return allocate(pointer, size); }
 int cudaFree(void *pointer) { free(pointer); return SUCCESS; }
-int cudaMallocHost(void **pointer, size_t size) { return cudaMalloc(pointer, size); }
-int cudaFreeHost(void *pointer) { return cudaFree(pointer); }
+int cudaFreeHost(void *pointer) { free(pointer); return SUCCESS; }
 
 int cudaStreamCreateWithFlags(Stream **stream, unsigned flags) {
     (void)flags;
