@@ -41,7 +41,7 @@ def convert(
     inputs: Inputs,
     cache: Cache,
     on_progress: OnProgress,
-    on_made: Callable[[Artifact], None],
+    on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
     """Convert the source model as the configuration says, each step in a process of its own and cached.
 

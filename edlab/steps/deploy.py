@@ -43,7 +43,7 @@ def deploy(
     artifact: Artifact,
     cache: Cache,
     on_progress: OnProgress,
-    on_made: Callable[[Artifact], None],
+    on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Iterator[Deployment]:
     """Connect to the device and open the artifact there; the agent lives as long as the context.
 
