@@ -22,6 +22,8 @@ from edlab.readiness import Finding
 
 _CORE = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "mlflow", "hydra-core", "numpy")
 
+_LOW_DISK_GB = 5.0  # conversions and prepared images take more room here than what a target is sent
+
 
 def run(console: Console, words: Sequence[str]) -> int:
     """Print the report: of everything, or of what `words` name (`device=jetson device.host=nano`).
@@ -37,8 +39,7 @@ def run(console: Console, words: Sequence[str]) -> int:
 
 def _of_run(words: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
     """The converter and the device that these words choose; all of both is wanted, so nothing is optional."""
-    check_overrides(words, multirun=False)
-    config = compose_config(words)
+    (config,), _ = check_overrides(words, multirun=False)
     findings = [*readiness.converter(config.converter), *readiness.device(config.device, cache)]
     return {" ".join(words): [dataclasses.replace(finding, optional=False) for finding in findings]}
 
@@ -71,10 +72,10 @@ def _core(cache: Cache) -> Iterator[Finding]:
             yield Finding(package, True, version(package))
         except PackageNotFoundError:
             yield Finding(package, False, "not installed", "pip install edlab")
-    free_mb = shutil.disk_usage(_existing(cache.root)).free / 1e6
-    fit = free_mb > readiness.LOW_DISK_MB
+    free_gb = shutil.disk_usage(_existing(cache.root)).free / 1e9
+    fit = free_gb > _LOW_DISK_GB
     mend = "" if fit else "free space, or set EDLAB_CACHE to a folder with room"
-    yield Finding("cache", fit, f"{cache.root}, {free_mb / 1000:.0f} GB free", mend)
+    yield Finding("cache", fit, f"{cache.root}, {free_gb:.0f} GB free", mend)
 
 
 def _existing(path: Path) -> Path:

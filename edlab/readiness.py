@@ -12,7 +12,7 @@ from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.errors import AgentError, EdlabError
 
-LOW_DISK_MB = 2000.0
+_LOW_DISK_MB = 2000.0  # of a target
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
 def _condition(config: DeviceConfig, state: dict[str, Any]) -> Iterator[Finding]:
     """Disk, clocks and temperature, as far as the target tells them."""
     name = config.name
-    fit = state["free_disk_mb"] > LOW_DISK_MB
+    fit = state["free_disk_mb"] > _LOW_DISK_MB
     place = "device.workdir" if config.host else "EDLAB_CACHE"
     mend = "" if fit else f"free space on the target's disk, or point {place} at another"
     yield Finding(f"{name}: disk", fit, f"{state['free_disk_mb'] / 1000:.0f} GB free", mend)
