@@ -73,6 +73,20 @@ class Execution(StrEnum):
     emulated = "emulated"
 
 
+class ClassOrder(StrEnum):
+    """Which class a folder named by an integer is: that integer, or its place among the names sorted as text."""
+
+    numeric = "numeric"
+    text = "text"
+
+
+class ExifOrientation(StrEnum):
+    """Whether an image is turned as its EXIF tag says: viewers and OpenCV do, torchvision and Keras do not."""
+
+    ignore = "ignore"
+    apply = "apply"
+
+
 @dataclass
 class PreprocessingConfig:
     """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`."""
@@ -80,8 +94,10 @@ class PreprocessingConfig:
     height: Optional[int] = None
     width: Optional[int] = None
     resize: Optional[int] = None
-    interpolation: Optional[str] = None
+    resize_mode: Optional[str] = None  # crop, squash or letterbox
+    interpolation: Optional[str] = None  # nearest, bilinear, bicubic or lanczos
     antialias: Optional[bool] = None
+    channels: Optional[str] = None  # rgb or bgr: the order in which the model takes them
     mean: Optional[List[float]] = None
     std: Optional[List[float]] = None
 
@@ -96,6 +112,7 @@ class ModelConfig:
     arguments: Dict[str, Any] = field(default_factory=dict)  # keyword arguments of the architecture or factory
     weights: str = "auto"  # auto | pretrained | random | path of a state dict
     layout: Optional[str] = None  # file: NCHW or NHWC, where the file does not tell
+    output: Optional[str] = None  # the output to score, by its name, where the model has several
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     label_offset: Optional[int] = None
     claimed_top1: Optional[float] = None  # 0..1
@@ -171,6 +188,8 @@ class DatasetConfig:
     kind: str = MISSING  # digits | image_folder | imagenet | imagenette | synthetic
     path: Optional[str] = None
     labels: Optional[str] = None  # image_folder: a text file, one folder name a line, in the order of the classes
+    class_order: Optional[ClassOrder] = None  # image_folder: how folders named by integers are numbered
+    exif_orientation: ExifOrientation = ExifOrientation.ignore
     images: Optional[int] = None  # score only so many, drawn with the seed; None: all
     seed: int = 0
     calibration_fraction: float = 0.1  # set aside for calibration, never scored

@@ -9,6 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from edlab.source import Reason
+
+__all__ = ["Reason", "RunRecord", "Status", "Step", "Verdict", "VerdictState"]
+
 SCHEMA_VERSION = 1
 
 
@@ -37,14 +41,6 @@ class VerdictState(StrEnum):
     valid = "VALID"
     degraded = "DEGRADED"
     invalid = "INVALID"
-
-
-class Reason(BaseModel):
-    """Why a verdict is not VALID: a code for machines, the facts, and what to change."""
-
-    code: str
-    message: str
-    advice: str = ""
 
 
 class Verdict(BaseModel):

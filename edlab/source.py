@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Layout = Literal["NCHW", "NHWC"]
+Origin = Literal["read", "given", "assumed"]  # read from the source, given by the user, or assumed by edlab
 WeightsOrigin = Literal["pretrained", "file", "given", "untrained"]  # given: by the caller's module or factory
+
+
+class Reason(BaseModel):
+    """Why a figure is in doubt: a code for machines, the facts, and what to change."""
+
+    code: str
+    message: str
+    advice: str = ""
 
 
 class Preprocessing(BaseModel):
     """From an image file to the model's float input.
 
-    The image is converted to RGB, its shorter side resized to `resize` pixels with `interpolation`, cropped at the
-    centre to `height` x `width`, scaled to 0..1, then normalised per channel: (x - mean) / std. `resize` None
-    resizes straight to height x width. A model fed with 0..255 values has mean 0 and std 1/255.
+    The image is converted to RGB, resized and cropped to `height` x `width`, put into the order of `channels`, scaled
+    to 0..1, then normalised per channel: (x - mean) / std. `mean` and `std` are in the order of `channels`. A model
+    fed with 0..255 values has mean 0 and std 1/255.
+
+    `resize_mode` says how the image comes to that size:
+    - `crop`: the shorter side becomes `resize` pixels, then the centre is cropped; black where the image is smaller.
+    - `squash`: the image becomes height x width whatever its aspect ratio; with `resize`, its shorter side becomes
+      `resize` pixels, the other one in the ratio of height and width, then the centre is cropped.
+    - `letterbox`: the image fits into height x width with its aspect ratio kept; black borders.
+    It defaults to `crop` where `resize` is set, else to `squash`.
 
     Without `antialias` each pixel is interpolated between its nearest neighbours however small the image becomes, as
     OpenCV and tf.image do unless told otherwise.
@@ -27,32 +43,49 @@ class Preprocessing(BaseModel):
     height: int
     width: int
     resize: int | None = None
+    resize_mode: Literal["crop", "squash", "letterbox"] = "squash"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = True
+    channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_mode(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("resize_mode") is None:
+            return {**values, "resize_mode": "squash" if values.get("resize") is None else "crop"}
+        return values
+
     @model_validator(mode="after")
-    def _check_antialias(self) -> Self:
+    def _check(self) -> Self:
         if self.interpolation == "lanczos" and not self.antialias:
             raise ValueError("lanczos is always antialiased: take bilinear or bicubic")
+        if self.resize_mode == "crop" and self.resize is None:
+            raise ValueError("resize_mode=crop needs resize, the length of the shorter side in pixels")
+        if self.resize_mode == "letterbox" and self.resize is not None:
+            raise ValueError("resize_mode=letterbox fits the image into height x width: leave resize out")
         return self
 
 
 class Complexity(BaseModel):
-    """Multiply-accumulates of one inference at batch 1, and the number of trained parameters."""
+    """Multiply-accumulates of one inference at batch 1, and the number of trained parameters.
+
+    A figure is None where it cannot be counted in full, and `note` says why: a sum without one operator is wrong.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    macs: int
-    parameters: int
+    macs: int | None
+    parameters: int | None
     method: str  # how it was counted: "torch.utils.flop_counter", "onnx shapes", ...
     thop_macs: int | None = None  # the cross-check, where thop can count this model
+    note: str = ""
 
     @property
-    def flops(self) -> int:
-        """Floating-point operations of one inference: 2 x MACs."""
-        return 2 * self.macs
+    def flops(self) -> int | None:
+        """Operations of one inference: 2 x MACs."""
+        return None if self.macs is None else 2 * self.macs
 
 
 class SourceModel(BaseModel):
@@ -67,16 +100,26 @@ class SourceModel(BaseModel):
     layout: Layout  # of the model's input
     precision: str = "fp32"  # a file may arrive quantized: "int8"
     preprocessing: Preprocessing
-    preprocessing_note: str = ""  # what of it was assumed, where the source does not tell
+    preprocessing_origins: dict[str, Origin] = Field(default_factory=dict)  # by the keys of Preprocessing
+    preprocessing_note: str = ""  # where what was read comes from
     num_classes: int
+    class_names: tuple[str, ...] = ()  # of the classes in order, where the source names them
     label_offset: int = 0  # 1 for a model whose class 0 is "background"
+    label_offset_origin: Origin = "assumed"
+    output: str = ""  # the output that is scored, by its name in the source
+    outputs: tuple[str, ...] = ()  # all that the source has
+    reasons: tuple[Reason, ...] = ()  # what puts the figures of this model in doubt: training mode, random operators
     weights: WeightsOrigin  # what the weights really are, whatever was asked for
     weights_note: str = ""  # where they came from, or why they are untrained
     claimed_top1: float | None = None  # 0..1
     claimed_source: str = ""
-    complexity: Complexity | None = None
-    complexity_note: str = ""  # why complexity is missing
+    complexity: Complexity = Complexity(macs=None, parameters=None, method="", note="it was not counted")
     license: str = ""
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """The keys of the preprocessing that no one stated."""
+        return tuple(key for key, origin in self.preprocessing_origins.items() if origin == "assumed")
 
     @property
     def trained(self) -> bool:

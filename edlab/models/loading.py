@@ -136,7 +136,6 @@ def _write_file(config: ModelConfig, folder: Path) -> None:
         weights="file",
         weights_note=f"from the file {Path(config.path or '').name}",
         complexity=file.complexity,
-        complexity_note=file.complexity_note,
     )
 
 

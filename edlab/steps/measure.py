@@ -132,7 +132,7 @@ def _measure_throughput(
     )
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
-    measurement.figures |= metrics.throughput(rate, complexity.flops if complexity else None)
+    measurement.figures |= metrics.throughput(rate, complexity.flops)
     measurement.figures |= metrics.Figures(
         {"throughput_batch": window["batch"], "throughput_in_flight": window["in_flight"]}
     )

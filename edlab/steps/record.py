@@ -127,12 +127,13 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
     }
     if config.quantization.precision is Precision.int8:
         record.details["calibration_files"] = _calibration_files(config.quantization.calibration, data)
-    if source.complexity:
-        record.metrics["macs"] = source.complexity.macs
-        record.metrics["flops"] = source.complexity.flops
-        record.metrics["parameters"] = source.complexity.parameters
-    else:
-        record.missing.update(dict.fromkeys(("macs", "flops", "parameters"), source.complexity_note))
+    complexity = source.complexity
+    counts = {"macs": complexity.macs, "flops": complexity.flops, "parameters": complexity.parameters}
+    for name, count in counts.items():
+        if count is None:
+            record.missing[name] = complexity.note
+        else:
+            record.metrics[name] = count
 
 
 def _calibration_files(config: CalibrationConfig, data: PreparedData) -> list[str]:

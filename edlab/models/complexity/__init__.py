@@ -1,0 +1,6 @@
+"""Multiply-accumulates and parameters: one counter a framework or file format."""
+
+from edlab.models.complexity.keras import count_keras
+from edlab.models.complexity.torch import count_torch
+
+__all__ = ["count_keras", "count_torch"]
