@@ -58,6 +58,7 @@ class Artifact(BaseModel):
     sha256: str  # over the contents of all files, in order
     steps: tuple[StepRecord, ...] = ()
     portable: Self | None = None  # the last form before this one that a CPU opens; None: this one is
+    unquantized: Self | None = None  # the last float32 form before this one; None: this one is, or there was none
 
     @classmethod
     def of(cls, source: SourceModel) -> Self:
@@ -74,6 +75,10 @@ class Artifact(BaseModel):
     def on_host(self) -> Self:
         """The form of it that this machine's CPU can open."""
         return self.portable or self
+
+    def before_quantization(self, precision: str) -> Self | None:
+        """The `unquantized` form of what a step makes of this artifact in this precision."""
+        return self if self.precision == "fp32" != precision else self.unquantized
 
     @property
     def size_bytes(self) -> int:

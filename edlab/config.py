@@ -221,6 +221,8 @@ class ProtocolConfig:
     pool: int = 64  # real images that the queries rotate over
     seed: int = 0
     windows: int = 5
+    max_accuracy_drop: float = 0.01  # 0..1: what a conversion may cost before the verdict says so
+    decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, TypeVar
 
 import numpy as np
 
-from . import __version__, jetson, locks, phases, runtimes, sensors, system
+from . import __version__, int8, jetson, locks, phases, runtimes, sensors, system
 from .errors import AgentError, StorageError, storage_error
 from .predict import predict
 from .preprocess import InputTable
@@ -176,8 +176,13 @@ class Agent:
         mean: list[float],
         std: list[float],
         layout: str,
+        int8_probe: str | None = None,
+        int8_probe_layout: str = "",
     ) -> dict[str, Any]:
         """Load and compile a model file, in place of the one that is open.
+
+        With `int8_probe`, a file of `edlab.agent.int8`, the runtime's int8 kernels are tried first and chosen; what
+        was found is in the answer as `int8`.
 
         load_ms is reading it into the runtime's own form, compile_ms making it ready to run; compile_ms is None
         where the runtime does both at once. Importing the runtime is in neither.
@@ -185,7 +190,8 @@ class Agent:
         self._model = None
         driver = _importable(runtime)
         version = driver.version()
-        instance = driver(files, threads, options)
+        kernels = int8.choose(driver, int8_probe, int8_probe_layout, options) if int8_probe else None
+        instance = driver(files, threads, kernels["options"] if kernels else options)
         try:
             start = time.perf_counter_ns()
             instance.load()
@@ -213,12 +219,11 @@ class Agent:
             "inputs": [spec._asdict() for spec in compiled.inputs],
             "outputs": [spec._asdict() for spec in compiled.outputs],
             "options": compiled.options,
+            "int8": kernels,
         }
 
-    def predict(
-        self, progress: Progress, images: str, indices: list[int], out: str, top_k: int | None = None
-    ) -> dict[str, Any]:
-        """Write the logits, or the best classes, of these images to `out` (npy). See `predict.predict`."""
+    def predict(self, progress: Progress, images: str, indices: list[int], out: str) -> dict[str, Any]:
+        """Write the logits of these images to `out` (npy), float32 (N, classes). See `predict.predict`."""
         model = self._open_model()
         stored = model.images(images)
         in_flight = model.runtime.threads
@@ -230,7 +235,6 @@ class Agent:
             model.output,
             stored,
             np.asarray(indices),
-            top_k,
             lambda fraction, message: progress("predict", fraction, message),
         )
         seconds = time.perf_counter() - start

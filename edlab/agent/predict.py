@@ -8,7 +8,7 @@ from typing import Callable
 
 import numpy as np
 
-from .preprocess import InputTable, dequantize, top_classes
+from .preprocess import InputTable, dequantize
 from .runtimes.base import Request, TensorSpec
 
 _REPORT_S = 0.5
@@ -20,10 +20,9 @@ def predict(
     output: TensorSpec,
     images: np.ndarray,
     indices: np.ndarray,
-    top_k: int | None,
     progress: Callable[[float, str], None],
 ) -> np.ndarray:
-    """float32 logits (N, C), dequantized, of images[indices]; with `top_k` the int32 best classes (N, k), best first.
+    """float32 logits (N, C), dequantized, of images[indices].
 
     Each request is driven by a thread that also preprocesses for it, at batch 1: the cores are busy throughout, and
     what an image gives does not depend on which others run beside it.
@@ -42,7 +41,7 @@ def predict(
             request.set_input(table.apply(images[index : index + 1], tensor))
             request.execute()
             logits = dequantize(request.get_output().reshape(1, -1), output.scale, output.zero_point)
-            results[position] = top_classes(logits, top_k)[0] if top_k else logits[0]
+            results[position] = logits[0]
 
     with ThreadPoolExecutor(len(requests)) as pool:
         finished = 0

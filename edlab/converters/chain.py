@@ -97,6 +97,7 @@ def _run_step(
         sha256=record["sha256"],
         steps=(*given.steps, done),
         portable=None if step.portable else given.on_host,
+        unquantized=given.before_quantization(step.precision),
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether an artifact still says what its source model says: pure functions of logits."""
+"""Whether outputs are still those of the model that they should come from: pure functions of logits."""
 
 from __future__ import annotations
 
@@ -7,51 +7,98 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.errors import ConversionError
+from edlab.errors import ConversionError, MeasurementError
+from edlab.metrics import Figures
 
 _HINT = "convert with another quantization or converter, or read the conversion's log"
+
+# The least SQNR, in dB, between two runtimes that run one file. Both compute the same numbers, so only rounding
+# separates them: 10 bits of mantissa on some accelerators, and in int8 a step of a scale here and there, which adds up
+# in deep networks. Wrong channels, classes or weights give 3 dB or less.
+_SAME_FILE_DB = {"fp32": 20.0, "fp16": 20.0}
+_SAME_INT8_FILE_DB = 5.0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An artifact against its source model on the same images.
+    """A candidate against a reference on the same images.
 
     `agreement_top1` is the share of images (0..1) with the same best class. `sqnr_db` is the signal to quantization
     noise ratio of the logits, 10 log10(sum reference^2 / sum (reference - candidate)^2); None where they are equal.
+    `images` is how many were compared: those for which the reference gives finite numbers.
     """
 
     agreement_top1: float
     sqnr_db: float | None
+    images: int
+
+    def figures(self) -> Figures:
+        """The metrics `agreement_top1`, `agreement_images` and `sqnr_db`."""
+        values = {"agreement_top1": self.agreement_top1, "agreement_images": float(self.images)}
+        if self.sqnr_db is None:
+            return Figures(values, {"sqnr_db": "the outputs are identical"})
+        return Figures({**values, "sqnr_db": self.sqnr_db})
 
 
 def compare(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> Comparison:
     """Compare float logits of shape (images, classes).
 
-    Raises `ConversionError` where the candidate's are not finite, of another shape, or the same for every image.
+    Raises `ConversionError` where the candidate's have another shape, are not finite where the reference's are, or are
+    the same for every image; and where the reference has no finite image.
     """
-    _ensure_sane(reference, candidate)
+    if problem := _problem(reference, candidate):
+        raise ConversionError(f"the converted model gives {problem}", hint=_HINT)
+    finite = np.isfinite(reference).all(axis=1)
+    if not finite.any():
+        raise ConversionError(
+            "the source model gives NaN or infinity for every image", hint="fix the model, or its preprocessing"
+        )
+    return _compare(reference[finite], candidate[finite])
+
+
+def ensure_same_file(
+    host: NDArray[np.floating], target: NDArray[np.floating], *, precision: str, saturating: bool, where: str
+) -> None:
+    """Raise `MeasurementError` where a target does not compute what this machine computes from the same file.
+
+    `saturating`: the target's int8 kernels are known to saturate, and the verdict says so; then only garbage is
+    refused. `where` names the target's runtime and device.
+    """
+    problem = _problem(host, target)
+    if not problem and not saturating:
+        finite = np.isfinite(host).all(axis=1)
+        sqnr_db = _compare(host[finite], target[finite]).sqnr_db if finite.any() else None
+        least = _SAME_FILE_DB.get(precision, _SAME_INT8_FILE_DB)
+        if sqnr_db is not None and sqnr_db < least:
+            problem = f"other outputs ({sqnr_db:.1f} dB SQNR between the two; at least {least:.0f} is rounding)"
+    if problem:
+        raise MeasurementError(
+            f"{where} gives {problem}, and this machine runs the same file as it should",
+            hint="the target's runtime computes something else: update it, or try its options (device.options)",
+        )
+
+
+def _compare(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> Comparison:
     signal = reference.astype(np.float64)
     noise_power = float(np.sum((signal - candidate) ** 2))
     signal_power = float(np.sum(signal**2))
     return Comparison(
         agreement_top1=float(np.mean(reference.argmax(axis=1) == candidate.argmax(axis=1))),
         sqnr_db=10 * float(np.log10(signal_power / noise_power)) if noise_power and signal_power else None,
+        images=len(reference),
     )
 
 
-def _ensure_sane(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> None:
+def _problem(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> str:
+    """What makes the candidate's outputs useless whatever they are compared with; empty where nothing does."""
     if candidate.shape != reference.shape:
-        raise ConversionError(
-            f"the converted model gives outputs of shape {candidate.shape}, the source model {reference.shape}",
-            hint=_HINT,
-        )
-    if not np.isfinite(candidate).all():
-        bad = int((~np.isfinite(candidate)).any(axis=1).sum())
-        raise ConversionError(
-            f"the converted model gives NaN or infinity for {bad} of {len(candidate)} images", hint=_HINT
-        )
+        return f"outputs of shape {candidate.shape}, not {reference.shape}"
+    bad = ~np.isfinite(candidate).all(axis=1) & np.isfinite(reference).all(axis=1)
+    if bad.any():
+        return f"NaN or infinity for {int(bad.sum())} of {len(candidate)} images"
     if _is_constant(candidate) and not _is_constant(reference):
-        raise ConversionError("the converted model gives the same output for every image", hint=_HINT)
+        return "the same output for every image"
+    return ""
 
 
 def _is_constant(logits: NDArray[np.floating]) -> bool:

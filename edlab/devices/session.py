@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from edlab.agent import int8
 from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
 from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
@@ -36,6 +37,7 @@ STALL_S = 600.0
 BUILD_S = 3600.0
 _EXIT_S = 5.0
 _TAIL_LINES = 40
+_PROBES = Path(int8.__file__).parent / "probes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +189,8 @@ class AgentSession:
     def open(self, artifact: Artifact, preprocessing: Preprocessing, device: DeviceConfig) -> dict[str, Any]:
         """Load and compile an artifact with the runtime that `device` has for its format, on all of the agent's cores.
 
-        Gives runtime, version, load_ms, compile_ms, inputs and outputs (as `TensorSpec`), and the options in force.
+        Gives runtime, version, load_ms, compile_ms, inputs and outputs (as `TensorSpec`), the options in force, and
+        for an int8 artifact `int8`, what is known of the kernels that run it (`edlab.agent.int8.choose`), else None.
         Raises `UnsupportedError` where the device has no runtime for it.
         """
         if artifact.format not in device.runtimes:
@@ -205,6 +208,9 @@ class AgentSession:
             "std": list(preprocessing.std),
             "layout": artifact.layout,
         }
+        if artifact.precision.startswith("int8") and artifact.format in int8.FILES:
+            name, layout = int8.FILES[artifact.format]
+            params |= {"int8_probe": self.put([_PROBES / name])[0], "int8_probe_layout": layout}
         return self.call("open", params, silence_s=LOADING_SILENCE_S)
 
     def identity(self, runtime: str, options: Mapping[str, Any]) -> dict[str, str]:
@@ -247,14 +253,13 @@ class AgentSession:
         indices: Sequence[int],
         out: Path,
         *,
-        top_k: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
-        """Write to `out` (npy) the float32 logits (N, classes) of images[indices], or the int32 best classes (N, k).
+        """Write to `out` (npy) the float32 logits (N, classes) of images[indices].
 
         Gives images, seconds, in_flight and the options in force.
         """
-        params = {**self._pool(Pool(images, indices)), "top_k": top_k, "out": self.outbox(out)}
+        params = {**self._pool(Pool(images, indices)), "out": self.outbox(out)}
         result = self.call("predict", params, on_progress, silence_s=LOADING_SILENCE_S)
         self.get(params["out"], out)
         return result

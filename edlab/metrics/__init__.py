@@ -1,16 +1,18 @@
 """The figures that a run reports, and whether they can be defended: pure functions of numpy arrays and numbers."""
 
-from edlab.metrics.accuracy import accuracy
+from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency, window_means_ms
 from edlab.metrics.power import estimated_power, idle_power, power
 from edlab.metrics.throughput import throughput
-from edlab.metrics.verdict import Facts, judge
+from edlab.metrics.verdict import Facts, OutputFacts, judge
 
 __all__ = [
     "Facts",
     "Figures",
+    "OutputFacts",
     "accuracy",
+    "drop",
     "estimated_power",
     "idle_power",
     "judge",

@@ -1,4 +1,4 @@
-"""Accuracy from the best classes of each image, with what it is compared to."""
+"""Accuracy from the outputs for each image, with what it is compared to."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from edlab.agent.preprocess import top_classes
 from edlab.errors import DataError
 from edlab.metrics.figures import Figures
 
+_TOP = 5
 _Z95 = 1.959964  # the normal distribution's 97.5 % quantile
 
 
 def accuracy(
-    top_k: NDArray[np.integer],
+    logits: NDArray[np.floating],
     targets: NDArray[np.integer],
     *,
-    baseline: NDArray[np.integer] | None = None,
+    baseline: NDArray[np.floating] | None = None,
     claimed_top1: float | None = None,
 ) -> Figures:
     """Top-1 and top-5 (0..1) with a Wilson 95 % interval, the drop against a baseline, and against the claim.
 
-    `top_k`, `baseline`: (N, k) class indices, best first, of this model and of the unconverted one on the same
-    images; `targets`: (N,) the right class of each as the model numbers it (label + the model's label offset).
-    `accuracy_drop` is baseline less this: positive where conversion costs accuracy. Its interval is that of paired
-    proportions. Raises `DataError` where the shapes do not belong together.
+    `logits`, `baseline`: (N, classes) outputs of this model and of the unconverted one for the same images; `targets`:
+    (N,) the right class of each as the model numbers it (label + the model's label offset). `accuracy_drop` is
+    baseline less this: positive where conversion costs accuracy. Its interval is that of paired proportions.
+    `accuracy_tied_images` have several best classes, of which the first counts; `accuracy_nan_images` have a NaN among
+    their outputs, which is never a best class. Raises `DataError` where the shapes do not belong together.
     """
-    if len(top_k) != len(targets) or (baseline is not None and len(baseline) != len(targets)):
-        raise DataError(f"{len(top_k)} predictions do not belong to {len(targets)} labels")
+    if len(logits) != len(targets) or (baseline is not None and len(baseline) != len(targets)):
+        raise DataError(f"{len(logits)} predictions do not belong to {len(targets)} labels")
     if not len(targets):
         raise DataError("there is no image to score", hint="lower dataset.calibration_fraction, or add images")
+    top_k = top_classes(logits, _TOP)
     right = top_k[:, 0] == targets
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
     values = {
@@ -39,36 +43,49 @@ def accuracy(
         "accuracy_ci95_low": float(interval.low),
         "accuracy_ci95_high": float(interval.high),
         "accuracy_images": float(len(right)),
+        "accuracy_tied_images": float(_tied(logits)),
+        "accuracy_nan_images": float(np.isnan(logits).any(axis=1).sum()),
     }
     figures = Figures(values) | _top5(top_k, targets)
     if baseline is not None:
-        figures |= _drop(right, baseline[:, 0] == targets)
+        figures |= drop(logits, baseline, targets)
     if claimed_top1 is None:
         return figures | Figures.withheld(["accuracy_claimed_difference"], "no accuracy is claimed for this model")
     return figures | Figures({"accuracy_claimed_difference": values["accuracy_top1"] - claimed_top1})
+
+
+def drop(
+    logits: NDArray[np.floating], baseline: NDArray[np.floating], targets: NDArray[np.integer], name: str = ""
+) -> Figures:
+    """Top-1 of `baseline` less that of `logits`, and its 95 % interval from the images on which the two differ.
+
+    The metric is `accuracy_drop`, with `_name` behind it where there is one. The interval is Wald's after half an image
+    is added to each cell of the 2 x 2 table (Agresti and Min, Simple improved confidence intervals for comparing
+    matched proportions, Statistics in Medicine 24, 2005).
+    """
+    right, baseline_right = top_classes(logits, 1)[:, 0] == targets, top_classes(baseline, 1)[:, 0] == targets
+    images = len(right) + 2
+    lost = np.count_nonzero(baseline_right & ~right) + 0.5
+    won = np.count_nonzero(right & ~baseline_right) + 0.5
+    centre = (lost - won) / images
+    half_width = _Z95 * math.sqrt(lost + won - (lost - won) ** 2 / images) / images
+    metric = f"accuracy_drop_{name}" if name else "accuracy_drop"
+    return Figures(
+        {
+            metric: float(baseline_right.mean() - right.mean()),
+            f"{metric}_ci95_low": float(centre - half_width),
+            f"{metric}_ci95_high": float(centre + half_width),
+        }
+    )
+
+
+def _tied(logits: NDArray[np.floating]) -> int:
+    """How many images have several best classes."""
+    best = np.where(np.isnan(logits), -np.inf, logits).max(axis=1, keepdims=True)
+    return int(((logits == best).sum(axis=1) > 1).sum())
 
 
 def _top5(top_k: NDArray[np.integer], targets: NDArray[np.integer]) -> Figures:
     if top_k.shape[1] < 5:
         return Figures.withheld(["accuracy_top5"], f"only the best {top_k.shape[1]} classes are known")
     return Figures({"accuracy_top5": float((top_k[:, :5] == targets[:, None]).any(axis=1).mean())})
-
-
-def _drop(right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Figures:
-    """The drop, and its 95 % interval from the images on which the two differ.
-
-    The interval is Wald's after half an image is added to each cell of the 2 x 2 table (Agresti and Min, Simple
-    improved confidence intervals for comparing matched proportions, Statistics in Medicine 24, 2005).
-    """
-    images = len(right) + 2
-    lost = np.count_nonzero(baseline_right & ~right) + 0.5
-    won = np.count_nonzero(right & ~baseline_right) + 0.5
-    centre = (lost - won) / images
-    half_width = _Z95 * math.sqrt(lost + won - (lost - won) ** 2 / images) / images
-    return Figures(
-        {
-            "accuracy_drop": float(baseline_right.mean() - right.mean()),
-            "accuracy_drop_ci95_low": float(centre - half_width),
-            "accuracy_drop_ci95_high": float(centre + half_width),
-        }
-    )

@@ -81,10 +81,12 @@ def check(
     What only its target opens is compared in its last portable form.
     """
     on_progress("check", None, "against the source model")
-    source = Artifact.of(inputs.source)
+    rows = reference.check_images(inputs.data)
     return compare(
-        reference.logits(source, inputs.source, inputs.data, device, cache, on_progress),
-        reference.logits(artifact.on_host, inputs.source, inputs.data, device, cache, on_progress),
+        reference.baseline(inputs.source, inputs.data, rows, cache, on_progress),
+        reference.logits(
+            artifact.on_host, inputs.source, inputs.data, rows, reference.host(device), cache, on_progress
+        ),
     )
 
 

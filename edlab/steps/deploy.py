@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from edlab import converters, devices
+from edlab.agent import int8
 from edlab.artifact import Artifact, StepRecord
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig, EdlabConfig, Execution
 from edlab.converters import CalibrationData, Step
 from edlab.devices import AgentSession
-from edlab.errors import DeviceError
+from edlab.errors import DeviceError, UnsupportedError
 from edlab.steps import reference
 from edlab.steps.convert import calibration_data
 from edlab.steps.load import Inputs, OnProgress
@@ -34,6 +35,14 @@ class Deployment:
     hello: dict[str, Any]  # the target: machine, CPU, Python, ...
     model: dict[str, Any]  # load_ms, compile_ms, inputs, outputs, effective options, runtime version
     before: dict[str, Any]  # clocks, temperatures and load before anything was measured
+
+    @property
+    def int8_kernels(self) -> str | None:
+        """Whether the int8 kernels that run are exact (`edlab.agent.int8`); None where nothing runs in int8."""
+        if not self.artifact.precision.startswith("int8"):
+            return None
+        known: dict[str, Any] = self.model.get("int8") or {}
+        return str(known.get("int8_kernels", int8.UNKNOWN))
 
 
 @contextmanager
@@ -68,6 +77,7 @@ def deploy(
                 timeout_s = config.converter.timeout_s
                 artifact = _build(session, step, artifact, calibration, device, timeout_s, cache, on_progress)
                 on_made(artifact)
+        _ensure_precision(artifact, config)
         before = session.state()
         model = session.open(artifact, inputs.source.preprocessing, device)
         yield Deployment(session, device, artifact, hello, model, before)
@@ -88,6 +98,23 @@ def _ensure_machine(device: DeviceConfig, hello: dict[str, Any]) -> None:
             f"{device.name} is {' or '.join(device.machines)}, and what answered is {hello['machine']}: "
             f"{hello['board'] or hello['cpu']}",
             hint="correct device.host, or take the device that it is (`edlab devices`)",
+        )
+
+
+def _ensure_precision(artifact: Artifact, config: EdlabConfig) -> None:
+    """Raise `UnsupportedError` where what is about to run has another precision than the run is named after.
+
+    On this machine's CPU an artifact that only its target quantizes is still in floating point.
+    """
+    wanted = config.quantization.precision
+    if artifact.precision != wanted:
+        emulated = config.device.execution is Execution.emulated
+        raise UnsupportedError(
+            f"quantization={wanted} was asked for, and the {artifact.format} file to run is {artifact.precision}",
+            hint="the target itself makes it; device.execution=native measures it there"
+            + (", and converter.options.int8=explicit quantizes it here" if config.converter.name == "tensorrt" else "")
+            if emulated
+            else f"set quantization={artifact.precision}",
         )
 
 
@@ -143,4 +170,5 @@ def _build(
         sha256=record["sha256"],
         steps=(*given.steps, done),
         portable=given.on_host,
+        unquantized=given.before_quantization(step.precision),
     )

@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab import metrics, power
+from edlab.agent import int8
 from edlab.artifact import Artifact
 from edlab.cache import Cache
-from edlab.config import EdlabConfig, PowerConfig, ProtocolConfig
-from edlab.converters.check import Comparison, compare
+from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
+from edlab.converters.check import Comparison, compare, ensure_same_file
 from edlab.devices import AgentSession, Pool, Probe
 from edlab.steps import reference
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs, OnProgress
 
 LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order
+LOGITS_FILE = "logits.npy"  # float32 (images, classes), of the evaluation images in order
 _STAGES_FILE = "latency_stages.npy"
 _IDLE_S = 1.0  # without a sensor: long enough to see what else keeps the target busy
 _STAGES = ("input_copy_ms", "execute_ms", "output_copy_ms")
@@ -33,7 +35,7 @@ class Measurement:
     figures: metrics.Figures = field(default_factory=metrics.Figures)
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
     power: power.Source | None = None
-    check: Comparison | None = None  # of what only the target opens; the others were compared on this machine
+    check: Comparison | None = None  # the target's outputs against the source model's
     after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
 
 
@@ -55,9 +57,7 @@ def measure(
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
     _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress)
     measurement.after = session.state()
-    if deployment.artifact.portable:
-        measurement.check = _check_on_target(session, inputs, cache, folder, on_progress)
-    _measure_accuracy(session, inputs, measurement, cache, folder, on_progress)
+    _measure_outputs(config, inputs, deployment, measurement, cache, folder, on_progress)
 
 
 def _pool(inputs: Inputs, protocol: ProtocolConfig) -> Pool:
@@ -149,50 +149,99 @@ def _measure_throughput(
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
 
 
-def _check_on_target(
-    session: AgentSession, inputs: Inputs, cache: Cache, folder: Path, on_progress: OnProgress
-) -> Comparison:
-    """Compare what is open there with the source model on a few images. Raises `ConversionError` for garbage."""
-    on_progress("check", None, "on the target, against the source model")
-    outputs = folder / "check.npy"
-    session.predict(inputs.data.images, reference.check_images(inputs.data).tolist(), outputs)
-    source = Artifact.of(inputs.source)
-    wanted = reference.logits(source, inputs.source, inputs.data, reference.HOST, cache, on_progress)
-    return compare(wanted, np.load(outputs))
-
-
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     samples = np.load(path)
     return samples[:, 0].astype(np.int64), samples[:, 1]
 
 
-def _measure_accuracy(
-    session: AgentSession,
+def _measure_outputs(
+    config: EdlabConfig,
     inputs: Inputs,
+    deployment: Deployment,
     measurement: Measurement,
     cache: Cache,
     folder: Path,
     on_progress: OnProgress,
 ) -> None:
+    """Run the evaluation images on the target, and check and score what comes out.
+
+    Where nothing can be scored, the few images of the conversion's check are enough to compare.
+    """
     data, source = inputs.data, inputs.source
-    if reason := _no_accuracy(inputs):
-        measurement.figures |= metrics.Figures.withheld(_ACCURACY, reason)
+    no_accuracy = _no_accuracy(inputs)
+    rows = reference.check_images(data) if no_accuracy else data.evaluation
+    out = folder / LOGITS_FILE
+    measurement.phases["accuracy"] = deployment.session.predict(
+        data.images, rows.tolist(), out, on_progress=on_progress
+    )
+    logits: NDArray[np.float32] = np.load(out)
+    _check_runtime(logits[: reference.CHECK_IMAGES], inputs, deployment, cache, on_progress)
+    unconverted = reference.baseline(source, data, rows, cache, on_progress)
+    measurement.check = compare(unconverted, logits)
+    measurement.figures |= measurement.check.figures()
+    if no_accuracy:
+        measurement.figures |= metrics.Figures.withheld(_ACCURACY, no_accuracy)
         return
     assert data.labels is not None
-    out = folder / "predictions.npy"
-    measurement.phases["accuracy"] = session.predict(
-        data.images, data.evaluation.tolist(), out, top_k=reference.TOP_K, on_progress=on_progress
-    )
     has_baseline = source.precision == "fp32"
     measurement.figures |= metrics.accuracy(
-        np.load(out),
-        data.labels[data.evaluation] + source.label_offset,
-        baseline=reference.top_classes(source, data, cache, on_progress) if has_baseline else None,
+        logits,
+        data.labels[rows] + source.label_offset,
+        baseline=unconverted if has_baseline else None,
         claimed_top1=source.claimed_top1,
     )
+    if config.protocol.decompose_drop and has_baseline:
+        measurement.figures |= _decomposed_drop(inputs, deployment.artifact, logits, unconverted, cache, on_progress)
     if not has_baseline:
         reason = f"the file came as {source.precision}: there is no fp32 model to compare with"
         measurement.figures |= metrics.Figures.withheld(["accuracy_drop"], reason)
+
+
+def _decomposed_drop(
+    inputs: Inputs,
+    artifact: Artifact,
+    logits: NDArray[np.float32],
+    unconverted: NDArray[np.float32],
+    cache: Cache,
+    on_progress: OnProgress,
+) -> metrics.Figures:
+    """The accuracy drop by its causes: the converter, the quantization, and the target's runtime. They add up."""
+    data, source = inputs.data, inputs.source
+    assert data.labels is not None
+    targets = data.labels[data.evaluation] + source.label_offset
+
+    def run(file: Artifact, device: DeviceConfig) -> NDArray[np.float32]:
+        return reference.logits(file, source, data, data.evaluation, device, cache, on_progress)
+
+    converted = run(artifact.unquantized or artifact.on_host, reference.HOST)
+    figures = metrics.drop(converted, unconverted, targets, "conversion")
+    if artifact.unquantized is None:
+        return figures | metrics.drop(logits, converted, targets, "runtime")
+    if artifact.on_host.format not in reference.EVALUATED_IN_FLOAT:
+        names = ["accuracy_drop_quantization", "accuracy_drop_runtime"]
+        reason = f"{artifact.on_host.format} files cannot be evaluated in floating point here"
+        return figures | metrics.Figures.withheld(names, reason)
+    in_float = run(artifact.on_host, reference.FLOAT)
+    figures |= metrics.drop(in_float, converted, targets, "quantization")
+    return figures | metrics.drop(logits, in_float, targets, "runtime")
+
+
+def _check_runtime(
+    logits: NDArray[np.float32], inputs: Inputs, deployment: Deployment, cache: Cache, on_progress: OnProgress
+) -> None:
+    """Raise `MeasurementError` where the target does not give what this machine gives for the same file."""
+    device, artifact = deployment.device, deployment.artifact
+    rows = reference.check_images(inputs.data)
+    own = reference.logits(
+        artifact.on_host, inputs.source, inputs.data, rows, reference.host(device), cache, on_progress
+    )
+    ensure_same_file(
+        own,
+        logits,
+        precision=artifact.precision,
+        saturating=deployment.int8_kernels == int8.SATURATING,
+        where=f"{deployment.model['runtime']} on {device.name}",
+    )
 
 
 def _no_accuracy(inputs: Inputs) -> str:

@@ -20,7 +20,6 @@ from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
 from edlab.reports.plots import latency_plot
-from edlab.steps import reference
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
@@ -42,7 +41,7 @@ class Outcome:
 
     @property
     def compared(self) -> Comparison | None:
-        """What runs against the source model: on the target where nothing else opens it, else on this machine."""
+        """The outputs against the source model's: those of the target, else those of this machine's check."""
         return self.measurement.check or self.check
 
     def made(self, artifact: Artifact) -> None:
@@ -60,9 +59,10 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
         _add_artifact(record, outcome.artifact, outcome.weights)
-    if (check := outcome.compared) and outcome.inputs:
-        _add_check(record, check, outcome.inputs)
-    elif outcome.artifact:
+    if outcome.check and not outcome.measurement.check:  # of this machine: the target's own did not come to be
+        record.metrics.update(outcome.check.figures().values)
+        record.missing.update(outcome.check.figures().missing)
+    elif outcome.artifact and not outcome.measurement.check:
         record.missing.update(dict.fromkeys(("agreement_top1", "sqnr_db"), "what the target runs was not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
@@ -156,15 +156,6 @@ def _add_artifact(record: RunRecord, artifact: Artifact, weights: dict[str, int]
         record.metrics["int8_weights_fraction"] = low / sum(weights.values())
 
 
-def _add_check(record: RunRecord, check: Comparison, inputs: Inputs) -> None:
-    record.metrics["agreement_top1"] = check.agreement_top1
-    record.metrics["agreement_images"] = len(reference.check_images(inputs.data))
-    if check.sqnr_db is None:
-        record.missing["sqnr_db"] = "the outputs are identical"
-    else:
-        record.metrics["sqnr_db"] = check.sqnr_db
-
-
 def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     measurement, deployment = outcome.measurement, outcome.deployment
     figures = measurement.figures | _figures_of_agent(outcome)
@@ -177,6 +168,10 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
         record.tags["power_source"] = measurement.power.description
     if deployment:
         record.details["runtime"] = deployment.model
+        if deployment.int8_kernels:
+            record.tags["int8_kernels"] = deployment.int8_kernels
+            if known := deployment.model["int8"]:
+                record.tags["int8_arithmetic"] = known["arithmetic"]
     record.details["phases"] = measurement.phases
 
 
@@ -220,11 +215,44 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         background_load=phases["idle"]["cpu_busy"],
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,
-        agreement_top1=outcome.compared.agreement_top1 if outcome.compared else None,
         accelerated_fraction=_accelerated_fraction(config.device, outcome),
         power_mode_changed=_changed(deployment.before, measurement.after, ("power_mode", "jetson_clocks")),
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
+        assumed_preprocessing=inputs.source.assumed,
+        stated=inputs.source.reasons,
+        outputs=_output_facts(config, outcome),
+    )
+
+
+def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
+    inputs, deployment = outcome.inputs, outcome.deployment
+    assert inputs
+    assert deployment
+    figures = outcome.measurement.figures.values
+    kernels = deployment.model.get("int8") or {}
+    check = outcome.compared
+
+    def interval(name: str) -> tuple[float, float] | None:
+        return (figures[f"{name}_low"], figures[f"{name}_high"]) if f"{name}_low" in figures else None
+
+    return metrics.OutputFacts(
+        precision=deployment.artifact.precision,
+        agreement_top1=check.agreement_top1 if check else None,
+        sqnr_db=check.sqnr_db if check else None,
+        compared_images=check.images if check else 0,
+        accuracy_top1=figures.get("accuracy_top1"),
+        accuracy_ci95=interval("accuracy_ci95"),
+        drop_ci95=interval("accuracy_drop_ci95"),
+        max_drop=config.protocol.max_accuracy_drop,
+        scored_images=int(figures.get("accuracy_images", 0)),
+        num_classes=inputs.source.num_classes - inputs.source.label_offset,
+        claimed_top1=inputs.source.claimed_top1,
+        nan_images=int(figures.get("accuracy_nan_images", 0)),
+        int8_kernels=deployment.int8_kernels,
+        arithmetic=kernels.get("arithmetic", ""),
+        in_float=bool(kernels) and kernels["arithmetic"].startswith("floating point"),
+        runtime=deployment.model["runtime"],
     )
 
 

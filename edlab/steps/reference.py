@@ -21,7 +21,6 @@ from edlab.errors import ConversionError, DeviceError
 from edlab.source import SourceModel
 from edlab.steps.load import OnProgress
 
-TOP_K = 5
 CHECK_IMAGES = 16
 
 # Which runtime opens which format here, whatever the target of the run is.
@@ -36,6 +35,10 @@ HOST = DeviceConfig(
         "ncnn": "ncnn",
     },
 )
+
+# The same, with int8 files evaluated in floating point: what the file says, whatever a runtime's int8 kernels do.
+FLOAT = dataclasses.replace(HOST, options={name: {"int8_kernels": "float"} for name in ("onnxruntime", "openvino")})
+EVALUATED_IN_FLOAT = ("onnx", "openvino")
 
 
 def host(device: DeviceConfig) -> DeviceConfig:
@@ -53,42 +56,20 @@ def logits(
     artifact: Artifact,
     source: SourceModel,
     data: PreparedData,
+    rows: NDArray[np.int64],
     device: DeviceConfig,
     cache: Cache,
     on_progress: OnProgress,
 ) -> NDArray[np.float32]:
-    """The float32 outputs (images, classes) of a model file on the check images, run on this machine."""
-    path = _predict(artifact, source, data, check_images(data), None, host(device), cache, on_progress)
-    outputs: NDArray[np.float32] = np.load(path)
-    return outputs
-
-
-def top_classes(source: SourceModel, data: PreparedData, cache: Cache, on_progress: OnProgress) -> NDArray[np.int32]:
-    """The `TOP_K` best classes (images, k) of the unconverted model on every evaluation image."""
-    path = _predict(Artifact.of(source), source, data, data.evaluation, TOP_K, HOST, cache, on_progress)
-    classes: NDArray[np.int32] = np.load(path)
-    return classes
-
-
-def _predict(
-    artifact: Artifact,
-    source: SourceModel,
-    data: PreparedData,
-    indices: NDArray[np.int64],
-    top_k: int | None,
-    device: DeviceConfig,
-    cache: Cache,
-    on_progress: OnProgress,
-) -> Path:
-    rows = indices.tolist()
+    """The float32 outputs (rows, classes) of a model file for these rows of the data, run on this machine."""
+    indices = rows.tolist()
     key = digest(
         [
             artifact.sha256,
             artifact.layout,
             source.preprocessing.model_dump(),
             data.digest,
-            rows,
-            top_k,
+            indices,
             _runs_by(artifact, device, cache),
         ]
     )
@@ -96,22 +77,31 @@ def _predict(
     def make(folder: Path) -> None:
         with devices.connect(device, cache) as session:
             session.open(artifact, source.preprocessing, device)
-            session.predict(data.images, rows, folder / "predictions.npy", top_k=top_k, on_progress=on_progress)
+            session.predict(data.images, indices, folder / "logits.npy", on_progress=on_progress)
 
     try:
-        return cache.get_or_make("predictions", key, make) / "predictions.npy"
+        outputs: NDArray[np.float32] = np.load(cache.get_or_make("predictions", key, make) / "logits.npy")
     except DeviceError as error:
         raise ConversionError(
             f"the {artifact.format} file does not run on this machine: {error.message}", hint=error.hint, log=error.log
         ) from error
+    return outputs
+
+
+def baseline(
+    source: SourceModel, data: PreparedData, rows: NDArray[np.int64], cache: Cache, on_progress: OnProgress
+) -> NDArray[np.float32]:
+    """The outputs of the unconverted model for these rows."""
+    return logits(Artifact.of(source), source, data, rows, HOST, cache, on_progress)
 
 
 def _runs_by(artifact: Artifact, device: DeviceConfig, cache: Cache) -> list[str]:
-    """What computes the outputs beside the file: the agent's sources, and the runtime with its version."""
+    """What computes the outputs beside the file: the agent's sources, and the runtime with version and options."""
     runtime = device.runtimes.get(artifact.format, "")
+    options = [repr(sorted(device.options.get(runtime, {}).items()))]
     agent = agent_zip.build(cache).parent.name
     packages = find_runtime(runtime).packages.split() if runtime in runtime_names() else []
-    return [agent, runtime, *(f"{package} {_version(package)}" for package in packages)]
+    return [agent, runtime, *options, *(f"{package} {_version(package)}" for package in packages)]
 
 
 def _version(package: str) -> str:

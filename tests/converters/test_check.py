@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edlab.converters.check import compare
-from edlab.errors import ConversionError
+from edlab.converters.check import compare, ensure_same_file
+from edlab.errors import ConversionError, MeasurementError
 
 REFERENCE = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]], np.float32)
 
@@ -46,3 +46,47 @@ def test_a_source_that_is_constant_itself_is_not_the_conversions_fault() -> None
     constant = np.ones((2, 3), np.float32)
     assert compare(constant, constant * 2).agreement_top1 == 1
     assert compare(REFERENCE[:1], REFERENCE[:1]).agreement_top1 == 1
+
+
+def test_images_for_which_the_source_itself_gives_nan_are_left_out() -> None:
+    broken = np.array([[1.0, 2.0, 3.0], [np.nan, 1.0, 2.0]], np.float32)
+    comparison = compare(broken, broken)
+    assert (comparison.agreement_top1, comparison.images) == (1, 1)
+    with pytest.raises(ConversionError, match="the source model gives NaN"):
+        compare(broken[1:], broken[1:])
+
+
+def logits_of(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(16, 10)).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (np.full((16, 10), np.nan), "NaN or infinity for 16 of 16 images"),
+        (logits_of(0)[:, :3], "shape"),
+        (np.ones((16, 10)), "the same output for every image"),
+        (logits_of(1), "other outputs"),
+        (logits_of(0)[:, ::-1], "other outputs"),
+    ],
+)
+def test_a_runtime_that_computes_something_else_from_the_same_file_is_refused(
+    precision: str, target: np.ndarray, message: str
+) -> None:
+    with pytest.raises(MeasurementError, match=message) as caught:
+        ensure_same_file(logits_of(0), target, precision=precision, saturating=False, where="acme on board")
+    assert "acme on board" in caught.value.message
+
+
+def test_rounding_is_no_disagreement() -> None:
+    host = logits_of(0)
+    ensure_same_file(host, host.astype(np.float16), precision="fp32", saturating=False, where="")
+    noise = np.random.default_rng(3).normal(scale=0.15, size=host.shape)  # 16 dB
+    ensure_same_file(host, host + noise, precision="int8", saturating=False, where="")
+
+
+def test_kernels_known_to_saturate_are_left_to_the_verdict_unless_they_give_garbage() -> None:
+    ensure_same_file(logits_of(0), logits_of(1), precision="int8", saturating=True, where="")
+    with pytest.raises(MeasurementError, match="NaN"):
+        ensure_same_file(logits_of(0), np.full((16, 10), np.nan), precision="int8", saturating=True, where="")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from edlab.metrics import Facts, judge
-from edlab.record import VerdictState
+from edlab.metrics import Facts, OutputFacts, judge
+from edlab.record import Reason, VerdictState
 
 GOOD: dict[str, Any] = {
     "tier": "normal",
@@ -18,7 +18,19 @@ GOOD: dict[str, Any] = {
     "throttle_events": 0,
     "background_load": 0.02,
     "governor": "performance",
-    "agreement_top1": 1.0,
+}
+GOOD_OUTPUTS: dict[str, Any] = {
+    "precision": "int8",
+    "agreement_top1": 0.98,
+    "sqnr_db": 24.0,
+    "compared_images": 5000,
+    "accuracy_top1": 0.7,
+    "accuracy_ci95": (0.69, 0.71),
+    "drop_ci95": (0.001, 0.008),
+    "scored_images": 5000,
+    "num_classes": 1000,
+    "int8_kernels": "exact",
+    "runtime": "onnxruntime",
 }
 
 
@@ -48,8 +60,9 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         ({"throttle_events": 3}, "DEGRADED", "throttled"),
         ({"background_load": 0.5}, "DEGRADED", "background_load"),
         ({"governor": "powersave"}, "DEGRADED", "slow_governor"),
-        ({"trained": False, "agreement_top1": 0.1}, "DEGRADED", "untrained_weights"),
-        ({"agreement_top1": 0.3}, "DEGRADED", "low_agreement"),
+        ({"trained": False, "outputs": OutputFacts(agreement_top1=0.1)}, "DEGRADED", "untrained_weights"),
+        ({"assumed_preprocessing": ("mean", "std")}, "DEGRADED", "assumed_preprocessing"),
+        ({"stated": (Reason(code="training_mode", message="m", advice="a"),)}, "DEGRADED", "training_mode"),
         ({"accelerated_fraction": 0.98}, "DEGRADED", "partly_on_cpu"),
         ({"real_inputs": False}, "DEGRADED", "synthetic_inputs"),
         ({"images_skipped": 1}, "DEGRADED", "images_skipped"),
@@ -67,3 +80,55 @@ def test_the_worst_reason_rules_and_all_are_named() -> None:
     verdict = judge(Facts(**{**GOOD, "tier": "smoke", "truncated": ("latency", "throughput")}))
     assert verdict.state is VerdictState.invalid
     assert {reason.code for reason in verdict.reasons} == {"tier_smoke", "minima_not_reached"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"agreement_top1": 0.94}, "low_agreement"),
+        ({"precision": "fp16", "agreement_top1": 0.97}, "low_agreement"),
+        ({"sqnr_db": 19.0}, "low_sqnr"),
+        ({"drop_ci95": (0.012, 0.03)}, "accuracy_lost"),
+        ({"drop_ci95": (0.012, 0.03), "max_drop": 0.0}, "accuracy_lost"),
+        ({"drop_ci95": (-0.02, 0.01), "scored_images": 300}, "too_few_images"),
+        ({"int8_kernels": "saturating"}, "saturating_kernels"),
+        ({"in_float": True}, "int8_in_float"),
+        ({"nan_images": 2}, "nan_outputs"),
+        ({"accuracy_top1": 0.0012, "accuracy_ci95": (0.0005, 0.003)}, "labels_do_not_match"),
+        ({"accuracy_top1": 0.1, "accuracy_ci95": (0.09, 0.11)}, "labels_do_not_match"),
+        ({"accuracy_top1": 0.148, "accuracy_ci95": (0.09, 0.22), "num_classes": 12}, "labels_do_not_match"),
+        ({"accuracy_top1": 0.46, "accuracy_ci95": (0.37, 0.56), "num_classes": 2}, "labels_do_not_match"),
+        ({"accuracy_top1": 0.3, "accuracy_ci95": (0.29, 0.31), "claimed_top1": 0.7}, "labels_do_not_match"),
+    ],
+)
+def test_each_rule_on_outputs_gives_its_code_and_advice(change: dict[str, Any], code: str) -> None:
+    assert judge(Facts(**GOOD, outputs=OutputFacts(**GOOD_OUTPUTS))).state is VerdictState.valid
+    verdict = judge(Facts(**GOOD, outputs=OutputFacts(**{**GOOD_OUTPUTS, **change})))
+    assert [reason.code for reason in verdict.reasons] == [code]
+    assert all(reason.message and reason.advice for reason in verdict.reasons)
+
+
+def test_advice_names_the_kernels_where_they_are_the_cause() -> None:
+    facts = OutputFacts(
+        **{
+            **GOOD_OUTPUTS,
+            "int8_kernels": "saturating",
+            "agreement_top1": 0.3,
+            "sqnr_db": -0.7,
+            "drop_ci95": (0.48, 0.57),
+        }
+    )
+    reasons = {reason.code: reason for reason in judge(Facts(**GOOD, outputs=facts)).reasons}
+    assert set(reasons) == {"saturating_kernels", "accuracy_lost", "low_agreement", "low_sqnr"}
+    assert all("int8_kernels=exact" in reason.advice for reason in reasons.values())
+
+
+def test_a_wrong_label_order_is_not_the_conversions_fault_and_a_lossy_conversion_not_the_labels() -> None:
+    lossy = OutputFacts(**{**GOOD_OUTPUTS, "agreement_top1": 0.1, "accuracy_top1": 0.001, "accuracy_ci95": (0, 0.01)})
+    assert "labels_do_not_match" not in {reason.code for reason in judge(Facts(**GOOD, outputs=lossy)).reasons}
+
+
+def test_the_number_of_images_needed_decides_the_drop() -> None:
+    facts = OutputFacts(**{**GOOD_OUTPUTS, "drop_ci95": (-0.01, 0.03), "scored_images": 900})
+    (reason,) = judge(Facts(**GOOD, outputs=facts)).reasons
+    assert "3,600" in reason.advice  # twice as narrow: four times the images

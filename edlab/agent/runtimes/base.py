@@ -59,6 +59,10 @@ class Runtime(ABC):
 
     packages = ""  # what pip installs to have it
     options: dict[str, Any] = {}  # noqa: RUF012  -- the options that it takes, with their defaults
+    # What option `int8_kernels` can be, and what runs then; none where a runtime has but one kind of kernels. See
+    # `edlab.agent.int8`: `fast` are the runtime's own kernels, `exact` never saturate, `float` computes in floating
+    # point what the int8 file says.
+    int8_kernels: dict[str, str] = {}  # noqa: RUF012
     separates_compile = True  # False where one call of the runtime both reads and compiles: `compile` is then load time
 
     def __init__(self, files: list[str], threads: int, options: dict[str, Any]) -> None:
@@ -89,7 +93,13 @@ class Runtime(ABC):
                 "%s has no option '%s'" % (cls.name(), unknown[0]),
                 hint="it takes " + (", ".join(sorted(cls.options)) or "none"),
             )
-        return dict(cls.options, **options)
+        complete = dict(cls.options, **options)
+        if cls.int8_kernels and complete["int8_kernels"] not in cls.int8_kernels:
+            raise AgentError(
+                "%s has no int8_kernels=%s" % (cls.name(), complete["int8_kernels"]),
+                hint="set device.options.%s.int8_kernels to %s" % (cls.name(), " or ".join(sorted(cls.int8_kernels))),
+            )
+        return complete
 
     @staticmethod  # noqa: B027
     def check_device(options: dict[str, Any]) -> None:

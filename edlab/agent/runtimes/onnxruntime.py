@@ -17,13 +17,21 @@ from . import base
 _DTYPES = {"float": "float32", "double": "float64"}  # the others are called as in numpy
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+# By `int8_kernels`; onnxruntime_session_options_config_keys.h.
+_SESSION_ENTRIES = {"exact": ["session.x64quantprecision"], "fast": [], "float": ["session.disable_quant_qdq"]}
 _NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors live in CUDA's memory
 
 
 class Runtime(base.Runtime):
     packages = "onnxruntime"
     # A model that the providers do not take as a whole is refused, unless CPUExecutionProvider is among them.
-    options = {"providers": [_CPU], "provider_options": {}}  # noqa: RUF012  -- provider -> its options
+    # provider_options: provider -> its options.
+    options = {"providers": [_CPU], "provider_options": {}, "int8_kernels": "exact"}  # noqa: RUF012
+    int8_kernels = {  # noqa: RUF012
+        "exact": "uint8 x uint8 kernels (session.x64quantprecision=1)",
+        "fast": "onnxruntime's default kernels",
+        "float": "floating point (session.disable_quant_qdq=1)",
+    }
     separates_compile = False
 
     @staticmethod
@@ -59,6 +67,8 @@ class Runtime(base.Runtime):
             "intra_op_num_threads": settings.intra_op_num_threads,
             "inter_op_num_threads": settings.inter_op_num_threads,
         }
+        for entry in _SESSION_ENTRIES[self.options["int8_kernels"]]:
+            settings.add_session_config_entry(entry, "1")
         on_cpu = self.options["providers"] == [_CPU]
         session = self._session(settings) if on_cpu else self._accelerated(settings)
         in_force["providers"] = session.get_providers()

@@ -27,7 +27,14 @@ class Runtime(base.Runtime):
     packages = "openvino"
     # inference_precision_hint, None: f32 on the CPU, which takes bf16 silently where it has that, also for an fp32
     # model; elsewhere what the device prefers. The one in force is in the options told.
-    options = {"device": "CPU", "inference_precision_hint": None}  # noqa: RUF012
+    options = {"device": "CPU", "inference_precision_hint": None, "int8_kernels": "exact"}  # noqa: RUF012
+    # Without its low-precision transformations OpenVINO computes in floating point what the quantized file says; it
+    # has no other way around the saturation of its int8 kernels.
+    int8_kernels = {  # noqa: RUF012
+        "exact": "floating point (LP_TRANSFORMS_MODE=NO)",
+        "fast": "OpenVINO's int8 kernels",
+        "float": "floating point (LP_TRANSFORMS_MODE=NO)",
+    }
 
     @staticmethod
     def version() -> str:
@@ -71,6 +78,8 @@ class Runtime(base.Runtime):
                 hint="leave device.options.openvino.inference_precision_hint out",
             )
         settings: dict[str, Any] = {}
+        if on_cpu and self.options["int8_kernels"] != "fast":
+            settings["LP_TRANSFORMS_MODE"] = False
         if hint:
             settings["INFERENCE_PRECISION_HINT"] = hint
         if on_cpu:

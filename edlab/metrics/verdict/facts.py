@@ -1,0 +1,68 @@
+"""What a verdict rests on, and what a rule finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edlab.record import VerdictState
+from edlab.source import Reason
+
+Finding = tuple[VerdictState, Reason]
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """What came out of the model, and what is known of how it was computed. Shares are 0..1."""
+
+    precision: str = "fp32"
+    agreement_top1: float | None = None  # with the unconverted model
+    sqnr_db: float | None = None  # against it; None also where the outputs are equal
+    compared_images: int = 0
+    accuracy_top1: float | None = None
+    accuracy_ci95: tuple[float, float] | None = None
+    drop_ci95: tuple[float, float] | None = None
+    max_drop: float = 0.01  # what a conversion may cost
+    scored_images: int = 0
+    num_classes: int = 0
+    claimed_top1: float | None = None
+    nan_images: int = 0
+    int8_kernels: str | None = None  # of what ran: edlab.agent.int8; None where nothing ran in int8
+    arithmetic: str = ""  # which kernels those are
+    in_float: bool = False  # an int8 file was computed in floating point, as the int8 kernels saturate
+    runtime: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of a run that the rules judge; None where a target does not say. Shares are 0..1."""
+
+    tier: str  # the protocol's name
+    stand_in: str = ""  # what ran in the device's place
+    weakened: tuple[str, ...] = ()  # settings that were set below what the tier of this name asks for
+    truncated: tuple[str, ...] = ()  # phases that hit their hard limit before their minima
+    warmup_settled: bool = True
+    latency_ms: float | None = None
+    latency_interval_ms: tuple[float, float] | None = None  # 95 %
+    latency_drift: float | None = None  # last half's median over the first half's, less 1
+    latency_window_spread: float | None = None  # range of the windows' means over the mean
+    clock_before_mhz: float | None = None  # under load: at the end of the warm-up
+    clock_after_mhz: float | None = None  # and of the throughput window
+    throttle_events: int | None = None  # that the processor counted while it was measured
+    background_load: float | None = None  # share of the cores that were busy before anything was measured
+    governor: str | None = None
+    power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
+    trained: bool = True
+    accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU beside
+    real_inputs: bool = True  # photographs or the like, not noise that stands in for them
+    images_skipped: int = 0
+    assumed_preprocessing: tuple[str, ...] = ()  # keys that neither the model nor the user states
+    stated: tuple[Reason, ...] = ()  # what the model and the data set themselves put in doubt
+    outputs: OutputFacts = OutputFacts()
+
+
+def degraded(code: str, message: str, advice: str) -> Finding:
+    return VerdictState.degraded, Reason(code=code, message=message, advice=advice)
+
+
+def invalid(code: str, message: str, advice: str) -> Finding:
+    return VerdictState.invalid, Reason(code=code, message=message, advice=advice)

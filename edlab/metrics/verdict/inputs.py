@@ -1,0 +1,38 @@
+"""Rules on the model and the images that were put in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edlab.metrics.verdict.facts import Facts, Finding, degraded
+from edlab.record import VerdictState
+
+
+def input_rules(facts: Facts) -> Iterator[Finding]:
+    for reason in facts.stated:
+        yield VerdictState.degraded, reason
+    if not facts.trained:
+        yield degraded(
+            "untrained_weights",
+            "the weights are random: speed holds for the architecture, accuracy is withheld",
+            "set model.weights=PATH of a state dict, or connect once so that model.weights=pretrained can fetch them",
+        )
+    if not facts.real_inputs:
+        yield degraded(
+            "synthetic_inputs",
+            "the model was fed noise, not real samples",
+            "use real images: dataset=image_folder dataset.path=FOLDER",
+        )
+    elif facts.assumed_preprocessing:
+        keys = ", ".join(facts.assumed_preprocessing)
+        yield degraded(
+            "assumed_preprocessing",
+            f"the model does not state its preprocessing; assumed: {keys}",
+            f"set what the model was trained with: model.preprocessing.{{{keys}}}",
+        )
+    if facts.images_skipped:
+        yield degraded(
+            "images_skipped",
+            f"{facts.images_skipped} images could not be read and were not scored",
+            "replace the files that result.json lists",
+        )

@@ -1,0 +1,118 @@
+"""Rules on what came out of the model: the conversion's loss, the kernels that ran, labels that do not belong to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from edlab.metrics.verdict.facts import Facts, Finding, OutputFacts, degraded
+
+_AGREEMENT = {"int8": 0.95, "int8_dynamic": 0.95}  # of other precisions:
+_FLOAT_AGREEMENT = 0.98
+_INT8_SQNR_DB = 20.0
+_HIGH_AGREEMENT = 0.9
+_LOW_ACCURACY = 0.2  # of a model without a claim; but a few times what guessing gives is low as well
+_GUESSES = 5
+_CLAIM_SHARE = 0.5
+
+_SATURATING = "saturating"
+
+
+def output_rules(facts: Facts) -> Iterator[Finding]:
+    outputs = facts.outputs
+    yield from _kernel_rules(outputs)
+    if not facts.trained:
+        return
+    yield from _loss_rules(outputs)
+    yield from _label_rules(outputs)
+    if outputs.nan_images:
+        yield degraded(
+            "nan_outputs",
+            f"{outputs.nan_images} images give NaN in the unconverted model as well, and are scored as wrong",
+            "fix the model, or its preprocessing",
+        )
+
+
+def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
+    if outputs.int8_kernels == _SATURATING:
+        yield degraded(
+            "saturating_kernels",
+            f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): accuracy is as "
+            "run here, which is not the file's own",
+            _use_exact_kernels(outputs),
+        )
+    elif outputs.in_float:
+        yield degraded(
+            "int8_in_float",
+            f"the int8 kernels of {outputs.runtime} saturate on this processor, so the int8 file was computed in "
+            "floating point: its accuracy is exact, its speed is not that of int8",
+            f"measure speed on a processor with VNNI, or with device.options.{outputs.runtime}.int8_kernels=fast",
+        )
+
+
+def _use_exact_kernels(outputs: OutputFacts) -> str:
+    return (
+        f"set device.options.{outputs.runtime}.int8_kernels=exact, or measure on a processor with VNNI; more "
+        "calibration images do not help"
+    )
+
+
+def _loss_rules(outputs: OutputFacts) -> Iterator[Finding]:
+    """What the conversion costs. Where the kernels saturate, they are the first suspect, and not the calibration."""
+    advice = "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
+    if outputs.int8_kernels == _SATURATING:
+        advice = _use_exact_kernels(outputs)
+    if outputs.drop_ci95:
+        yield from _drop_rules(*outputs.drop_ci95, outputs, advice)
+    least = _AGREEMENT.get(outputs.precision, _FLOAT_AGREEMENT)
+    if outputs.agreement_top1 is not None and outputs.agreement_top1 < least:
+        yield degraded(
+            "low_agreement",
+            f"{outputs.agreement_top1:.1%} of {outputs.compared_images} images have the unconverted model's best "
+            f"class; at least {least:.0%} is usual for {outputs.precision}",
+            advice,
+        )
+    if outputs.precision in _AGREEMENT and outputs.sqnr_db is not None and outputs.sqnr_db < _INT8_SQNR_DB:
+        yield degraded(
+            "low_sqnr",
+            f"the outputs have {outputs.sqnr_db:.1f} dB SQNR against the unconverted model's; at least "
+            f"{_INT8_SQNR_DB:.0f} is usual for {outputs.precision}",
+            advice,
+        )
+
+
+def _drop_rules(low: float, high: float, outputs: OutputFacts, advice: str) -> Iterator[Finding]:
+    """The drop's 95 % interval against what a conversion may cost."""
+    limit, half = outputs.max_drop, (high - low) / 2
+    if low > limit:
+        yield degraded(
+            "accuracy_lost",
+            f"the accuracy drop is {100 * low:.1f} to {100 * high:.1f} points (95 %), above the limit of {100 * limit:g}",
+            advice + "; protocol.max_accuracy_drop sets the limit",
+        )
+    elif high > limit and half > limit > 0:
+        needed = math.ceil(outputs.scored_images * (half / limit) ** 2 / 100) * 100
+        yield degraded(
+            "too_few_images",
+            f"{outputs.scored_images} images leave the drop uncertain by {100 * half:.1f} points: they cannot decide "
+            f"a drop of {100 * limit:g}",
+            f"score about {needed:,} images (dataset.images, or a larger data set)",
+        )
+
+
+def _label_rules(outputs: OutputFacts) -> Iterator[Finding]:
+    """A model that guesses, or nearly, though it still says what it said before it was converted."""
+    if outputs.accuracy_top1 is None or outputs.accuracy_ci95 is None or outputs.num_classes < 2:
+        return
+    if outputs.agreement_top1 is not None and outputs.agreement_top1 < _HIGH_AGREEMENT:
+        return  # then it is the conversion's loss
+    chance = 1 / outputs.num_classes
+    low = _LOW_ACCURACY if outputs.claimed_top1 is None else _CLAIM_SHARE * outputs.claimed_top1
+    usual = max(low, min(_CLAIM_SHARE, _GUESSES * chance))
+    if outputs.accuracy_ci95[0] <= chance or outputs.accuracy_top1 < usual:
+        yield degraded(
+            "labels_do_not_match",
+            f"top-1 is {outputs.accuracy_top1:.1%} of {outputs.num_classes} classes, where guessing gives {chance:.1%}",
+            "likely causes: the order of the classes (dataset.labels, dataset.class_order), model.label_offset, "
+            "model.preprocessing (mean, std, channels, resize), or model.output",
+        )
