@@ -121,6 +121,20 @@ class SourceModel(BaseModel):
         """The keys of the preprocessing that no one stated."""
         return tuple(key for key, origin in self.preprocessing_origins.items() if origin == "assumed")
 
+    def inputs_in_use(self) -> dict[str, str]:
+        """The preprocessing and label offset that a run uses, with origins: {"mean": "0.5, 0.5, 0.5 (read)"}."""
+        values: dict[str, Any] = {**self.preprocessing.model_dump(), "label_offset": self.label_offset}
+        origins = {**self.preprocessing_origins, "label_offset": self.label_offset_origin}
+        return {
+            key: f"{_text(value)} ({origins.get(key, 'read')})" for key, value in values.items() if value is not None
+        }
+
     @property
     def trained(self) -> bool:
         return self.weights != "untrained"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{number:.6g}" for number in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

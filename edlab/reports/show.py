@@ -29,6 +29,11 @@ def show(record: RunRecord) -> RenderableType:
         named = {name: value for name, value in record.metrics.items() if _group(name) == title}
         if named:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
+    if inputs := _with_prefix(record.params, "model.input."):
+        parts += ["", _pairs("preprocessing", inputs)]
+    if kernels := record.tags.get("int8_kernels"):
+        arithmetic = record.tags.get("int8_arithmetic", "not probed on this runtime")
+        parts += ["", _pairs("int8 kernels", {"result": kernels, "arithmetic": arithmetic})]
     if record.missing:
         parts += ["", _pairs("missing", _missing(record.missing))]
     if steps := record.details.get("artifact", {}).get("steps"):
@@ -54,6 +59,10 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["verdict"] = str(record.verdict.state)
         facts |= {f"  {reason.code}": f"{reason.message}; {reason.advice}" for reason in record.verdict.reasons}
     return _pairs(record.name, facts)
+
+
+def _with_prefix(params: dict[str, Any], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): str(value) for name, value in params.items() if name.startswith(prefix)}
 
 
 def _missing(reasons: dict[str, str]) -> dict[str, str]:

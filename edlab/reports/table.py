@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -41,17 +42,28 @@ class _Note:
     indent: int = 0
 
 
+_OPERATIONS = "flops_per_s"
+
 _METRICS = (
     _Column("top1\n%", "accuracy_top1", scale=100, form="{:.1f}"),
     _Column("drop", "accuracy_drop", scale=100, form="{:+.1f}"),
     _Column("ms", "latency_ms"),
     _Column("inf/s", "throughput_ips"),
-    _Column("GFLOP\n/s", "flops_per_s", scale=1e-9),
+    _Column("GFLOP\n/s", _OPERATIONS, scale=1e-9),
     _Column("W", "power_w"),
     _Column("inf/s\n/W", "efficiency_ips_per_w"),
 )
 _LISTED = ("accuracy_top1", "latency_ms", "throughput_ips", "power_w")  # where the width is that of a name
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
+
+
+def _columns(records: Sequence[RunRecord]) -> list[_Column]:
+    """The metrics' columns. Operations of integer rows are no floating-point ones, so that column says OP."""
+    integer = any(str(record.params.get("quantization.name", "")).startswith("int") for record in records)
+    heading = "GOP\n/s" if integer else "GFLOP\n/s"
+    return [
+        dataclasses.replace(column, heading=heading) if column.metric == _OPERATIONS else column for column in _METRICS
+    ]
 
 
 def table(records: Sequence[RunRecord]) -> RenderableType:
@@ -66,12 +78,13 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
     rows.add_column("#", justify="right")
     for heading in kept:
         rows.add_column(_short(heading), overflow="fold")
-    for column in _METRICS:
+    columns = _columns(records)
+    for column in columns:
         rows.add_column(column.heading, justify="right", no_wrap=True)
     rows.add_column("verdict", overflow="fold")
     for number, record in enumerate(records, 1):
         names = [escape(_name(record, heading)) for heading in kept]
-        rows.add_row(str(number), *names, *(_cell(record, column) for column in _METRICS), _styled_end(record))
+        rows.add_row(str(number), *names, *(_cell(record, column) for column in columns), _styled_end(record))
     title = ", ".join(f"{_short(heading)} {_name(records[0], heading)}" for heading in shared if heading not in kept)
     parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
     notes = [Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in _notes(records)]
@@ -99,11 +112,16 @@ def markdown(records: Sequence[RunRecord]) -> str:
     """The same rows and notes in Markdown."""
     headings = _headings(records)
     titles = [_short(heading) for heading in headings]
-    titles = ["#", *titles, *(column.heading.replace("\n", " ").replace(" /", "/") for column in _METRICS), "verdict"]
+    titles = [
+        "#",
+        *titles,
+        *(column.heading.replace("\n", " ").replace(" /", "/") for column in _columns(records)),
+        "verdict",
+    ]
     lines = [titles, ["---"] * len(titles)]
     for number, record in enumerate(records, 1):
         names = [_name(record, heading).replace("|", "\\|") for heading in headings]
-        lines.append([str(number), *names, *(_cell(record, column) for column in _METRICS), _end(record)])
+        lines.append([str(number), *names, *(_cell(record, column) for column in _columns(records)), _end(record)])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = "\n".join(f"{' ' * note.indent}- {note.text}" for note in _notes(records))
     return f"{rows}\n\n{notes}\n" if notes else f"{rows}\n"
@@ -175,6 +193,8 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"~ estimated, not measured: {sources}", "dim")
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
+    for kernels, numbers in _int8_kernels(records).items():
+        yield _Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
     if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict says it
         yield _Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
@@ -187,6 +207,16 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
             yield _Note(f"what was converted is kept: edlab pull {', '.join(kept)}", "dim", indent=3)
     for (code, advice), numbers in _verdict_reasons(records).items():
         yield _Note(f"{code} ({_rows(numbers, records)}): {advice}", "yellow")
+
+
+def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:
+    """What int8 rows were computed with, and the rows that each holds for."""
+    rows: dict[str, list[int]] = {}
+    for number, record in enumerate(records, 1):
+        if kernels := record.tags.get("int8_kernels"):
+            arithmetic = record.tags.get("int8_arithmetic")
+            rows.setdefault(f"{kernels}, {arithmetic}" if arithmetic else kernels, []).append(number)
+    return rows
 
 
 def _rows(numbers: Sequence[int], records: Sequence[RunRecord]) -> str:

@@ -115,6 +115,9 @@ def _dataset(config: DatasetConfig, data: PreparedData) -> DatasetInfo:
 def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
     source, data = inputs.source, inputs.data
     record.params["model.format"] = source.format
+    record.params |= {f"model.input.{key}": value for key, value in source.inputs_in_use().items()}
+    if len(source.outputs) > 1:
+        record.params["model.output"] = source.output
     record.tags["weights"] = source.weights
     record.details["source"] = source.model_dump(mode="json")
     record.details["dataset"] = {

@@ -90,7 +90,7 @@ def test_the_worst_reason_rules_and_all_are_named() -> None:
         ({"sqnr_db": 19.0}, "low_sqnr"),
         ({"drop_ci95": (0.012, 0.03)}, "accuracy_lost"),
         ({"drop_ci95": (0.012, 0.03), "max_drop": 0.0}, "accuracy_lost"),
-        ({"drop_ci95": (-0.02, 0.01), "scored_images": 300}, "too_few_images"),
+        ({"drop_ci95": (-0.02, 0.02), "scored_images": 300}, "too_few_images"),
         ({"int8_kernels": "saturating"}, "saturating_kernels"),
         ({"in_float": True}, "int8_in_float"),
         ({"nan_images": 2}, "nan_outputs"),

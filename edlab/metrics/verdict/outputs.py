@@ -87,7 +87,8 @@ def _drop_rules(low: float, high: float, outputs: OutputFacts, advice: str) -> I
     if low > limit:
         yield degraded(
             "accuracy_lost",
-            f"the accuracy drop is {100 * low:.1f} to {100 * high:.1f} points (95 %), above the limit of {100 * limit:g}",
+            f"the accuracy drop is {100 * low:.1f} to {100 * high:.1f} points (95 %), above the limit of "
+            f"{100 * limit:g}",
             advice + "; protocol.max_accuracy_drop sets the limit",
         )
     elif high > limit and half > limit > 0:
