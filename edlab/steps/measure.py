@@ -13,7 +13,7 @@ from edlab import metrics, power
 from edlab.agent import int8
 from edlab.artifact import Artifact
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
+from edlab.config import EdlabConfig, PowerConfig, ProtocolConfig
 from edlab.converters.check import Comparison, compare, ensure_same_file
 from edlab.devices import AgentSession, Pool, Probe
 from edlab.steps import reference
@@ -210,10 +210,8 @@ def _decomposed_drop(
     assert data.labels is not None
     targets = data.labels[data.evaluation] + source.label_offset
 
-    def run(file: Artifact, device: DeviceConfig) -> NDArray[np.float32]:
-        return reference.logits(file, source, data, data.evaluation, device, cache, on_progress)
-
-    converted = run(artifact.unquantized or artifact.on_host, reference.HOST)
+    unquantized = artifact.unquantized or artifact.on_host
+    converted = reference.logits(unquantized, source, data, data.evaluation, reference.HOST, cache, on_progress)
     figures = metrics.drop(converted, unconverted, targets, "conversion")
     if artifact.unquantized is None:
         return figures | metrics.drop(logits, converted, targets, "runtime")
@@ -221,7 +219,7 @@ def _decomposed_drop(
         names = ["accuracy_drop_quantization", "accuracy_drop_runtime"]
         reason = f"{artifact.on_host.format} files cannot be evaluated in floating point here"
         return figures | metrics.Figures.withheld(names, reason)
-    in_float = run(artifact.on_host, reference.FLOAT)
+    in_float = reference.in_float(artifact.on_host, source, data, data.evaluation, cache, on_progress)
     figures |= metrics.drop(in_float, converted, targets, "quantization")
     return figures | metrics.drop(logits, in_float, targets, "runtime")
 

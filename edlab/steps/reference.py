@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from edlab import devices
 from edlab.agent.runtimes import find as find_runtime
 from edlab.agent.runtimes import names as runtime_names
 from edlab.artifact import Artifact
-from edlab.cache import Cache, digest
+from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig
 from edlab.data import PreparedData
 from edlab.devices import agent_zip
 from edlab.errors import ConversionError, DeviceError
+from edlab.isolation import run_isolated
 from edlab.source import SourceModel
 from edlab.steps.load import OnProgress
 
@@ -38,7 +40,7 @@ HOST = DeviceConfig(
 
 # The same, with int8 files evaluated in floating point: what the file says, whatever a runtime's int8 kernels do.
 FLOAT = dataclasses.replace(HOST, options={name: {"int8_kernels": "float"} for name in ("onnxruntime", "openvino")})
-EVALUATED_IN_FLOAT = ("onnx", "openvino")
+EVALUATED_IN_FLOAT = ("onnx", "openvino", "tflite")
 
 
 def host(device: DeviceConfig) -> DeviceConfig:
@@ -93,6 +95,37 @@ def baseline(
 ) -> NDArray[np.float32]:
     """The outputs of the unconverted model for these rows."""
     return logits(Artifact.of(source), source, data, rows, HOST, cache, on_progress)
+
+
+def in_float(
+    artifact: Artifact,
+    source: SourceModel,
+    data: PreparedData,
+    rows: NDArray[np.int64],
+    cache: Cache,
+    on_progress: OnProgress,
+) -> NDArray[np.float32]:
+    """The outputs of a quantized file (one of `EVALUATED_IN_FLOAT`) computed in floating point for these rows."""
+    if artifact.format == "tflite":
+        artifact = _float_tflite(artifact, cache)
+    return logits(artifact, source, data, rows, FLOAT, cache, on_progress)
+
+
+def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
+    """LiteRT has no option for it: the file itself is rewritten."""
+    function, name = "edlab.converters.tflite_float:quantized_to_float", "model.tflite"
+
+    def make(folder: Path) -> None:
+        arguments: dict[str, Any] = {
+            "inputs": [str(artifact.files[0])],
+            "out": str(folder / name),
+            "options": {},
+            "calibration": None,
+        }
+        run_isolated(function, arguments, log=folder / "rewrite.log")
+
+    path = cache.get_or_make("float", digest([function, artifact.sha256]), make) / name
+    return artifact.model_copy(update={"files": (path,), "sha256": sha256_files([path]), "precision": "fp32"})
 
 
 def _runs_by(artifact: Artifact, device: DeviceConfig, cache: Cache) -> list[str]:

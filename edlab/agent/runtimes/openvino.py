@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import AgentError, FixedBatchError
+from ..fake_quantize import unroll
 from . import base
 
 _OLD_API = "openvino.runtime"
@@ -28,12 +29,11 @@ class Runtime(base.Runtime):
     # inference_precision_hint, None: f32 on the CPU, which takes bf16 silently where it has that, also for an fp32
     # model; elsewhere what the device prefers. The one in force is in the options told.
     options = {"device": "CPU", "inference_precision_hint": None, "int8_kernels": "exact"}  # noqa: RUF012
-    # Without its low-precision transformations OpenVINO computes in floating point what the quantized file says; it
-    # has no other way around the saturation of its int8 kernels.
+    # Where OpenVINO's int8 kernels saturate it has no others: what is exact is floating point.
     int8_kernels = {  # noqa: RUF012
-        "exact": "floating point (LP_TRANSFORMS_MODE=NO)",
+        "exact": "floating point (FakeQuantize unrolled)",
         "fast": "OpenVINO's int8 kernels",
-        "float": "floating point (LP_TRANSFORMS_MODE=NO)",
+        "float": "floating point (FakeQuantize unrolled)",
     }
 
     @staticmethod
@@ -49,6 +49,8 @@ class Runtime(base.Runtime):
         self._device = _device(self._core, str(self.options["device"]))
         self._supported = self._core.get_property(self._device, "SUPPORTED_PROPERTIES")
         self._model = self._core.read_model(self.path)
+        if self._device == "CPU" and self.options["int8_kernels"] != "fast":
+            unroll(self._model, _api().__name__)
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
         model = self._model
@@ -78,8 +80,6 @@ class Runtime(base.Runtime):
                 hint="leave device.options.openvino.inference_precision_hint out",
             )
         settings: dict[str, Any] = {}
-        if on_cpu and self.options["int8_kernels"] != "fast":
-            settings["LP_TRANSFORMS_MODE"] = False
         if hint:
             settings["INFERENCE_PRECISION_HINT"] = hint
         if on_cpu:
