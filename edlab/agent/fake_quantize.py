@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 
-def unroll(model: Any, package: str) -> bool:
-    """Replace each FakeQuantize of the model in place; False where it has none.
+def unroll(model: Any, package: str) -> None:
+    """Replace each FakeQuantize of the model in place.
 
     `package` holds OpenVINO's API: openvino, before 2023.1 openvino.runtime. The formula is FakeQuantize's,
     docs.openvino.ai, "FakeQuantize":
@@ -33,7 +33,6 @@ def unroll(model: Any, package: str) -> bool:
         node.output(0).replace(opset.add(opset.multiply(code, step), output_low).output(0))
     if nodes:
         _fold_constants(model, package)
-    return bool(nodes)
 
 
 def _fold_constants(model: Any, package: str) -> None:
