@@ -18,12 +18,13 @@ from edlab.data.classes import imagenet_wnids, index_classes, read_lines
 from edlab.data.levels import check_level, images_in_no_class
 from edlab.data.listing import (
     EXTENSIONS,
+    HIDDEN,
     ImageFile,
     Listing,
     add_file,
     is_folder,
     is_leftover,
-    list_files,
+    list_folders,
     scan,
     stamp,
     why_unreadable,
@@ -48,7 +49,7 @@ def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequ
             f"{root} has no class folders",
             hint="the layout is <dataset.path>/<class>/<image>; see dataset=image_folder",
         )
-    listings = {name: list_files(root, name) for name in folders}
+    listings = list_folders(root, folders)
     listing = _joined(listings.values())
     if not listing.images:
         raise _no_images(root, listing)
@@ -106,7 +107,7 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
 def list_unlabelled(config: DatasetConfig) -> Catalogue:
     """All images below `config.calibration_path`, without labels: to calibrate on. Raises `DataError`."""
     root = _existing_folder(config.calibration_path, "dataset.calibration_path=FOLDER with images")
-    listing = list_files(root)
+    listing = list_folders(root, [""])[""]
     if not listing.images:
         raise _no_images(root, listing)
     return _catalogue(config, root, listing, reasons=listing.reasons())
@@ -130,7 +131,7 @@ def _class_folders(root: Path) -> tuple[list[str], Listing]:
     folders, stray = [], Listing()
     for entry in scan(root):
         if is_leftover(entry.name):
-            stray.left_out["hidden files and folders"] += 1
+            stray.left_out[HIDDEN] += 1
         elif is_folder(entry):
             folders.append(entry.name)
         else:

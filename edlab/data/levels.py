@@ -33,7 +33,9 @@ def check_level(root: Path, folders: Sequence[str], names: Iterable[str], num_cl
             f"the only folder with images in {root}, {with_images[0]}, holds folders and no images",
             hint=_advice(root, parts),
         )
-    below = {folder: {path[1] for path in parts if path[0] == folder and len(path) > 1} for folder in with_images}
+    below: dict[str, set[str]] = {folder: set() for folder in with_images}
+    for folder, *inner in parts:
+        below[folder].update(inner[:1])
     shared = set.intersection(*below.values()) if not direct and len(with_images) > 1 else set()
     fits_here, fits_below = len(folders) == num_classes, len(set().union(*below.values())) == num_classes
     if len(shared) > 1 and (fits_below or not fits_here):
@@ -48,8 +50,13 @@ def check_level(root: Path, folders: Sequence[str], names: Iterable[str], num_cl
 def images_in_no_class(root: Path, count: int) -> DataError:
     """`root` holds images, and they are all or most of what is there."""
     above = root.resolve().parent
-    siblings = [entry for entry in scan(above) if is_folder(entry) and not is_leftover(entry.name)]
-    hint = f"{_LAYOUT}: move the images into one folder for each class"
+    try:
+        siblings = [entry for entry in scan(above) if is_folder(entry) and not is_leftover(entry.name)]
+    except DataError:  # it cannot be proposed then
+        siblings = []
+    hint = (
+        f"{_LAYOUT}: move the images into one folder for each class (dataset=imagenet also takes dataset.labels=FILE)"
+    )
     if len(siblings) > 1 and _part(root.resolve().name) is None:
         hint = f"if {root.resolve().name} is one class of several, set dataset.path={above}"
     return DataError(f"{root} holds {count} images directly, in no class folder", hint=hint)

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _LEFTOVERS = frozenset(
         "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     )
 )  # fmt: skip
-_HIDDEN = "hidden files and folders"
+HIDDEN = "hidden files and folders"
 # Files that stand beside images and are none. Any other may be an image that is missing from the accuracy.
 _NO_IMAGES = frozenset(
     (
@@ -56,7 +57,7 @@ class Listing:
 
     def reasons(self) -> list[Reason]:
         """A file that may be an image of a kind that is not read."""
-        unread = {suffix: n for suffix, n in sorted(self.left_out.items()) if suffix not in {*_NO_IMAGES, _HIDDEN}}
+        unread = {suffix: n for suffix, n in sorted(self.left_out.items()) if suffix not in {*_NO_IMAGES, HIDDEN}}
         if not unread:
             return []
         counts = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in unread.items())
@@ -74,7 +75,7 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
-def scan(folder: Path) -> list[os.DirEntry[str]]:
+def scan(folder: str | Path) -> list[os.DirEntry[str]]:
     """What lies in a folder, sorted by name. Raises `DataError` where it cannot be read: its images would be lost."""
     try:
         with os.scandir(folder) as entries:
@@ -94,44 +95,38 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def list_files(root: Path, folder: str = "") -> Listing:
-    """The images below root/folder, at any depth, by their name from `root` on.
+def list_folders(root: Path, folders: Iterable[str]) -> dict[str, Listing]:
+    """The images below each folder of `root`, at any depth, by their name from `root` on; "" is `root` itself.
 
     Links are followed, each folder once: a link to one above it does not go on for ever. Hidden files and folders are
     left out. Raises `DataError` for a folder that cannot be read.
     """
+    above = {_identity(folder) for folder in (root, *root.resolve().parents)}
+    return {folder: _list_folder(f"{root}/{folder}", f"{folder}/" if folder else "", above) for folder in folders}
+
+
+def _list_folder(path: str, prefix: str, above: set[tuple[int, int]]) -> Listing:
     listing = Listing()
-    seen = {_identity(above) for above in (root / folder, root, *root.resolve().parents)}
-    pending = [(root / folder, f"{folder}/" if folder else "")]
+    seen = {*above, _identity(path)}
+    pending = [(path, prefix)]
     while pending:
         path, prefix = pending.pop()
         for entry in scan(path):
+            name = prefix + entry.name
             if is_leftover(entry.name):
-                listing.left_out[_HIDDEN] += 1
-            elif is_folder(entry):
-                _add_folder(entry, prefix, listing, seen, pending)
-            else:
+                listing.left_out[HIDDEN] += 1
+            elif not is_folder(entry):
                 add_file(entry, prefix, listing)
+            elif _suffix(entry.name) in EXTENSIONS:
+                listing.skipped.append((_printable(name), "a folder, not a file"))
+            elif (identity := _identity(entry.path)) in seen:
+                listing.skipped.append((_printable(name), "a link to a folder that is read already"))
+            else:
+                seen.add(identity)
+                pending.append((entry.path, f"{name}/"))
     listing.images.sort(key=lambda image: image.name)
     listing.skipped.sort()
     return listing
-
-
-def _add_folder(
-    entry: os.DirEntry[str],
-    prefix: str,
-    listing: Listing,
-    seen: set[tuple[int, int]],
-    pending: list[tuple[Path, str]],
-) -> None:
-    identity = _identity(Path(entry.path))
-    if _suffix(entry.name) in EXTENSIONS:
-        listing.skipped.append((_printable(prefix + entry.name), "a folder, not an image"))
-    elif identity in seen:
-        listing.skipped.append((_printable(prefix + entry.name), "a link to a folder that is read already"))
-    else:
-        seen.add(identity)
-        pending.append((Path(entry.path), f"{prefix}{entry.name}/"))
 
 
 def add_file(entry: os.DirEntry[str], prefix: str, listing: Listing) -> None:
@@ -166,9 +161,9 @@ def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _identity(folder: str | Path) -> tuple[int, int]:
     try:
-        status = folder.stat()
+        status = os.stat(folder)  # noqa: PTH116
     except OSError:  # the scan of it says why
         return -1, -1
     return status.st_dev, status.st_ino

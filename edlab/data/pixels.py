@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from edlab.errors import DataError
 from edlab.source import Preprocessing
@@ -31,6 +31,15 @@ _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+_UPRIGHT = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # where Pillow's mode I is 16 bits: a PNG has no more, a PGM is scaled to them
@@ -79,17 +88,16 @@ def decode(path: Path, *, apply_orientation: bool) -> Decoded:
             return Decoded(rgb, peak=peak)
     if not apply_orientation:
         return Decoded(rgb, turned=True, peak=peak)
-    rgb.getexif()[ExifTags.Base.Orientation] = orientation
-    return Decoded(ImageOps.exif_transpose(rgb), peak=peak)
+    return Decoded(rgb.transpose(_UPRIGHT[orientation]), peak=peak)
 
 
 def _orientation(image: Image.Image) -> int:
     """Of the EXIF tag, 1 (upright) to 8. That of a TIFF is part of the format: Pillow has applied and removed it."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block, of any kind, does not make the picture unreadable
         return 1
-    return orientation if orientation in range(1, 9) else 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _grey(image: Image.Image) -> tuple[NDArray[np.int64] | NDArray[np.float32], int]:

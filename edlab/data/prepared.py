@@ -125,7 +125,7 @@ def prepare(
         digest=digest([rows.sha256 for _, rows in sources]),
         classes=catalogue.class_index,
         left_out=dict(sum((Counter(source.left_out) for source, _ in sources), Counter())),
-        reasons=(*catalogue.reasons, *data.reasons, *_of_calibration(others, calibration)),
+        reasons=(*catalogue.reasons, *data.reasons, *_calibration_reasons(catalogue, others, calibration)),
     )
 
 
@@ -242,10 +242,24 @@ def _prepare_rows(
     )
 
 
-def _of_calibration(catalogue: Catalogue | None, rows: _Rows) -> list[Reason]:
-    """The reasons of images that only calibrate, which say so."""
-    reasons = [*catalogue.reasons, *rows.reasons] if catalogue else []
-    return [reason.model_copy(update={"message": f"calibration images: {reason.message}"}) for reason in reasons]
+def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Rows) -> list[Reason]:
+    """Of a folder that only calibrates."""
+    if others is None:
+        return []
+    reasons = [
+        reason.model_copy(update={"message": f"calibration images: {reason.message}"})
+        for reason in (*others.reasons, *rows.reasons)
+    ]
+    files = {tuple(stamp) for _, *stamp in scored.identity}
+    if shared := sum(tuple(stamp) in files for _, *stamp in others.identity):
+        reasons.append(
+            Reason(
+                code="calibration_images_scored",
+                message=f"{shared} of {len(others.names)} images in dataset.calibration_path are scored as well",
+                advice="set dataset.calibration_path to images that are not in dataset.path, or leave it out",
+            )
+        )
+    return reasons
 
 
 def _pixel_reasons(written: Written, images: int) -> list[Reason]:
