@@ -19,9 +19,12 @@ from edlab.data.levels import check_level, images_in_no_class
 from edlab.data.listing import (
     EXTENSIONS,
     HIDDEN,
+    LINKED,
     ImageFile,
     Listing,
     add_file,
+    folders_above,
+    identity_of,
     is_folder,
     is_leftover,
     list_folders,
@@ -128,14 +131,16 @@ def _existing_folder(path: str | None, hint: str) -> Path:
 
 def _class_folders(root: Path) -> tuple[list[str], Listing]:
     """The names of the folders in `root`, and what else lies there."""
-    folders, stray = [], Listing()
+    folders, stray, above = [], Listing(), folders_above(root)
     for entry in scan(root):
         if is_leftover(entry.name):
             stray.left_out[HIDDEN] += 1
-        elif is_folder(entry):
-            folders.append(entry.name)
-        else:
+        elif not is_folder(entry):
             add_file(entry, "", stray)
+        elif identity_of(entry.path) in above:
+            stray.skipped.append((entry.name, LINKED))
+        else:
+            folders.append(entry.name)
     return folders, stray
 
 

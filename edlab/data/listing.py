@@ -23,6 +23,7 @@ _LEFTOVERS = frozenset(
         "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     )
 )  # fmt: skip
+LINKED = "a link to a folder that is read already"
 HIDDEN = "hidden files and folders"
 # Files that stand beside images and are none. Any other may be an image that is missing from the accuracy.
 _NO_IMAGES = frozenset(
@@ -101,13 +102,18 @@ def list_folders(root: Path, folders: Iterable[str]) -> dict[str, Listing]:
     Links are followed, each folder once: a link to one above it does not go on for ever. Hidden files and folders are
     left out. Raises `DataError` for a folder that cannot be read.
     """
-    above = {_identity(folder) for folder in (root, *root.resolve().parents)}
+    above = folders_above(root)
     return {folder: _list_folder(f"{root}/{folder}", f"{folder}/" if folder else "", above) for folder in folders}
+
+
+def folders_above(root: Path) -> set[tuple[int, int]]:
+    """What `identity_of` gives for `root` and each folder above it: a link to one of them is a loop."""
+    return {identity_of(folder) for folder in (root, *root.resolve().parents)}
 
 
 def _list_folder(path: str, prefix: str, above: set[tuple[int, int]]) -> Listing:
     listing = Listing()
-    seen = {*above, _identity(path)}
+    seen = {*above, identity_of(path)}
     pending = [(path, prefix)]
     while pending:
         path, prefix = pending.pop()
@@ -119,8 +125,8 @@ def _list_folder(path: str, prefix: str, above: set[tuple[int, int]]) -> Listing
                 add_file(entry, prefix, listing)
             elif _suffix(entry.name) in EXTENSIONS:
                 listing.skipped.append((_printable(name), "a folder, not a file"))
-            elif (identity := _identity(entry.path)) in seen:
-                listing.skipped.append((_printable(name), "a link to a folder that is read already"))
+            elif (identity := identity_of(entry.path)) in seen:
+                listing.skipped.append((_printable(name), LINKED))
             else:
                 seen.add(identity)
                 pending.append((entry.path, f"{name}/"))
@@ -161,7 +167,8 @@ def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
+def identity_of(folder: str | Path) -> tuple[int, int]:
+    """The same for a folder and for each link to it."""
     try:
         status = os.stat(folder)  # noqa: PTH116
     except OSError:  # the scan of it says why

@@ -232,6 +232,14 @@ class TestWhatIsLeftOut:
         assert skipped["text.png"] == skipped["empty.png"] == "not an image, or of a kind that Pillow does not read"
         assert len(skipped) == 10
 
+    def test_links_that_are_no_class_folders_are_named(self, tmp_path: Path, cache: Cache) -> None:
+        root = data_set(tmp_path, "cat", "dog")
+        for name, target in (("self", root), ("top", Path("/")), ("gone", root / "nothing"), ("loop", root / "loop")):
+            (root / name).symlink_to(target)
+        data = prepared(root, cache, 2)
+        assert data.classes == {"cat": 0, "dog": 1}
+        assert sorted(name for name, _ in data.skipped) == ["gone", "loop", "self", "top"]
+
     def test_files_of_other_kinds_and_empty_class_folders_are_a_reason(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path, "cat", "dog")
         fill(root / "cat", 2, ".gif")
