@@ -14,7 +14,7 @@ from PIL import Image
 
 from edlab.cache import Cache
 from edlab.config import ClassOrder, DatasetConfig, ExifOrientation
-from edlab.converters.calibration import CalibrationData
+from edlab.converters.calibration import Batches, CalibrationData
 from edlab.data import PreparedData, prepare
 from edlab.source import Preprocessing
 
@@ -199,3 +199,11 @@ def test_normalisation_keeps_the_pixels_and_changes_the_calibration(
         keys.append((data.digest, CalibrationData(data.calibration_images, (0, 1), preprocessing, data.digest).key()))
     assert keys[0][0] == keys[1][0]
     assert keys[0][1] != keys[1][1]
+
+
+def test_calibration_batches_are_in_the_order_of_the_models_channels(inputs: Inputs, cache: Cache) -> None:
+    own = OWN.model_copy(update={"channels": "bgr", "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)})
+    data = inputs.prepare(cache)
+    (batch,) = Batches(CalibrationData(data.calibration_images, (1,), own, data.digest).describe(), "NHWC")
+    stored = np.load(data.calibration_images)[1:2]
+    np.testing.assert_allclose(batch, (stored[..., ::-1] / 255 - own.mean) / own.std, atol=1e-6)
