@@ -74,7 +74,10 @@ class Execution(StrEnum):
 
 
 class ClassOrder(StrEnum):
-    """Which class a folder named by an integer is: that integer, or its place among the names sorted as text."""
+    """Which class a folder named by an integer is: that integer, or its place among the names sorted as text.
+
+    With `numeric`, folders 1 to N of a model of N classes are its classes 0 to N - 1.
+    """
 
     numeric = "numeric"
     text = "text"
@@ -97,6 +100,7 @@ class PreprocessingConfig:
     resize_mode: Optional[str] = None  # crop, squash or letterbox
     interpolation: Optional[str] = None  # nearest, bilinear, bicubic or lanczos
     antialias: Optional[bool] = None
+    border: Optional[List[int]] = None  # letterbox, and crop where the image is smaller: R, G, B of 0..255
     channels: Optional[str] = None  # rgb or bgr: the order in which the model takes them
     mean: Optional[List[float]] = None
     std: Optional[List[float]] = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Layout = Literal["NCHW", "NHWC"]
 Origin = Literal["read", "given", "assumed"]  # read from the source, given by the user, or assumed by edlab
+_Grey = Annotated[int, Field(ge=0, le=255)]
 WeightsOrigin = Literal["pretrained", "file", "given", "untrained"]  # given: by the caller's module or factory
 
 
@@ -28,11 +29,11 @@ class Preprocessing(BaseModel):
     fed with 0..255 values has mean 0 and std 1/255.
 
     `resize_mode` says how the image comes to that size:
-    - `crop`: the shorter side becomes `resize` pixels, then the centre is cropped; black where the image is smaller.
+    - `crop`: the shorter side becomes `resize` pixels, then the centre is cropped; borders where the image is smaller.
     - `squash`: the image becomes height x width whatever its aspect ratio; with `resize`, its shorter side becomes
       `resize` pixels, the other one in the ratio of height and width, then the centre is cropped.
-    - `letterbox`: the image fits into height x width with its aspect ratio kept; black borders.
-    It defaults to `crop` where `resize` is set, else to `squash`.
+    - `letterbox`: the image fits into height x width with its aspect ratio kept, and has borders.
+    It defaults to `crop` where `resize` is set, else to `squash`. `border` is the colour of borders, in RGB, 0..255.
 
     Without `antialias` each pixel is interpolated between its nearest neighbours however small the image becomes, as
     OpenCV and tf.image do unless told otherwise.
@@ -40,12 +41,13 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    height: int
-    width: int
-    resize: int | None = None
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    resize: int | None = Field(default=None, gt=0)
     resize_mode: Literal["crop", "squash", "letterbox"] = "squash"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = True
+    border: tuple[_Grey, _Grey, _Grey] = (0, 0, 0)
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -65,6 +67,8 @@ class Preprocessing(BaseModel):
             raise ValueError("resize_mode=crop needs resize, the length of the shorter side in pixels")
         if self.resize_mode == "letterbox" and self.resize is not None:
             raise ValueError("resize_mode=letterbox fits the image into height x width: leave resize out")
+        if 0 in self.std:
+            raise ValueError("std is what values are divided by: it cannot be 0")
         return self
 
 
@@ -124,6 +128,8 @@ class SourceModel(BaseModel):
     def inputs_in_use(self) -> dict[str, str]:
         """The preprocessing and label offset that a run uses, with origins: {"mean": "0.5, 0.5, 0.5 (read)"}."""
         values: dict[str, Any] = {**self.preprocessing.model_dump(), "label_offset": self.label_offset}
+        if self.preprocessing.resize_mode == "squash":
+            del values["border"]  # there is none to fill
         origins = {**self.preprocessing_origins, "label_offset": self.label_offset_origin}
         return {
             key: f"{_text(value)} ({origins.get(key, 'read')})" for key, value in values.items() if value is not None

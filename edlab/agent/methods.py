@@ -25,7 +25,9 @@ _Span = TypeVar("_Span", phases.Window, phases.Idle)
 class _Model:
     """An open model: its runtime, the request of the latency phases, and the table that makes its inputs."""
 
-    def __init__(self, runtime: Runtime, compiled: Compiled, mean: list[float], std: list[float], layout: str) -> None:
+    def __init__(
+        self, runtime: Runtime, compiled: Compiled, mean: list[float], std: list[float], layout: str, channels: str
+    ) -> None:
         if len(compiled.inputs) != 1:
             names = ", ".join(spec.name for spec in compiled.inputs)
             raise AgentError("the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names))
@@ -36,7 +38,7 @@ class _Model:
         self.input, self.output = compiled.inputs[0], compiled.outputs[0]
         if self.input.shape[0] not in (None, 1):
             raise AgentError("the model's batch is fixed at %d" % self.input.shape[0], hint="export it with batch 1")
-        self.table = InputTable(mean, std, layout, self.input.dtype, self.input.scale, self.input.zero_point)
+        self.table = InputTable(mean, std, layout, self.input.dtype, self.input.scale, self.input.zero_point, channels)
         self._pool_key: tuple[object, ...] = ()
         self._pool: list[np.ndarray] = []
 
@@ -176,6 +178,7 @@ class Agent:
         mean: list[float],
         std: list[float],
         layout: str,
+        channels: str = "rgb",
         int8_probe: str | None = None,
         int8_probe_layout: str = "",
     ) -> dict[str, Any]:
@@ -208,7 +211,7 @@ class Agent:
                 "%s cannot open %s: %s: %s" % (runtime, files[0], type(error).__name__, first_line),
                 hint="the file is damaged, or not of the kind that %s %s reads: convert it again" % (runtime, version),
             ) from error
-        self._model = _Model(instance, compiled, mean, std, layout)
+        self._model = _Model(instance, compiled, mean, std, layout, channels)
         if not driver.separates_compile:
             loaded = ready
         return {

@@ -6,18 +6,23 @@ from typing import Sequence
 
 import numpy as np
 
+_SOURCES = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}  # which channel of a stored image each channel of the input takes
 
-def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float], layout: str) -> np.ndarray:
-    """(x / 255 - mean) / std per channel: uint8 (N, H, W, 3) -> float32 (N, 3, H, W) or (N, H, W, 3).
 
-    `layout` is "NCHW" or "NHWC".
+def normalise(
+    images: np.ndarray, mean: Sequence[float], std: Sequence[float], layout: str, channels: str = "rgb"
+) -> np.ndarray:
+    """(x / 255 - mean) / std per channel: uint8 RGB (N, H, W, 3) -> float32 (N, 3, H, W) or (N, H, W, 3).
+
+    `layout` is "NCHW" or "NHWC"; `channels`, "rgb" or "bgr", is the order in the result, and that of mean and std.
     """
-    return InputTable(mean, std, layout).apply(images)
+    return InputTable(mean, std, layout, channels=channels).apply(images)
 
 
 class InputTable:
     """What each of the 256 values of a channel becomes: normalised, quantized and cast, looked up once a pixel.
 
+    Stored images are RGB; `channels`, "rgb" or "bgr", is the order of the input's channels, and that of mean and std.
     `dtype` is the input's; an integer one is quantized with `scale` and `zero_point`: round(x / scale) + zero_point,
     clipped to the dtype's range.
     """
@@ -30,6 +35,7 @@ class InputTable:
         dtype: str = "float32",
         scale: float | None = None,
         zero_point: int | None = None,
+        channels: str = "rgb",
     ) -> None:
         values = (np.arange(256)[:, None] / 255.0 - np.asarray(mean, float)) / np.asarray(std, float)
         if scale:
@@ -37,18 +43,19 @@ class InputTable:
             values = np.clip(np.round(values / scale) + (zero_point or 0), limits.min, limits.max)
         self._table = np.ascontiguousarray(values.T.astype(dtype))  # (3, 256)
         self._layout = layout
+        self._sources = _SOURCES[channels]
 
     def shape(self, count: int, height: int, width: int) -> Sequence[int]:
         """The shape of the tensor that holds `count` images."""
         return (count, 3, height, width) if self._layout == "NCHW" else (count, height, width, 3)
 
     def apply(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (N, H, W, 3) -> a tensor in the input's layout and dtype, written into `out` where it is given."""
+        """uint8 RGB (N, H, W, 3) -> a tensor in the input's layout and dtype, written into `out` where it is given."""
         if out is None:
             out = np.empty(self.shape(*images.shape[:3]), self._table.dtype)
         channels = np.moveaxis(out, 1 if self._layout == "NCHW" else 3, 0)
-        for channel, table in enumerate(self._table):
-            channels[channel] = table.take(images[..., channel], mode="wrap")  # a uint8 never wraps: no checks
+        for channel, (source, table) in enumerate(zip(self._sources, self._table)):
+            channels[channel] = table.take(images[..., source], mode="wrap")  # a uint8 never wraps: no checks
         return out
 
 

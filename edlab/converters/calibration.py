@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.agent.preprocess import normalise
+from edlab.agent.preprocess import InputTable
 from edlab.cache import digest
 from edlab.source import Layout, Preprocessing
 
@@ -38,6 +38,7 @@ class CalibrationData:
             "indices": _integers(self.indices),
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
+            "channels": self.preprocessing.channels,
         }
 
 
@@ -50,14 +51,14 @@ class Batches(Sequence[NDArray[np.float32]]):
     def __init__(self, calibration: Mapping[str, Any], layout: Layout) -> None:
         self._images = np.load(calibration["images"], mmap_mode="r")
         self._indices = calibration["indices"]
-        self._mean, self._std, self._layout = calibration["mean"], calibration["std"], layout
+        self._table = InputTable(calibration["mean"], calibration["std"], layout, channels=calibration["channels"])
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, position: int) -> NDArray[np.float32]:  # type: ignore[override]
         index = self._indices[position]
-        return normalise(self._images[index : index + 1], self._mean, self._std, self._layout)
+        return self._table.apply(self._images[index : index + 1])
 
 
 def _integers(indices: Sequence[int]) -> list[int]:

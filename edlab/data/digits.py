@@ -12,6 +12,7 @@ from PIL import Image
 
 from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
+from edlab.data.pixels import Decoded
 
 _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0  # not the configuration's: the embedded model is trained on this split's other part
@@ -32,8 +33,9 @@ def list_digits(config: DatasetConfig) -> Catalogue:
     return Catalogue(
         names=[f"digit-{index:04d}" for index in range(len(labels))],
         identity=[["digits", release, index] for index in range(len(labels))],
-        open_image=lambda index: Image.fromarray(pixels[index]).convert("RGB"),
+        open_image=lambda index: Decoded(Image.fromarray(pixels[index]).convert("RGB")),
         labels=labels,
         classes=10,
+        class_index={str(digit): digit for digit in range(10)},
         own_calibration=np.sort(train),
     )

@@ -2,60 +2,73 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import re
-from collections.abc import Iterable
-from functools import cache
-from importlib.resources import files
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.config import DatasetConfig
+from edlab.config import DatasetConfig, ExifOrientation
 from edlab.data.catalogue import Catalogue
-from edlab.data.pixels import read_image
+from edlab.data.classes import imagenet_wnids, index_classes, read_lines
+from edlab.data.levels import check_level, images_in_no_class
+from edlab.data.listing import (
+    EXTENSIONS,
+    HIDDEN,
+    LINKED,
+    ImageFile,
+    Listing,
+    add_file,
+    folders_above,
+    identity_of,
+    is_folder,
+    is_leftover,
+    list_folders,
+    scan,
+    stamp,
+    why_unreadable,
+)
+from edlab.data.pixels import decode
 from edlab.errors import DataError, DataUnavailableError
-
-# torchvision.datasets.folder.IMG_EXTENSIONS
-_EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_WNID = re.compile(r"n\d{8}")
+from edlab.source import Reason
 
 
-@cache
-def imagenet_wnids() -> tuple[str, ...]:
-    """The WordNet ids of the 1,000 ImageNet-1k classes; the position is the class index (ILSVRC 2012, sorted)."""
-    return tuple(files("edlab.data").joinpath("imagenet_wnids.txt").read_text().split())
+def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequence[str] = ()) -> Catalogue:
+    """`config.path`/<class>/<image>, images at any depth below the class folder. See `index_classes` for the classes.
 
-
-def list_image_folder(config: DatasetConfig) -> Catalogue:
-    """`config.path`/<class>/<image>. Raises `DataError` where it is missing, empty, or the classes are not known.
-    Raises `DataUnavailableError` where no path is given.
-
-    Folders named by WordNet id are the ImageNet class of that id, so that a subset is scored rightly. Others take
-    the order of the `labels` file (one folder name a line), else their sorted order.
+    Raises `DataError` where it is missing, empty, the classes are not known, or another folder must be meant;
+    `DataUnavailableError` where no path is given.
     """
     root = _existing_folder(config.path, "dataset.path=FOLDER, with one folder of images for each class")
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders, stray = _class_folders(root)
     if not folders:
+        if stray.images:
+            raise images_in_no_class(root, len(stray.images))
         raise DataError(
             f"{root} has no class folders",
             hint="the layout is <dataset.path>/<class>/<image>; see dataset=image_folder",
         )
-    classes = _read_class_names(config.labels) if config.labels else _class_names(folders)
-    index_of = {name: index for index, name in enumerate(classes)}
-    if unknown := [name for name in folders if name not in index_of]:
-        source = config.labels or "the 1,000 classes of ImageNet-1k"
-        raise DataError(
-            f"the folder '{unknown[0]}' of {root} is not in {source} ({len(unknown)} such folders)",
-            hint="give dataset.labels=FILE with all folder names, one a line, in the order of the model's classes",
-        )
-    names = _images_below(root, folders)
-    labels = np.array([index_of[name.split("/", 1)[0]] for name in names], dtype=np.int64)
-    return _catalogue(root, names, labels, len(classes))
+    listings = list_folders(root, folders)
+    listing = _joined(listings.values())
+    if not listing.images:
+        raise _no_images(root, listing)
+    if len(stray.images) > len(listing.images):
+        raise images_in_no_class(root, len(stray.images))
+    if not config.labels:
+        check_level(root, folders, [image.name for image in listing.images], num_classes)
+    class_index, classes = index_classes(config, root, folders, num_classes, class_names)
+    labels = np.array([class_index[image.name.split("/", 1)[0]] for image in listing.images], dtype=np.int64)
+    reasons = [*listing.reasons(), *_folder_reasons(listings, stray)]
+    listing.skipped += stray.skipped
+    listing.left_out += stray.left_out
+    return _catalogue(config, root, listing, labels=labels, classes=classes, class_index=class_index, reasons=reasons)
 
 
-def list_imagenet(config: DatasetConfig) -> Catalogue:
+def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
     """The ImageNet-1k validation images: folders by WordNet id, or one flat folder with a `labels` file.
 
     Each line of the file is `<file name> <class>`, the class an index from 0 or a WordNet id. The folder is
@@ -68,40 +81,113 @@ def list_imagenet(config: DatasetConfig) -> Catalogue:
     )
     root = root / "val" if (root / "val").is_dir() else root
     if config.labels is None:
-        return list_image_folder(DatasetConfig(name=config.name, kind="image_folder", path=str(root)))
+        return list_image_folder(dataclasses.replace(config, path=str(root)), num_classes)
     names, labels = _read_file_labels(Path(config.labels).expanduser())
-    return _catalogue(root, names, labels, len(imagenet_wnids()))
+    found, listing = [], _class_folders(root)[1]
+    unlabelled = len({image.name for image in listing.images} - set(names))
+    listing.images, listing.skipped = [], []
+    for position, name in enumerate(names):
+        image = _find(root, name)
+        if isinstance(image, str):
+            listing.skipped.append((name, image))
+        else:
+            listing.images.append(image)
+            found.append(position)
+    if not found:
+        raise DataError(f"none of the {len(names)} images in {config.labels} is in {root}", hint="check dataset.path")
+    reasons = listing.reasons()
+    if unlabelled:
+        reasons.append(
+            Reason(
+                code="images_without_label",
+                message=f"{unlabelled} images in {root} are not in {config.labels}, and were left out",
+                advice="add them to the labels file, or move them out of the folder",
+            )
+        )
+    return _catalogue(config, root, listing, labels=labels[found], classes=len(imagenet_wnids()), reasons=reasons)
 
 
-def list_unlabelled(path: str) -> Catalogue:
-    """All images below a folder, without labels: to calibrate on. Raises `DataError`."""
-    root = _existing_folder(path, "dataset.calibration_path=FOLDER with images")
-    return _catalogue(root, _images_below(root, [""]), None, None)
+def list_unlabelled(config: DatasetConfig) -> Catalogue:
+    """All images below `config.calibration_path`, without labels: to calibrate on. Raises `DataError`."""
+    root = _existing_folder(config.calibration_path, "dataset.calibration_path=FOLDER with images")
+    listing = list_folders(root, [""])[""]
+    if not listing.images:
+        raise _no_images(root, listing)
+    return _catalogue(config, root, listing, reasons=listing.reasons())
 
 
 def _existing_folder(path: str | None, hint: str) -> Path:
     if not path:
-        raise DataUnavailableError("the data set's folder is not given", hint=f"give {hint}")
+        raise DataUnavailableError("the data set's folder is not given", hint=f"set {hint}")
     root = Path(path).expanduser()
-    if not root.is_dir():
-        raise DataError(f"there is no data set at {root}", hint=f"give {hint}")
+    try:
+        found = root.is_dir()
+    except OSError as error:
+        raise DataError(f"cannot read {root}: {error.strerror}", hint="check its permissions") from error
+    if not found:
+        raise DataError(f"there is no data set at {root}", hint=f"set {hint}")
     return root
 
 
-def _class_names(folders: list[str]) -> list[str]:
-    if all(_WNID.fullmatch(name) for name in folders):
-        return list(imagenet_wnids())
-    return folders
+def _class_folders(root: Path) -> tuple[list[str], Listing]:
+    """The names of the folders in `root`, and what else lies there."""
+    folders, stray, above = [], Listing(), folders_above(root)
+    for entry in scan(root):
+        if is_leftover(entry.name):
+            stray.left_out[HIDDEN] += 1
+        elif not is_folder(entry):
+            add_file(entry, "", stray)
+        elif identity_of(entry.path) in above:
+            stray.skipped.append((entry.name, LINKED))
+        else:
+            folders.append(entry.name)
+    return folders, stray
 
 
-def _read_class_names(path: str) -> list[str]:
-    return [line.strip() for line in _read_lines(Path(path).expanduser())]
+def _joined(listings: Iterable[Listing]) -> Listing:
+    whole = Listing()
+    for listing in listings:
+        whole.images += listing.images
+        whole.skipped += listing.skipped
+        whole.left_out += listing.left_out
+    whole.images.sort(key=lambda image: image.name)
+    return whole
+
+
+def _no_images(root: Path, listing: Listing) -> DataError:
+    others = Counter({suffix: count for suffix, count in listing.left_out.items() if suffix.startswith(".")})
+    there = "; there are " + ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) if others else ""
+    first = f"; {listing.skipped[0][0]}: {listing.skipped[0][1]}" if listing.skipped else ""
+    return DataError(f"{root} has no images ({', '.join(sorted(EXTENSIONS))}){there}{first}", hint="check dataset.path")
+
+
+def _folder_reasons(listings: dict[str, Listing], stray: Listing) -> list[Reason]:
+    reasons = []
+    if empty := [name for name, listing in listings.items() if not listing.images]:
+        reasons.append(
+            Reason(
+                code="empty_class_folders",
+                message=f"{len(empty)} of {len(listings)} class folders hold no images: {', '.join(empty[:5])}"
+                + ("..." if len(empty) > 5 else ""),
+                advice="fill them, or move what is no class out of the data set: it counts as a class all the same",
+            )
+        )
+    if stray.images:
+        reasons.append(
+            Reason(
+                code="images_without_class",
+                message=f"{len(stray.images)} images lie in no class folder, and were left out: "
+                f"{stray.images[0].name}{'...' if len(stray.images) > 1 else ''}",
+                advice="move them into the folder of their class, or out of the data set",
+            )
+        )
+    return reasons
 
 
 def _read_file_labels(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     wnids = {name: index for index, name in enumerate(imagenet_wnids())}
     names, labels = [], []
-    for number, line in enumerate(_read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         name, _, label = line.strip().rpartition(" ")
         if not name or not (label in wnids or label.isdigit()):
             raise DataError(
@@ -113,42 +199,24 @@ def _read_file_labels(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     return names, np.array(labels, dtype=np.int64)
 
 
-def _read_lines(path: Path) -> list[str]:
+def _find(root: Path, name: str) -> ImageFile | str:
+    """The image of this name, or why it cannot be read."""
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the labels file {path}: {error}", hint="give dataset.labels=FILE") from error
-    if not lines:
-        raise DataError(f"the labels file {path} is empty", hint="give dataset.labels=FILE")
-    return lines
+        status = (root / name).stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return why_unreadable(str(root / name), status) or ImageFile(name, str(root / name), stamp(status))
 
 
-def _images_below(root: Path, folders: Iterable[str]) -> list[str]:
-    names = sorted(
-        path.relative_to(root).as_posix()
-        for folder in folders
-        for path in (root / folder).rglob("*")
-        if path.suffix.lower() in _EXTENSIONS
-    )
-    if not names:
-        raise DataError(f"{root} has no images ({', '.join(sorted(_EXTENSIONS))})", hint="check dataset.path")
-    return names
-
-
-def _catalogue(root: Path, names: list[str], labels: NDArray[np.int64] | None, classes: int | None) -> Catalogue:
+def _catalogue(config: DatasetConfig, root: Path, listing: Listing, **facts: Any) -> Catalogue:
+    paths = [Path(image.path) for image in listing.images]
+    apply = config.exif_orientation == ExifOrientation.apply
     return Catalogue(
-        names=names,
-        identity=[[name, *_stamp(root / name)] for name in names],
-        open_image=lambda index: read_image(root / names[index]),
-        labels=labels,
-        classes=classes,
+        names=[image.name for image in listing.images],
+        origin=[str(root.resolve()), config.exif_orientation],
+        identity=[[image.name, *image.stamp] for image in listing.images],
+        open_image=lambda index: decode(paths[index], apply_orientation=apply),
+        skipped=listing.skipped,
+        left_out=dict(listing.left_out),
+        **facts,
     )
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and modification time: what changes when the file does. A file that is not there is (-1, -1)."""
-    try:
-        status = path.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns

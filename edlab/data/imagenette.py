@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import tarfile
 import urllib.request
@@ -21,7 +22,9 @@ _CONNECT_S = 10.0
 _CHUNK = 1 << 20
 
 
-def list_imagenette(config: DatasetConfig, cache: Cache, on_progress: Callable[[float], None]) -> Catalogue:
+def list_imagenette(
+    config: DatasetConfig, num_classes: int, cache: Cache, on_progress: Callable[[float], None]
+) -> Catalogue:
     """The validation images, downloaded into the cache the first time. Raises `DataUnavailableError` offline."""
 
     def make(folder: Path) -> None:
@@ -33,7 +36,7 @@ def list_imagenette(config: DatasetConfig, cache: Cache, on_progress: Callable[[
 
     folder = cache.get_or_make("downloads", f"imagenette-{MD5}", make)
     path = str(folder / "imagenette2-320" / "val")
-    return list_image_folder(DatasetConfig(name=config.name, kind="image_folder", path=path))
+    return list_image_folder(dataclasses.replace(config, path=path, labels=None, class_order=None), num_classes)
 
 
 def _download(archive: Path, on_progress: Callable[[float], None]) -> None:

@@ -1,22 +1,30 @@
-"""From an image to the model's pixels, and from many images to one array on disk."""
+"""From an image file to the model's pixels, and from many images to one array on disk.
+
+The rules for what a file holds beyond 8-bit RGB, which docs/metrics.md states for users:
+- 16-bit grey: value / 65535 (12-bit TIFF: / 4095), rounded to 8 bits. 16-bit colour: the high byte, as Pillow reads it.
+- Floating point: values in 0..1. Others, signed and 32-bit integers do not say which value is white: refused.
+- Alpha is dropped, and a palette's transparency with it, as by `convert("RGB")` in torchvision's and Keras' loaders.
+- Of several frames, the first.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from edlab.errors import DataError
 from edlab.source import Preprocessing
-
-# What Pillow raises for a file that is not an image, or a damaged one.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -24,27 +32,144 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_UPRIGHT = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # where Pillow's mode I is 16 bits: a PNG has no more, a PGM is scaled to them
+_MAX_PIXELS = 1 << 27  # of an image after resizing: one of 1 x 10,000 pixels must not fill the memory
 _BLOCK = 256  # images in flight
 
+# The file itself cannot be opened; anything else that the system reports is the disk's or the network's trouble.
+_UNREADABLE_FILE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
-def read_image(path: Path) -> Image.Image:
-    """The image file in RGB. Raises one of `UNREADABLE`."""
+
+class Decoded(NamedTuple):
+    """An image in RGB, and what must be known of its file."""
+
+    image: Image.Image
+    turned: bool = False  # its EXIF orientation was not applied, and would turn it
+    peak: int | None = None  # the highest of 65535, of an image of 16 bits
+
+
+@dataclass
+class Written:
+    """What `write_pixels` found. `skipped` says why an image was left out, by its index."""
+
+    sha256: str = ""  # over the pixels of each image, in order
+    skipped: dict[int, str] = field(default_factory=dict)
+    turned: int = 0  # images with an EXIF orientation that was not applied
+    sixteen_bit: int = 0
+    peak: int = 0  # the highest value of all 16-bit images
+
+
+def read_image(path: Path, *, apply_orientation: bool = False) -> Image.Image:
+    """The image file in RGB. What Pillow raises for a damaged file is of any kind."""
+    return decode(path, apply_orientation=apply_orientation).image
+
+
+def decode(path: Path, *, apply_orientation: bool) -> Decoded:
+    """The first frame of an image file. Raises what Pillow does, and `ValueError` for pixels without a known white."""
     with Image.open(path) as image:
-        return image.convert("RGB")
+        peak = None
+        if image.mode in _EIGHT_BIT_MODES and not _is_signed(image):
+            rgb = image.convert("RGB")
+        else:
+            values, white = _grey(image)
+            peak = int(values.max()) if white == 65535 else None
+            rgb = Image.fromarray(_to_eight_bits(values, white)).convert("RGB")
+        if (orientation := _orientation(image)) == 1:  # after decoding: a PNG may have it at its end
+            return Decoded(rgb, peak=peak)
+    if not apply_orientation:
+        return Decoded(rgb, turned=True, peak=peak)
+    return Decoded(rgb.transpose(_UPRIGHT[orientation]), peak=peak)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of the EXIF tag, 1 (upright) to 8. That of a TIFF is part of the format: Pillow has applied and removed it."""
+    try:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged EXIF block, of any kind, does not make the picture unreadable
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _grey(image: Image.Image) -> tuple[NDArray[np.int64] | NDArray[np.float32], int]:
+    """The values of an image of one channel of more than 8 bits, 0 being black, and the value that is white."""
+    if image.mode == "F":
+        values: NDArray[np.float32] = np.asarray(image)
+        lowest, highest = float(values.min()), float(values.max())
+        if not (lowest >= 0 and highest <= 1):  # so is a NaN
+            raise ValueError(
+                f"floating-point pixels from {lowest:g} to {highest:g}: which value is white is not known (0..1 is "
+                "read; save the image with 8 or 16 bits)"
+            )
+        return (1 - values if _is_white_zero(image) else values), 1
+    sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS)
+    if not sixteen_bit or _is_signed(image):
+        kind = "signed or 32-bit integer pixels" if image.mode in ("I", "L") else f"pixels of mode {image.mode}"
+        raise ValueError(f"{kind}: which value is white is not known (save the image with 8 or 16 bits)")
+    white = 4095 if _tag(image, TiffImagePlugin.BITSPERSAMPLE) == (12,) else 65535
+    integers = np.asarray(image).astype(np.int64)
+    return (white - integers if _is_white_zero(image) else integers), white
+
+
+def _to_eight_bits(values: NDArray[np.int64] | NDArray[np.float32], white: int) -> NDArray[np.uint8]:
+    """value / white of 255, rounded."""
+    scaled: NDArray[np.uint8] = np.rint(values * (255 / white)).astype(np.uint8)
+    return scaled
+
+
+def _tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+    """The values of a TIFF's tag, none where it is missing."""
+    value = image.tag_v2.get(tag, ()) if isinstance(image, TiffImagePlugin.TiffImageFile) else ()
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return 2 in _tag(image, TiffImagePlugin.SAMPLEFORMAT)
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Pillow inverts such a TIFF of 8 bits, and no other."""
+    return 0 in _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
 
 
 def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The model's view of an RGB image: uint8 (height, width, 3).
+    """The model's view of an RGB image: uint8 (height, width, 3), RGB whatever order the model takes.
 
-    Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them, so that accuracy is comparable.
+    Sizes and offsets are rounded as torchvision's Resize and CenterCrop, and timm's ResizeKeepRatio, round them, so
+    that accuracy is comparable. Raises `ValueError` for an image whose aspect ratio makes it enormous.
     """
-    height, width = preprocessing.height, preprocessing.width
-    if preprocessing.resize is None:
-        return np.asarray(_resize(image, (width, height), preprocessing))
-    image = _resize(image, _shorter_side_to(preprocessing.resize, *image.size), preprocessing)
-    left = round((image.width - width) / 2.0)
-    top = round((image.height - height) / 2.0)
-    return np.asarray(image.crop((left, top, left + width, top + height)))
+    size = _size_of(image, preprocessing)
+    if size[0] * size[1] > _MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels would become {size[0]} x {size[1]}")
+    return np.asarray(_centre(_resize(image, size, preprocessing), preprocessing))
+
+
+def _size_of(image: Image.Image, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height that the image is resized to."""
+    height, width, resize = preprocessing.height, preprocessing.width, preprocessing.resize
+    if preprocessing.resize_mode == "letterbox":
+        ratio = max(image.height / height, image.width / width)
+        return max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
+    if resize is None:
+        return width, height
+    if preprocessing.resize_mode == "squash":
+        return _shorter_side_to(resize, width, height)
+    return _shorter_side_to(resize, *image.size)
+
+
+def _shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
+    if width <= height:
+        return size, int(size * height / width)
+    return int(size * width / height), size
 
 
 def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
@@ -56,37 +181,46 @@ def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocess
     return image.transform(size, Image.Transform.AFFINE, scale, method)
 
 
-def _shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
+def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """The centre of height x width, with borders where the image is smaller."""
+    width, height = preprocessing.width, preprocessing.height
+    left, top = _offset(image.width, width), _offset(image.height, height)
+    if left >= 0 and top >= 0:
+        return image.crop((left, top, left + width, top + height))
+    canvas = Image.new("RGB", (width, height), preprocessing.border)
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def _offset(length: int, wanted: int) -> int:
+    """Where the centre begins; torchvision rounds half to even where it crops, and up where it pads."""
+    return round((length - wanted) / 2.0) if length >= wanted else -((wanted - length) // 2)
 
 
 def write_pixels(
-    open_image: Callable[[int], Image.Image],
+    open_image: Callable[[int], Decoded],
     indices: Iterable[int],
     preprocessing: Preprocessing,
     path: Path,
     on_image: Callable[[], None],
-) -> dict[int, str]:
+) -> Written:
     """Write the images as one .npy file, uint8 (readable images, height, width, 3), in the order of `indices`.
 
-    Returns why each unreadable image was left out, by index. Decoding runs in threads: Pillow decodes and resizes
-    outside the interpreter's lock. Rows are written, not mapped: a full disk is then an error, not a dead process.
+    An image that cannot be read is left out; a disk or a network that fails is a `DataError`. Decoding runs in
+    threads: Pillow decodes and resizes outside the interpreter's lock. Rows are written, not mapped: a full disk is
+    then an error, not a dead process.
     """
-    skipped: dict[int, str] = {}
+    written = Written()
+    digest = hashlib.sha256()
     rows = 0
 
-    def pixels(index: int) -> NDArray[np.uint8] | str:
+    def pixels(index: int) -> tuple[Decoded, bytes, bytes] | str:
         try:
-            return resize_and_crop(open_image(index), preprocessing)
-        except UNREADABLE as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the system's word, not Pillow's
-                raise DataError(
-                    f"cannot read the image {error.filename}: {error.strerror}",
-                    hint="mend its permissions or its disk, or take it out of the data set",
-                ) from error
-            return str(error) or type(error).__name__
+            decoded = open_image(index)
+            row = resize_and_crop(decoded.image, preprocessing).tobytes()
+        except Exception as error:  # what Pillow's readers raise for a damaged file is of any kind
+            return _why_unreadable(error)
+        return decoded, row, hashlib.sha256(row).digest()
 
     with open(path, "wb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         _write_header(file, rows, preprocessing)
@@ -94,19 +228,39 @@ def write_pixels(
         while block := list(itertools.islice(remaining, _BLOCK)):
             for index, result in zip(block, pool.map(pixels, block), strict=True):
                 if isinstance(result, str):
-                    skipped[index] = result
+                    written.skipped[index] = result
                 else:
-                    file.write(result.tobytes())
+                    decoded, row, row_digest = result
+                    file.write(row)
+                    digest.update(row_digest)
                     rows += 1
+                    written.turned += decoded.turned
+                    if decoded.peak is not None:
+                        written.sixteen_bit += 1
+                        written.peak = max(written.peak, decoded.peak)
                 on_image()
         file.seek(0)
         _write_header(file, rows, preprocessing)  # numpy pads the header: it is as long for any number of rows
-    return skipped
+    written.sha256 = digest.hexdigest()
+    return written
 
 
-def _write_header(file: object, rows: int, preprocessing: Preprocessing) -> None:
+def _why_unreadable(error: Exception) -> str:
+    """Raises `DataError` for trouble that is not the file's own."""
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or of a kind that Pillow does not read"
+    if isinstance(error, OSError) and error.errno is not None:  # the system's word, not Pillow's
+        if error.errno in _UNREADABLE_FILE:
+            return error.strerror or str(error)
+        raise DataError(
+            f"cannot read the image {error.filename or ''}: {error.strerror}",
+            hint="check the disk or network that it is on, or take it out of the data set",
+        ) from error
+    return str(error) or type(error).__name__
+
+
+def _write_header(file: IO[bytes], rows: int, preprocessing: Preprocessing) -> None:
     shape = (rows, preprocessing.height, preprocessing.width, 3)
-    np.lib.format.write_array_header_1_0(
-        file,  # type: ignore[arg-type]
-        {"descr": "|u1", "fortran_order": False, "shape": shape},
-    )
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})

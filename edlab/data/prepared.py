@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from edlab.data.catalogue import Catalogue
 from edlab.data.digits import list_digits
 from edlab.data.folders import list_image_folder, list_imagenet, list_unlabelled
 from edlab.data.imagenette import list_imagenette
-from edlab.data.pixels import write_pixels
+from edlab.data.pixels import Written, write_pixels
 from edlab.data.synthetic import list_synthetic
 from edlab.errors import ConfigError, DataError
-from edlab.source import Preprocessing
+from edlab.source import Preprocessing, Reason
 
-_VERSION = 1  # raise it when the pixels written change
+_VERSION = 2  # raise it when the pixels written change
+_APPLIED_LATER = {"channels", "mean", "std"}  # when an image becomes the model's input
+_DARK_PEAK = (1 << 14) - 1  # of 16-bit images: files of 10, 12 and 14 bits do not go beyond it
 _MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whole training set
 
 OnProgress = Callable[[float], None]
@@ -35,7 +38,11 @@ class PreparedData:
     `images` and `calibration_images` are .npy files, uint8 (N, height, width, 3), to be memory-mapped; they are the
     same file unless the calibration images come from a folder of their own. `files` and `calibration_files` name
     their rows. `evaluation` (in seeded order, so that any first part is a fair sample) and `calibration_pool` are
-    rows; `labels` are int64 (N,) class indices, None without labels. `skipped` are (file, reason).
+    rows; `labels` are int64 (N,) class indices, None without labels; `classes` is the class index of each folder.
+
+    `skipped` are (file, reason) of the images that cannot be read; `left_out` counts what is no image, hidden files
+    among it, by suffix. `reasons` are what puts an accuracy over these images in doubt.
+    `digest` identifies the pixels, wherever they came from.
     """
 
     name: str
@@ -49,6 +56,9 @@ class PreparedData:
     calibration_files: list[str]
     calibration_pool: NDArray[np.int64]
     digest: str
+    classes: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    reasons: tuple[Reason, ...] = ()
 
     def calibration_indices(self, count: int, seed: int) -> tuple[int, ...]:
         """`count` rows of `calibration_images` drawn from the pool; those of a smaller count come first.
@@ -58,7 +68,7 @@ class PreparedData:
         if count > len(self.calibration_pool):
             raise DataError(
                 f"{count} calibration images asked for, and {self.name} sets {len(self.calibration_pool)} aside",
-                hint="lower quantization.calibration.images, raise dataset.calibration_fraction, or give "
+                hint="lower quantization.calibration.images, raise dataset.calibration_fraction, or set "
                 "dataset.calibration_path=FOLDER",
             )
         drawn = np.random.default_rng(seed).permutation(self.calibration_pool)[:count]
@@ -71,9 +81,12 @@ def prepare(
     cache: Cache,
     *,
     num_classes: int,
+    class_names: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> PreparedData:
     """The data set decoded, resized and cropped for a model of `num_classes` classes; made once, then found.
+
+    `class_names` are those that the model itself names, in order: folders of these names are its classes.
 
     Which images calibrate and which are scored depends on the data set's configuration alone, so that every
     quantization scores the same. Unreadable images are skipped and listed. `on_progress` is told the fraction done.
@@ -82,13 +95,13 @@ def prepare(
     `ConfigError` for a wrong setting.
     """
     report = on_progress or (lambda fraction: None)
-    catalogue = _list(config, cache, report)
+    catalogue = _list(config, num_classes, class_names, cache, report)
     _check_classes(config, catalogue, num_classes)
     evaluation, pool = _split(config, catalogue)
     data = _prepare_rows(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)
-    calibration, calibration_rows = data, data.rows_of(pool)
+    calibration, calibration_rows, others = data, data.rows_of(pool), None
     if config.calibration_path:
-        others = list_unlabelled(config.calibration_path)
+        others = list_unlabelled(config)
         drawn = np.random.default_rng(config.seed).permutation(len(others.names))[:_MAX_CALIBRATION]
         calibration = _prepare_rows(others, np.sort(drawn), preprocessing, cache, report)
         calibration_rows = calibration.rows_of(drawn)
@@ -97,27 +110,33 @@ def prepare(
         raise DataError(
             f"no image of {config.name} is left to score", hint="lower dataset.calibration_fraction, or add images"
         )
+    sources = [(catalogue, data)] + ([(others, calibration)] if others else [])
     return PreparedData(
         name=config.name,
         kind=config.kind,
         images=data.images,
         labels=None if catalogue.labels is None else catalogue.labels[data.indices],
         files=[catalogue.names[index] for index in data.indices],
-        skipped=data.skipped + ([] if calibration is data else calibration.skipped),
+        skipped=[skipped for source, rows in sources for skipped in (*source.skipped, *rows.skipped)],
         evaluation=scored,
         calibration_images=calibration.images,
         calibration_files=calibration.files,
         calibration_pool=calibration_rows,
-        digest=data.key if calibration is data else digest([data.key, calibration.key]),
+        digest=digest([rows.sha256 for _, rows in sources]),
+        classes=catalogue.class_index,
+        left_out=dict(sum((Counter(source.left_out) for source, _ in sources), Counter())),
+        reasons=(*catalogue.reasons, *data.reasons, *_calibration_reasons(catalogue, others, calibration)),
     )
 
 
-def _list(config: DatasetConfig, cache: Cache, on_progress: OnProgress) -> Catalogue:
+def _list(
+    config: DatasetConfig, num_classes: int, class_names: Sequence[str], cache: Cache, on_progress: OnProgress
+) -> Catalogue:
     sources: dict[str, Callable[[], Catalogue]] = {
         "digits": lambda: list_digits(config),
-        "image_folder": lambda: list_image_folder(config),
-        "imagenet": lambda: list_imagenet(config),
-        "imagenette": lambda: list_imagenette(config, cache, on_progress),
+        "image_folder": lambda: list_image_folder(config, num_classes, class_names),
+        "imagenet": lambda: list_imagenet(config, num_classes),
+        "imagenette": lambda: list_imagenette(config, num_classes, cache, on_progress),
         "synthetic": lambda: list_synthetic(config),
     }
     if config.kind not in sources:
@@ -131,12 +150,16 @@ def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int
     highest = int(catalogue.labels.max())
     if catalogue.classes == num_classes and highest < num_classes:
         return
-    if catalogue.classes is not None and num_classes == catalogue.classes + 1:
-        hint = "where the model's class 0 is 'background', give model.label_offset=1"
-    else:
-        hint = "take the data set that the model was trained on, or give dataset.labels=FILE with all its classes"
     classes = max(catalogue.classes or 0, highest + 1)
-    raise DataError(f"{config.name} has {classes} classes and the model {num_classes}", hint=hint)
+    hint = "use the data set that the model was trained on, or set dataset.labels=FILE with all its classes"
+    if num_classes == classes + 1:
+        hint = f"where the model's class 0 is 'background', set model.label_offset=1; else {hint}"
+    elif num_classes == classes - 1:
+        hint = f"where the model's class 0 is not 'background', set model.label_offset=0; else {hint}"
+    empty = next((reason.message for reason in catalogue.reasons if reason.code == "empty_class_folders"), "")
+    raise DataError(
+        f"{config.name} has {classes} classes and the model {num_classes}{f' ({empty})' if empty else ''}", hint=hint
+    )
 
 
 def _split(config: DatasetConfig, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -161,11 +184,12 @@ def _split(config: DatasetConfig, catalogue: Catalogue) -> tuple[NDArray[np.int6
 class _Rows:
     """Images of a catalogue on disk: row i is the image `indices[i]`."""
 
-    key: str
+    sha256: str  # of the pixels
     images: Path
     indices: NDArray[np.int64]  # ascending
     files: list[str]
     skipped: list[tuple[str, str]]
+    reasons: list[Reason]
 
     def rows_of(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the images that could be read, in the order wanted."""
@@ -180,8 +204,9 @@ def _prepare_rows(
     cache: Cache,
     on_progress: OnProgress,
 ) -> _Rows:
-    geometry = preprocessing.model_dump(include={"height", "width", "resize", "interpolation", "antialias"})
-    key = digest([_VERSION, PIL.__version__, geometry, [catalogue.identity[index] for index in indices]])
+    geometry = preprocessing.model_dump(exclude=_APPLIED_LATER)
+    identity = [catalogue.identity[index] for index in indices]
+    key = digest([_VERSION, PIL.__version__, geometry, catalogue.origin, identity])
 
     def make(folder: Path) -> None:
         done = 0
@@ -191,25 +216,69 @@ def _prepare_rows(
             done += 1
             on_progress(done / len(indices))
 
-        skipped = write_pixels(
+        written = write_pixels(
             catalogue.open_image, indices.tolist(), preprocessing, folder / "images.npy", on_image=count
         )
-        if len(skipped) == len(indices):
-            name, reason = next((catalogue.names[index], reason) for index, reason in skipped.items())
+        if len(written.skipped) == len(indices):
+            index, reason = next(iter(written.skipped.items()))
             raise DataError(
-                f"none of the {len(indices)} images can be read; {name}: {reason}",
-                hint="check that the files are images",
+                f"none of the {len(indices)} images can be read; {catalogue.names[index]}: {reason}",
+                hint="check that the files are images of 8 or 16 bits",
             )
-        by_position = {int(np.searchsorted(indices, index)): reason for index, reason in skipped.items()}
-        (folder / "skipped.json").write_text(json.dumps(by_position))
+        by_position = {int(np.searchsorted(indices, index)): reason for index, reason in written.skipped.items()}
+        (folder / "written.json").write_text(json.dumps({**asdict(written), "skipped": by_position}))
 
     folder = cache.get_or_make("prepared", key, make)
-    skipped = {int(position): reason for position, reason in json.loads((folder / "skipped.json").read_text()).items()}
+    written = Written(**json.loads((folder / "written.json").read_text()))
+    skipped = {int(position): reason for position, reason in written.skipped.items()}
     kept = np.delete(indices, list(skipped))
     return _Rows(
-        key=key,
+        sha256=written.sha256,
         images=folder / "images.npy",
         indices=kept,
         files=[catalogue.names[index] for index in kept],
         skipped=[(catalogue.names[indices[position]], reason) for position, reason in skipped.items()],
+        reasons=_pixel_reasons(written, len(kept)),
     )
+
+
+def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Rows) -> list[Reason]:
+    """Of a folder that only calibrates."""
+    if others is None:
+        return []
+    reasons = [
+        reason.model_copy(update={"message": f"calibration images: {reason.message}"})
+        for reason in (*others.reasons, *rows.reasons)
+    ]
+    files = {tuple(stamp) for _, *stamp in scored.identity}
+    if shared := sum(tuple(stamp) in files for _, *stamp in others.identity):
+        reasons.append(
+            Reason(
+                code="calibration_images_scored",
+                message=f"{shared} of {len(others.names)} images in dataset.calibration_path are scored as well",
+                advice="set dataset.calibration_path to images that are not in dataset.path, or leave it out",
+            )
+        )
+    return reasons
+
+
+def _pixel_reasons(written: Written, images: int) -> list[Reason]:
+    reasons = []
+    if written.turned:
+        reasons.append(
+            Reason(
+                code="exif_orientation_ignored",
+                message=f"{written.turned} of {images} images carry an EXIF orientation that is not applied",
+                advice="set dataset.exif_orientation=apply where the device's pipeline turns them, as OpenCV does",
+            )
+        )
+    if written.sixteen_bit and written.peak <= _DARK_PEAK:
+        reasons.append(
+            Reason(
+                code="dark_16_bit_images",
+                message=f"the brightest pixel of {written.sixteen_bit} 16-bit images is {written.peak} of 65535: the "
+                "model sees them nearly black",
+                advice="if the files hold fewer bits, multiply their values so that white is 65535",
+            )
+        )
+    return reasons

@@ -8,6 +8,7 @@ from PIL import Image
 
 from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
+from edlab.data.pixels import Decoded
 
 _SIZE = 160
 _EVALUATION = 256
@@ -21,7 +22,7 @@ def list_synthetic(config: DatasetConfig) -> Catalogue:
     return Catalogue(
         names=[f"synthetic-{config.seed}-{index:05d}" for index in range(count)],
         identity=[["synthetic", config.seed, index] for index in range(count)],
-        open_image=lambda index: Image.fromarray(_noise(config.seed, index)),
+        open_image=lambda index: Decoded(Image.fromarray(_noise(config.seed, index))),
         own_calibration=np.arange(evaluation, count),
     )
 

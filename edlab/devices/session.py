@@ -207,6 +207,7 @@ class AgentSession:
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "layout": artifact.layout,
+            "channels": preprocessing.channels,
         }
         if artifact.precision.startswith("int8") and artifact.format in int8.FILES:
             name, layout = int8.FILES[artifact.format]
@@ -230,7 +231,7 @@ class AgentSession:
     ) -> dict[str, Any]:
         """Have the target's own tool make of a portable model what `runtime` opens, and bring it to `out`.
 
-        `calibration` has images (the path of a uint8 npy file here), indices, mean and std. Gives seconds. Raises
+        `calibration` is what `CalibrationData.describe` gives: `images` is a path here. Gives seconds. Raises
         `DeviceError` after `timeout_s` without a result or, while it calibrates, progress.
         """
         if calibration is not None:

@@ -11,6 +11,11 @@ from edlab.config import ModelConfig, PreprocessingConfig
 from edlab.errors import ConfigError, ModelError
 from edlab.source import Preprocessing, WeightsOrigin
 
+_HINT = (
+    "resize_mode: crop, squash, letterbox; interpolation: nearest, bilinear, bicubic, lanczos; channels: rgb, bgr; "
+    "mean, std: three numbers each, in the order of channels"
+)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -37,10 +42,15 @@ class Network:
 def override_preprocessing(own: Preprocessing, overrides: PreprocessingConfig) -> Preprocessing:
     """The source's own preprocessing with the configured keys in its place.
 
-    A new input size without a new `resize` keeps the ratio of the two, as a crop fraction would.
+    A new input size without a new `resize` keeps the ratio of the two, as a crop fraction would. A new `resize` of a
+    model that has none crops; a new `resize_mode` without a `resize` starts from none.
     Raises `ConfigError` for a value that is not possible.
     """
     given = {key: value for key, value in vars(overrides).items() if value is not None}
+    if given.get("resize_mode", own.resize_mode) != own.resize_mode:
+        own = own.model_copy(update={"resize": None})
+    elif own.resize is None and own.resize_mode == "squash" and "resize" in given and "resize_mode" not in given:
+        given["resize_mode"] = "crop"
     if own.resize is not None and "resize" not in given and {"height", "width"} & given.keys():
         crop = min(own.height, own.width)
         given["resize"] = round(own.resize * min(given.get("height", crop), given.get("width", crop)) / crop)
@@ -48,13 +58,14 @@ def override_preprocessing(own: Preprocessing, overrides: PreprocessingConfig) -
         merged = Preprocessing(**{**own.model_dump(), **given})
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(
-            f"model.preprocessing.{'.'.join(map(str, first['loc']))}: {first['msg']}", hint="see edlab/config.py"
-        ) from error
-    if merged.resize is not None and merged.resize < max(merged.height, merged.width):
+        where = ".".join(("model.preprocessing", *map(str, first["loc"])))
+        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}", hint=_HINT) from error
+    borders = merged.resize is not None and merged.resize < max(merged.height, merged.width)
+    if borders and overrides.resize is not None and overrides.resize_mode is None:
         raise ConfigError(
             f"model.preprocessing.resize={merged.resize} is smaller than the crop of {merged.height} x {merged.width}",
-            hint=f"give model.preprocessing.resize={max(merged.height, merged.width)} or more",
+            hint=f"set model.preprocessing.resize={max(merged.height, merged.width)} or more; borders around a smaller "
+            f"image are had by model.preprocessing.resize_mode={merged.resize_mode}",
         )
     return merged
 

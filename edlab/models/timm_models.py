@@ -6,6 +6,8 @@ import difflib
 import math
 from typing import Any
 
+from pydantic import ValidationError
+
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.network import Network
@@ -47,20 +49,52 @@ def build(config: ModelConfig) -> Network:
     )
     return Network(
         weights=weights,
-        preprocessing=_preprocessing(timm.data.resolve_data_config({}, model=weights.network)),
+        preprocessing=_own_preprocessing(timm.data.resolve_data_config({}, model=weights.network), config),
         license=weights.network.pretrained_cfg.get("license") or "",
     )
 
 
 def _preprocessing(data: dict[str, Any]) -> Preprocessing:
-    """Of timm's evaluation: the shorter side to floor(size / crop_pct), or straight to the size ("squash")."""
+    """Of timm's own evaluation (timm.data.transforms_factory.transforms_imagenet_eval).
+
+    Raises `ModelError` for what edlab cannot do in the same way.
+    """
+    mode, crop_pct = data["crop_mode"], data["crop_pct"]
     _, height, width = data["input_size"]
-    squash = data["crop_mode"] == "squash" and data["crop_pct"] == 1.0
-    return Preprocessing(
-        height=height,
-        width=width,
-        resize=None if squash else math.floor(min(height, width) / data["crop_pct"]),
-        interpolation=data["interpolation"],
-        mean=data["mean"],
-        std=data["std"],
-    )
+    size: dict[str, Any] = {"resize_mode": mode, "resize": math.floor(min(height, width) / crop_pct)}
+    if mode == "border" and crop_pct == 1.0:
+        size = {"resize_mode": "letterbox", "border": tuple(round(255 * value) for value in data["mean"])}
+    elif mode == "squash" and crop_pct == 1.0:
+        size = {"resize_mode": "squash"}
+    elif mode == "center" and height == width:
+        size["resize_mode"] = "crop"
+    elif mode != "squash" or height != width:
+        raise ModelError(
+            f"timm's crop_mode '{mode}' with crop_pct {crop_pct} to {height} x {width} pixels is not supported",
+            hint="set model.preprocessing.resize_mode=crop, squash or letterbox (and resize, for crop) to use another",
+        )
+    return _with_size(data, size)
+
+
+def _with_size(data: dict[str, Any], size: dict[str, Any]) -> Preprocessing:
+    _, height, width = data["input_size"]
+    normalisation = {key: data[key] for key in ("interpolation", "mean", "std")}
+    try:
+        return Preprocessing(height=height, width=width, **size, **normalisation)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ModelError(
+            f"timm's {key} '{first['input']}' of this model is not supported: {first['msg']}",
+            hint="take another model; timm.data.resolve_data_config shows what it asks for",
+        ) from error
+
+
+def _own_preprocessing(data: dict[str, Any], config: ModelConfig) -> Preprocessing:
+    """timm's; where a mode that edlab does not have is overridden, the rest of it."""
+    try:
+        return _preprocessing(data)
+    except ModelError:
+        if config.preprocessing.resize_mode is None:
+            raise
+        return _with_size(data, {})

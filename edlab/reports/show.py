@@ -22,6 +22,10 @@ _GROUPS = {
 }
 
 
+_MOST_CLASSES = 12
+_MOST_SKIPPED = 5
+
+
 def show(record: RunRecord) -> RenderableType:
     """The record for the terminal: heading, verdict, metrics by group, what is missing, conversion, environment."""
     parts: list[RenderableType] = [_heading(record)]
@@ -31,6 +35,8 @@ def show(record: RunRecord) -> RenderableType:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
     if inputs := _with_prefix(record.params, "model.input."):
         parts += ["", _pairs("preprocessing", inputs)]
+    if dataset := _dataset(record.details.get("dataset", {})):
+        parts += ["", _pairs("data set", dataset)]
     if kernels := record.tags.get("int8_kernels"):
         arithmetic = record.tags.get("int8_arithmetic", "not probed on this runtime")
         parts += ["", _pairs("int8 kernels", {"result": kernels, "arithmetic": arithmetic})]
@@ -59,6 +65,26 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["verdict"] = str(record.verdict.state)
         facts |= {f"  {reason.code}": f"{reason.message}; {reason.advice}" for reason in record.verdict.reasons}
     return _pairs(record.name, facts)
+
+
+def _dataset(details: dict[str, Any]) -> dict[str, str]:
+    """What was scored: how many images, which folder is which class, and what was not read and why."""
+    facts = {
+        name: str(details[key])
+        for name, key in (("scored images", "evaluation_images"), ("calibration pool", "calibration_pool"))
+        if key in details
+    }
+    if classes := details.get("classes"):
+        listed = [f"{folder} = {index}" for folder, index in list(classes.items())[:_MOST_CLASSES]]
+        more = f", and {len(classes) - len(listed)} more" if len(classes) > len(listed) else ""
+        facts["classes"] = ", ".join(listed) + more
+    for file, reason in details.get("skipped", [])[:_MOST_SKIPPED]:
+        facts[f"skipped {file}"] = reason
+    if (hidden := len(details.get("skipped", [])) - _MOST_SKIPPED) > 0:
+        facts["skipped"] = f"{hidden} more: see result.json"
+    if left_out := details.get("left_out"):
+        facts["left out"] = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+    return facts
 
 
 def _with_prefix(params: dict[str, Any], prefix: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ def load(
             source.preprocessing,
             cache,
             num_classes=source.num_classes - source.label_offset,
+            class_names=source.class_names[source.label_offset :],
             on_progress=lambda fraction: on_progress("prepare data", fraction, dataset.name),
         )
 

@@ -125,7 +125,9 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
         "digest": data.digest,
         "evaluation_images": len(data.evaluation),
         "calibration_pool": len(data.calibration_pool),
+        "classes": data.classes,
         "skipped": data.skipped,
+        "left_out": data.left_out,
         "problem": inputs.data_problem.message if inputs.data_problem else "",
     }
     if config.quantization.precision is Precision.int8:
@@ -223,7 +225,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
         assumed_preprocessing=inputs.source.assumed,
-        stated=inputs.source.reasons,
+        stated=(*inputs.source.reasons, *inputs.data.reasons),
         outputs=_output_facts(config, outcome),
     )
 

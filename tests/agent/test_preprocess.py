@@ -29,6 +29,18 @@ def test_quantized_inputs_are_rounded_and_clipped(dtype: str, scale: float, zero
     assert expected.min() == limits.min or expected.max() == limits.max  # the case does clip
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(("dtype", "scale", "zero_point"), [("float32", None, None), ("int8", 0.02, -3)])
+def test_bgr_is_the_same_table_over_reversed_channels(
+    layout: str, dtype: str, scale: float | None, zero_point: int | None
+) -> None:
+    """mean and std are in the order of the model's channels."""
+    reversed_images = np.ascontiguousarray(IMAGES[..., ::-1])
+    expected = InputTable(MEAN, STD, layout, dtype, scale, zero_point).apply(reversed_images)
+    tensor = InputTable(MEAN, STD, layout, dtype, scale, zero_point, "bgr").apply(IMAGES)
+    np.testing.assert_array_equal(tensor, expected)
+
+
 def test_a_buffer_given_is_the_one_written() -> None:
     table = InputTable(MEAN, STD, "NCHW", "float16")
     out = np.empty(table.shape(3, 5, 7), np.float16)

@@ -144,9 +144,29 @@ def test_a_new_input_size_keeps_the_ratio_of_the_crop() -> None:
     assert override_preprocessing(own, PreprocessingConfig()) == own
 
 
+def test_a_resize_mode_is_set_with_or_without_a_resize() -> None:
+    cropped, plain = Preprocessing(height=8, width=8, resize=9), Preprocessing(height=8, width=8)
+
+    def modes(own: Preprocessing, **keys: Any) -> tuple[str, int | None]:
+        merged = override_preprocessing(own, PreprocessingConfig(**keys))
+        return merged.resize_mode, merged.resize
+
+    assert modes(plain, resize=10) == ("crop", 10)
+    assert modes(plain, resize_mode="squash", resize=10) == ("squash", 10)
+    assert modes(cropped, resize_mode="squash") == ("squash", None)
+    assert modes(cropped, resize_mode="letterbox") == ("letterbox", None)
+    assert modes(cropped, resize_mode="crop", resize=6) == ("crop", 6)  # a crop with borders, said in full
+    assert modes(cropped, channels="bgr") == ("crop", 9)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (PreprocessingConfig(resize_mode="stretch"), "model.preprocessing.resize_mode: Input should be 'crop'"),
+        (PreprocessingConfig(resize_mode="letterbox", resize=230), "letterbox .* leave resize out"),
+        (PreprocessingConfig(channels="grey"), "model.preprocessing.channels: Input should be 'rgb' or 'bgr'"),
+        (PreprocessingConfig(border=[0, 0, 256]), "model.preprocessing.border"),
+        (PreprocessingConfig(std=[1.0, 0.0, 1.0]), "std is what values are divided by"),
         (PreprocessingConfig(interpolation="cubic"), "model.preprocessing.interpolation"),
         (PreprocessingConfig(mean=[0.5]), "model.preprocessing.mean"),
         (PreprocessingConfig(resize=200), "resize=200 is smaller than the crop"),

@@ -122,7 +122,8 @@ class Runtime(ABC):
     ) -> None:
         """Write to `out` what this runtime opens, from a portable file; for tools that run only on the target.
 
-        `options` are those of the conversion's step; `calibration` has images (a uint8 npy file), indices, mean, std.
+        `options` are those of the conversion's step; `calibration` has images (a uint8 npy file), indices, mean, std
+        and channels.
         """
         raise AgentError("this runtime builds nothing on the target")
 

@@ -252,7 +252,7 @@ def _calibrator(trt: Any, method: str, layout: str, calibration: dict[str, Any],
     kind: Any = kinds[method]
     images = np.load(calibration["images"], mmap_mode="r")
     indices = calibration["indices"]
-    table = InputTable(calibration["mean"], calibration["std"], layout)
+    table = InputTable(calibration["mean"], calibration["std"], layout, channels=calibration["channels"])
     pinned = cuda.PinnedArray(tuple(table.shape(1, *images.shape[1:3])), "float32")
     memory = cuda.DeviceMemory(pinned.array.nbytes)
     stream = cuda.Stream()
