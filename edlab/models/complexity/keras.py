@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import Any
 
-from edlab.models.complexity.keras_operators import FREE, PRODUCTS
+from edlab.models.complexity.keras_operators import FREE, FORMULAS
 from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 
@@ -39,9 +39,7 @@ def count_keras(network: Any, shape: Sequence[int] | None = None) -> Complexity:
         )
     macs = run.macs_of(tf.nest.flatten(outputs))
     note = cannot_be_counted(run.unknown) if run.unknown else ""
-    return Complexity(
-        macs=None if note else macs // lengths[0], parameters=parameters, method=_METHOD, note=note
-    )
+    return Complexity(macs=None if note else macs // lengths[0], parameters=parameters, method=_METHOD, note=note)
 
 
 class _Run:
@@ -55,12 +53,14 @@ class _Run:
         """TensorFlow's callback; attributes are names and values in turn."""
         name = operator.decode() if isinstance(operator, bytes) else operator
         macs: int | None = 0
-        if name in PRODUCTS:
-            shapes = ([tensor.shape.as_list() for tensor in tensors] for tensors in (inputs, outputs))
-            macs = PRODUCTS[name](*shapes, dict(zip(*[iter(attributes or ())] * 2, strict=True)))
-        if macs is None or name not in FREE | PRODUCTS.keys():
+        if name in FORMULAS:
+            before, after = ([tensor.shape.as_list() for tensor in tensors] for tensors in (inputs, outputs))
+            macs = FORMULAS[name](before, after, dict(zip(*[iter(attributes or ())] * 2, strict=True)))
+        if macs is None or name not in FREE | FORMULAS.keys():
             self.unknown.add(name)
-        self._operators.append((macs or 0, [_id_of(tensor) for tensor in inputs], [_id_of(tensor) for tensor in outputs]))
+        self._operators.append(
+            (macs or 0, [_id_of(tensor) for tensor in inputs], [_id_of(tensor) for tensor in outputs])
+        )
 
     def macs_of(self, outputs: Sequence[Any]) -> int:
         """MACs of the operators that these outputs need.

@@ -38,7 +38,7 @@ def _einsum(inputs: Shapes, outputs: Shapes, attributes: Mapping[str, Any]) -> i
 
 
 # A formula gives None for a form that it does not cover.
-PRODUCTS: dict[str, Formula] = {
+FORMULAS: dict[str, Formula] = {
     "BatchMatMul": _matmul("adj_x"),
     "BatchMatMulV2": _matmul("adj_x"),
     "BatchMatMulV3": _matmul("adj_x"),
@@ -53,8 +53,7 @@ PRODUCTS: dict[str, Formula] = {
 
 # Elementwise operators, activations, normalisation, pooling, reductions, interpolation, quantization, and making,
 # reading, moving, selecting and sorting elements.
-FREE = frozenset(
-    """
+_FREE = """
     Abs Acos Acosh Add AddN AddV2 AdjustContrastv2 AdjustHue AdjustSaturation All Any ApproximateEqual ArgMax ArgMin
     Asin Asinh Assert AssignAddVariableOp AssignSubVariableOp AssignVariableOp Atan Atan2 Atanh AvgPool AvgPool3D
     BatchToSpace BatchToSpaceND BiasAdd BiasAddV1 Bincount Bitcast BitwiseAnd BitwiseOr BitwiseXor BroadcastArgs
@@ -81,5 +80,5 @@ FREE = frozenset(
     TensorScatterUpdate Tile TopK TopKV2 Transpose TruncateDiv TruncateMod TruncatedNormal Unique UniqueV2 Unpack
     UnravelIndex UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum UpperBound LowerBound
     VarIsInitializedOp VariableShape Where Xdivy Xlog1py Xlogy ZerosLike
-    """.split()
-)
+"""
+FREE = frozenset(_FREE.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edlab.models.complexity.onnx_operators import FREE, PRODUCTS, Operator, UnknownCostError, UnknownShapeError
+from edlab.models.complexity.onnx_operators import FREE, FORMULAS, Operator, UnknownCostError, UnknownShapeError
 from edlab.models.complexity.onnx_parameters import count_parameters
 from edlab.models.complexity.onnx_shapes import Shapes, infer_shapes, run_shapes, shapes_of, with_shapes
 from edlab.models.complexity.unknown import cannot_be_counted
@@ -53,7 +53,7 @@ def _unshaped_products(graph: Any) -> list[str]:
     names = {
         name
         for node in graph.node
-        if operator_name(node) in PRODUCTS
+        if operator_name(node) in FORMULAS
         for name in (*node.input, *node.output[:1])
         if name and None in shapes.get(name, (None,))
     }
@@ -94,7 +94,7 @@ class _Counter:
         for node in graph.node:
             name = operator_name(node)
             attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-            if name in PRODUCTS:
+            if name in FORMULAS:
                 total += self._product(node, name, attributes, shapes)
             elif name == "If":
                 total += self._if(attributes, shapes, constants)
@@ -117,7 +117,7 @@ class _Counter:
             tuple(known(value) for value in node.output),
         )
         try:
-            return PRODUCTS[name](operator)
+            return FORMULAS[name](operator)
         except UnknownShapeError:
             self.unshaped.append(f"the ONNX node '{node.name}' ({name})")
         except UnknownCostError:
@@ -131,9 +131,7 @@ class _Counter:
             self.unknown.add("If with branches of different cost")
         return one
 
-    def _repeated(
-        self, node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]
-    ) -> int:
+    def _repeated(self, node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int:
         """The body as often as it runs; a body without products is free, however often that is."""
         once = self.graph(attributes["body"], shapes, constants)
         if once == 0:
@@ -144,9 +142,7 @@ class _Counter:
         return once * (times or 0)
 
 
-def _scan_length(
-    node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]
-) -> int | None:
+def _scan_length(node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int | None:
     """The length of what is scanned."""
     count = attributes["num_scan_inputs"]
     axis = (attributes.get("scan_input_axes") or [0])[0]
@@ -154,9 +150,7 @@ def _scan_length(
     return shape[axis] if len(shape) > axis else None
 
 
-def _loop_length(
-    node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]
-) -> int | None:
+def _loop_length(node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int | None:
     """The constant number of repetitions, where nothing ends the loop before."""
     import onnx
 

@@ -129,7 +129,7 @@ def _attention(node: Operator) -> int:
     return _scores(query, key[1], value[2] // shared * heads)
 
 
-PRODUCTS: dict[str, Formula] = {
+FORMULAS: dict[str, Formula] = {
     "Attention": _attention,
     "Conv": _convolution(1),
     "ConvInteger": _convolution(1),

@@ -74,6 +74,8 @@ def run_shapes(model: Any, name: str, shape: Sequence[int], wanted: Iterable[str
     exposed.CopyFrom(model)
     present = {value.name for value in model.graph.output}
     names = list(wanted)
+    if not names:
+        return {}
     exposed.graph.output.extend(onnx.ValueInfoProto(name=value) for value in names if value not in present)
     (source,) = (value for value in model.graph.input if value.name == name)
     options = onnxruntime.SessionOptions()
@@ -81,9 +83,7 @@ def run_shapes(model: Any, name: str, shape: Sequence[int], wanted: Iterable[str
     options.log_severity_level = 4
     images = np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type))
     try:
-        session = onnxruntime.InferenceSession(
-            exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
         values = session.run(names, {name: images})
     except Exception as error:  # onnxruntime's own exceptions have no common base
         print(f"the shapes of {', '.join(names)} cannot be had by running the model: {error}")  # noqa: T201  (the log)

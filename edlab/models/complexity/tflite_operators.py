@@ -72,7 +72,7 @@ def _recurrent(steps: int) -> Formula:
     return macs
 
 
-PRODUCTS: dict[str, Formula] = {
+FORMULAS: dict[str, Formula] = {
     "BATCH_MATMUL": _batch_matmul,
     "BIDIRECTIONAL_SEQUENCE_LSTM": _recurrent(2),
     "BIDIRECTIONAL_SEQUENCE_RNN": _recurrent(2),
@@ -91,8 +91,7 @@ PRODUCTS: dict[str, Formula] = {
 
 # Elementwise operators, activations, normalisation, pooling, reductions, interpolation, quantization, and making,
 # moving, selecting and sorting elements.
-FREE = frozenset(
-    """
+_FREE = """
     ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE ATAN2 AVERAGE_POOL_2D BATCH_TO_SPACE_ND BITCAST BITWISE_XOR
     BROADCAST_ARGS BROADCAST_TO BUCKETIZE CAST CEIL COMPLEX_ABS CONCATENATION COS CUMSUM DENSIFY DEPTH_TO_SPACE
     DEQUANTIZE DILATE DIV DYNAMIC_UPDATE_SLICE ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS FAKE_QUANT FILL FLOOR
@@ -107,5 +106,5 @@ FREE = frozenset(
     SPARSE_TO_DENSE SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH TILE TOPK_V2
     TRANSPOSE UNIQUE UNPACK UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_MIN UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_SUM
     VAR_HANDLE WHERE ZEROS_LIKE
-    """.split()
-)
+"""
+FREE = frozenset(_FREE.split())

@@ -26,9 +26,9 @@ def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: 
 
     from edlab.models.complexity.torch_counter import Counter, plain_operators
 
-    network = copy.deepcopy(module)  # some networks keep tensors of the forward pass, and those here have no data
-    counter = Counter(network)
     try:
+        network = _copied(module, example)
+        counter = Counter(network)
         with plain_operators(), FakeTensorMode(allow_non_fake_inputs=True) as shapes, counter:
             network(shapes.from_tensor(example))
     except Exception as error:  # a forward pass may raise anything
@@ -38,9 +38,7 @@ def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: 
         )
     parameters, batch = sum(counter.used.values()), example.shape[0]
     if counter.unknown:
-        return Complexity(
-            macs=None, parameters=parameters, method=_METHOD, note=cannot_be_counted(counter.unknown)
-        )
+        return Complexity(macs=None, parameters=parameters, method=_METHOD, note=cannot_be_counted(counter.unknown))
     macs, thop_macs = counter.macs // batch, None
     if cross_check and counter.macs == counter.macs_in_known_layers and can_check(module):
         thop_macs = count_thop(module, example)
@@ -49,3 +47,13 @@ def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: 
     return Complexity(
         macs=None if note else macs, parameters=parameters, method=_METHOD, thop_macs=thop_macs, note=note
     )
+
+
+def _copied(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+    """Not the module itself: some keep tensors of the forward pass, and those of a pass on shapes have no data."""
+    import torch
+
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError:  # a tensor that was computed cannot be copied; torch.nn.utils.weight_norm keeps one
+        return torch.export.export(module, (example,)).module()

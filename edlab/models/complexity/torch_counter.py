@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edlab.models.complexity.thop import known_layers
-from edlab.models.complexity.torch_operators import FREE, PRODUCTS
+from edlab.models.complexity.torch_operators import FREE, FORMULAS
 
 
 class Counter(TorchDispatchMode):  # type: ignore[misc]
@@ -49,31 +49,47 @@ class Counter(TorchDispatchMode):  # type: ignore[misc]
                 self.used[id(leaf)] = self._parameters[id(leaf)]
         if isinstance(operator, torch._ops.HigherOrderOperator):
             return self._higher_order(operator, args, keywords)
-        output = operator(*args, **keywords)
-        self._count(operator, args, output)
-        return output
-
-    def _count(self, operator: Any, args: tuple[Any, ...], output: Any) -> None:
         name = operator._schema.name.removesuffix("_")  # in place
-        if name in PRODUCTS:
-            macs = PRODUCTS[name](args, output)
+        if name in FORMULAS:
+            output = operator(*args, **keywords)
+            macs = FORMULAS[name](args, output)
             self.macs += macs
             self.macs_in_known_layers += macs if self._inside else 0
-        elif not (name in FREE or operator.is_view or torch.Tag.pointwise in operator.tags):
-            self.unknown.add(name)
-
-    def _higher_order(self, operator: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Of graphs inside graphs, those that run once are entered: others' cost hangs on data."""
-        name = operator.name()
-        if name == "wrap_with_set_grad_enabled":
-            _, body, *operands = args
-        elif name == "wrap_with_autocast":
-            *_, body, operands = args[:4], args[4], args[5:]
-        else:
-            self.unknown.add(name)
+            return output
+        if name in FREE or operator.is_view or torch.Tag.pointwise in operator.tags:
             return operator(*args, **keywords)
         with self:
-            return body(*operands, **keywords)
+            output = operator.decompose(*args, **keywords)
+        if output is not NotImplemented:
+            return output
+        self.unknown.add(name)
+        return operator(*args, **keywords)
+
+    def _higher_order(self, operator: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Graphs inside an operator: entered where they run once, or as one of two branches of one cost."""
+        name = operator.name()
+        if name == "wrap_with_set_grad_enabled":
+            return self._enter_graph(args[1], args[2:])[1]
+        if name == "wrap_with_autocast":
+            return self._enter_graph(args[4], args[5:])[1]
+        if name == "cond":
+            _, then, otherwise, operands = args
+            macs, output = self._enter_graph(then, operands)
+            before = self.macs, self.macs_in_known_layers
+            other, _ = self._enter_graph(otherwise, operands)
+            self.macs, self.macs_in_known_layers = before
+            if macs != other:
+                self.unknown.add("cond with branches of different cost")
+            return output
+        self.unknown.add(name)
+        return operator(*args, **keywords)
+
+    def _enter_graph(self, graph: Any, operands: Sequence[Any]) -> tuple[int, Any]:
+        """What the graph costs, which is in the sum now, and its output."""
+        before = self.macs
+        with self:
+            output = graph(*operands)
+        return self.macs - before, output
 
 
 @contextmanager

@@ -12,7 +12,7 @@ def _product(first: int, second: int) -> Callable[[tuple[Any, ...], Any], int]:
 
     def macs(args: tuple[Any, ...], output: Any) -> int:
         left, right = args[first].shape, args[second].shape
-        return prod(left) * (right[-1] if len(right) > 1 else 1)
+        return int(prod(left) * (right[-1] if len(right) > 1 else 1))
 
     return macs
 
@@ -20,22 +20,22 @@ def _product(first: int, second: int) -> Callable[[tuple[Any, ...], Any], int]:
 def _convolution(args: tuple[Any, ...], output: Any) -> int:
     """Each element of the output meets (in / groups) x kernel weights; where transposed, each one of the input does."""
     source, weight, transposed = args[0], args[1], args[6]
-    return prod((source if transposed else output).shape) * prod(weight.shape[1:])
+    return int(prod((source if transposed else output).shape) * prod(weight.shape[1:]))
 
 
 def _deformable(args: tuple[Any, ...], output: Any) -> int:
     """The convolution of the sampled image; sampling it is free, as all interpolation is."""
-    return prod(output.shape) * prod(args[1].shape[1:])
+    return int(prod(output.shape) * prod(args[1].shape[1:]))
 
 
 def _attention(args: tuple[Any, ...], output: Any) -> int:
     """Queries (batch, heads, length, size) with keys, then their weights with values; no query is masked out."""
     query, key, value = (tensor.shape for tensor in args[:3])
-    return prod(query[:3]) * key[2] * (query[3] + value[3])
+    return int(prod(query[:3]) * key[2] * (query[3] + value[3]))
 
 
 # Operators whose cost is a formula of their arguments and output.
-PRODUCTS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
+FORMULAS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
     "aten::_scaled_dot_product_cudnn_attention": _attention,
     "aten::_scaled_dot_product_efficient_attention": _attention,
     "aten::_scaled_dot_product_flash_attention": _attention,
@@ -58,8 +58,8 @@ PRODUCTS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
     "torchvision::deform_conv2d": _deformable,
 }
 
-# Operators that not all releases of PyTorch tag as views or pointwise, and that do no products either: normalisation, pooling,
-# reductions, interpolation, and making, moving, selecting, sorting and quantizing elements.
+# Operators that not all releases of PyTorch tag as views or pointwise, and that do no products either: normalisation,
+# pooling, reductions, interpolation, and making, moving, selecting, sorting and quantizing elements.
 _ATEN = """
     _adaptive_avg_pool2d _adaptive_avg_pool3d _assert_async _assert_scalar _assert_tensor_metadata _embedding_bag
     _embedding_bag_forward_only _functional_assert_async _functional_assert_scalar _fused_rms_norm _index_put_impl
