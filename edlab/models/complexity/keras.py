@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import Any
 
-from edlab.models.complexity.keras_operators import FREE, FORMULAS
+from edlab.models.complexity.keras_operators import FORMULAS, FREE
 from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 

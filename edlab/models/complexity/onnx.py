@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edlab.models.complexity.onnx_operators import FREE, FORMULAS, Operator, UnknownCostError, UnknownShapeError
+from edlab.models.complexity.onnx_operators import FORMULAS, FREE, Operator, UnknownCostError, UnknownShapeError
 from edlab.models.complexity.onnx_parameters import count_parameters
 from edlab.models.complexity.onnx_shapes import Shapes, infer_shapes, run_shapes, shapes_of, with_shapes
 from edlab.models.complexity.unknown import cannot_be_counted

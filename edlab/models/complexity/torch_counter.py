@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edlab.models.complexity.thop import known_layers
-from edlab.models.complexity.torch_operators import FREE, FORMULAS
+from edlab.models.complexity.torch_operators import FORMULAS, FREE
 
 
 class Counter(TorchDispatchMode):  # type: ignore[misc]
@@ -95,10 +95,12 @@ class Counter(TorchDispatchMode):  # type: ignore[misc]
 @contextmanager
 def plain_operators() -> Iterator[None]:
     """Attention and recurrent layers as the products that they are made of, not as fused kernels."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mkldnn.enabled = onednn
