@@ -121,7 +121,11 @@ PRODUCTS: dict[str, tuple[list[Any], list[Any], int, int]] = {
         TO_TOKENS, 2 * 32 * 32 * 96, 0,
     ),
     "free operators of onnxruntime": (
-        [*TOKENS, microsoft("SkipLayerNormalization", ["t", "t", "g"], ["n"]), microsoft("BiasGelu", ["n", "g"], ["y"])],
+        [
+            *TOKENS,
+            microsoft("SkipLayerNormalization", ["t", "t", "g"], ["n"]),
+            microsoft("BiasGelu", ["n", "g"], ["y"]),
+        ],
         [*TO_TOKENS, weights("g", 96)], 0, 96,
     ),
 }  # fmt: skip
