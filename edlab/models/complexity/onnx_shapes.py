@@ -86,6 +86,6 @@ def run_shapes(model: Any, name: str, shape: Sequence[int], wanted: Iterable[str
         session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
         values = session.run(names, {name: images})
     except Exception as error:  # onnxruntime's own exceptions have no common base
-        print(f"the shapes of {', '.join(names)} cannot be had by running the model: {error}")  # noqa: T201  (the log)
+        print(f"the shapes of {', '.join(names)} could not be measured by running the model: {error}")  # noqa: T201  (the log)
         return {}
     return {value: tuple(array.shape) for value, array in zip(names, values, strict=True)}
