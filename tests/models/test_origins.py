@@ -17,9 +17,10 @@ from edlab.models.network import Network, override_preprocessing
 from edlab.source import Preprocessing
 
 # EDLAB, Table I: MACs, parameters, and how far ours may be. The MnasNet paper says 312 M multiply-adds of its A1
-# network, as counted here; Table I's 0.32 G is 2.6 % more.
+# network, as counted here; Table I's 0.32 G is 2.6 % more. Its 27.16 M parameters of Inception V3 include a head that
+# only training uses; 3.33 M less are exported.
 TABLE_I = {
-    "inception_v3": (5.73e9, 27.16e6, 0.02),
+    "inception_v3": (5.73e9, 23.83e6, 0.02),
     "mobilenet_v2": (0.30e9, 3.47e6, 0.02),
     "mnasnet": (0.32e9, 3.9e6, 0.03),
 }
@@ -40,8 +41,7 @@ def test_complexity_is_that_of_table_1(name: str) -> None:
     assert complexity.macs == pytest.approx(macs, rel=tolerance)
     assert complexity.parameters == pytest.approx(parameters, rel=0.02)
     assert complexity.flops == 2 * complexity.macs
-    # thop counts batch norm too: 9 % of MobileNet V2, 1 % of Inception V3
-    assert complexity.thop_macs == pytest.approx(complexity.macs, rel=0.1)
+    assert complexity.thop_macs == complexity.macs
 
 
 def test_table_1_models_have_their_claims_and_preprocessing() -> None:

@@ -1,30 +1,96 @@
-"""Multiply-accumulates and parameters of a live Keras model."""
+"""Multiply-accumulates and parameters of a Keras model, from the TensorFlow operators that it runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
+from edlab.models.complexity.keras_operators import FORMULAS, FREE
+from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 
-
-def count_keras(network: Any) -> Complexity:
-    """MACs from the shapes of kernels and outputs, layer by layer; trainable parameters."""
-    return Complexity(
-        macs=sum(_keras_layer(layer) for layer in _layers(network)),
-        parameters=sum(prod(weight.shape) for weight in network.trainable_weights),
-        method="keras layer shapes",
-    )
+_METHOD = "tensorflow operators"
+# What Keras names the weights that hold statistics: of BatchNormalization, Normalization and SpectralNormalization.
+_STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
 
-def _layers(network: Any) -> list[Any]:
-    return [inner for layer in network.layers for inner in (_layers(layer) if hasattr(layer, "layers") else [layer])]
+def count_keras(network: Any, shape: Sequence[int] | None = None) -> Complexity:
+    """MACs of one image, and elements of all weights but running statistics, whether they are trained or frozen.
+
+    One inference runs operator by operator: what a layer does is seen whoever wrote it, and loops as often as they
+    run. `shape`: of the input, for the dimensions that the network leaves free.
+    """
+    import tensorflow as tf
+
+    parameters = sum(prod(weight.shape) for weight in network.weights if weight.name not in _STATISTICS)
+    free = (1, *(shape or network.input_shape)[1:])
+    lengths = [own or given for own, given in zip(network.input_shape, free, strict=True)]
+    run = _Run()
+    try:
+        images = tf.zeros(lengths, network.inputs[0].dtype)
+        with _each_operator(run.add):
+            outputs = network(images, training=False)
+    except Exception as error:  # a layer may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        return Complexity(
+            macs=None, parameters=parameters, method=_METHOD, note=f"cannot be counted by running it: {reason}"
+        )
+    macs = run.macs_of(tf.nest.flatten(outputs))
+    note = cannot_be_counted(run.unknown) if run.unknown else ""
+    return Complexity(macs=None if note else macs // lengths[0], parameters=parameters, method=_METHOD, note=note)
 
 
-def _keras_layer(layer: Any) -> int:
-    """Every element of a kernel meets every position of the output once (of the input, for a transposed one)."""
-    kernels = [weight for weight in layer.weights if weight.name.endswith("kernel")]
-    if not kernels:
-        return 0
-    shape = layer.input.shape if "Transpose" in type(layer).__name__ else layer.output.shape
-    return int(prod(shape[1:-1]) * sum(prod(kernel.shape) for kernel in kernels))
+class _Run:
+    """The operators of one inference: their costs, and by TensorFlow's numbers of tensors how they hang together."""
+
+    def __init__(self) -> None:
+        self.unknown: set[str] = set()
+        self._operators: list[tuple[int, list[int], list[int]]] = []  # MACs, inputs, outputs
+
+    def add(self, operator: str | bytes, inputs: Any, attributes: Sequence[Any] | None, outputs: Any, *_: Any) -> None:
+        """TensorFlow's callback; attributes are names and values in turn."""
+        name = operator.decode() if isinstance(operator, bytes) else operator
+        macs: int | None = 0
+        if name in FORMULAS:
+            before, after = ([tensor.shape.as_list() for tensor in tensors] for tensors in (inputs, outputs))
+            macs = FORMULAS[name](before, after, dict(zip(*[iter(attributes or ())] * 2, strict=True)))
+        if macs is None or name not in FREE | FORMULAS.keys():
+            self.unknown.add(name)
+        self._operators.append(
+            (macs or 0, [_id_of(tensor) for tensor in inputs], [_id_of(tensor) for tensor in outputs])
+        )
+
+    def macs_of(self, outputs: Sequence[Any]) -> int:
+        """MACs of the operators that these outputs need.
+
+        Keras runs the first step of a recurrent layer once more, only to learn what it gives; a converter drops it.
+        """
+        needed, total = {_id_of(tensor) for tensor in outputs}, 0
+        for macs, sources, results in reversed(self._operators):
+            if not needed.isdisjoint(results):
+                needed.update(sources)
+                total += macs
+        return total
+
+
+def _id_of(tensor: Any) -> int:
+    """TensorFlow's number of a tensor, which no other tensor gets again; 0 for what is no tensor of data."""
+    return getattr(tensor, "_id", 0)
+
+
+@contextmanager
+def _each_operator(callback: Callable[..., None]) -> Iterator[None]:
+    """Every operator that TensorFlow runs is reported, those inside of compiled functions too."""
+    import tensorflow as tf
+    from tensorflow.python.framework import op_callbacks  # what tf.debugging.experimental is made of
+
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    op_callbacks.add_op_callback(callback)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(callback)
+        tf.config.run_functions_eagerly(eagerly)

@@ -1,90 +1,176 @@
-"""Multiply-accumulates and parameters of an ONNX graph, from the shapes that ONNX infers."""
+"""Multiply-accumulates and parameters of an ONNX graph, operator by operator."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edlab.models.complexity.onnx_operators import FORMULAS, FREE, Operator, UnknownCostError, UnknownShapeError
+from edlab.models.complexity.onnx_parameters import count_parameters
+from edlab.models.complexity.onnx_shapes import Shapes, infer_shapes, run_shapes, shapes_of, with_shapes
+from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 
-# Operator -> position of the weights among its inputs.
-_PRODUCTS = {
-    "Conv": 1,
-    "ConvInteger": 1,
-    "ConvTranspose": 1,
-    "Gemm": 1,
-    "MatMul": 1,
-    "MatMulInteger": 1,
-    "QLinearConv": 3,
-    "QLinearMatMul": 3,
-}
-# Operator -> positions of initializers that are no trained parameters: scales, zero points, running statistics.
-_NOT_TRAINED = {
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    "BatchNormalization": (3, 4),
-}
+__all__ = ["count_onnx", "infer_shapes"]
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
 
 
-def infer_shapes(model: Any, name: str, shape: Sequence[int]) -> dict[str, tuple[int | None, ...]]:
-    """The shapes of all tensors at batch 1, as far as ONNX infers them."""
-    import onnx
+def count_onnx(model: Any, name: str, shape: Sequence[int]) -> Complexity:
+    """MACs of one image, and elements of the trained parameters.
 
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    (source,) = (value for value in fixed.graph.input if value.name == name)
-    for dimension, length in zip(source.type.tensor_type.shape.dim, shape, strict=True):
-        dimension.dim_value = length
-    for value in fixed.graph.output:  # a symbolic batch there would contradict
-        value.type.tensor_type.ClearField("shape")
-    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    shapes: dict[str, tuple[int | None, ...]] = {
-        value.name: tuple(dimension.dim_value or None for dimension in value.type.tensor_type.shape.dim)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    return shapes | {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    `shape`: that of the input `name`, with the batch that is wanted; a batch that the file fixes stands over it.
+    """
+    import onnx.inliner
 
-
-def _macs(model: Any, shapes: dict[str, tuple[int | None, ...]]) -> tuple[int | None, str]:
-    """The sum, or None and why, where the shape of one product is not known: a sum without it would be wrong."""
-    total = 0
-    for node in model.graph.node:
-        if node.op_type not in _PRODUCTS:
-            continue
-        weight, output = shapes.get(node.input[_PRODUCTS[node.op_type]], ()), shapes.get(node.output[0], ())
-        source = shapes.get(node.input[0], ())
-        if not weight or not output or not source or None in (*weight, *output, *source):
-            return None, f"the shapes of the ONNX node '{node.name}' ({node.op_type}) cannot be inferred"
-        if node.op_type == "ConvTranspose":
-            total += prod(source[2:]) * prod(weight)  # type: ignore[arg-type]
-        elif "Conv" in node.op_type:
-            total += prod(output[2:]) * prod(weight)  # type: ignore[arg-type]
-        else:
-            transposed = any(item.name == "transA" and item.i for item in node.attribute)
-            total += prod(output) * (source[0] if transposed else source[-1])  # type: ignore[arg-type,operator]
-    return total, ""
-
-
-def _parameters(model: Any) -> int:
-    import onnx
-
-    excluded = {
-        node.input[position]
-        for node in model.graph.node
-        for position in _NOT_TRAINED.get(node.op_type, ())
-        if position < len(node.input)
-    }
-    return sum(
-        prod(weight.dims)
-        for weight in model.graph.initializer
-        if weight.name not in excluded and weight.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    (source,) = (value for value in model.graph.input if value.name == name)
+    batch = source.type.tensor_type.shape.dim[0].dim_value or shape[0]
+    at_batch = (batch, *shape[1:])
+    inferred = with_shapes(model, name, at_batch).graph
+    counter = _Counter()
+    macs = counter.graph(inferred, {}, {})
+    if counter.unshaped:
+        counter = _Counter(run_shapes(model, name, at_batch, _unshaped_products(inferred)))
+        macs = counter.graph(inferred, {}, {})
+    note = ""
+    if counter.unknown:
+        note = cannot_be_counted(counter.unknown)
+    elif counter.unshaped:
+        note = f"the shapes of {counter.unshaped[0]} cannot be inferred"
+    return Complexity(
+        macs=None if note else macs // batch,
+        parameters=count_parameters(model),
+        method="onnx operators",
+        note=note,
     )
 
 
-def count_onnx(model: Any, shapes: dict[str, tuple[int | None, ...]]) -> Complexity:
-    """The complexity of a graph. `shapes` are those of `infer_shapes`."""
-    macs, note = _macs(model, shapes)
-    return Complexity(macs=macs, parameters=_parameters(model), method="onnx shapes", note=note)
+def _unshaped_products(graph: Any) -> list[str]:
+    """The values around products of the main graph whose shapes are not known."""
+    shapes = shapes_of(graph)
+    names = {
+        name
+        for node in graph.node
+        if operator_name(node) in FORMULAS
+        for name in (*node.input, *node.output[:1])
+        if name and None in shapes.get(name, (None,))
+    }
+    return sorted(names)
+
+
+def operator_name(node: Any) -> str:
+    """With its domain, except for ONNX's own."""
+    return str(node.op_type) if node.domain in _STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"
+
+
+class _Counter:
+    """Sums over a graph and the graphs inside its nodes, and keeps what it cannot count."""
+
+    def __init__(self, measured: Shapes | None = None) -> None:
+        self.measured = measured or {}
+        self.unknown: set[str] = set()
+        self.unshaped: list[str] = []
+
+    def graph(self, graph: Any, outer: Shapes, constants: Mapping[str, Any]) -> int:
+        """MACs of one run of a graph, which also sees the values of those around it."""
+        import onnx
+
+        shapes = outer | shapes_of(graph) | self.measured
+        constants = {
+            **constants,
+            **{weight.name: weight for weight in graph.initializer},
+            **{
+                node.output[0]: attribute.t
+                for node in graph.node
+                if node.op_type == "Constant"
+                for attribute in node.attribute
+                if attribute.name == "value"
+            },
+        }
+        shapes |= {name: tuple(tensor.dims) for name, tensor in constants.items()}
+        total = 0
+        for node in graph.node:
+            name = operator_name(node)
+            attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+            if name in FORMULAS:
+                total += self._product(node, name, attributes, shapes)
+            elif name == "If":
+                total += self._if(attributes, shapes, constants)
+            elif name in ("Loop", "Scan"):
+                total += self._repeated(node, attributes, shapes, constants)
+            elif name not in FREE:
+                self.unknown.add(name)
+        return total
+
+    def _product(self, node: Any, name: str, attributes: dict[str, Any], shapes: Shapes) -> int:
+        def known(value: str) -> tuple[int, ...] | None:
+            lengths = shapes.get(value, (None,))
+            return None if None in lengths else lengths  # type: ignore[return-value]
+
+        operator = Operator(
+            attributes,
+            tuple(node.input),
+            tuple(known(value) for value in node.input),
+            tuple(node.output),
+            tuple(known(value) for value in node.output),
+        )
+        try:
+            return FORMULAS[name](operator)
+        except UnknownShapeError:
+            self.unshaped.append(f"the ONNX node '{node.name}' ({name})")
+        except UnknownCostError:
+            self.unknown.add(name)
+        return 0
+
+    def _if(self, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int:
+        """What either branch costs; where they differ, which one runs is up to the data."""
+        one, other = (self.graph(attributes[branch], shapes, constants) for branch in ("then_branch", "else_branch"))
+        if one != other:
+            self.unknown.add("If with branches of different cost")
+        return one
+
+    def _repeated(self, node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int:
+        """The body as often as it runs; a body without products is free, however often that is."""
+        once = self.graph(attributes["body"], shapes, constants)
+        if once == 0:
+            return 0
+        times = (_scan_length if node.op_type == "Scan" else _loop_length)(node, attributes, shapes, constants)
+        if times is None:
+            self.unknown.add(f"{node.op_type} of a length that is not constant")
+        return once * (times or 0)
+
+
+def _scan_length(node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int | None:
+    """The length of what is scanned."""
+    count = attributes["num_scan_inputs"]
+    axis = (attributes.get("scan_input_axes") or [0])[0]
+    shape = shapes.get(node.input[-count], ())
+    return shape[axis] if len(shape) > axis else None
+
+
+def _loop_length(node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int | None:
+    """The constant number of repetitions, where nothing ends the loop before."""
+    import onnx
+
+    limit, going = constants.get(node.input[0]), node.input[1]
+    body = attributes["body"]
+    if limit is None or (going and not _is_true(going, constants)):
+        return None
+    makers = {output: inner for inner in body.node for output in inner.output}
+    name = body.output[0].name
+    while (maker := makers.get(name)) is not None and maker.op_type in ("Identity", "Cast"):
+        name = maker.input[0]
+    inside = {weight.name: weight for weight in body.initializer}
+    if maker is not None and maker.op_type == "Constant":
+        inside[name] = maker.attribute[0].t
+    if name != body.input[1].name and not _is_true(name, {**constants, **inside}):
+        return None
+    return int(onnx.numpy_helper.to_array(limit).item())
+
+
+def _is_true(name: str, constants: Mapping[str, Any]) -> bool:
+    import onnx
+
+    return name in constants and bool(onnx.numpy_helper.to_array(constants[name]).all())

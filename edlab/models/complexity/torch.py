@@ -1,41 +1,59 @@
-"""Multiply-accumulates and parameters of a live PyTorch module."""
+"""Multiply-accumulates and parameters of a PyTorch module, from the operators that it dispatches."""
 
 from __future__ import annotations
 
 import copy
 from typing import TYPE_CHECKING
 
+from edlab.models.complexity.thop import can_check, count_thop, disagreement
+from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 
 if TYPE_CHECKING:
     import torch
 
+_METHOD = "torch operators"
+
 
 def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: bool = True) -> Complexity:
-    """MACs of one forward pass (convolutions and matrix products) and elements of all parameters.
+    """MACs of one image, and elements of the parameters that the forward pass reads.
 
-    PyTorch counts floating-point operations as they are dispatched; a MAC is two of them.
+    `module`: a live module in eval mode, or that of an exported program; `example`: a batch that it takes. The forward
+    pass runs on shapes, without data. With `cross_check`, thop counts too where it knows all products: a difference
+    above 5 % withholds the MACs.
     """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(example)
+    from edlab.models.complexity.torch_counter import Counter, plain_operators
+
+    try:
+        network = _copied(module, example)
+        counter = Counter(network)
+        with plain_operators(), FakeTensorMode(allow_non_fake_inputs=True) as shapes, counter:
+            network(shapes.from_tensor(example))
+    except Exception as error:  # a forward pass may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        return Complexity(
+            macs=None, parameters=None, method=_METHOD, note=f"cannot be counted from shapes alone: {reason}"
+        )
+    parameters, batch = sum(counter.used.values()), example.shape[0]
+    if counter.unknown:
+        return Complexity(macs=None, parameters=parameters, method=_METHOD, note=cannot_be_counted(counter.unknown))
+    macs, thop_macs = counter.macs // batch, None
+    if cross_check and counter.macs == counter.macs_in_known_layers and can_check(module):
+        thop_macs = count_thop(module, example)
+        thop_macs = None if thop_macs is None else thop_macs // batch
+    note = "" if thop_macs is None else disagreement(macs, thop_macs)
     return Complexity(
-        macs=counter.get_total_flops() // 2,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        method="torch.utils.flop_counter",
-        thop_macs=_thop(module, example) if cross_check else None,
+        macs=None if note else macs, parameters=parameters, method=_METHOD, thop_macs=thop_macs, note=note
     )
 
 
-def _thop(module: torch.nn.Module, example: torch.Tensor) -> int | None:
-    """thop's count, which includes batch norm and leaves out layers it does not know. It never decides anything."""
-    import thop
+def _copied(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+    """Not the module itself: some keep tensors of the forward pass, and those of a pass on shapes have no data."""
+    import torch
 
     try:
-        macs, _ = thop.profile(copy.deepcopy(module), inputs=(example,), verbose=False)  # it leaves buffers behind
-    except Exception as error:
-        print(f"thop cannot count this model: {type(error).__name__}: {error}")  # noqa: T201  (goes to the log)
-        return None
-    return int(macs)
+        return copy.deepcopy(module)
+    except RuntimeError:  # a tensor that was computed cannot be copied; torch.nn.utils.weight_norm keeps one
+        return torch.export.export(module, (example,)).module()

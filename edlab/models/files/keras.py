@@ -27,5 +27,5 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         num_classes=classes_of(path.name, list(network.output_shape)),
         preprocessing=source.preprocessing,
         preprocessing_note=source.note,
-        complexity=count_keras(network),
+        complexity=count_keras(network, source.shape),
     )

@@ -47,7 +47,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         num_classes=classes_of(path.name, output),
         preprocessing=source.preprocessing,
         preprocessing_note=source.note,
-        complexity=count_onnx(model, shapes),
+        complexity=count_onnx(model, inputs[0].name, source.shape),
     )
 
 

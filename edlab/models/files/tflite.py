@@ -52,7 +52,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         num_classes=classes_of(path.name, [int(length) for length in outputs[0]["shape"]]),
         preprocessing=source.preprocessing,
         preprocessing_note=source.note,
-        complexity=count_tflite(products, constants, schema.TensorType),
+        complexity=count_tflite(path, model),
     )
 
 
