@@ -12,7 +12,7 @@ from edlab import data, models
 from edlab.cache import Cache
 from edlab.config import DatasetConfig, EdlabConfig
 from edlab.data import PreparedData
-from edlab.errors import DataUnavailableError
+from edlab.errors import DataError, DataUnavailableError
 from edlab.source import SourceModel
 
 if TYPE_CHECKING:
@@ -50,13 +50,27 @@ def load(
     on_progress("prepare data", None, config.dataset.name)
 
     def prepare(dataset: DatasetConfig) -> PreparedData:
-        return data.prepare(
-            dataset,
-            source.preprocessing,
-            cache,
-            num_classes=source.num_classes - source.label_offset,
-            on_progress=lambda fraction: on_progress("prepare data", fraction, dataset.name),
-        )
+        try:
+            return data.prepare(
+                dataset,
+                source.preprocessing,
+                cache,
+                num_classes=source.num_classes - source.label_offset,
+                on_progress=lambda fraction: on_progress("prepare data", fraction, dataset.name),
+            )
+        except DataUnavailableError:
+            raise
+        except DataError as error:
+            if (
+                source.label_offset
+                and source.label_offset_origin == "assumed"
+                and "classes and the model" in str(error)
+            ):
+                error.hint = (
+                    f"the first of the model's {source.num_classes} classes is taken to be the background; where it is "
+                    "a class of the data set, set model.label_offset=0"
+                )
+            raise
 
     try:
         return Inputs(source, prepare(config.dataset))
