@@ -20,7 +20,7 @@ def run(
     model: str | torch.nn.Module,
     *,
     device: str = "cpu",
-    quantization: str = "fp32",
+    quantization: str | None = None,
     converter: str | None = None,
     dataset: str | None = None,
     protocol: str = "quick",
