@@ -119,6 +119,8 @@ class Converter(ABC):
             )
         if precision not in self.capabilities:
             raise self._refusal("quantization", precision, list(self.capabilities))
+        if source.precision == precision != Precision.fp32:
+            return  # the file is quantized already: no setting is used
         able = self.capability(precision)
         for setting, value, possible in (
             ("granularity", quantization.granularity, able.granularities),

@@ -1,4 +1,4 @@
-"""torch -> ONNX and Keras -> ONNX: the way into every toolchain that eats ONNX."""
+"""torch -> ONNX and Keras -> ONNX: the way into every toolchain that accepts ONNX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ OPSET = 17  # what every vendor's tool accepts
 INPUT, OUTPUT = "input", "output"
 
 _TORCH = {"torch": "edlab", "onnx": "edlab"}
-_KERAS = {"tensorflow": "edlab[tensorflow]", "tf2onnx": "edlab[tensorflow]", "onnx": "edlab"}
+_KERAS = {
+    "tensorflow": "edlab[tensorflow]",
+    "keras": "edlab[tensorflow]",
+    "tf2onnx": "edlab[tensorflow]",
+    "onnx": "edlab",
+}
 
 
 def export_steps(source: SourceModel) -> tuple[Step, ...]:
