@@ -38,7 +38,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise MissingDependencyError("TFLite files need LiteRT", hint="pip install 'edlab[litert]'")
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     content = path.read_bytes()
     try:
@@ -49,7 +49,6 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     _refuse_choices(path, model)
     try:
         interpreter = Interpreter(model_path=str(path))
-        interpreter.allocate_tensors()
     except (ValueError, RuntimeError, OSError) as error:
         raise _explain(path, model, error) from error
     inputs = interpreter.get_input_details()
@@ -60,8 +59,16 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     metadata = read_metadata(content, model, position)
     shape = _free(inputs[0]["shape_signature"])
     source = read_input(config, path, shape, _stated(model, inputs[0], metadata))
-    if None in shape[1:]:
-        _fix_size(model, interpreter, source.shape)
+    try:
+        if None in shape[1:]:
+            # A delegate would leave the shapes of the tensors that it computes as they were.
+            plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=plain)
+            _fix_size(model, interpreter, source.shape)
+        else:
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise _explain(path, model, error) from error
     outputs = _outputs(model, interpreter)
     if len(outputs) > 1:
         _keep_output(model, position)
