@@ -114,7 +114,7 @@ class Converter(ABC):
         precision = quantization.precision
         if source.precision not in (Precision.fp32, precision):
             raise UnsupportedError(
-                f"{source.path.name} is {source.precision} already and cannot become {precision}",
+                f"{source.name} is {source.precision} already and cannot become {precision}",
                 hint=f"quantization={source.precision}, or start from a float model",
             )
         if precision not in self.capabilities:
