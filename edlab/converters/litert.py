@@ -89,7 +89,7 @@ def _export_steps(source: SourceModel) -> tuple[Step, ...]:
             function=f"{__name__}:{function}",
             output="model.tflite",
             format="tflite",
-            precision="fp32",
+            precision=source.precision,
             layout="NHWC",
             tools=tools,
         ),

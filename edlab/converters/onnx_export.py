@@ -20,7 +20,7 @@ _KERAS = {
 
 
 def export_steps(source: SourceModel) -> tuple[Step, ...]:
-    """The steps from the source to a float32 ONNX file with a static batch of 1; none where it is ONNX already."""
+    """The steps from the source to an ONNX file with its precision and a static batch of 1; none for an ONNX source."""
     if source.format == "onnx":
         return ()
     function, tools = ("torch_to_onnx", _TORCH) if source.format == "pt2" else ("keras_to_onnx", _KERAS)
@@ -31,7 +31,7 @@ def export_steps(source: SourceModel) -> tuple[Step, ...]:
             function=f"{__name__}:{function}",
             output="model.onnx",
             format="onnx",
-            precision="fp32",
+            precision=source.precision,
             layout="NCHW",
             tools=tools,
             options={"opset": OPSET},
