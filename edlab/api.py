@@ -20,7 +20,7 @@ def run(
     model: str | torch.nn.Module,
     *,
     device: str = "cpu",
-    quantization: str = "fp32",
+    quantization: str | None = None,
     converter: str | None = None,
     dataset: str | None = None,
     protocol: str = "quick",
@@ -31,6 +31,7 @@ def run(
 
     `model` is a name (`edlab models` lists them, those of `@edlab.register_model` among them) or a live
     `torch.nn.Module` that maps (1, 3, height, width) floats to (1, classes) logits; a module needs `preprocessing`.
+    `device`, `quantization` and `converter` are as on the command line: None is the device's own.
     `overrides` are further words of the command line: `["model.weights=net.pt", "device.threads=1"]`.
 
     A run that fails is a record with its status, step, reason and hint. Raises `ConfigError` for a wrong word.

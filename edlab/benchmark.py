@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edlab.cache import NO_ROOM, Cache
-from edlab.composition import describe, weakened
+from edlab.composition import decide, describe, weakened
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, StorageError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
@@ -49,6 +49,8 @@ def run(
     if record.run_id:
         with _ended_early(record):
             _make(config, outcome, record, cache, folder, on_progress, module)
+        if outcome.inputs:
+            config = decide(config, outcome.inputs.source)
         on_progress("record", None, "")
         files = Files()
         with _ended_early(record), _step(record, Step.record):
@@ -72,6 +74,8 @@ def _make(
     """All steps but the last; `outcome` keeps what each made."""
     with _step(record, Step.load):
         outcome.inputs = load(config, cache, folder, on_progress, module)
+        config = decide(config, outcome.inputs.source)
+        record.name, record.params = _name(config), describe(config, outcome.inputs.source)
     with _step(record, Step.convert):
         outcome.artifact = convert(config, outcome.inputs, cache, on_progress, outcome.made)
         if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
@@ -91,9 +95,13 @@ def title(config: EdlabConfig) -> str:
     return " · ".join((config.model.name, config.quantization.name, config.converter.name, config.device.name))
 
 
+def _name(config: EdlabConfig) -> str:
+    return "-".join((config.model.name, config.quantization.name, config.converter.name, config.device.name))
+
+
 def _new_record(config: EdlabConfig, sweep_id: str) -> RunRecord:
     return RunRecord(
-        name="-".join((config.model.name, config.quantization.name, config.converter.name, config.device.name)),
+        name=_name(config),
         sweep_id=sweep_id,
         started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         params=describe(config),

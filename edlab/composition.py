@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import math
@@ -19,11 +20,14 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from edlab.config import DeviceConfig, EdlabConfig, ProtocolConfig
+from edlab.config import DeviceConfig, EdlabConfig, ModelOrigin, Precision, ProtocolConfig, QuantizationConfig
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import load_target, plugins
+from edlab.source import SourceModel
 
 _CROSSED = ("device=", "converter=")
+_AUTO = "auto"
+_DECIDED_LATER = ("quantization.name", "quantization.precision")
 
 # Mappings that take any key; what they mean is for others to say.
 _OPEN = ("model.arguments.", "converter.options.", "device.options.", "device.env.", "device.specification.peak_ops.")
@@ -73,10 +77,41 @@ def to_config(config: DictConfig) -> EdlabConfig:
     except OmegaConfBaseException as error:
         raise _explain_value(error, "") from error
     assert isinstance(plain, EdlabConfig)
+    _resolve_auto(plain)
     _check_numbers(plain)
     _check_runtime_options(plain.device)
     _check_target(plain.device)
     return plain
+
+
+def _resolve_auto(config: EdlabConfig) -> None:
+    """Put in what `converter=auto` and `quantization=auto` stand for, as far as it is known before the model is read.
+
+    The converter follows from the model's format. The precision of a model file is known once it is read: see `decide`.
+    """
+    file = config.model.path if config.model.origin is ModelOrigin.file else None
+    if config.converter.name == _AUTO:
+        config.converter.name = "litert" if (file or "").endswith(".tflite") else "onnxruntime"
+    if config.quantization.precision is Precision.auto and file is None:
+        _set_precision(config.quantization, Precision.fp32)
+
+
+def decide(config: EdlabConfig, source: SourceModel) -> EdlabConfig:
+    """The configuration with `quantization=auto` decided: a model file is measured in its own precision.
+
+    The same configuration where nothing was left open.
+    """
+    if config.quantization.precision is not Precision.auto:
+        return config
+    quantization = dataclasses.replace(config.quantization)
+    _set_precision(quantization, Precision(source.precision))
+    return dataclasses.replace(config, quantization=quantization)
+
+
+def _set_precision(quantization: QuantizationConfig, precision: Precision) -> None:
+    quantization.precision = precision
+    if quantization.name == _AUTO:
+        quantization.name = precision.value
 
 
 def _check_numbers(config: EdlabConfig) -> None:
@@ -228,9 +263,20 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
     return tuple(name for name, is_below in below.items() if is_below)
 
 
-def describe(config: EdlabConfig) -> dict[str, Any]:
-    """The configuration as flat, dotted parameters ("quantization.calibration.images"); empty values left out."""
-    return dict(_flatten("", OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)))
+def describe(config: EdlabConfig, source: SourceModel | None = None) -> dict[str, Any]:
+    """The configuration as flat, dotted parameters ("quantization.calibration.images").
+
+    Empty values are left out, and settings of the quantization that decide nothing: before the precision is decided,
+    and where `source`, a model file, came quantized.
+    """
+    parameters = dict(_flatten("", OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)))
+    undecided = config.quantization.precision is Precision.auto
+    if undecided or (source and source.precision != Precision.fp32):
+        kept = () if undecided else _DECIDED_LATER
+        parameters = {
+            key: value for key, value in parameters.items() if not key.startswith("quantization.") or key in kept
+        }
+    return parameters
 
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:

@@ -31,6 +31,7 @@ class Precision(StrEnum):
     fp16 = "fp16"
     int8 = "int8"  # weights and activations, static, calibrated
     int8_dynamic = "int8_dynamic"  # weights ahead of time, activations at run time; no calibration
+    auto = "auto"  # a model file's own, known once it is read; fp32 of anything else
 
 
 class Granularity(StrEnum):

@@ -139,6 +139,11 @@ class SourceModel(BaseModel):
     def trained(self) -> bool:
         return self.weights != "untrained"
 
+    @property
+    def batchable(self) -> bool:
+        """Whether an image's output is its own in a batch: not in training mode, where it depends on the others."""
+        return all(reason.code != "training_mode" for reason in self.reasons)
+
 
 def _text(value: Any) -> str:
     if isinstance(value, tuple):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from edlab.composition import check_overrides, compose_config, config_dir, describe, groups, options
+from edlab.composition import check_overrides, compose_config, config_dir, decide, describe, groups, options
 from edlab.config import CalibrationMethod, Precision
 from edlab.errors import ConfigError
+from edlab.source import Preprocessing, SourceModel
+
+
+def source(precision: str) -> SourceModel:
+    return SourceModel(
+        name="net", format="tflite", path=Path("net.tflite"), sha256="", layout="NHWC", precision=precision,
+        preprocessing=Preprocessing(height=8, width=8), num_classes=4, weights="file",
+    )  # fmt: skip
 
 
 def test_default_run_is_the_embedded_model_on_this_machine() -> None:
@@ -113,3 +123,35 @@ def test_parameters_are_flat_and_dotted() -> None:
 
 def test_options_list_what_a_group_takes() -> None:
     assert {"mobilenet_v2", "mnasnet", "inception_v3", "digits_cnn"} <= set(options("model"))
+
+
+class TestAuto:
+    """converter=auto and quantization=auto: the defaults of device=cpu."""
+
+    @pytest.mark.parametrize(("file", "converter"), [("net.tflite", "litert"), ("net.onnx", "onnxruntime")])
+    def test_a_model_file_brings_its_converter_and_precision(self, file: str, converter: str) -> None:
+        config = compose_config(["model=file", f"model.path={file}"])
+        assert config.converter.name == converter
+        assert config.quantization.precision is Precision.auto
+        assert not {"quantization.name", "quantization.precision"} & describe(config).keys()
+        decided = decide(config, source("int8"))
+        assert (decided.quantization.name, decided.quantization.precision) == ("int8", Precision.int8)
+        assert describe(decided)["quantization.precision"] == "int8"
+        assert decide(decided, source("fp32")) is decided
+
+    def test_other_models_are_measured_in_fp32(self) -> None:
+        config = compose_config([])
+        assert (config.converter.name, config.quantization.name) == ("onnxruntime", "fp32")
+        assert config.quantization.precision is Precision.fp32
+        assert describe(config)["quantization.precision"] == "fp32"
+
+    def test_what_is_asked_for_stays(self) -> None:
+        config = compose_config(["model=file", "model.path=net.tflite", "quantization=fp32", "converter=edgetpu"])
+        assert (config.converter.name, config.quantization.precision) == ("edgetpu", Precision.fp32)
+        assert compose_config(["device=jetson"]).quantization.precision is Precision.fp16
+
+    def test_a_sweep_may_name_it(self) -> None:
+        words = ["model=file", "model.path=net.tflite", "quantization=auto,int8"]
+        configs, runs = check_overrides(words, multirun=True)
+        assert runs == 2
+        assert {config.quantization.precision for config in configs} == {Precision.auto, Precision.int8}

@@ -114,11 +114,13 @@ class Converter(ABC):
         precision = quantization.precision
         if source.precision not in (Precision.fp32, precision):
             raise UnsupportedError(
-                f"{source.path.name} is {source.precision} already and cannot become {precision}",
+                f"{source.name} is {source.precision} already and cannot become {precision}",
                 hint=f"quantization={source.precision}, or start from a float model",
             )
         if precision not in self.capabilities:
             raise self._refusal("quantization", precision, list(self.capabilities))
+        if source.precision == precision != Precision.fp32:
+            return  # the file is quantized already: no setting is used
         able = self.capability(precision)
         for setting, value, possible in (
             ("granularity", quantization.granularity, able.granularities),

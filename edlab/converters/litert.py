@@ -18,7 +18,7 @@ from edlab.errors import ModelError
 from edlab.source import SourceModel
 
 _TORCH = {"litert_torch": "edlab[litert]", "torch": "edlab"}
-_KERAS = {"tensorflow": "edlab[tensorflow]"}
+_KERAS = {"tensorflow": "edlab[tensorflow]", "keras": "edlab[tensorflow]"}
 _QUANTIZER = {"ai_edge_quantizer": "edlab[litert]", "ai_edge_litert": "edlab[litert]"}
 
 
@@ -65,7 +65,7 @@ class LitertConverter(Converter):
             *export,
             Step(
                 name="quantize_tflite",
-                version=1,
+                version=2,
                 function=f"{__name__}:quantize_tflite",
                 output="model.tflite",
                 format="tflite",
@@ -89,7 +89,7 @@ def _export_steps(source: SourceModel) -> tuple[Step, ...]:
             function=f"{__name__}:{function}",
             output="model.tflite",
             format="tflite",
-            precision="fp32",
+            precision=source.precision,
             layout="NHWC",
             tools=tools,
         ),
@@ -129,9 +129,40 @@ def quantize_tflite(inputs: list[str], out: str, options: dict[str, Any], calibr
     from ai_edge_quantizer.quantizer import Quantizer
 
     _check_patterns(inputs[0], options.get("exclude", []))
-    quantizer = Quantizer(inputs[0], _recipe(options).get_quantization_recipe())
-    ranges = _calibrate(inputs[0], options, calibration) if calibration else None
-    quantizer.quantize(ranges, enable_progress_report=False).export_model(out)
+    with tempfile.TemporaryDirectory() as folder:
+        path = ensure_signature(inputs[0], Path(folder, "model.tflite"))
+        quantizer = Quantizer(path, _recipe(options).get_quantization_recipe())
+        ranges = _calibrate(path, options, calibration) if calibration else None
+        quantizer.quantize(ranges, enable_progress_report=False).export_model(out)
+
+
+def ensure_signature(path: str, copy: Path) -> str:
+    """The file itself, or where it has no signature, as before TensorFlow 2.5, a copy that has one.
+
+    ai-edge-quantizer calibrates by signature.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(Path(path).read_bytes(), 0)
+    if model.signatureDefs:
+        return path
+    graph = model.subgraphs[0]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    signature.inputs = [_tensor_map(schema, f"input_{n}", tensor) for n, tensor in enumerate(graph.inputs)]
+    signature.outputs = [_tensor_map(schema, f"output_{n}", tensor) for n, tensor in enumerate(graph.outputs)]
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    copy.write_bytes(bytes(builder.Output()))
+    return str(copy)
+
+
+def _tensor_map(schema: Any, name: str, tensor: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, int(tensor)
+    return entry
 
 
 def _recipe(options: dict[str, Any]) -> Any:
@@ -184,7 +215,7 @@ def _calibrate(path: str, options: dict[str, Any], calibration: dict[str, Any]) 
     signature = next(iter(interpreter.get_signature_list()), None)
     names = list(interpreter.get_signature_runner(signature).get_input_details())
     if len(names) != 1:
-        raise ModelError(f"the model has {len(names)} inputs: {', '.join(names)}", hint="give a model with one input")
+        raise ModelError(f"the model has {len(names)} inputs: {', '.join(names)}", hint="use a model with one input")
     calibrator = Calibrator(path, qsv_update_func=min_max_update)
     recipe = _recipe(options)
     for batch in Batches(calibration, options["layout"]):

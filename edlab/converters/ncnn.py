@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edlab.config import Precision, QuantizationConfig
+from edlab.converters import onnx_prepare
 from edlab.converters.base import Capability, Converter, Step
 from edlab.converters.onnx_export import export_steps
 from edlab.errors import ConversionError, ModelError
@@ -36,18 +37,20 @@ class NcnnConverter(Converter):
 
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
         export = export_steps(source)
+        size = [source.preprocessing.height, source.preprocessing.width]
+        shape = [1, 3, *size] if export or source.layout == "NCHW" else [1, *size, 3]
         return (
             *export,
             Step(
                 name="onnx_to_ncnn",
-                version=1,
+                version=2,
                 function=f"{__name__}:onnx_to_ncnn",
                 output="model.param",
                 format="ncnn",
                 precision=quantization.precision.value,
                 layout="NCHW" if export else source.layout,
                 tools=_TOOLS,
-                options={"fp16": quantization.precision is Precision.fp16},
+                options={"fp16": quantization.precision is Precision.fp16, "shape": shape},
             ),
         )
 
@@ -56,14 +59,16 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
     """ONNX -> ncnn; float16 is that of the weights, and the device chooses the arithmetic."""
     import pnnx
 
-    given, made = _shapes(inputs[0])
     with tempfile.TemporaryDirectory() as folder:  # pnnx writes more beside its input
-        for path in inputs:
-            Path(folder, Path(path).name).symlink_to(path)
+        name = Path(inputs[0]).name
+        prepared = onnx_prepare.prepare(inputs[0], Path(folder, name), shape=options["shape"])
+        if prepared == Path(inputs[0]):
+            Path(folder, name).symlink_to(inputs[0])
+        given, made = _shapes(prepared)
         ended = subprocess.run(
             [
                 pnnx.EXEC_PATH,
-                Path(inputs[0]).name,
+                name,
                 f"inputshape=[{','.join(map(str, given))}]",
                 f"fp16={int(options['fp16'])}",
                 f"ncnnparam={out}",
@@ -74,20 +79,19 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
     if ended.returncode:  # float16 ONNX files crash it
         raise ConversionError(
             f"pnnx ended with {describe_exit(ended.returncode)}",
-            hint="give a float32 model, or choose another converter for it",
+            hint="use a float32 model, or choose another converter for it",
         )
     _finish(Path(out), {"in0": given[1:], "out0": made[1:]})
 
 
-def _shapes(path: str) -> tuple[list[int], list[int]]:
+def _shapes(path: Path) -> tuple[list[int], list[int]]:
     """The shapes of the one input and of the first output, with a batch of 1."""
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
-    weights = {weight.name for weight in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+    inputs = onnx_prepare.inputs(graph)
     if len(inputs) != 1:
-        raise ModelError(f"the model has {len(inputs)} inputs", hint="give a model with one input")
+        raise ModelError(f"the model has {len(inputs)} inputs", hint="use a model with one input")
     return _shape(inputs[0]), _shape(graph.output[0])
 
 

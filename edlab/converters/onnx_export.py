@@ -1,4 +1,4 @@
-"""torch -> ONNX and Keras -> ONNX: the way into every toolchain that eats ONNX."""
+"""torch -> ONNX and Keras -> ONNX: the way into every toolchain that accepts ONNX."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ OPSET = 17  # what every vendor's tool accepts
 INPUT, OUTPUT = "input", "output"
 
 _TORCH = {"torch": "edlab", "onnx": "edlab"}
-_KERAS = {"tensorflow": "edlab[tensorflow]", "tf2onnx": "edlab[tensorflow]", "onnx": "edlab"}
+_KERAS = {
+    "tensorflow": "edlab[tensorflow]",
+    "keras": "edlab[tensorflow]",
+    "tf2onnx": "edlab[tensorflow]",
+    "onnx": "edlab",
+}
 
 
 def export_steps(source: SourceModel) -> tuple[Step, ...]:
-    """The steps from the source to a float32 ONNX file with a static batch of 1; none where it is ONNX already."""
+    """The steps from the source to an ONNX file with its precision and a static batch of 1; none for an ONNX source."""
     if source.format == "onnx":
         return ()
     function, tools = ("torch_to_onnx", _TORCH) if source.format == "pt2" else ("keras_to_onnx", _KERAS)
@@ -26,7 +31,7 @@ def export_steps(source: SourceModel) -> tuple[Step, ...]:
             function=f"{__name__}:{function}",
             output="model.onnx",
             format="onnx",
-            precision="fp32",
+            precision=source.precision,
             layout="NCHW",
             tools=tools,
             options={"opset": OPSET},

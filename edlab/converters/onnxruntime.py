@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters import onnx_prepare
 from edlab.converters.base import Capability, Converter, Step, check_excluded
 from edlab.converters.calibration import Batches
 from edlab.converters.onnx_export import export_steps
@@ -72,7 +72,7 @@ class OnnxruntimeConverter(Converter):
             *export,
             Step(
                 name=function,
-                version=1,
+                version=2,
                 function=f"{__name__}:{function}",
                 output="model.onnx",
                 format="onnx",
@@ -107,7 +107,8 @@ def onnx_to_fp16(inputs: list[str], out: str, options: dict[str, Any], calibrati
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(inputs[0]), keep_io_types=True), out)
+    model = onnx.load(onnx_prepare.prepare(inputs[0], out))
+    onnx.save(convert_float_to_float16(model, keep_io_types=True), out)
 
 
 def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
@@ -119,7 +120,8 @@ def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    prepared = _preprocess(inputs[0], out, options["exclude"])
+    opset = onnx_prepare.PER_CHANNEL_OPSET if options["per_channel"] else None
+    prepared = _preprocess(inputs[0], out, options["exclude"], opset)
     only_weighted = options.get("only_weighted_inputs", False)
     extra: dict[str, Any] = {
         "ActivationSymmetric": options["symmetric"],
@@ -155,13 +157,19 @@ def quantize_onnx_dynamic(inputs: list[str], out: str, options: dict[str, Any], 
     prepared.unlink()
 
 
-def _preprocess(path: str, out: str, exclude: list[str]) -> Path:
-    """Fold and fuse before quantizing, and check the names of excluded nodes against what is left."""
+def _preprocess(path: str, out: str, exclude: list[str], opset: int | None = None) -> Path:
+    """Fold and fuse before quantizing, and check the names of excluded nodes against what is left.
+
+    Functions are inlined first, for the quantizer does not look into them, and the opset is brought to `opset`.
+    """
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = Path(out).with_suffix(".prepared.onnx")
-    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    ready = onnx_prepare.prepare(path, Path(out).with_suffix(".ready.onnx"), opset=opset)
+    quant_pre_process(ready, prepared, skip_symbolic_shape=True)
+    if ready != Path(path):
+        ready.unlink()
     check_excluded(exclude, [node.name for node in onnx.load(prepared, load_external_data=False).graph.node])
     return prepared
 
@@ -181,8 +189,8 @@ def _calibrate(model: Path, options: dict[str, Any], calibration: dict[str, Any]
         calibrate_method=_method(options["method"]),
         extra_options=extra,
     )
-    name = _input_name(model)
-    inputs = ({name: batch} for batch in Batches(calibration, options["layout"]))
+    name, dtype = _input(model)
+    inputs = ({name: batch.astype(dtype)} for batch in Batches(calibration, options["layout"]))
     while slice := list(itertools.islice(inputs, _SLICE)):
         calibrator.collect_data(_Reader(slice))
     save_tensors_data(calibrator.compute_data(), ranges)
@@ -194,23 +202,22 @@ def _method(name: str) -> Any:
     return {"minmax": Method.MinMax, "entropy": Method.Entropy, "percentile": Method.Percentile}[name]
 
 
-def _input_name(path: Path) -> str:
+def _input(path: Path) -> tuple[str, Any]:
+    """Name and dtype of the one input."""
     import onnx
 
-    graph = onnx.load(path, load_external_data=False).graph
-    weights = {weight.name for weight in graph.initializer}
-    names = [value.name for value in graph.input if value.name not in weights]
-    if len(names) != 1:
-        raise ModelError(f"the model has {len(names)} inputs: {', '.join(names)}", hint="give a model with one input")
-    name: str = names[0]
-    return name
+    values = onnx_prepare.inputs(onnx.load(path, load_external_data=False).graph)
+    if len(values) != 1:
+        names = ", ".join(value.name for value in values)
+        raise ModelError(f"the model has {len(values)} inputs: {names}", hint="use a model with one input")
+    return values[0].name, onnx.helper.tensor_dtype_to_np_dtype(values[0].type.tensor_type.elem_type)
 
 
 class _Reader:
     """onnxruntime's CalibrationDataReader over a list of inputs."""
 
-    def __init__(self, inputs: list[dict[str, NDArray[np.float32]]]) -> None:
+    def __init__(self, inputs: list[dict[str, NDArray[Any]]]) -> None:
         self._inputs = iter(inputs)
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._inputs, None)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters import onnx_prepare
 from edlab.converters.base import Capability, Converter, Step, check_excluded
 from edlab.converters.calibration import Batches
 from edlab.converters.onnx_export import export_steps
 from edlab.source import SourceModel
 
 _OPENVINO = {"openvino": "edlab[openvino]"}
+_IMPORT = {**_OPENVINO, "onnx": "edlab"}  # inlines functions
 _NNCF = {**_OPENVINO, "nncf": "edlab[openvino]"}
 
 
@@ -50,13 +54,13 @@ class OpenvinoConverter(Converter):
         compress = quantization.precision is Precision.fp16
         convert = Step(
             name="onnx_to_openvino",
-            version=1,
+            version=2,
             function=f"{__name__}:onnx_to_openvino",
             output="model.xml",
             format="openvino",
             precision="fp32" if quantize else quantization.precision.value,
             layout=layout,
-            tools=_OPENVINO,
+            tools=_IMPORT,
             options={"compress_to_fp16": compress},
         )
         if not quantize:
@@ -93,7 +97,8 @@ def onnx_to_openvino(inputs: list[str], out: str, options: dict[str, Any], calib
     _silence_telemetry()
     import openvino
 
-    model = openvino.convert_model(inputs[0])
+    with tempfile.TemporaryDirectory() as folder:
+        model = openvino.convert_model(onnx_prepare.prepare(inputs[0], Path(folder, "model.onnx")))
     openvino.save_model(model, out, compress_to_fp16=options["compress_to_fp16"])
 
 

@@ -14,7 +14,7 @@ from edlab.converters.base import Capability, Step
 from edlab.converters.onnx_export import export_steps
 from edlab.converters.onnxruntime import OnnxruntimeConverter
 from edlab.errors import ConfigError
-from edlab.source import SourceModel
+from edlab.source import Layout, SourceModel
 
 _EXPLICIT, _IMPLICIT = "explicit", "implicit"
 
@@ -93,7 +93,10 @@ class TensorrtConverter(OnnxruntimeConverter):
             portable=False,
             on_target=True,
         )
-        return (*(export if implicit else super()._steps(source, quantization)), build)
+        steps = export if implicit else super()._steps(source, quantization)
+        if source.format == "onnx" and not steps:
+            steps = (_inline_functions(layout, source.precision),)
+        return (*steps, build)
 
     def _step_options(
         self, source: SourceModel, quantization: QuantizationConfig, export: tuple[Step, ...]
@@ -103,3 +106,17 @@ class TensorrtConverter(OnnxruntimeConverter):
 
     def _is_implicit(self, precision: Precision) -> bool:
         return precision is Precision.int8 and self.options["int8"] == _IMPLICIT
+
+
+def _inline_functions(layout: Layout, precision: str) -> Step:
+    """For an ONNX file that goes to the target unconverted: TensorRT's parser knows no local functions before 10."""
+    return Step(
+        name="inline_functions",
+        version=1,
+        function="edlab.converters.onnx_prepare:inline_functions",
+        output="model.onnx",
+        format="onnx",
+        precision=precision,
+        layout=layout,
+        tools={"onnx": "edlab"},
+    )

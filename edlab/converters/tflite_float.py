@@ -14,7 +14,7 @@ import numpy as np
 
 def quantized_to_float(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
     """Write to `out` the TFLite file `inputs[0]` with floating-point operators between its quantized tensors."""
-    import flatbuffers  # type: ignore[import-untyped]
+    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     content = Path(inputs[0]).read_bytes()

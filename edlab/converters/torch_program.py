@@ -18,4 +18,4 @@ def load_module(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
 
     program = torch.export.load(path)
     (example,), _ = program.example_inputs
-    return torch.export.unflatten(program).eval(), example
+    return torch.export.unflatten(program).eval(), example[:1]  # of a free batch, the example may be of several

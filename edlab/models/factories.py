@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
+from edlab.models.files import keras_stated
+from edlab.models.files.stated import Stated
+from edlab.models.keras_models import is_keras_model
 from edlab.models.network import Network, Weights, preprocessing_of_size
 from edlab.models.weights import seed_torch
 from edlab.registry import load_target
@@ -87,7 +90,7 @@ def build(config: ModelConfig) -> Network:
     else:
         raise ModelError(
             f"no model is registered as '{config.name}'",
-            hint="give model.target=package.module:factory, or register it with @edlab.register_model",
+            hint="set model.target=package.module:factory, or register it with @edlab.register_model",
         )
     _seed()
     return wrap(factory(**config.arguments), config, getattr(factory, _ATTRIBUTE, None))
@@ -106,8 +109,10 @@ def wrap(network: Any, config: ModelConfig, model: RegisteredModel | None = None
     _check_weights(config)
     weights = Weights(network, "given", f"as {config.target or config.name} gives them")
     if model is None:
-        preprocessing, note = preprocessing_of_size(*_input_size(network), config)
-        return Network(weights, preprocessing, note)
+        stated = keras_stated.stated(network) if is_keras_model(network) and network.inputs else Stated()
+        preprocessing, origins = preprocessing_of_size(*_input_size(network), config, stated.values)
+        read = [key for key, origin in origins.items() if origin == "read"]
+        return Network(weights, preprocessing, read, stated.note)
     return Network(
         weights,
         model.preprocessing,

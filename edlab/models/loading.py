@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import glob
 import shutil
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -17,9 +16,11 @@ from edlab.errors import ConversionError, ModelError
 from edlab.isolation import run_isolated
 from edlab.models import builtin, factories, keras_models, timm_models, torchvision_models
 from edlab.models.complexity import count_keras, count_torch
-from edlab.models.files import classes_of, load_file
-from edlab.models.network import Network, override_preprocessing
-from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_file
+from edlab.models.files import choose_output, classes_of, inputs_of, keras_stated, load_file
+from edlab.models.files.keras import outputs_of
+from edlab.models.files.pt2 import named_outputs, reasons_of, with_output
+from edlab.models.network import Network, origins, override_preprocessing
+from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_files
 from edlab.source import SourceModel
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _TIMEOUT_S = 1800.0  # a download of weights is part of it
 _KIND = "models"
 _SETTLING_IMAGES = 4
 _SOURCE = "source.json"
+_IMAGENET_CLASSES = 1000
+_BACKGROUND = ("background", "dummy", "__background__")  # what label files call a class of none of the others
 
 # Packages whose versions may change the file that an origin gives.
 _LIBRARIES = {
@@ -131,8 +134,14 @@ def _write_file(config: ModelConfig, folder: Path) -> None:
         layout=file.layout,
         precision=file.precision,
         preprocessing=file.preprocessing,
+        preprocessing_origins=file.preprocessing_origins,
         preprocessing_note=file.preprocessing_note,
         num_classes=file.num_classes,
+        class_names=file.class_names,
+        **_label_offset(config, None, file.num_classes, file.class_names),
+        output=file.output,
+        outputs=file.outputs,
+        reasons=file.reasons,
         weights="file",
         weights_note=f"from the file {Path(config.path or '').name}",
         complexity=file.complexity,
@@ -150,13 +159,17 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
         else:
             settle_batch_norm(live, (_SETTLING_IMAGES, 3, *size))
     written = (_write_keras if keras else _write_torch)(live, size, config, folder)
+    stated = network.label_offset
+    if stated is None and config.origin not in (ModelOrigin.file, ModelOrigin.python):
+        stated = 0  # a library's models have no class before the first
     _write_source(
         folder,
         config,
         **written,
         preprocessing=preprocessing,
+        preprocessing_origins=origins(network.preprocessing_read, config.preprocessing),
         preprocessing_note=network.preprocessing_note,
-        label_offset=network.label_offset,
+        **_label_offset(config, stated, written["num_classes"]),
         weights=network.weights.origin,
         weights_note=network.weights.note,
         claimed_top1=network.claimed_top1,
@@ -183,50 +196,83 @@ def _write_torch(module: torch.nn.Module, size: tuple[int, int], config: ModelCo
             f"{config.name} does not take an image of {size[0]} x {size[1]}: {str(error).splitlines()[0][:200]}",
             hint="correct model.preprocessing.height and width, or model.arguments",
         ) from error
+    outputs = named_outputs(logits)
+    position = choose_output(config, config.name, [(name, list(tensor.shape)) for name, tensor in outputs])
     if not isinstance(logits, torch.Tensor):
-        raise ModelError(
-            f"{config.name} gives a {type(logits).__name__}, not one tensor of logits",
-            hint="edlab measures image classifiers: return (batch, classes) in eval mode",
-        )
-    num_classes = classes_of(config.name, logits.shape)
+        module = with_output(module, position)
+    num_classes = classes_of(config.name, outputs[position][1].shape)
     complexity = count_torch(module, example)
     path = folder / "source.pt2"
     try:
-        torch.export.save(torch.export.export(module, (example,)), path)
+        program = torch.export.export(module, (example,))
+        torch.export.save(program, path)
     except Exception as error:  # torch.export raises the kinds of all its parts
         raise ModelError(
             f"torch.export cannot export {config.name}: {str(error).strip().splitlines()[0][:300]}",
             hint="see docs.pytorch.org/docs/stable/export.html, or export to ONNX yourself: model=file model.path=...",
         ) from error
-    return {"format": "pt2", "path": path, "layout": "NCHW", "num_classes": num_classes, "complexity": complexity}
+    return {
+        "format": "pt2",
+        "path": path,
+        "layout": "NCHW",
+        "num_classes": num_classes,
+        "complexity": complexity,
+        "output": outputs[position][0],
+        "outputs": tuple(name for name, _ in outputs),
+        "reasons": reasons_of(program),
+    }
 
 
 def _write_keras(network: Any, size: tuple[int, int], config: ModelConfig, folder: Path) -> dict[str, Any]:
-    expected = tuple(network.input_shape[1:])
+    if len(getattr(network, "inputs", None) or ()) != 1:
+        raise ModelError(f"{config.name} does not have one input tensor", hint="build a functional or sequential model")
+    expected = tuple(network.inputs[0].shape[1:])
     if expected != (*size, 3):
         raise ModelError(
             f"{config.name} takes {expected}, not {size[0]} x {size[1]} colour images",
-            hint=f"give model.arguments.input_shape=[{size[0]},{size[1]},3], or other model.preprocessing sizes",
+            hint=f"set model.arguments.input_shape=[{size[0]},{size[1]},3], or other model.preprocessing sizes",
         )
+    outputs = outputs_of(network)
+    position = choose_output(config, config.name, [(name, list(tensor.shape)) for name, tensor in outputs])
+    if len(outputs) > 1:
+        network = keras_models.require_keras().Model(network.inputs, outputs[position][1])
     path = folder / "source.keras"
     network.save(path)
     return {
         "format": "keras",
         "path": path,
         "layout": "NHWC",
-        "num_classes": classes_of(config.name, network.output_shape),
+        "num_classes": classes_of(config.name, outputs[position][1].shape),
         "complexity": count_keras(network),
+        "output": outputs[position][0],
+        "outputs": tuple(name for name, _ in outputs),
+        "reasons": keras_stated.reasons(network),
     }
 
 
 def _write_source(folder: Path, config: ModelConfig, *, path: Path, **facts: Any) -> None:
     """`source.json`, its path relative; the configuration's claims stand over the source's own."""
-    if config.label_offset is not None:
-        facts["label_offset"] = config.label_offset
     if config.claimed_top1 is not None:
         facts |= {"claimed_top1": config.claimed_top1, "claimed_source": config.claimed_source}
     source = SourceModel(name=config.name, path=Path(path.name), sha256=sha256_files([path]), **facts)
     (folder / _SOURCE).write_text(source.model_dump_json(indent=2))
+
+
+def _label_offset(
+    config: ModelConfig, stated: int | None, num_classes: int, class_names: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """How many classes stand before the data set's first one, and who says so.
+
+    1,001 classes without names are ImageNet's with a first one for the background, as TensorFlow's models have them.
+    """
+    offset, origin = (1, "assumed") if num_classes == _IMAGENET_CLASSES + 1 else (0, "assumed")
+    if class_names:
+        offset, origin = int(class_names[0].strip().lower() in _BACKGROUND), "read"
+    if stated is not None:
+        offset, origin = stated, "read"
+    if config.label_offset is not None:
+        offset, origin = config.label_offset, "given"
+    return {"label_offset": offset, "label_offset_origin": origin}
 
 
 def _read(folder: Path) -> SourceModel:
@@ -248,21 +294,14 @@ def _key(config: ModelConfig) -> str | None:
     """The digest of all that decides what is built; None for a factory, whose code no one can follow."""
     if config.origin == ModelOrigin.python:
         return None
-    files = _with_external_data(config.path) if config.origin == ModelOrigin.file and config.path else []
+    paths = inputs_of(config) if config.origin == ModelOrigin.file else []
     if config.weights not in WORDS:
-        files.append(str(weights_file(config.weights)))
+        paths += weights_files(config.weights)
     if config.origin == ModelOrigin.builtin:
-        files.append(str(builtin.WEIGHTS))
-    paths = [Path(file).expanduser() for file in files if file]
+        paths.append(builtin.WEIGHTS)
     described = dataclasses.asdict(config) | {"path": config.path and Path(config.path).name}
-    contents = [sha256_files([path]) for path in paths if path.is_file()]
+    contents = [[path.name, sha256_files([path])] for path in paths]
     return digest([_VERSION, described, contents, {name: _version(name) for name in _LIBRARIES[config.origin]}])
-
-
-def _with_external_data(path: str) -> list[str]:
-    """The file and those beside it that carry its name: exporters put large ONNX weights into net.onnx.data."""
-    model = Path(path).expanduser()
-    return [str(file) for file in sorted(model.parent.glob(glob.escape(model.name) + "*"))]
 
 
 def _version(package: str) -> str | None:

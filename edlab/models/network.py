@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from edlab.config import ModelConfig, PreprocessingConfig
 from edlab.errors import ConfigError, ModelError
-from edlab.source import Preprocessing, WeightsOrigin
+from edlab.source import Origin, Preprocessing, WeightsOrigin
 
 _HINT = (
     "resize_mode: crop, squash, letterbox; interpolation: nearest, bilinear, bicubic, lanczos; channels: rgb, bgr; "
@@ -32,8 +33,9 @@ class Network:
 
     weights: Weights
     preprocessing: Preprocessing
+    preprocessing_read: Collection[str] = tuple(Preprocessing.model_fields)  # the keys that the source states
     preprocessing_note: str = ""
-    label_offset: int = 0
+    label_offset: int | None = None  # None: the source does not say
     claimed_top1: float | None = None
     claimed_source: str = ""
     license: str = ""
@@ -70,26 +72,31 @@ def override_preprocessing(own: Preprocessing, overrides: PreprocessingConfig) -
     return merged
 
 
-def preprocessing_of_size(height: int | None, width: int | None, config: ModelConfig) -> tuple[Preprocessing, str]:
-    """Preprocessing for a model that tells no more than its input size, and a note of what is assumed.
+def preprocessing_of_size(
+    height: int | None, width: int | None, config: ModelConfig, stated: Mapping[str, Any] | None = None
+) -> tuple[Preprocessing, dict[str, Origin]]:
+    """Preprocessing for a model of this input size that states only the keys in `stated`; the rest is assumed.
 
     Raises `ModelError` where the size is not known either.
     """
     keys = config.preprocessing
+    read = {**{key: size for key, size in (("height", height), ("width", width)) if size}, **(stated or {})}
     height, width = keys.height or height, keys.width or width
     if not height or not width:
         raise ModelError(
             f"the input size of {config.name} is not known",
-            hint="give model.preprocessing.height=... and model.preprocessing.width=..., or preprocessing= in the API",
+            hint="set model.preprocessing.height=... and model.preprocessing.width=..., or preprocessing= in the API",
         )
-    assumed = [
-        text
-        for key, text in (
-            ("mean", "values scaled to 0..1 (mean 0)"),
-            ("std", "std 1"),
-            ("resize", "images resized straight to the input size"),
-        )
-        if getattr(keys, key) is None
-    ]
-    note = f"assumed: {', '.join(assumed)}; set model.preprocessing.*" if assumed else ""
-    return override_preprocessing(Preprocessing(height=height, width=width), keys), note
+    own = Preprocessing.model_validate({**read, "height": height, "width": width})
+    return override_preprocessing(own, keys), origins(read, keys)
+
+
+def origins(read: Collection[str], keys: PreprocessingConfig) -> dict[str, Origin]:
+    """Where each key of a preprocessing comes from: given in `keys`, else read from the source, else assumed."""
+    given = {key for key, value in vars(keys).items() if value is not None}
+    if given & {"resize", "resize_mode"}:
+        given |= {"resize", "resize_mode"}  # the one says whether and how the other is used
+    found: dict[str, Origin] = {}
+    for key in Preprocessing.model_fields:
+        found[key] = "given" if key in given else "read" if key in read else "assumed"
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import urllib.error
@@ -68,9 +69,34 @@ def weights_file(path: str) -> Path:
     if not file.is_file():
         raise ModelError(
             f"model.weights={path} is neither one of {', '.join(WORDS)} nor a file",
-            hint="give model.weights=auto, or the path of a state dict",
+            hint="set model.weights=auto, or the path of a state dict",
         )
     return file
+
+
+def weights_files(path: str) -> list[Path]:
+    """Every file that `model.weights=PATH` is read from: itself, and the shards that an index names.
+
+    Raises `ModelError` where one is missing.
+    """
+    file = weights_file(path)
+    return [file, *_shards(file)]
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index of a sharded state dict names (`weight_map`, as transformers writes it)."""
+    if index.suffix != ".json":
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{index} is not the index of a state dict: {error}", hint="set model.weights to *.safetensors.index.json"
+        ) from error
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ModelError(f"{index.name} names {missing[0]}, which is missing", hint=f"copy it to {index.parent}")
+    return [index.parent / name for name in names]
 
 
 def seed_torch() -> None:
@@ -150,6 +176,8 @@ def load_state_dict(module: torch.nn.Module, path: Path) -> None:
 
 
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    if shards := _shards(path):
+        return {name: value for shard in shards for name, value in _read_state_dict(shard).items()}
     import pickle
 
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,12 @@ def _measure_throughput(
     assert source is not None
     probe = _probe(source, config.power, folder / "power_samples.npy")
     seconds = max(config.protocol.seconds, config.power.active_seconds) if probe else config.protocol.seconds
+    search = config.protocol.throughput
+    if not inputs.source.batchable:  # the images of a batch would decide on one another's outputs
+        search = dataclasses.replace(search, max_batch=1)
     window = session.throughput(
         pool,
-        config.protocol.throughput,
+        search,
         seconds=seconds,
         max_seconds=config.protocol.max_seconds,
         probe=probe,

@@ -84,8 +84,14 @@ def logits(
     try:
         outputs: NDArray[np.float32] = np.load(cache.get_or_make("predictions", key, make) / "logits.npy")
     except DeviceError as error:
+        hint = error.hint
+        if artifact.steps:
+            hint = (
+                f"the step {artifact.steps[-1].name} made a file that does not run; the model file itself is fine: use "
+                "another quantization or converter"
+            )
         raise ConversionError(
-            f"the {artifact.format} file does not run on this machine: {error.message}", hint=error.hint, log=error.log
+            f"the {artifact.format} file does not run on this machine: {error.message}", hint=hint, log=error.log
         ) from error
     return outputs
 

@@ -242,6 +242,8 @@ class Tracker:
     def _log_values(self, run: Run, record: RunRecord, files: Files, model: LoggedModel | None) -> None:
         """Parameters that were not known at the start, metrics (the model's too), tags, and the data set."""
         run_id = run.info.run_id
+        if run.info.run_name != record.name:  # the precision of a model file is known once it is read
+            self._client.update_run(run_id, name=record.name)
         self._log_params(run, record.params)
         tags = list(_tags(_record_tags(record)))
         metrics = _metrics(record, files.dataset, model.model_id if model else None)

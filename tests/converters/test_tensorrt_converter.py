@@ -173,6 +173,7 @@ def test_an_int8_file_is_built_as_it_is(source: SourceModel, tmp_path: Path) -> 
         update={"format": "onnx", "path": path, "sha256": sha256_files([path]), "precision": "int8"}
     )
     for kind in ("explicit", "implicit"):
-        (step,) = plan(given, int8(), int8=kind)
+        inlined, step = plan(given, int8(), int8=kind)
+        assert (inlined["name"], inlined["on_target"]) == ("inline_functions", False)
         assert step["on_target"]
         assert not step["calibrates"]

@@ -46,7 +46,8 @@ def test_onnx_tells_its_layout_size_classes_and_complexity(tmp_path: Path, symbo
     assert (file.format, file.layout, file.precision, file.num_classes) == ("onnx", "NCHW", "fp32", 5)
     assert (file.preprocessing.height, file.preprocessing.width) == (16, 16)
     assert (file.complexity.macs, file.complexity.parameters) == (MACS, PARAMETERS)
-    assert "scaled to 0..1" in file.preprocessing_note
+    assert file.preprocessing_origins["height"] == "read"
+    assert {file.preprocessing_origins[key] for key in ("mean", "std", "resize", "channels")} == {"assumed"}
     onnx.checker.check_model(file.path)
 
 

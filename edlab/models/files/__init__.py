@@ -6,12 +6,13 @@ from pathlib import Path
 
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
-from edlab.models.files import keras, onnx, pt2, tflite
-from edlab.models.files.base import ModelFile, classes_of
+from edlab.models.files import foreign, keras, onnx, onnx_external, pt2, tflite
+from edlab.models.files.base import ModelFile, choose_output, classes_of, random_operators, training_mode
 
-__all__ = ["ModelFile", "classes_of", "load_file"]
+__all__ = ["ModelFile", "choose_output", "classes_of", "inputs_of", "load_file", "random_operators", "training_mode"]
 
 _READERS = {".onnx": onnx.read, ".tflite": tflite.read, ".keras": keras.read, ".pt2": pt2.read}
+_EXPORT = f"model.path takes {', '.join(_READERS)}; export other frameworks' models to ONNX"
 
 
 def load_file(config: ModelConfig, folder: Path) -> ModelFile:
@@ -19,18 +20,40 @@ def load_file(config: ModelConfig, folder: Path) -> ModelFile:
 
     Raises `ModelError` for a file that is missing, damaged, of another format, or not an image classifier.
     """
-    path = Path(config.path or "").expanduser()
-    if not config.path or not path.is_file():
-        raise ModelError(f"there is no model file '{config.path or ''}'", hint="give model.path=FILE")
+    path = _existing(config.path)
     if path.suffix not in _READERS:
+        kind, fix = foreign.identify(path)
         raise ModelError(
-            f"{path.name} is of no format that edlab reads",
-            hint=f"model.path takes {', '.join(_READERS)}; export other frameworks' models to ONNX",
+            f"{path.name} is of no format that edlab reads" + (f": it is {kind}" if fix else ""), hint=fix or _EXPORT
         )
     if config.weights != "auto":
         raise ModelError(
-            f"model.weights={config.weights} cannot be given to {path.name}: the file holds its weights",
+            f"model.weights={config.weights} cannot be used with {path.name}: the file holds its weights",
             hint="leave model.weights=auto",
         )
-    copy = folder / f"source{path.suffix}"
-    return _READERS[path.suffix](config, path, copy)
+    foreign.ensure_is(path)
+    return _READERS[path.suffix](config, path, folder / f"source{path.suffix}")
+
+
+def inputs_of(config: ModelConfig) -> list[Path]:
+    """Every file that the model of `config.path` is read from: the file, and the data outside it that it names.
+
+    Raises `ModelError` where one of them is missing.
+    """
+    path = _existing(config.path)
+    return [path, *(onnx_external.files_of(path) if path.suffix == ".onnx" else [])]
+
+
+def _existing(configured: str | None) -> Path:
+    path = Path(configured or "").expanduser()
+    if configured and path.is_dir():
+        kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").is_file() else "a folder"
+        raise ModelError(
+            f"model.path={configured} is {kind}, not a model file",
+            hint="convert it: tf.lite.TFLiteConverter.from_saved_model, or python -m tf2onnx.convert --saved-model"
+            if kind != "a folder"
+            else f"set model.path to the file in it; {_EXPORT}",
+        )
+    if not configured or not path.is_file():
+        raise ModelError(f"there is no model file '{configured or ''}'", hint="set model.path=FILE")
+    return path

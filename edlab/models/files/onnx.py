@@ -2,67 +2,267 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.complexity.onnx import count_onnx, infer_shapes
-from edlab.models.files.base import ModelFile, classes_of, damaged, read_input
+from edlab.models.files import onnx_external, onnx_stated
+from edlab.models.files.base import (
+    ModelFile,
+    choose_output,
+    classes_of,
+    damaged,
+    first_line,
+    random_operators,
+    read_input,
+    training_mode,
+)
+from edlab.source import Reason
+
+_RANDOM = frozenset(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+)
+_INPUTS = {1: "float32", 2: "uint8", 10: "float16", 11: "float64"}  # of onnx.TensorProto.DataType
+_CUSTOM = re.compile(r"([\w.]+:\w+)\(-?\d+\) is not a registered function/op|No Op registered for (\w+)")
+_NO_KERNEL = re.compile(r"Could not find an implementation for (\w+)\(\d+\)")
+_NEWEST_IR = re.compile(r"max supported IR version: (\d+)")
 
 
 def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
+    """See `load_file`. The copy is the file as it is, unless its weights lie outside or an output was chosen."""
     import onnx
-    import onnxruntime
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    outside = onnx_external.files_of(path)
     try:
         model = onnx.load(path)
-        onnx.checker.check_model(path)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         raise damaged(path, "ONNX", error) from error
-    weights = {initializer.name for initializer in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise ModelError(
-            f"{path.name} does not take one float32 tensor of images", hint="export it with one float32 input"
-        )
-    dimensions = inputs[0].type.tensor_type.shape.dim
-    source = read_input(config, path, [dimension.dim_value or None for dimension in dimensions])
-    onnx.save(model, copy)  # weights that lay outside the file are now inside
-    shapes = infer_shapes(model, inputs[0].name, source.shape)
-    output = shapes.get(model.graph.output[0].name, ())
-    if not output or None in output:
-        try:
-            session = onnxruntime.InferenceSession(copy, providers=["CPUExecutionProvider"])
-            output = _output_shape(session, source.shape)
-        except Exception as error:  # onnxruntime's own exceptions have no common base
-            raise damaged(path, "ONNX", error) from error
+    _check(path, model)
+    name = _input_name(path, model)
+    value = next(value for value in model.graph.input if value.name == name)
+    shape = [dimension.dim_value or None for dimension in value.type.tensor_type.shape.dim]
+    source = read_input(config, path, shape, onnx_stated.stated(model, value))
+    shapes = infer_shapes(model, name, source.shape)
+    outputs = [(output.name, shapes.get(output.name) or _declared(output)) for output in model.graph.output]
+    chosen = outputs[choose_output(config, path.name, outputs)]
+    if len(outputs) > 1:
+        _keep_output(model, chosen[0])
+    if outside or len(outputs) > 1:
+        onnx.save(model, copy)  # weights that lay outside the file are now inside
+    else:
+        shutil.copyfile(path, copy)
+    made = _run(path, model, copy, source.shape)
+    num_classes = classes_of(path.name, made)
     return ModelFile(
         format="onnx",
         path=copy,
         layout=source.layout,
         precision=_precision(model),
-        num_classes=classes_of(path.name, output),
+        num_classes=num_classes,
         preprocessing=source.preprocessing,
+        preprocessing_origins=source.origins,
         preprocessing_note=source.note,
-        complexity=count_onnx(model, inputs[0].name, source.shape),
+        complexity=count_onnx(model, name, source.shape),
+        output=chosen[0],
+        outputs=tuple(output for output, _ in outputs),
+        class_names=onnx_stated.class_names(model, num_classes),
+        reasons=_reasons(model),
     )
 
 
-def _output_shape(session: Any, shape: Sequence[int]) -> tuple[int, ...]:
-    import numpy as np
+def _check(path: Path, model: Any) -> None:
+    """Raise `ModelError` for a file that ONNX does not allow, or that is newer than the installed package."""
+    import onnx
 
-    (name,) = (value.name for value in session.get_inputs())
-    output: tuple[int, ...] = session.run(None, {name: np.zeros(shape, np.float32)})[0].shape
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset > newest:
+        raise ModelError(
+            f"{path.name} has opset {opset}, and the installed onnx {onnx.__version__} knows opsets up to {newest}",
+            hint=f"export it with opset_version={newest} or lower, or upgrade: pip install -U onnx onnxruntime",
+        )
+    if model.ir_version > onnx.IR_VERSION:
+        return  # the checker refuses these unread; onnxruntime says what it is that it cannot read
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: Exception) -> ModelError:
+    """What a healthy file needs that is not there; "damaged" where it is none of these."""
+    text = str(error)
+    if custom := _CUSTOM.search(text):
+        operator = custom[1] or custom[2]
+        return ModelError(
+            f"{path.name} has the operator {operator}, which is neither a standard one of the file's opset nor "
+            "onnxruntime's own",
+            hint="replace it by standard operators or an ONNX function and export again; operators of custom libraries "
+            "are unsupported",
+        )
+    if kernel := _NO_KERNEL.search(text):
+        return ModelError(
+            f"{path.name} has the operator {kernel[1]} with types that onnxruntime cannot run on a CPU",
+            hint="export it in float32, without float64 or rare integer types",
+        )
+    return damaged(path, "ONNX", error)
+
+
+def _input_name(path: Path, model: Any) -> str:
+    """Of the one input. In files up to IR version 3 the weights are among the graph's inputs."""
+    import onnx
+
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise ModelError(
+            f"{path.name} has {len(inputs)} inputs: {', '.join(value.name for value in inputs)}",
+            hint="export it with one input, the images",
+        )
+    kind = inputs[0].type.tensor_type.elem_type
+    if kind not in _INPUTS:
+        raise ModelError(
+            f"{path.name} takes {onnx.TensorProto.DataType.Name(kind).lower()} values",
+            hint=f"export it with an input of {', '.join(_INPUTS.values())}",
+        )
+    name: str = inputs[0].name
+    return name
+
+
+def _declared(value: Any) -> list[int | None]:
+    return [dimension.dim_value or None for dimension in value.type.tensor_type.shape.dim]
+
+
+def _keep_output(model: Any, name: str) -> None:
+    """Drop the other outputs of the graph, and what only they need."""
+    graph = model.graph
+    kept = [output for output in graph.output if output.name == name]
+    del graph.output[:]
+    graph.output.extend(kept)
+    needed, nodes = {name}, []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= set(_reads(node))
+    kept_nodes = [type(node).FromString(node.SerializeToString()) for node in reversed(nodes)]
+    del graph.node[:]
+    graph.node.extend(kept_nodes)
+    for field in (graph.initializer, graph.value_info):
+        rest = [item for item in field if item.name in needed or any(item.name in node.output for node in kept_nodes)]
+        del field[:]
+        field.extend(rest)
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [value for value in graph.input if value.name in weights or value.name in needed]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """The tensors that a node needs, those that its bodies take from around them among them."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _reads(inner)
+            yield from (output.name for output in graph.output)
+
+
+def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of the output of one inference, which also says whether onnxruntime can run the file.
+
+    A file of a newer IR version than onnxruntime reads is rewritten to the newest that it does.
+    """
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is to be quick
+    options.log_severity_level = 4
+    try:
+        try:
+            session = onnxruntime.InferenceSession(copy, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            if not (newest := _NEWEST_IR.search(str(error))):
+                raise
+            model.ir_version = int(newest[1])
+            onnx.save(model, copy)
+            session = onnxruntime.InferenceSession(copy, options, providers=["CPUExecutionProvider"])
+        (source,) = session.get_inputs()
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(_types(model)[source.name])
+        output: tuple[int, ...] = session.run(None, {source.name: np.zeros(shape, dtype)})[0].shape
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        if "Opset" in str(error) and "under development" in str(error):
+            raise ModelError(
+                f"{path.name} has an opset that onnxruntime {onnxruntime.__version__} does not read: "
+                f"{first_line(error)}",
+                hint="export it with a lower opset_version, or upgrade: pip install -U onnxruntime",
+            ) from error
+        raise _explain(path, error) from error
     return output
+
+
+def _types(model: Any) -> dict[str, int]:
+    return {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    """All nodes, with those of subgraphs and local functions."""
+    yield from _inside(model.graph.node)
+    for function in model.functions:
+        yield from _inside(function.node)
+
+
+def _inside(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _inside(graph.node)
+
+
+def _reasons(model: Any) -> tuple[Reason, ...]:
+    """Nodes that behave as in training, and those that draw random numbers."""
+    nodes = list(_nodes(model))
+    constants = onnx_stated.constants(model)
+    training = [node for node in nodes if _in_training(node, constants)]
+    drawing = [node for node in nodes if node.op_type in _RANDOM]
+    reasons = []
+    if training:
+        reasons.append(training_mode([_called(node) for node in training]))
+    if drawing:
+        reasons.append(random_operators([_called(node) for node in drawing]))
+    return tuple(reasons)
+
+
+def _called(node: Any) -> str:
+    return f"{node.op_type} '{node.name}'" if node.name else str(node.op_type)
+
+
+def _in_training(node: Any, constants: dict[str, Any]) -> bool:
+    """BatchNormalization says so by an attribute, before opset 14 by its further outputs; Dropout by its third input,
+    before opset 7 by an attribute."""
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    if node.op_type == "BatchNormalization":
+        return bool(attributes.get("training_mode")) or sum(bool(output) for output in node.output) > 1
+    if node.op_type == "Dropout":
+        if attributes.get("is_test", 1) == 0:
+            return True
+        mode = constants.get(node.input[2]) if len(node.input) > 2 else None
+        return mode is not None and bool(mode.any())
+    return False
 
 
 def _precision(model: Any) -> str:
     import onnx
 
-    operators = {node.op_type for node in model.graph.node}
+    operators = {node.op_type for node in _nodes(model)}
     if operators & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
         return "int8_dynamic"
     if operators & {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"}:

@@ -1,0 +1,63 @@
+"""The files beside an ONNX file that hold its tensors: https://onnx.ai/onnx/repo-docs/ExternalData.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edlab.errors import ModelError
+
+
+def files_of(path: Path) -> list[Path]:
+    """Every file that a tensor of the model is in, wherever the tensor is: initializers, attributes, subgraphs,
+    functions. None for a file that cannot be parsed, which its reader names.
+
+    Raises `ModelError` where a file is missing, or lies outside the model's folder, which ONNX forbids.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError):
+        return []
+    locations = {location for tensor in _tensors(model) for location in _locations(tensor)}
+    return [_existing(path, location) for location in sorted(locations)]
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors inside a protobuf message."""
+    import onnx
+
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:
+            for inner in value if hasattr(value, "__len__") else (value,):
+                yield from _tensors(inner)
+
+
+def _locations(tensor: Any) -> list[str]:
+    import onnx
+
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return []
+    return [entry.value for entry in tensor.external_data if entry.key == "location"]
+
+
+def _existing(model: Path, location: str) -> Path:
+    file = model.parent / location
+    folder = model.parent.resolve()
+    if Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
+        raise ModelError(
+            f"{model.name} names tensors in '{location}', outside its own folder, which ONNX does not allow",
+            hint="put the data into the model's folder, and save the model again with that location",
+        )
+    if not file.is_file():
+        raise ModelError(
+            f"{model.name} has tensors in '{location}', and that file is missing from {model.parent}",
+            hint="copy it to that place, as the exporter wrote it",
+        )
+    return file
