@@ -51,6 +51,7 @@ def run(
             _make(config, outcome, record, cache, folder, on_progress, module)
         if outcome.inputs:
             config = decide(config, outcome.inputs.source)
+        record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed undecided
         on_progress("record", None, "")
         files = Files()
         with _ended_early(record), _step(record, Step.record):

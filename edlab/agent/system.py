@@ -28,6 +28,7 @@ def describe(root: Path = _ROOT) -> dict[str, Any]:
         "stand_in": _text(root / "etc/edlab-stand-in").strip() or None,
         "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
         "cpu": cpu_model(root),
+        "instruction_sets": instruction_sets(root),
         "cpus": allowed_cpus(),
         "memory_mb": _megabytes(memory.group(1)) if memory else None,
     }
@@ -55,6 +56,20 @@ def allowed_cpus() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+# What decides how a processor multiplies int8, fp16 and bf16; the names of /proc/cpuinfo (x86 "flags", Arm "Features").
+_INSTRUCTION_SETS = (
+    "avx2 fma f16c avx_vnni avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_int8 amx_bf16 "
+    "asimd asimdhp asimddp i8mm bf16 sve sve2 sme"
+).split()
+
+
+def instruction_sets(root: Path = _ROOT) -> str | None:
+    """The vector instructions of the processor that matter to inference, "avx2 fma f16c"; None where it tells none."""
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    known = [name for name in _INSTRUCTION_SETS if flags and name in flags.group(1).split()]
+    return " ".join(known) or None
 
 
 def cpu_model(root: Path = _ROOT) -> str | None:

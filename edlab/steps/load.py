@@ -45,7 +45,7 @@ def load(
     """
     on_progress("load model", None, config.model.name)
     source = models.load(config.model, cache, module=module, log=folder / "load.log")
-    on_progress("preprocessing", None, ", ".join(f"{key} {value}" for key, value in source.inputs_in_use().items()))
+    on_progress("preprocessing", None, source.describe_inputs())
     if not source.trained:
         on_progress("weights", None, source.weights_note)
     on_progress("prepare data", None, config.dataset.name)

@@ -27,7 +27,7 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
         tmp_path,
         **{
             "etc__edlab-stand-in": "QEMU user mode\n",
-            "proc__cpuinfo": "processor\t: 0\nmodel name\t: Some Processor\n",
+            "proc__cpuinfo": "processor\t: 0\nmodel name\t: Some Processor\nflags\t\t: fpu avx avx2 fma avx512_vnni\n",
             "proc__device-tree__model": "Some Board Rev 1.2\0",
             "proc__meminfo": "MemTotal:       4096 kB\nMemFree: 1 kB\n",
             "proc__stat": "cpu  10 0 20 60 10 0 0 0 0 0\ncpu0 1 1 1 1\n",
@@ -41,6 +41,7 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
     )
     assert system.describe(root)["board"] == "Some Board Rev 1.2"
     assert system.describe(root)["cpu"] == "Some Processor"
+    assert system.describe(root)["instruction_sets"] == "avx2 fma avx512_vnni"
     assert system.describe(root)["stand_in"] == "QEMU user mode"
     state = system.state(root)
     assert state["temperatures_c"] == {"thermal_zone0 (cpu-thermal)": 45.5}
