@@ -13,11 +13,13 @@ from file_makers import add_metadata, constant, load, make_onnx, make_tflite
 from onnx import TensorProto, helper
 from torch import nn
 
+from edlab.agent.preprocess import InputTable
 from edlab.cache import Cache
 from edlab.config import ModelConfig, ModelOrigin, PreprocessingConfig
 from edlab.errors import ModelError
 from edlab.models import load as load_source
 from edlab.models.files import ModelFile
+from edlab.models.files.stated import quantization as stated_by_quantization
 
 RAW = ((0.0,) * 3, (1 / 255,) * 3)
 SIGNED = ((0.5,) * 3, (0.5,) * 3)
@@ -26,6 +28,11 @@ UNIT = ((0.0,) * 3, (1.0,) * 3)
 
 def values(file: ModelFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return file.preprocessing.mean, file.preprocessing.std
+
+
+def near(expected: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
+    """These values but for half a pixel's step: a quantized input rounds."""
+    return pytest.approx(np.array(expected), abs=0.5 / 255 + 1e-6)
 
 
 def read(file: ModelFile) -> set[str]:
@@ -39,9 +46,20 @@ class TestTflite:
         self, tmp_path: Path, dtype: str, low: float, high: float, expected: Any
     ) -> None:
         file = load(make_tflite(tmp_path / "net.tflite", low=low, high=high, dtype=dtype))
-        assert values(file) == expected
+        assert np.array(values(file)) == near(expected)
         assert {"mean", "std", "height", "width"} == read(file)
         assert "the input's quantization (scale" in file.preprocessing_note
+
+    @pytest.mark.parametrize(("scale", "zero_point"), [(1 / 128, 128), (2 / 255, 127), (1 / 255, 0), (1.0, 0)])
+    @pytest.mark.parametrize("dtype", ["uint8", "int8"])
+    def test_a_pixel_goes_in_as_its_own_integer(self, dtype: str, scale: float, zero_point: int) -> None:
+        """As vendors' examples feed them: by mean 0.5 and std 0.5 every second pixel would be a step off."""
+        shift = 128 if dtype == "int8" else 0
+        stated = stated_by_quantization(scale, zero_point - shift, np.dtype(dtype), "")
+        mean, std = stated.values["mean"], stated.values["std"]
+        table = InputTable(mean, std, "NHWC", dtype, scale, zero_point - shift)
+        pixels = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(3, axis=3)
+        np.testing.assert_array_equal(table.apply(pixels)[0, 0, :, 0], np.arange(256) - shift)
 
     def test_a_float_input_that_is_quantized_first_says_it_as_well(self, tmp_path: Path) -> None:
         assert values(load(make_tflite(tmp_path / "net.tflite", low=0, high=255, dtype="float32"))) == RAW
@@ -70,7 +88,7 @@ class TestTflite:
 
     def test_metadata_outside_the_inputs_range_is_not_used(self, tmp_path: Path) -> None:
         path = make_tflite(tmp_path / "net.tflite", low=-1, high=1, dtype="uint8")
-        assert values(load(add_metadata(path, mean=[0.0], std=[1.0]))) == SIGNED
+        assert np.array(values(load(add_metadata(path, mean=[0.0], std=[1.0])))) == near(SIGNED)
 
 
 class TestOnnx:
@@ -120,7 +138,7 @@ class TestOnnx:
             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["t"]),
         ]
         signed = [constant("s", 1 / 127.5), constant("z", 128, np.uint8)]
-        assert values(load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=signed))) == SIGNED
+        assert np.array(values(load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=signed)))) == near(SIGNED)
         imagenet = [constant("s", 4.8 / 255), constant("z", 114, np.uint8)]
         with pytest.raises(ModelError, match="its preprocessing is not known"):
             load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=imagenet))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALIKE = 0.9  # two ranges are the same range, but for rounding and for the images of a calibration
+_ROUNDING_STEPS = 1.5  # of its scale, by which the ends of such a range may miss the usual ones
 _USABLE = 0.75  # of an integer input's range, and of the values fed: with less, most of one of the two is lost
 
 # The ranges that images are scaled to, and the preprocessing that does it. No other range says how it came about:
@@ -64,11 +65,18 @@ def quantized_range(scale: float, zero_point: int, dtype: Any, note: str) -> Ran
 
 
 def quantization(scale: float, zero_point: int, dtype: Any, where: str) -> Stated:
-    """What the quantization of an input says: pixels as 0..255, 0..1 or -1..1, or only the range."""
+    """What the quantization of an input says: pixels as 0..255, 0..1 or -1..1, or only the range.
+
+    Where the ends differ by no more than rounding, a pixel goes in as its own integer (less 128 for int8), as vendors'
+    examples do (google-coral/pycoral, examples/classify_image.py): scale 1/128 ends at 0.992, and pixels normalised to
+    -1..1 would be a step off.
+    """
     note = f"{where} (scale {scale:.6g}, zero point {zero_point})"
     found = quantized_range(scale, zero_point, dtype, note)
     for low, high, mean, std in _RANGES:
         if found.overlap(low, high) >= _ALIKE:
+            if max(abs(found.low - low), abs(found.high - high)) <= _ROUNDING_STEPS * scale:
+                mean, std = keys_for(found)
             stated = normalisation(mean, std, f"{note}: pixels as {low:g}..{high:g}")
             return Stated(stated.values, stated.note, found)
     return Stated(range=found)
@@ -84,7 +92,7 @@ def fits(found: Range, mean: Sequence[float], std: Sequence[float]) -> bool:
 def keys_for(found: Range) -> tuple[float, float]:
     """The mean and std of 0..1 that bring pixels to exactly this range."""
     std = 1 / (found.high - found.low)
-    return -found.low * std, std
+    return 0.0 - found.low * std, std
 
 
 class Affine:
