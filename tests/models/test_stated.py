@@ -61,6 +61,13 @@ class TestTflite:
         pixels = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(3, axis=3)
         np.testing.assert_array_equal(table.apply(pixels)[0, 0, :, 0], np.arange(256) - shift)
 
+    def test_metadata_that_agrees_but_for_rounding_leaves_a_pixel_its_own_integer(self, tmp_path: Path) -> None:
+        """As Coral's MobileNet V2 has it: 127.5 in the metadata, scale 1/128 and zero point 128 of the input."""
+        path = make_tflite(tmp_path / "net.tflite", low=-1, high=127 / 128, dtype="uint8")
+        file = load(add_metadata(path, mean=[127.5], std=[127.5]))
+        assert file.preprocessing.mean == pytest.approx((128 / 255,) * 3)
+        assert "metadata" in file.preprocessing_note
+
     def test_a_float_input_that_is_quantized_first_says_it_as_well(self, tmp_path: Path) -> None:
         assert values(load(make_tflite(tmp_path / "net.tflite", low=0, high=255, dtype="float32"))) == RAW
 

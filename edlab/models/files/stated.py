@@ -89,6 +89,16 @@ def fits(found: Range, mean: Sequence[float], std: Sequence[float]) -> bool:
     return found.overlap(min(low, high), max(low, high)) >= _USABLE
 
 
+def alike(one: Stated, other: Stated, scale: float) -> bool:
+    """Whether two normalisations bring every pixel to the same step of an input's scale, but for rounding."""
+
+    def ends(stated: Stated) -> NDArray[np.float64]:
+        mean, std = np.array(stated.values["mean"]), np.array(stated.values["std"])
+        return np.array([(0 - mean) / std, (1 - mean) / std])
+
+    return bool(np.abs(ends(one) - ends(other)).max() <= _ROUNDING_STEPS * scale)
+
+
 def keys_for(found: Range) -> tuple[float, float]:
     """The mean and std of 0..1 that bring pixels to exactly this range."""
     std = 1 / (found.high - found.low)

@@ -24,7 +24,7 @@ from edlab.models.files.base import (
     read_input,
     some,
 )
-from edlab.models.files.stated import Affine, Stated, fits, normalisation, quantization, raw_pixels
+from edlab.models.files.stated import Affine, Stated, alike, fits, normalisation, quantization, raw_pixels
 from edlab.models.files.tflite_metadata import Metadata, read_metadata
 from edlab.source import Reason
 
@@ -208,6 +208,8 @@ def _stated(model: Any, detail: dict[str, Any], metadata: Metadata) -> Stated:
         stated = normalisation(
             [value / 255 for value in metadata.mean], [value / 255 for value in metadata.std], "TFLite metadata"
         )
+        if by_graph.values and dtype.kind in "iu" and alike(stated, by_graph, float(scale)):
+            return Stated(by_graph.values, f"{by_graph.note}, as its TFLite metadata says", by_graph.range)
         if by_graph.range is None or fits(by_graph.range, stated.values["mean"], stated.values["std"]):
             return Stated(stated.values, stated.note, by_graph.range)
     return by_graph
