@@ -20,7 +20,15 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from edlab.config import DeviceConfig, EdlabConfig, ModelOrigin, Precision, ProtocolConfig, QuantizationConfig
+from edlab.config import (
+    DeviceConfig,
+    EdlabConfig,
+    Execution,
+    ModelOrigin,
+    Precision,
+    ProtocolConfig,
+    QuantizationConfig,
+)
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import load_target, plugins
 from edlab.source import SourceModel
@@ -91,7 +99,7 @@ def _resolve_auto(config: EdlabConfig) -> None:
     """
     file = config.model.path if config.model.origin is ModelOrigin.file else None
     if config.converter.name == _AUTO:
-        config.converter.name = "litert" if (file or "").endswith(".tflite") else "onnxruntime"
+        config.converter.name = "litert" if (file or "").lower().endswith(".tflite") else "onnxruntime"
     if config.quantization.precision is Precision.auto and file is None:
         _set_precision(config.quantization, Precision.fp32)
 
@@ -126,6 +134,8 @@ def _check_numbers(config: EdlabConfig) -> None:
         "protocol.seconds": (config.protocol.seconds, 0),
         "protocol.pool": (config.protocol.pool, 1),
         "protocol.windows": (config.protocol.windows, 2),
+        "protocol.max_accuracy_drop": (config.protocol.max_accuracy_drop, 0),
+        "model.label_offset": (config.model.label_offset, 0),
         "protocol.throughput.max_in_flight": (config.protocol.throughput.max_in_flight, 1),
         "protocol.throughput.max_batch": (config.protocol.throughput.max_batch, 1),
     }
@@ -276,6 +286,8 @@ def describe(config: EdlabConfig, source: SourceModel | None = None) -> dict[str
         parameters = {
             key: value for key, value in parameters.items() if not key.startswith("quantization.") or key in kept
         }
+    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with options of its own
+        parameters = {key: value for key, value in parameters.items() if not key.startswith("device.options.")}
     return parameters
 
 

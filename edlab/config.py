@@ -139,7 +139,7 @@ class CalibrationConfig:
 class QuantizationConfig:
     name: str = MISSING
     precision: Precision = MISSING
-    granularity: Granularity = Granularity.per_channel
+    granularity: Optional[Granularity] = Granularity.per_channel  # None: the first that the toolchain has
     activations: Symmetry = Symmetry.asymmetric
     exclude: List[str] = field(default_factory=list)  # names of nodes left in floating point
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)

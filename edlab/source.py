@@ -123,7 +123,12 @@ class SourceModel(BaseModel):
     @property
     def assumed(self) -> tuple[str, ...]:
         """The keys of the preprocessing that no one stated."""
-        return tuple(key for key, origin in self.preprocessing_origins.items() if origin == "assumed")
+        shown = self.inputs_in_use()
+        return tuple(
+            key
+            for key, origin in self.preprocessing_origins.items()
+            if origin == "assumed" and (key in shown or key == "resize")
+        )
 
     def inputs_in_use(self) -> dict[str, str]:
         """The preprocessing and label offset that a run uses, with origins: {"mean": "0.5, 0.5, 0.5 (read)"}."""
@@ -146,6 +151,11 @@ class SourceModel(BaseModel):
     @property
     def trained(self) -> bool:
         return self.weights != "untrained"
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two runs of the model give the same: not with random operators, or in training mode."""
+        return not {"training_mode", "random_operators"} & {reason.code for reason in self.reasons}
 
     @property
     def batchable(self) -> bool:

@@ -59,7 +59,7 @@ def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, An
     """Try the runtime's int8 kernels here, and choose: `options` for the model, and what is known of its kernels.
 
     Gives `options`, `int8_kernels` (EXACT, SATURATING or UNKNOWN) of the kernels chosen, `int8_kernels_of_fast`, and
-    `arithmetic`, what runs. Exact kernels are only chosen where the fast ones do not give the same.
+    `arithmetic`, what runs. Exact kernels take the place of the fast ones only where those are seen to saturate.
     """
     complete = driver.complete(options)
     if not driver.int8_kernels:
@@ -67,7 +67,7 @@ def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, An
         return {"options": options, "int8_kernels": kernels, "int8_kernels_of_fast": kernels, "arithmetic": "int8"}
     fast = run(driver, probe, layout, dict(complete, int8_kernels="fast"))
     wanted = complete["int8_kernels"]
-    chosen = "fast" if fast == EXACT and wanted == EXACT else wanted
+    chosen = "fast" if wanted == "exact" and fast != SATURATING else wanted
     kernels = fast if chosen == "fast" else run(driver, probe, layout, dict(complete, int8_kernels=chosen))
     return {
         "options": dict(options, int8_kernels=chosen),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Callable
 
@@ -28,7 +29,9 @@ def predict(
     what an image gives does not depend on which others run beside it.
     """
     count = len(indices)
-    results: list[np.ndarray | None] = [None] * count
+    results: list[np.ndarray] = []  # one array for all images, made when the first output shows how long it is
+    making = threading.Lock()
+    predicted = bytearray(count)
     positions = itertools.count()  # next() of it is atomic
 
     def drive(request: Request) -> None:
@@ -41,7 +44,11 @@ def predict(
             request.set_input(table.apply(images[index : index + 1], tensor))
             request.execute()
             logits = dequantize(request.get_output().reshape(1, -1), output.scale, output.zero_point)
-            results[position] = logits[0]
+            with making:
+                if not results:
+                    results.append(np.empty((count, logits.shape[1]), np.float32))
+            results[0][position] = logits[0]
+            predicted[position] = 1
 
     with ThreadPoolExecutor(len(requests)) as pool:
         finished = 0
@@ -50,8 +57,8 @@ def predict(
             done, pending = wait(pending, timeout=_REPORT_S, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
-            now_finished = sum(result is not None for result in results)
+            now_finished = sum(predicted)
             if now_finished > finished:  # a pass that hangs must not look alive
                 finished = now_finished
                 progress(finished / count, "%d of %d images" % (finished, count))
-    return np.stack(results)  # type: ignore[arg-type]
+    return results[0]

@@ -6,6 +6,7 @@ A third party subclasses `Converter`, gives it an entry point in `edlab.converte
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.util
 from abc import ABC, abstractmethod
@@ -99,8 +100,16 @@ class Converter(ABC):
         Raises `UnsupportedError` naming the setting that the toolchain cannot do, with the nearest that it can.
         """
         self.target_format(source)
+        quantization = self._with_granularity(quantization)
         self._check_precision(source, quantization)
         return self._steps(source, quantization)
+
+    def _with_granularity(self, quantization: QuantizationConfig) -> QuantizationConfig:
+        """The settings with this toolchain's own granularity, where none is set."""
+        if quantization.granularity is not None or quantization.precision not in self.capabilities:
+            return quantization
+        able = self.capability(quantization.precision).granularities
+        return dataclasses.replace(quantization, granularity=able[0]) if able else quantization
 
     @abstractmethod
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
@@ -127,7 +136,7 @@ class Converter(ABC):
             ("activations", quantization.activations, able.activations),
             ("calibration.method", quantization.calibration.method, able.methods),
         ):
-            if possible and value not in possible:
+            if possible and value is not None and value not in possible:
                 raise self._refusal(f"quantization.{setting}", value, possible)
         if precision is not Precision.fp32 and quantization.exclude and not able.exclude:
             raise UnsupportedError(

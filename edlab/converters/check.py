@@ -17,6 +17,7 @@ _HINT = "convert with another quantization or converter, or read the conversion'
 # in deep networks. Wrong channels, classes or weights give 3 dB or less.
 _SAME_FILE_DB = {"fp32": 20.0, "fp16": 20.0}
 _SAME_INT8_FILE_DB = 5.0
+_BLOCK = 1024  # images
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Comparison:
 
     `agreement_top1` is the share of images (0..1) with the same best class. `sqnr_db` is the signal to quantization
     noise ratio of the logits, 10 log10(sum reference^2 / sum (reference - candidate)^2); None where they are equal.
-    `images` is how many were compared: those for which the reference gives finite numbers.
+    `images` is how many were compared: those for which the reference gives no NaN.
     """
 
     agreement_top1: float
@@ -41,33 +42,51 @@ class Comparison:
 
 
 def compare(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> Comparison:
-    """Compare float logits of shape (images, classes).
+    """Compare float logits of shape (images, classes). Images for which the reference has a NaN are left out.
 
-    Raises `ConversionError` where the candidate's have another shape, are not finite where the reference's are, or are
-    the same for every image; and where the reference has no finite image.
+    Raises `ConversionError` where the candidate's are useless (`find_problem`), and where the reference has a NaN for
+    every image.
     """
-    if problem := _problem(reference, candidate):
+    if problem := find_problem(reference, candidate):
         raise ConversionError(f"the converted model gives {problem}", hint=_HINT)
-    finite = np.isfinite(reference).all(axis=1)
-    if not finite.any():
-        raise ConversionError(
-            "the source model gives NaN or infinity for every image", hint="fix the model, or its preprocessing"
-        )
-    return _compare(reference[finite], candidate[finite])
+    numbers = ~np.isnan(reference).any(axis=1)
+    if not numbers.any():
+        raise ConversionError("the source model gives NaN for every image", hint="fix the model, or its preprocessing")
+    return _compare(reference[numbers], candidate[numbers])
+
+
+def find_problem(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> str:
+    """What makes a candidate's logits useless: another shape, NaN or infinity that the reference does not have, or the
+    same output for every image though the best class should differ. Empty where nothing does.
+    """
+    if candidate.shape != reference.shape:
+        return f"outputs of shape {candidate.shape}, not {reference.shape}"
+    unequal = ~np.isfinite(candidate) & (candidate != reference) & ~np.isnan(reference)
+    if unequal.any():
+        return f"NaN or infinity for {int(unequal.any(axis=1).sum())} of {len(candidate)} images"
+    if _is_constant(candidate) and _agreement(reference, candidate) < 1 and not _is_constant(reference):
+        return "the same output for every image"
+    return ""
 
 
 def ensure_same_file(
-    host: NDArray[np.floating], target: NDArray[np.floating], *, precision: str, saturating: bool, where: str
+    host: NDArray[np.floating],
+    target: NDArray[np.floating],
+    *,
+    precision: str,
+    comparable: bool,
+    where: str,
 ) -> None:
     """Raise `MeasurementError` where a target does not compute what this machine computes from the same file.
 
-    `saturating`: the target's int8 kernels are known to saturate, and the verdict says so; then only garbage is
-    refused. `where` names the target's runtime and device.
+    Where the two need not give the same numbers (`comparable` is False: the target's int8 kernels saturate, the model
+    draws random numbers, or the target quantizes the file), only garbage is refused. `where` names the target's
+    runtime and device.
     """
-    problem = _problem(host, target)
-    if not problem and not saturating:
-        finite = np.isfinite(host).all(axis=1)
-        sqnr_db = _compare(host[finite], target[finite]).sqnr_db if finite.any() else None
+    problem = find_problem(host, target)
+    if not problem and comparable:
+        numbers = ~np.isnan(host).any(axis=1)
+        sqnr_db = _compare(host[numbers], target[numbers]).sqnr_db if numbers.any() else None
         least = _SAME_FILE_DB.get(precision, _SAME_INT8_FILE_DB)
         if sqnr_db is not None and sqnr_db < least:
             problem = f"other outputs ({sqnr_db:.1f} dB SQNR between the two; at least {least:.0f} is rounding)"
@@ -79,26 +98,21 @@ def ensure_same_file(
 
 
 def _compare(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> Comparison:
-    signal = reference.astype(np.float64)
-    noise_power = float(np.sum((signal - candidate) ** 2))
-    signal_power = float(np.sum(signal**2))
+    signal_power = noise_power = 0.0
+    for start in range(0, len(reference), _BLOCK):  # a whole data set in float64 would be gigabytes
+        signal = reference[start : start + _BLOCK].astype(np.float64)
+        signal, other = np.where(np.isinf(signal), 0, signal), candidate[start : start + _BLOCK]
+        noise = signal - np.where(np.isinf(other), 0, other)  # infinities are equal, or `find_problem` has refused them
+        signal_power, noise_power = signal_power + float(np.sum(signal**2)), noise_power + float(np.sum(noise**2))
     return Comparison(
-        agreement_top1=float(np.mean(reference.argmax(axis=1) == candidate.argmax(axis=1))),
+        agreement_top1=_agreement(reference, candidate),
         sqnr_db=10 * float(np.log10(signal_power / noise_power)) if noise_power and signal_power else None,
         images=len(reference),
     )
 
 
-def _problem(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> str:
-    """What makes the candidate's outputs useless whatever they are compared with; empty where nothing does."""
-    if candidate.shape != reference.shape:
-        return f"outputs of shape {candidate.shape}, not {reference.shape}"
-    bad = ~np.isfinite(candidate).all(axis=1) & np.isfinite(reference).all(axis=1)
-    if bad.any():
-        return f"NaN or infinity for {int(bad.sum())} of {len(candidate)} images"
-    if _is_constant(candidate) and not _is_constant(reference):
-        return "the same output for every image"
-    return ""
+def _agreement(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> float:
+    return float(np.mean(reference.argmax(axis=1) == candidate.argmax(axis=1)))
 
 
 def _is_constant(logits: NDArray[np.floating]) -> bool:

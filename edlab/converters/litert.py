@@ -44,7 +44,10 @@ class LitertConverter(Converter):
         ),
         # The runtime's kernels quantize activations with a zero point.
         Precision.int8_dynamic: Capability(
-            granularities=tuple(Granularity), activations=(Symmetry.asymmetric,), exclude=True
+            # Its kernels read one scale a channel: with a single one, convolutions give other numbers in each run.
+            granularities=(Granularity.per_channel,),
+            activations=(Symmetry.asymmetric,),
+            exclude=True,
         ),
     }
     requirements: ClassVar[Mapping[str, str]] = {"litert_torch": "edlab[litert]", **_QUANTIZER}

@@ -150,6 +150,12 @@ def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int
     highest = int(catalogue.labels.max())
     if catalogue.classes == num_classes and highest < num_classes:
         return
+    if catalogue.classes is not None and highest >= catalogue.classes:
+        raise DataError(
+            f"{config.name} has the label {highest}, and its {catalogue.classes} classes are 0 to "
+            f"{catalogue.classes - 1}",
+            hint="labels count from 0: does the labels file count from 1?",
+        )
     classes = max(catalogue.classes or 0, highest + 1)
     hint = "use the data set that the model was trained on, or set dataset.labels=FILE with all its classes"
     if num_classes == classes + 1:

@@ -59,7 +59,7 @@ _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "con
 
 def _columns(records: Sequence[RunRecord]) -> list[_Column]:
     """The metrics' columns. Operations of integer rows are no floating-point ones, so that column says OP."""
-    integer = any(str(record.params.get("quantization.name", "")).startswith("int") for record in records)
+    integer = any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records)
     heading = "GOP\n/s" if integer else "GFLOP\n/s"
     return [
         dataclasses.replace(column, heading=heading) if column.metric == _OPERATIONS else column for column in _METRICS

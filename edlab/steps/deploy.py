@@ -37,6 +37,11 @@ class Deployment:
     before: dict[str, Any]  # clocks, temperatures and load before anything was measured
 
     @property
+    def runs_on(self) -> str:
+        """The runtime and the device: "litert on coral"."""
+        return f"{self.model['runtime']} on {self.device.name}"
+
+    @property
     def int8_kernels(self) -> str | None:
         """Whether the int8 kernels that run are exact (`edlab.agent.int8`); None where nothing runs in int8."""
         if not self.artifact.precision.startswith("int8"):

@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 
 from edlab import metrics, power
 from edlab.agent import int8
+from edlab.agent.preprocess import top_classes
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import EdlabConfig, PowerConfig, ProtocolConfig
-from edlab.converters.check import Comparison, compare, ensure_same_file
+from edlab.converters.check import Comparison, compare, ensure_same_file, find_problem
 from edlab.devices import AgentSession, Pool, Probe
+from edlab.errors import MeasurementError
 from edlab.steps import reference
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs, OnProgress
 
 LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order
-LOGITS_FILE = "logits.npy"  # float32 (images, classes), of the evaluation images in order
+_LOGITS_FILE = "logits.npy"  # float32 (images, classes), of the evaluation images in order
+_PREDICTIONS_FILE = "predictions.npy"  # int32 (images, 5): the best classes, best first
+_KEPT_CLASSES = 5
 _STAGES_FILE = "latency_stages.npy"
 _IDLE_S = 1.0  # without a sensor: long enough to see what else keeps the target busy
 _STAGES = ("input_copy_ms", "execute_ms", "output_copy_ms")
@@ -174,13 +178,20 @@ def _measure_outputs(
     data, source = inputs.data, inputs.source
     no_accuracy = _no_accuracy(inputs)
     rows = reference.check_images(data) if no_accuracy else data.evaluation
-    out = folder / LOGITS_FILE
+    out = folder / _LOGITS_FILE
     measurement.phases["accuracy"] = deployment.session.predict(
         data.images, rows.tolist(), out, on_progress=on_progress
     )
     logits: NDArray[np.float32] = np.load(out)
+    np.save(folder / _PREDICTIONS_FILE, top_classes(logits, _KEPT_CLASSES))
+    out.unlink()  # 200 MB for ImageNet, in each row
     _check_runtime(logits[: reference.CHECK_IMAGES], inputs, deployment, cache, on_progress)
     unconverted = reference.baseline(source, data, rows, cache, on_progress)
+    if problem := find_problem(unconverted, logits):
+        raise MeasurementError(
+            f"{deployment.runs_on} gives {problem}",
+            hint="the target's runtime, or the conversion, is at fault: see the log",
+        )
     measurement.check = compare(unconverted, logits)
     measurement.figures |= measurement.check.figures()
     if no_accuracy:
@@ -219,9 +230,9 @@ def _decomposed_drop(
     figures = metrics.drop(converted, unconverted, targets, "conversion")
     if artifact.unquantized is None:
         return figures | metrics.drop(logits, converted, targets, "runtime")
-    if artifact.on_host.format not in reference.EVALUATED_IN_FLOAT:
+    if artifact.precision != "int8" or artifact.on_host.format not in reference.EVALUATED_IN_FLOAT:
         names = ["accuracy_drop_quantization", "accuracy_drop_runtime"]
-        reason = f"{artifact.on_host.format} files cannot be evaluated in floating point here"
+        reason = f"{artifact.precision} {artifact.on_host.format} files cannot be evaluated in floating point"
         return figures | metrics.Figures.withheld(names, reason)
     in_float = reference.in_float(artifact.on_host, source, data, data.evaluation, cache, on_progress)
     figures |= metrics.drop(in_float, converted, targets, "quantization")
@@ -241,8 +252,10 @@ def _check_runtime(
         own,
         logits,
         precision=artifact.precision,
-        saturating=deployment.int8_kernels == int8.SATURATING,
-        where=f"{deployment.model['runtime']} on {device.name}",
+        comparable=inputs.source.deterministic
+        and artifact.on_host.precision == artifact.precision
+        and deployment.int8_kernels != int8.SATURATING,
+        where=deployment.runs_on,
     )
 
 

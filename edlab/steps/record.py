@@ -59,10 +59,9 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
         _add_artifact(record, outcome.artifact, outcome.weights)
-    if outcome.check and not outcome.measurement.check:  # of this machine: the target's own did not come to be
-        record.metrics.update(outcome.check.figures().values)
-        record.missing.update(outcome.check.figures().missing)
-    elif outcome.artifact and not outcome.measurement.check:
+    if outcome.check:
+        record.details["conversion_check"] = outcome.check.figures().values  # on this machine
+    if outcome.artifact and not outcome.measurement.check:
         record.missing.update(dict.fromkeys(("agreement_top1", "sqnr_db"), "what the target runs was not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
@@ -130,7 +129,7 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
         "left_out": data.left_out,
         "problem": inputs.data_problem.message if inputs.data_problem else "",
     }
-    if config.quantization.precision is Precision.int8:
+    if config.quantization.precision is Precision.int8 and source.precision == Precision.fp32:
         record.details["calibration_files"] = _calibration_files(config.quantization.calibration, data)
     complexity = source.complexity
     counts = {"macs": complexity.macs, "flops": complexity.flops, "parameters": complexity.parameters}
@@ -255,6 +254,7 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
         claimed_top1=inputs.source.claimed_top1,
         nan_images=int(figures.get("accuracy_nan_images", 0)),
         int8_kernels=deployment.int8_kernels,
+        fast_kernels=kernels.get("int8_kernels_of_fast"),
         arithmetic=kernels.get("arithmetic", ""),
         in_float=bool(kernels) and kernels["arithmetic"].startswith("floating point"),
         runtime=deployment.model["runtime"],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edlab import devices
 from edlab.agent.runtimes import find as find_runtime
 from edlab.agent.runtimes import names as runtime_names
+from edlab.agent.system import instruction_sets
 from edlab.artifact import Artifact
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig
@@ -40,6 +41,7 @@ HOST = DeviceConfig(
 
 # The same, with int8 files evaluated in floating point: what the file says, whatever a runtime's int8 kernels do.
 FLOAT = dataclasses.replace(HOST, options={name: {"int8_kernels": "float"} for name in ("onnxruntime", "openvino")})
+_FLOAT_VERSION = 1  # raise it when edlab.converters.tflite_float changes what it writes
 EVALUATED_IN_FLOAT = ("onnx", "openvino", "tflite")
 
 
@@ -130,7 +132,7 @@ def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
         }
         run_isolated(function, arguments, log=folder / "rewrite.log")
 
-    path = cache.get_or_make("float", digest([function, artifact.sha256]), make) / name
+    path = cache.get_or_make("float", digest([function, _FLOAT_VERSION, artifact.sha256]), make) / name
     return artifact.model_copy(update={"files": (path,), "sha256": sha256_files([path]), "precision": "fp32"})
 
 
@@ -140,7 +142,8 @@ def _runs_by(artifact: Artifact, device: DeviceConfig, cache: Cache) -> list[str
     options = [repr(sorted(device.options.get(runtime, {}).items()))]
     agent = agent_zip.build(cache).parent.name
     packages = find_runtime(runtime).packages.split() if runtime in runtime_names() else []
-    return [agent, runtime, *options, *(f"{package} {_version(package)}" for package in packages)]
+    processor = [instruction_sets() or ""]  # they decide which int8 kernels are exact
+    return [agent, runtime, *options, *processor, *(f"{package} {_version(package)}" for package in packages)]
 
 
 def _version(package: str) -> str:

@@ -28,7 +28,8 @@ class OutputFacts:
     nan_images: int = 0
     int8_kernels: str | None = None  # of what ran: edlab.agent.int8; None where nothing ran in int8
     arithmetic: str = ""  # which kernels those are
-    in_float: bool = False  # an int8 file was computed in floating point, as the int8 kernels saturate
+    fast_kernels: str | None = None  # of the runtime's own int8 kernels, whether they ran or not
+    in_float: bool = False  # an int8 file was computed in floating point
     runtime: str = ""
 
 

@@ -24,11 +24,11 @@ def input_rules(facts: Facts) -> Iterator[Finding]:
             "use real images: dataset=image_folder dataset.path=FOLDER",
         )
     elif facts.assumed_preprocessing:
-        keys = ", ".join(facts.assumed_preprocessing)
+        keys = facts.assumed_preprocessing
         yield degraded(
             "assumed_preprocessing",
-            f"the model does not state its preprocessing; assumed: {keys}",
-            f"set what the model was trained with: model.preprocessing.{{{keys}}}",
+            f"the model does not state its preprocessing; assumed: {', '.join(keys)}",
+            f"set what the model was trained with: {', '.join(f'model.preprocessing.{key}' for key in keys)}",
         )
     if facts.images_skipped:
         yield degraded(

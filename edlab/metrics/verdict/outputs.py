@@ -13,6 +13,9 @@ _INT8_SQNR_DB = 20.0
 _HIGH_AGREEMENT = 0.9
 _LOW_ACCURACY = 0.2  # of a model without a claim; but a few times what guessing gives is low as well
 _GUESSES = 5
+_NARROW = 0.3  # an accuracy interval that is wider says nothing of guessing
+_ENOUGH_IMAGES = 20
+_Z95 = 1.959964
 _CLAIM_SHARE = 0.5
 
 _SATURATING = "saturating"
@@ -44,10 +47,16 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
     elif outputs.in_float:
         yield degraded(
             "int8_in_float",
-            f"the int8 kernels of {outputs.runtime} saturate on this processor, so the int8 file was computed in "
-            "floating point: its accuracy is exact, its speed is not that of int8",
+            f"the int8 file was computed in floating point{_why_in_float(outputs)}: its accuracy is exact, its speed "
+            "is not that of int8",
             f"measure speed on a processor with VNNI, or with device.options.{outputs.runtime}.int8_kernels=fast",
         )
+
+
+def _why_in_float(outputs: OutputFacts) -> str:
+    if outputs.fast_kernels != _SATURATING:
+        return ""
+    return f", as the int8 kernels of {outputs.runtime} saturate on this processor"
 
 
 def _use_exact_kernels(outputs: OutputFacts) -> str:
@@ -83,7 +92,7 @@ def _loss_rules(outputs: OutputFacts) -> Iterator[Finding]:
 
 def _drop_rules(low: float, high: float, outputs: OutputFacts, advice: str) -> Iterator[Finding]:
     """The drop's 95 % interval against what a conversion may cost."""
-    limit, half = outputs.max_drop, (high - low) / 2
+    limit = outputs.max_drop
     if low > limit:
         yield degraded(
             "accuracy_lost",
@@ -91,14 +100,28 @@ def _drop_rules(low: float, high: float, outputs: OutputFacts, advice: str) -> I
             f"{100 * limit:g}",
             advice + "; protocol.max_accuracy_drop sets the limit",
         )
-    elif high > limit and half > limit > 0:
-        needed = math.ceil(outputs.scored_images * (half / limit) ** 2 / 100) * 100
+    elif high > limit:
+        needed = _images_needed(low, high, outputs)
         yield degraded(
             "too_few_images",
-            f"{outputs.scored_images} images leave the drop uncertain by {100 * half:.1f} points: they cannot decide "
-            f"a drop of {100 * limit:g}",
+            f"{outputs.scored_images} images leave the drop between {100 * low:.1f} and {100 * high:.1f} points "
+            f"(95 %): they cannot decide whether it is above {100 * limit:g}",
             f"score about {needed:,} images (dataset.images, or a larger data set)",
         )
+
+
+def _images_needed(low: float, high: float, outputs: OutputFacts) -> int:
+    """How many images bring the drop's interval to one side of the limit, if as many of them differ as now.
+
+    Solved from the interval's half width for a share d of images that differ: z sqrt(d N + 1) / (N + 2). A drop that
+    lies at the limit itself is decided by no number: a quarter of the limit stands for its distance then.
+    """
+    centre, half, images = (low + high) / 2, (high - low) / 2, outputs.scored_images
+    margin = max(abs(outputs.max_drop - centre), outputs.max_drop / 4, 1e-4)
+    differ = max(0.0, ((half * (images + 2) / _Z95) ** 2 - 1) / max(images, 1))
+    ratio = (_Z95 / margin) ** 2  # (N + 2)^2 = ratio (d N + 1), solved for M = N + 2
+    needed = (ratio * differ + math.sqrt((ratio * differ) ** 2 + 4 * ratio * (1 - 2 * differ))) / 2 - 2
+    return math.ceil(needed / 50) * 50
 
 
 def _label_rules(outputs: OutputFacts) -> Iterator[Finding]:
@@ -108,9 +131,11 @@ def _label_rules(outputs: OutputFacts) -> Iterator[Finding]:
     if outputs.agreement_top1 is not None and outputs.agreement_top1 < _HIGH_AGREEMENT:
         return  # then it is the conversion's loss
     chance = 1 / outputs.num_classes
-    low = _LOW_ACCURACY if outputs.claimed_top1 is None else _CLAIM_SHARE * outputs.claimed_top1
-    usual = max(low, min(_CLAIM_SHARE, _GUESSES * chance))
-    if outputs.accuracy_ci95[0] <= chance or outputs.accuracy_top1 < usual:
+    expected = _LOW_ACCURACY if outputs.claimed_top1 is None else _CLAIM_SHARE * outputs.claimed_top1
+    usual = max(expected, min(_CLAIM_SHARE, _GUESSES * chance))
+    low, high = outputs.accuracy_ci95
+    guesses = low <= chance <= high and high - low <= _NARROW
+    if guesses or (outputs.accuracy_top1 < usual and outputs.scored_images >= _ENOUGH_IMAGES):
         yield degraded(
             "labels_do_not_match",
             f"top-1 is {outputs.accuracy_top1:.1%} of {outputs.num_classes} classes, where guessing gives {chance:.1%}",

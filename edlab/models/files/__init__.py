@@ -21,7 +21,7 @@ def load_file(config: ModelConfig, folder: Path) -> ModelFile:
     Raises `ModelError` for a file that is missing, damaged, of another format, or not an image classifier.
     """
     path = _existing(config.path)
-    if path.suffix not in _READERS:
+    if path.suffix.lower() not in _READERS:
         kind, fix = foreign.identify(path)
         raise ModelError(
             f"{path.name} is of no format that edlab reads" + (f": it is {kind}" if fix else ""), hint=fix or _EXPORT
@@ -32,7 +32,8 @@ def load_file(config: ModelConfig, folder: Path) -> ModelFile:
             hint="leave model.weights=auto",
         )
     foreign.ensure_is(path)
-    return _READERS[path.suffix](config, path, folder / f"source{path.suffix}")
+    suffix = path.suffix.lower()
+    return _READERS[suffix](config, path, folder / f"source{suffix}")
 
 
 def inputs_of(config: ModelConfig) -> list[Path]:
@@ -41,7 +42,7 @@ def inputs_of(config: ModelConfig) -> list[Path]:
     Raises `ModelError` where one of them is missing.
     """
     path = _existing(config.path)
-    return [path, *(onnx_external.files_of(path) if path.suffix == ".onnx" else [])]
+    return [path, *(onnx_external.files_of(path) if path.suffix.lower() == ".onnx" else [])]
 
 
 def _existing(configured: str | None) -> Path:

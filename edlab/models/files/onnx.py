@@ -63,7 +63,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         format="onnx",
         path=copy,
         layout=source.layout,
-        precision=_precision(model),
+        precision=_precision(path, model),
         num_classes=num_classes,
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
@@ -259,13 +259,49 @@ def _in_training(node: Any, constants: dict[str, Any]) -> bool:
     return False
 
 
-def _precision(model: Any) -> str:
-    import onnx
-
-    operators = {node.op_type for node in _nodes(model)}
+def _precision(path: Path, model: Any) -> str:
+    """Of the arithmetic: int8 only where activations are quantized to 8 bits as well. Raises `ModelError` for another
+    kind of arithmetic, which no row of edlab is named after.
+    """
+    nodes, constants = list(_nodes(model)), _constant_types(model)
+    operators = {node.op_type for node in nodes}
     if operators & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
         return "int8_dynamic"
-    if operators & {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"}:
+    if operators & {"QLinearConv", "QLinearMatMul"}:
         return "int8"
-    half = any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer)
-    return "fp16" if half else "fp32"
+    if {"QuantizeLinear", "DequantizeLinear"} & operators:
+        return _precision_of_pairs(path, nodes, constants)
+    types = set(constants.values())
+    if "float64" in types:
+        raise ModelError(f"{path.name} has float64 weights, an unsupported precision", hint="export it in float32")
+    return "fp16" if "float16" in types else "fp32"
+
+
+def _constant_types(model: Any) -> dict[str, str]:
+    """The numpy names of the types of initializers and of tensors in Constant nodes, by name."""
+    import onnx
+
+    tensors = {weight.name: weight for weight in model.graph.initializer}
+    for node in _nodes(model):
+        if node.op_type == "Constant":
+            tensors |= {node.output[0]: item.t for item in node.attribute if item.name == "value"}
+    return {name: onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name for name, tensor in tensors.items()}
+
+
+def _precision_of_pairs(path: Path, nodes: list[Any], constants: dict[str, str]) -> str:
+    """Of a graph with QuantizeLinear and DequantizeLinear nodes."""
+    quantized = [node for node in nodes if node.op_type == "QuantizeLinear" and node.input[0] not in constants]
+    if not quantized:
+        raise ModelError(
+            f"{path.name} has integer weights and computes in floating point (weight-only quantization), an "
+            "unsupported precision",
+            hint="quantize its activations as well, or use the float model",
+        )
+    zero_points = [node.input[2] for node in quantized if len(node.input) > 2 and node.input[2] in constants]
+    types = {constants[name] for name in zero_points} or {"uint8"}  # the default of QuantizeLinear
+    if foreign := types - {"int8", "uint8"}:
+        raise ModelError(
+            f"{path.name} quantizes activations to {', '.join(sorted(foreign))}, an unsupported precision",
+            hint="quantize them to 8 bits: INT8 or UINT8",
+        )
+    return "int8"

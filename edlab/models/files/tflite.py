@@ -204,7 +204,7 @@ def _stated(model: Any, detail: dict[str, Any], metadata: Metadata) -> Stated:
     by_graph = _by_graph(model)
     if dtype.kind in "iu":
         by_graph = quantization(float(scale), int(zero_point), dtype, "the input's quantization")
-    if metadata.mean and metadata.std and all(value > 0 for value in metadata.std):
+    if {len(metadata.mean), len(metadata.std)} <= {1, 3} and all(value > 0 for value in metadata.std):
         stated = normalisation(
             [value / 255 for value in metadata.mean], [value / 255 for value in metadata.std], "TFLite metadata"
         )
