@@ -283,8 +283,9 @@ def _constant_types(model: Any) -> dict[str, str]:
 
     tensors = {weight.name: weight for weight in model.graph.initializer}
     for node in _nodes(model):
-        if node.op_type == "Constant":
-            tensors |= {node.output[0]: item.t for item in node.attribute if item.name == "value"}
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                tensors[node.output[0]] = attribute.t
     return {name: onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name for name, tensor in tensors.items()}
 
 
