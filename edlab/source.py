@@ -124,11 +124,7 @@ class SourceModel(BaseModel):
     def assumed(self) -> tuple[str, ...]:
         """The keys of the preprocessing that no one stated."""
         shown = self.inputs_in_use()
-        return tuple(
-            key
-            for key, origin in self.preprocessing_origins.items()
-            if origin == "assumed" and (key in shown or key == "resize")
-        )
+        return tuple(key for key, origin in self.preprocessing_origins.items() if origin == "assumed" and key in shown)
 
     def inputs_in_use(self) -> dict[str, str]:
         """The preprocessing and label offset that a run uses, with origins: {"mean": "0.5, 0.5, 0.5 (read)"}."""

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from edlab import tflite_file
 from edlab.errors import ConversionError
 
 # The newest version of an operator that the compiler takes; of one that is not here, none was seen to be refused.
@@ -31,7 +32,7 @@ def check(path: Path) -> None:
     """Raise `ConversionError` naming the first operators of a TFLite file that the compiler would refuse."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model = tflite_file.parse(path.read_bytes())
     refused = [
         f"{where} {reason}"
         for graph in model.subgraphs
@@ -85,4 +86,4 @@ def _scales(tensor: Any) -> int:
 
 
 def _is_constant(buffer: Any) -> bool:
-    return buffer.data is not None or bool(buffer.size)  # large files keep the data outside the flatbuffer
+    return buffer.data is not None

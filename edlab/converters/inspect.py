@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
 
+from edlab import tflite_file
 from edlab.errors import ConfigError
 
 _Tensor = tuple[Sequence[int], str]  # shape, dtype
@@ -53,11 +54,11 @@ def _tflite(path: Path) -> Iterable[_Tensor]:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model = tflite_file.parse(path.read_bytes())
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             buffer = model.buffers[tensor.buffer]
-            if buffer.data is not None or buffer.size:  # large files keep the data outside the flatbuffer
+            if buffer.data is not None:
                 yield tuple(tensor.shape), names[tensor.type]
 
 

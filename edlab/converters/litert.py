@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edlab import tflite_file
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.base import Capability, Converter, Step, check_excluded
 from edlab.converters.calibration import Batches
@@ -144,10 +145,9 @@ def ensure_signature(path: str, copy: Path) -> str:
 
     ai-edge-quantizer calibrates by signature.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(Path(path).read_bytes(), 0)
+    model = tflite_file.parse(Path(path).read_bytes())
     if model.signatureDefs:
         return path
     graph = model.subgraphs[0]
@@ -156,9 +156,7 @@ def ensure_signature(path: str, copy: Path) -> str:
     signature.inputs = [_tensor_map(schema, f"input_{n}", tensor) for n, tensor in enumerate(graph.inputs)]
     signature.outputs = [_tensor_map(schema, f"output_{n}", tensor) for n, tensor in enumerate(graph.outputs)]
     model.signatureDefs = [signature]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    copy.write_bytes(bytes(builder.Output()))
+    copy.write_bytes(tflite_file.pack(model))
     return str(copy)
 
 

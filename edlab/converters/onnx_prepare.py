@@ -98,9 +98,9 @@ def _infer_output_shapes(model: Any) -> None:
         output.CopyFrom(found)
 
 
-def inline_functions(given: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+def inline_functions(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
     """ONNX -> ONNX without local functions, which parsers on targets may not know."""
     import onnx
 
-    model = onnx.load(given[0])
+    model = onnx.load(inputs[0])
     onnx.save(inline(model) if model.functions else model, out)

@@ -11,23 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from edlab import tflite_file
+
 
 def quantized_to_float(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
     """Write to `out` the TFLite file `inputs[0]` with floating-point operators between its quantized tensors."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    content = Path(inputs[0]).read_bytes()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    for buffer in model.buffers:
-        if buffer.size:  # large data may lie behind the flatbuffer
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
+    model = tflite_file.parse(Path(inputs[0]).read_bytes())
     for graph in model.subgraphs:
         _Rewriter(schema, model, graph).rewrite()
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    Path(out).write_bytes(bytes(builder.Output()))
+    Path(out).write_bytes(tflite_file.pack(model))
 
 
 class _Rewriter:

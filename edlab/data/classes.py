@@ -106,6 +106,13 @@ def _as_numbers(folders: Sequence[str], num_classes: int, root: Path) -> dict[st
             hint=_LABELS,
         )
     indices = _class_of_number(numbers, num_classes)
+    if indices is not None and 0 not in indices.values():
+        lowest = min(numbers, key=lambda name: numbers[name])
+        raise DataError(
+            f"dataset.class_order=numeric: the lowest folder of {root} is '{lowest}', so that its numbers may count from 1 "
+            "or be some of those from 0",
+            hint=_LABELS,
+        )
     if indices is None:
         highest = max(numbers, key=lambda name: numbers[name])
         raise DataError(
@@ -138,6 +145,6 @@ def _refuse_ambiguous(folders: Sequence[str], as_text: dict[str, int], num_class
         raise DataError(
             f"{root} has {len(folders)} class folders named by integers ({', '.join(sorted(folders)[:5])}...), and the "
             f"model {num_classes} classes",
-            hint="set dataset.class_order=numeric where the integers are the model's class indices, counted from 0; "
-            f"else {_LABELS}",
+            hint=f"{_LABELS}; where they are the model's class indices, counted from 0, set "
+            "dataset.class_order=numeric",
         )

@@ -157,12 +157,14 @@ def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int
             hint="labels count from 0: does the labels file count from 1?",
         )
     classes = max(catalogue.classes or 0, highest + 1)
-    hint = "use the data set that the model was trained on, or set dataset.labels=FILE with all its classes"
+    hint = "use the data set that the model was trained on, or set dataset.labels=FILE with all its classes, one a line"
     if num_classes == classes + 1:
-        hint = f"where the model's class 0 is 'background', set model.label_offset=1; else {hint}"
+        hint = f"{hint}; only where the model's class 0 is 'background', set model.label_offset=1"
     elif num_classes == classes - 1:
-        hint = f"where the model's class 0 is not 'background', set model.label_offset=0; else {hint}"
+        hint = f"{hint}; only where label_offset is 1 and the model's class 0 is a class, set model.label_offset=0"
     empty = next((reason.message for reason in catalogue.reasons if reason.code == "empty_class_folders"), "")
+    if empty and classes > num_classes:
+        hint = f"remove the class folders without images, or {hint}"
     raise DataError(
         f"{config.name} has {classes} classes and the model {num_classes}{f' ({empty})' if empty else ''}", hint=hint
     )

@@ -18,6 +18,7 @@ from edlab.record import RunRecord, Status, VerdictState
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
 _NONE = "–"
+_IN_USE = "model.input."  # what follows from other parameters, which have columns where they differ
 
 # How a value that was not measured on the target is told from one that was, by the beginning of its metric's name.
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
@@ -133,7 +134,7 @@ def _headings(records: Sequence[RunRecord]) -> list[str]:
     A setting tells them apart where it differs between rows that have the same name in its group: that int8 and fp32
     differ in their precision needs no column, that two int8 rows differ in their calibration does.
     """
-    keys = list(dict.fromkeys(key for record in records for key in record.params))
+    keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_IN_USE)))
     names = [key for key in keys if key.endswith(".name") and key not in _NAMES.values()]
     return [
         *_NAMES,
@@ -205,8 +206,8 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         kept = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
         if kept:
             yield _Note(f"what was converted is kept: edlab pull {', '.join(kept)}", "dim", indent=3)
-    for (code, advice), numbers in _verdict_reasons(records).items():
-        yield _Note(f"{code} ({_rows(numbers, records)}): {advice}", "yellow")
+    for (advice, affected), codes in _verdict_reasons(records).items():
+        yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
 
 
 def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:
@@ -233,10 +234,13 @@ def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[i
     return rows
 
 
-def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[int]]:
-    """Each reason with its advice, and the rows that it holds for."""
+def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, tuple[int, ...]], list[str]]:
+    """Each advice with the rows that it holds for, and the codes that give it there."""
     rows: dict[tuple[str, str], list[int]] = {}
     for number, record in enumerate(records, 1):
         for reason in record.verdict.reasons if record.verdict else ():
             rows.setdefault((reason.code, reason.advice), []).append(number)
-    return rows
+    codes: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (code, advice), numbers in rows.items():
+        codes.setdefault((advice, tuple(numbers)), []).append(code)
+    return codes

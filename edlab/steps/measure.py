@@ -192,13 +192,17 @@ def _measure_outputs(
             f"{deployment.runs_on} gives {problem}",
             hint="the target's runtime, or the conversion, is at fault: see the log",
         )
-    measurement.check = compare(unconverted, logits)
-    measurement.figures |= measurement.check.figures()
+    has_baseline = source.precision == "fp32"
+    no_baseline = f"the file came as {source.precision}: there is no fp32 model to compare with"
+    if has_baseline:
+        measurement.check = compare(unconverted, logits)
+        measurement.figures |= measurement.check.figures()
+    else:
+        measurement.figures |= metrics.Figures.withheld(["agreement_top1", "sqnr_db"], no_baseline)
     if no_accuracy:
         measurement.figures |= metrics.Figures.withheld(_ACCURACY, no_accuracy)
         return
     assert data.labels is not None
-    has_baseline = source.precision == "fp32"
     measurement.figures |= metrics.accuracy(
         logits,
         data.labels[rows] + source.label_offset,
@@ -208,8 +212,7 @@ def _measure_outputs(
     if config.protocol.decompose_drop and has_baseline:
         measurement.figures |= _decomposed_drop(inputs, deployment.artifact, logits, unconverted, cache, on_progress)
     if not has_baseline:
-        reason = f"the file came as {source.precision}: there is no fp32 model to compare with"
-        measurement.figures |= metrics.Figures.withheld(["accuracy_drop"], reason)
+        measurement.figures |= metrics.Figures.withheld(["accuracy_drop"], no_baseline)
 
 
 def _decomposed_drop(

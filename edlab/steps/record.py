@@ -39,11 +39,6 @@ class Outcome:
     deployment: Deployment | None = None
     measurement: Measurement = field(default_factory=Measurement)
 
-    @property
-    def compared(self) -> Comparison | None:
-        """The outputs against the source model's: those of the target, else those of this machine's check."""
-        return self.measurement.check or self.check
-
     def made(self, artifact: Artifact) -> None:
         """Keep what a conversion step wrote: the next one may fail."""
         self.artifact = artifact
@@ -59,9 +54,10 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
         _add_artifact(record, outcome.artifact, outcome.weights)
+    measured = outcome.measurement.figures
     if outcome.check:
         record.details["conversion_check"] = outcome.check.figures().values  # on this machine
-    if outcome.artifact and not outcome.measurement.check:
+    if outcome.artifact and "agreement_top1" not in {*measured.values, *measured.missing}:
         record.missing.update(dict.fromkeys(("agreement_top1", "sqnr_db"), "what the target runs was not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
@@ -235,13 +231,14 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
     assert deployment
     figures = outcome.measurement.figures.values
     kernels = deployment.model.get("int8") or {}
-    check = outcome.compared
+    check = outcome.measurement.check
 
     def interval(name: str) -> tuple[float, float] | None:
         return (figures[f"{name}_low"], figures[f"{name}_high"]) if f"{name}_low" in figures else None
 
     return metrics.OutputFacts(
         precision=deployment.artifact.precision,
+        converted=bool(deployment.artifact.steps),
         agreement_top1=check.agreement_top1 if check else None,
         sqnr_db=check.sqnr_db if check else None,
         compared_images=check.images if check else 0,

@@ -15,6 +15,7 @@ class OutputFacts:
     """What came out of the model, and what is known of how it was computed. Shares are 0..1."""
 
     precision: str = "fp32"
+    converted: bool = True  # False where the source file itself runs
     agreement_top1: float | None = None  # with the unconverted model
     sqnr_db: float | None = None  # against it; None also where the outputs are equal
     compared_images: int = 0

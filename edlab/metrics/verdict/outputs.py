@@ -71,7 +71,7 @@ def _loss_rules(outputs: OutputFacts) -> Iterator[Finding]:
     advice = "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
     if outputs.int8_kernels == _SATURATING:
         advice = _use_exact_kernels(outputs)
-    if outputs.drop_ci95:
+    if outputs.drop_ci95 and outputs.converted:
         yield from _drop_rules(*outputs.drop_ci95, outputs, advice)
     least = _AGREEMENT.get(outputs.precision, _FLOAT_AGREEMENT)
     if outputs.agreement_top1 is not None and outputs.agreement_top1 < least:
@@ -97,8 +97,8 @@ def _drop_rules(low: float, high: float, outputs: OutputFacts, advice: str) -> I
         yield degraded(
             "accuracy_lost",
             f"the accuracy drop is {100 * low:.1f} to {100 * high:.1f} points (95 %), above the limit of "
-            f"{100 * limit:g}",
-            advice + "; protocol.max_accuracy_drop sets the limit",
+            f"{100 * limit:g} (protocol.max_accuracy_drop)",
+            advice,
         )
     elif high > limit:
         needed = _images_needed(low, high, outputs)
@@ -140,5 +140,5 @@ def _label_rules(outputs: OutputFacts) -> Iterator[Finding]:
             "labels_do_not_match",
             f"top-1 is {outputs.accuracy_top1:.1%} of {outputs.num_classes} classes, where guessing gives {chance:.1%}",
             "likely causes: the order of the classes (dataset.labels, dataset.class_order), model.label_offset, "
-            "model.preprocessing (mean, std, channels, resize), or model.output",
+            "model.preprocessing (mean, std, channels, resize), model.output, or a file that came badly quantized",
         )

@@ -121,7 +121,9 @@ def classes_of(name: str, shape: Sequence[int | None]) -> int:
     if len(lengths) != 1 or not lengths[0]:
         raise ModelError(
             f"{name} has an output of shape {tuple(shape)}, not of (batch, classes)",
-            hint="edlab measures image classifiers with at least two classes",
+            hint="edlab measures image classifiers by their scores: export it without ArgMax or other steps behind them"
+            if not lengths
+            else "edlab measures image classifiers with at least two classes",
         )
     return int(lengths[0])
 

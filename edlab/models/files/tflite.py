@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edlab import tflite_file
 from edlab.config import ModelConfig
 from edlab.errors import MissingDependencyError, ModelError
 from edlab.models.complexity.tflite import PRODUCTS, count_tflite
@@ -42,7 +43,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
 
     content = path.read_bytes()
     try:
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        model = tflite_file.parse(content)
     except (ValueError, TypeError, IndexError, struct.error) as error:
         raise damaged(path, "TFLite", error) from error
     _refuse_foreign_operators(path, model)
@@ -73,7 +74,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     if len(outputs) > 1:
         _keep_output(model, position)
     if len(outputs) > 1 or None in shape[1:]:
-        copy.write_bytes(_pack(model))
+        copy.write_bytes(tflite_file.pack(model))
     else:
         shutil.copyfile(path, copy)
     names = _operators(model)
@@ -82,7 +83,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         for name, operator in zip(names, graph.operators, strict=True)
         if name in PRODUCTS
     ]
-    constants = [tensor for tensor in graph.tensors if _has_data(model.buffers[tensor.buffer])]
+    constants = [tensor for tensor in graph.tensors if model.buffers[tensor.buffer].data is not None]
     num_classes = classes_of(path.name, outputs[position][1])
     return ModelFile(
         format="tflite",
@@ -278,21 +279,9 @@ def _keep_output(model: Any, position: int) -> None:
     graph.operators = operators
 
 
-def _pack(model: Any) -> bytes:
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
 def _reasons(model: Any) -> tuple[Reason, ...]:
     drawing = [name for name in _operators(model) if name in _RANDOM]
     return (random_operators(drawing),) if drawing else ()
-
-
-def _has_data(buffer: Any) -> bool:
-    return buffer.data is not None or bool(buffer.size)  # large files keep the data outside the flatbuffer
 
 
 def _precision(constants: Iterable[Any], products: Iterable[Sequence[Any]], types: Any) -> str:
