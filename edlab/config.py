@@ -84,6 +84,30 @@ class ClassOrder(StrEnum):
     text = "text"
 
 
+class ResizeMode(StrEnum):
+    """How an image comes to the input's size; see `edlab.source.Preprocessing`."""
+
+    crop = "crop"
+    squash = "squash"
+    letterbox = "letterbox"
+
+
+class Interpolation(StrEnum):
+    """Of the resize; the names are Pillow's."""
+
+    nearest = "nearest"
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+    lanczos = "lanczos"
+
+
+class Channels(StrEnum):
+    """The order in which a model takes them."""
+
+    rgb = "rgb"
+    bgr = "bgr"
+
+
 class ExifOrientation(StrEnum):
     """Whether an image is turned as its EXIF tag says: viewers and OpenCV do, torchvision and Keras do not."""
 
@@ -98,11 +122,11 @@ class PreprocessingConfig:
     height: Optional[int] = None
     width: Optional[int] = None
     resize: Optional[int] = None
-    resize_mode: Optional[str] = None  # crop, squash or letterbox
-    interpolation: Optional[str] = None  # nearest, bilinear, bicubic or lanczos
+    resize_mode: Optional[ResizeMode] = None
+    interpolation: Optional[Interpolation] = None
     antialias: Optional[bool] = None
     border: Optional[List[int]] = None  # letterbox, and crop where the image is smaller: R, G, B of 0..255
-    channels: Optional[str] = None  # rgb or bgr: the order in which the model takes them
+    channels: Optional[Channels] = None
     mean: Optional[List[float]] = None
     std: Optional[List[float]] = None
 

@@ -109,8 +109,8 @@ def _as_numbers(folders: Sequence[str], num_classes: int, root: Path) -> dict[st
     if indices is not None and 0 not in indices.values():
         lowest = min(numbers, key=lambda name: numbers[name])
         raise DataError(
-            f"dataset.class_order=numeric: the lowest folder of {root} is '{lowest}', so that its numbers may count from 1 "
-            "or be some of those from 0",
+            f"dataset.class_order=numeric: the lowest folder of {root} is '{lowest}', so that its numbers may count "
+            "from 1 or be some of those from 0",
             hint=_LABELS,
         )
     if indices is None:

@@ -16,7 +16,7 @@ from edlab.source import Reason
 # torchvision.datasets.folder.IMG_EXTENSIONS
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 
-# What systems and tools leave in folders, beside names that begin with a dot.
+# What systems and tools leave in folders, in addition to names that begin with a dot.
 _LEFTOVERS = frozenset(
     (
         "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found",
@@ -25,7 +25,7 @@ _LEFTOVERS = frozenset(
 )  # fmt: skip
 LINKED = "a link to a folder that is read already"
 HIDDEN = "hidden files and folders"
-# Files that stand beside images and are none. Any other may be an image that is missing from the accuracy.
+# Files next to images that are not images. Any other may be an image that is missing from the accuracy.
 _NO_IMAGES = frozenset(
     (
         ".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".htm", ".log", ".ini",

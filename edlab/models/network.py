@@ -48,7 +48,7 @@ def override_preprocessing(own: Preprocessing, overrides: PreprocessingConfig) -
     model that has none crops; a new `resize_mode` without a `resize` starts from none.
     Raises `ConfigError` for a value that is not possible.
     """
-    given = {key: value for key, value in vars(overrides).items() if value is not None}
+    given = {key: getattr(value, "value", value) for key, value in vars(overrides).items() if value is not None}
     if given.get("resize_mode", own.resize_mode) != own.resize_mode:
         own = own.model_copy(update={"resize": None})
     elif own.resize is None and own.resize_mode == "squash" and "resize" in given and "resize_mode" not in given:
@@ -67,7 +67,7 @@ def override_preprocessing(own: Preprocessing, overrides: PreprocessingConfig) -
         raise ConfigError(
             f"model.preprocessing.resize={merged.resize} is smaller than the crop of {merged.height} x {merged.width}",
             hint=f"set model.preprocessing.resize={max(merged.height, merged.width)} or more; borders around a smaller "
-            f"image are had by model.preprocessing.resize_mode={merged.resize_mode}",
+            f"image need model.preprocessing.resize_mode={merged.resize_mode}",
         )
     return merged
 

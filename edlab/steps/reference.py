@@ -137,7 +137,7 @@ def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
 
 
 def _runs_by(artifact: Artifact, device: DeviceConfig, cache: Cache) -> list[str]:
-    """What computes the outputs beside the file: the agent's sources, and the runtime with version and options."""
+    """What computes the outputs: the agent's sources, the runtime with its version and options, the processor."""
     runtime = device.runtimes.get(artifact.format, "")
     options = [repr(sorted(device.options.get(runtime, {}).items()))]
     agent = agent_zip.build(cache).parent.name

@@ -54,7 +54,7 @@ class Facts:
     governor: str | None = None
     power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
     trained: bool = True
-    accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU beside
+    accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU
     real_inputs: bool = True  # photographs or the like, not noise that stands in for them
     images_skipped: int = 0
     assumed_preprocessing: tuple[str, ...] = ()  # keys that neither the model nor the user states

@@ -70,7 +70,7 @@ def _identify_zip(path: Path) -> tuple[str, str]:
     if {"config.json", "metadata.json"} <= set(names):
         return ".keras", ""
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        return "a TorchScript archive (torch.jit.save)", f"export the model anew: {_TORCH_EXPORT}"
+        return "a TorchScript archive (torch.jit.save)", f"export the model again: {_TORCH_EXPORT}"
     if "data.pkl" in inner:
         return "a torch.save file: weights, or a pickled module", _state_dict_fix(path)
     if any(name.endswith((".onnx", ".tflite", ".keras", ".pt2")) for name in names):
