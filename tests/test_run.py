@@ -254,3 +254,20 @@ def test_the_experiments_name_is_honoured(workplace: Workplace) -> None:
 def test_result_json_has_a_versioned_schema(sweep: Workplace) -> None:
     path = next((sweep.folder / "mlruns" / "sweeps").glob("*/0/result.json"))
     assert json.loads(path.read_text())["schema_version"] == 1
+
+
+def test_the_drop_is_split_by_its_causes_on_request(workplace: Workplace) -> None:
+    """int8_dynamic has no file that can be evaluated in floating point: those parts are withheld."""
+    result = workplace.run(
+        "-m", "converter=onnxruntime,openvino,litert", "quantization=int8", "protocol.decompose_drop=true"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for record in workplace.records():
+        parts = [record.metrics[f"accuracy_drop_{name}"] for name in ("conversion", "quantization", "runtime")]
+        assert sum(parts) == pytest.approx(record.metrics["accuracy_drop"], abs=1e-9)
+        assert abs(parts[0]) < 0.005
+    workplace.run("-m", "converter=onnxruntime,litert", "quantization=int8_dynamic", "protocol.decompose_drop=true")
+    for record in workplace.records():
+        assert record.status is Status.ok, record.reason
+        assert "accuracy_drop_conversion" in record.metrics
+        assert "floating point" in record.missing["accuracy_drop_quantization"]

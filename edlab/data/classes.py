@@ -106,11 +106,10 @@ def _as_numbers(folders: Sequence[str], num_classes: int, root: Path) -> dict[st
             hint=_LABELS,
         )
     indices = _class_of_number(numbers, num_classes)
-    if indices is not None and 0 not in indices.values():
-        lowest = min(numbers, key=lambda name: numbers[name])
+    if indices is not None and min(indices.values()) == 1:
         raise DataError(
-            f"dataset.class_order=numeric: the lowest folder of {root} is '{lowest}', so that its numbers may count "
-            "from 1 or be some of those from 0",
+            f"dataset.class_order=numeric: the lowest folder of {root} is 1, so that the numbers may count from 1, or "
+            "from 0 without a folder for class 0",
             hint=_LABELS,
         )
     if indices is None:

@@ -75,18 +75,31 @@ def test_a_runtime_that_computes_something_else_from_the_same_file_is_refused(
     precision: str, target: np.ndarray, message: str
 ) -> None:
     with pytest.raises(MeasurementError, match=message) as caught:
-        ensure_same_file(logits_of(0), target, precision=precision, saturating=False, where="acme on board")
+        ensure_same_file(logits_of(0), target, precision=precision, comparable=True, where="acme on board")
     assert "acme on board" in caught.value.message
 
 
 def test_rounding_is_no_disagreement() -> None:
     host = logits_of(0)
-    ensure_same_file(host, host.astype(np.float16), precision="fp32", saturating=False, where="")
+    ensure_same_file(host, host.astype(np.float16), precision="fp32", comparable=True, where="")
     noise = np.random.default_rng(3).normal(scale=0.15, size=host.shape)  # 16 dB
-    ensure_same_file(host, host + noise, precision="int8", saturating=False, where="")
+    ensure_same_file(host, host + noise, precision="int8", comparable=True, where="")
 
 
 def test_kernels_known_to_saturate_are_left_to_the_verdict_unless_they_give_garbage() -> None:
-    ensure_same_file(logits_of(0), logits_of(1), precision="int8", saturating=True, where="")
+    ensure_same_file(logits_of(0), logits_of(1), precision="int8", comparable=False, where="")
     with pytest.raises(MeasurementError, match="NaN"):
-        ensure_same_file(logits_of(0), np.full((16, 10), np.nan), precision="int8", saturating=True, where="")
+        ensure_same_file(logits_of(0), np.full((16, 10), np.nan), precision="int8", comparable=False, where="")
+
+
+def test_a_constant_output_with_the_right_classes_is_no_garbage() -> None:
+    """8-bit softmax of a two-class model saturates: every confident image gives the same two integers."""
+    reference = np.array([[0.001, 0.999], [0.004, 0.996], [0.002, 0.998]], np.float32)
+    assert compare(reference, np.array([[0, 0.996]] * 3, np.float32)).agreement_top1 == 1
+
+
+def test_an_infinity_that_the_source_gives_as_well_is_compared_as_equal() -> None:
+    masked = np.array([[1.0, -np.inf, 3.0], [3.0, -np.inf, 2.0]], np.float32)
+    assert compare(masked, masked).sqnr_db is None
+    with pytest.raises(ConversionError, match="NaN or infinity for 2 of 2 images"):
+        compare(REFERENCE, masked)

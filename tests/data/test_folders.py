@@ -89,6 +89,12 @@ class TestNumberedFolders:
         with pytest.raises(DataError, match=r"'11' of .* is no class of a model of 11 classes"):
             prepared(root, cache, 11, class_order=ClassOrder.numeric)
 
+    def test_a_part_that_may_count_from_1_is_refused(self, tmp_path: Path, cache: Cache) -> None:
+        root = data_set(tmp_path, *map(str, range(1, 12)))
+        with pytest.raises(DataError, match="may count from 1, or from 0") as caught:
+            prepared(root, cache, 12, class_order=ClassOrder.numeric)
+        assert "dataset.labels=FILE" in caught.value.hint
+
     def test_names_are_no_numbers(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path / "a", "cat", "dog")
         with pytest.raises(DataError, match="are not numbered"):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edlab.metrics import Facts, OutputFacts, judge
+from edlab.metrics import Facts, OutputFacts, drop, judge
 from edlab.record import Reason, VerdictState
 
 GOOD: dict[str, Any] = {
@@ -128,7 +130,46 @@ def test_a_wrong_label_order_is_not_the_conversions_fault_and_a_lossy_conversion
     assert "labels_do_not_match" not in {reason.code for reason in judge(Facts(**GOOD, outputs=lossy)).reasons}
 
 
-def test_the_number_of_images_needed_decides_the_drop() -> None:
-    facts = OutputFacts(**{**GOOD_OUTPUTS, "drop_ci95": (-0.01, 0.03), "scored_images": 900})
-    (reason,) = judge(Facts(**GOOD, outputs=facts)).reasons
-    assert "3,600" in reason.advice  # twice as narrow: four times the images
+@pytest.mark.parametrize(("lost", "won"), [(9, 0), (30, 21), (0, 0)])
+def test_the_number_of_images_needed_decides_the_drop(lost: int, won: int) -> None:
+    """As many of them lost and won in so many images as in these 100 bring the interval under the limit."""
+
+    def outputs(images: int) -> OutputFacts:
+        targets = np.zeros(images, int)
+        cells = np.arange(images) % 1000  # of each thousand
+        baseline = np.where(cells < won, 1, 0)
+        now = np.where((cells >= won) & (cells < won + lost), 1, 0)
+        figures = drop(np.eye(2)[now], np.eye(2)[baseline], targets).values
+        interval = (figures["accuracy_drop_ci95_low"], figures["accuracy_drop_ci95_high"])
+        return OutputFacts(**{**GOOD_OUTPUTS, "drop_ci95": interval, "scored_images": images, "max_drop": 0.03})
+
+    few = outputs(60 if lost == 0 else 1000) if lost != 30 else outputs(300)
+    reasons = [reason for reason in judge(Facts(**GOOD, outputs=few)).reasons if reason.code == "too_few_images"]
+    if reasons:
+        needed = int(re.search(r"about ([\d,]+)", reasons[0].advice)[1].replace(",", ""))  # type: ignore[index]
+        assert needed > few.scored_images
+        assert not judge(Facts(**GOOD, outputs=outputs(1000 * -(-needed // 1000)))).reasons
+    else:
+        assert lost == 9
+
+
+def test_an_interval_that_holds_the_limit_is_undecided_whatever_its_width() -> None:
+    facts = OutputFacts(**{**GOOD_OUTPUTS, "drop_ci95": (0.002, 0.018)})
+    assert [reason.code for reason in judge(Facts(**GOOD, outputs=facts)).reasons] == ["too_few_images"]
+    unconverted = OutputFacts(**{**GOOD_OUTPUTS, "drop_ci95": (-0.02, 0.02), "converted": False})
+    assert judge(Facts(**GOOD, outputs=unconverted)).state is VerdictState.valid
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_handful_of_images_blames_no_labels(images: int) -> None:
+    for right in (0.0, 1.0):
+        facts = OutputFacts(
+            **{
+                **GOOD_OUTPUTS,
+                "num_classes": 2,
+                "scored_images": images,
+                "accuracy_top1": right,
+                "accuracy_ci95": (0.2, 1),
+            }
+        )
+        assert judge(Facts(**GOOD, outputs=facts)).state is VerdictState.valid
