@@ -36,7 +36,7 @@ def refusal(path: Path, **keys: Any) -> ModelError:
         ("net.onnx", b"\n<!DOCTYPE html><html></html>", "a web page", "download"),
         ("net.onnx", b"", "an empty file", "again"),
         ("net.keras", b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file", "model.save"),
-        ("net.onnx", gzip.compress(b"model"), "a gzip archive", "unpack"),
+        ("net.onnx", gzip.compress(b"model", mtime=0), "a gzip archive", "unpack"),
         ("net.xml", b"<?xml version='1.0'?><net/>", "of no format", "OpenVINO|converted from"),
     ],
 )  # fmt: skip
