@@ -26,7 +26,7 @@ from edlab.source import SourceModel
 if TYPE_CHECKING:
     import torch
 
-_VERSION = 4  # raise it when what is written for the same configuration changes
+_VERSION = 5  # raise it when what is written for the same configuration changes
 _TIMEOUT_S = 1800.0  # a download of weights is part of it
 _KIND = "models"
 _SETTLING_IMAGES = 4

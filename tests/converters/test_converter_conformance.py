@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import artifact_runner
@@ -11,10 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from edlab import converters
 from edlab.artifact import Artifact
+from edlab.config import ConverterConfig
 from edlab.converters.ncnn import onnx_to_ncnn
 from edlab.errors import ConversionError
-from edlab.testing.converter import ConverterConformance
+from edlab.registry import load_target
+from edlab.testing.converter import ConverterConformance, quantization, small_source
 
 
 class _OnThisMachine(ConverterConformance):
@@ -60,3 +64,22 @@ class TestNcnn(_OnThisMachine):
         onnx.save(model, tmp_path / "sums.onnx")
         with pytest.raises(ConversionError, match="ncnn has no operator"):
             onnx_to_ncnn([str(tmp_path / "sums.onnx")], str(tmp_path / "sums.param"), {"fp16": False}, None)
+
+
+@pytest.mark.parametrize("name", list(converters.available()))
+@pytest.mark.parametrize("format", ["pt2", "keras", "onnx", "tflite"])
+def test_every_step_can_be_called_as_steps_are(name: str, format: str, tmp_path: Path) -> None:
+    """By the names of its parameters, in a process of its own."""
+    converter = converters.get(ConverterConfig(name=name))
+    if format not in converter.takes:
+        pytest.skip(f"{name} does not take {format}")
+    source = small_source(tmp_path).model_copy(update={"format": format})
+    for precision in converter.capabilities:
+        able = converter.capability(precision)
+        settings = quantization(precision)
+        settings.granularity = None
+        settings.activations = next(iter(able.activations), settings.activations)
+        for step in converter.plan(source, settings):
+            if step.function:
+                parameters = list(inspect.signature(load_target(step.function)).parameters)
+                assert parameters == ["inputs", "out", "options", "calibration"], step.function

@@ -28,7 +28,13 @@ INT8 = {"exclude": [], "layout": "NCHW", "per_channel": True, "symmetric": False
 def calibration(tmp_path: Path) -> dict[str, Any]:
     pixels = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3), np.uint8)
     np.save(tmp_path / "images.npy", pixels)
-    return {"images": str(tmp_path / "images.npy"), "indices": [0, 1, 2, 3], "mean": [0.0] * 3, "std": [1.0] * 3}
+    return {
+        "images": str(tmp_path / "images.npy"),
+        "indices": [0, 1, 2, 3],
+        "mean": [0.0] * 3,
+        "std": [1.0] * 3,
+        "channels": "rgb",
+    }
 
 
 def run(path: Path | str, images: Any = IMAGES) -> Any:

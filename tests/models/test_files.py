@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -209,3 +210,44 @@ def test_a_network_that_classifies_no_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="layout") as caught:
         load(tmp_path / "grey.onnx", tmp_path)
     assert "model.layout=NCHW" in caught.value.hint
+
+
+def test_quantization_parameters_that_nodes_share_are_made_their_own(tmp_path: Path) -> None:
+    """onnxruntime's exact int8 kernels fail on shared ones; exporters that fold equal constants share them."""
+    generator = np.random.default_rng(0)
+    arrays = {
+        "scale": np.float32(2 / 255), "zero": np.uint8(128), "w_scale": np.full(4, 0.01, np.float32),
+        "w_zero": np.zeros(4, np.int8), "w": generator.integers(-99, 99, (4, 3, 1, 1)).astype(np.int8),
+        "m": generator.integers(-99, 99, (4, 4)).astype(np.int8), "m_scale": np.float32(0.01), "m_zero": np.int8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wd"], axis=0),
+        helper.make_node("Conv", ["xd", "wd"], ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "scale", "zero"], ["cq"]),
+        helper.make_node("DequantizeLinear", ["cq", "scale", "zero"], ["cd"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wd2"], axis=0),
+        helper.make_node("Conv", ["xd", "wd2"], ["c2"]),
+        helper.make_node("QuantizeLinear", ["c2", "scale", "zero"], ["cq2"]),
+        helper.make_node("DequantizeLinear", ["cq2", "scale", "zero"], ["cd2"]),
+        helper.make_node("Add", ["cd", "cd2"], ["sum"]),
+        helper.make_node("GlobalAveragePool", ["sum"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])], weights,
+    )  # fmt: skip
+    path = tmp_path / "shared.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    (tmp_path / "copy").mkdir()
+    file = load_file(ModelConfig(origin=ModelOrigin.file, path=str(path)), tmp_path / "copy")
+    images = generator.uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)
+    in_float, settings = onnxruntime.SessionOptions(), onnxruntime.SessionOptions()
+    in_float.add_session_config_entry("session.disable_quant_qdq", "1")
+    expected = onnxruntime.InferenceSession(path, in_float).run(None, {"x": images})[0]
+    settings.add_session_config_entry("session.x64quantprecision", "1")
+    given = onnxruntime.InferenceSession(file.path, settings).run(None, {"x": images})[0]
+    np.testing.assert_allclose(given, expected, atol=0.02)

@@ -53,7 +53,9 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     chosen = outputs[choose_output(config, path.name, outputs)]
     if len(outputs) > 1:
         _keep_output(model, chosen[0])
-    if outside or len(outputs) > 1:
+    complexity = count_onnx(model, name, source.shape)
+    unshared = _unshare_quantization(model)
+    if outside or unshared or len(outputs) > 1:
         onnx.save(model, copy)  # weights that lay outside the file are now inside
     else:
         shutil.copyfile(path, copy)
@@ -68,7 +70,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,
-        complexity=count_onnx(model, name, source.shape),
+        complexity=complexity,
         output=chosen[0],
         outputs=tuple(output for output, _ in outputs),
         class_names=onnx_stated.class_names(model, num_classes),
@@ -257,6 +259,28 @@ def _in_training(node: Any, constants: dict[str, Any]) -> bool:
         mode = constants.get(node.input[2]) if len(node.input) > 2 else None
         return mode is not None and bool(mode.any())
     return False
+
+
+def _unshare_quantization(model: Any) -> bool:
+    """Give each QuantizeLinear and DequantizeLinear node initializers of its own; whether any was shared.
+
+    onnxruntime's exact int8 kernels (session.x64quantprecision) rewrite weights and zero points in place, and fail on
+    those that several nodes share: "Attempt to replace the existing tensor".
+    """
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    used: set[str] = set()
+    copies = 0
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for position, name in enumerate(node.input):
+            if name in used:
+                copies += 1
+                model.graph.initializer.add().CopyFrom(weights[name])
+                model.graph.initializer[-1].name = node.input[position] = f"{name}_edlab_{copies}"
+            elif name in weights:
+                used.add(name)
+    return copies > 0
 
 
 def _precision(path: Path, model: Any) -> str:
