@@ -64,7 +64,7 @@ def test_a_sweep_says_first_what_it_will_lack_and_makes_what_it_can(workplace: W
     assert local.status is Status.ok
     assert (board.status, board.step) == (Status.failed, "deploy")
     assert "device.host" in board.hint
-    assert board.metrics["agreement_top1"] == 1.0
+    assert board.details["conversion_check"]["agreement_top1"] == 1.0
     assert not {"latency_ms", "accuracy_top1", "throughput_ips"} & set(board.metrics)
     pulled = workplace.edlab("pull", board.run_id, "--to", "converted")
     assert pulled.returncode == 0

@@ -61,7 +61,7 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
 
     with tempfile.TemporaryDirectory() as folder:  # pnnx writes more beside its input
         name = Path(inputs[0]).name
-        prepared = onnx_prepare.prepare(inputs[0], Path(folder, name), shape=options["shape"])
+        prepared = onnx_prepare.prepare(inputs[0], Path(folder, name), shape=options.get("shape"))
         if prepared == Path(inputs[0]):
             Path(folder, name).symlink_to(inputs[0])
         given, made = _shapes(prepared)
