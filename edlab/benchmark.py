@@ -17,7 +17,7 @@ from edlab.errors import EdlabError, StorageError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
 from edlab.steps.convert import check, convert, read_weights
 from edlab.steps.deploy import deploy
-from edlab.steps.load import OnProgress, load
+from edlab.steps.load import Inputs, OnProgress, load
 from edlab.steps.measure import measure
 from edlab.steps.record import Outcome, fill_record, run_files
 from edlab.tracking import Files, Tracker
@@ -48,9 +48,11 @@ def run(
         record.run_id = tracker.start(record)
     if record.run_id:
         with _ended_early(record):
-            _make(config, outcome, record, cache, folder, on_progress, module)
-        if outcome.inputs:
-            config = decide(config, outcome.inputs.source)
+            with _step(record, Step.load):
+                outcome.inputs = load(config, cache, folder, on_progress, module)
+                config = decide(config, outcome.inputs.source)
+                record.name, record.params = _name(config), describe(config, outcome.inputs.source)
+            _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
         record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed undecided
         on_progress("record", None, "")
         files = Files()
@@ -65,30 +67,26 @@ def run(
 
 def _make(
     config: EdlabConfig,
+    inputs: Inputs,
     outcome: Outcome,
     record: RunRecord,
     cache: Cache,
     folder: Path,
     on_progress: OnProgress,
-    module: torch.nn.Module | None,
 ) -> None:
-    """All steps but the last; `outcome` keeps what each made."""
-    with _step(record, Step.load):
-        outcome.inputs = load(config, cache, folder, on_progress, module)
-        config = decide(config, outcome.inputs.source)
-        record.name, record.params = _name(config), describe(config, outcome.inputs.source)
+    """The steps between the first and the last; `outcome` keeps what each made."""
     with _step(record, Step.convert):
-        outcome.artifact = convert(config, outcome.inputs, cache, on_progress, outcome.made)
+        outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
         if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
             outcome.weights = read_weights(outcome.artifact, cache)
-            outcome.check = check(outcome.artifact, outcome.inputs, config.device, cache, on_progress)
+            outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
     with ExitStack() as target:
         with _step(record, Step.deploy):
             outcome.deployment = target.enter_context(
-                deploy(config, outcome.inputs, outcome.artifact, cache, on_progress, outcome.made)
+                deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.made)
             )
         with _step(record, Step.measure):
-            measure(config, outcome.inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
+            measure(config, inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
 
 
 def title(config: EdlabConfig) -> str:

@@ -128,21 +128,22 @@ class SourceModel(BaseModel):
 
     def inputs_in_use(self) -> dict[str, str]:
         """The preprocessing and label offset that a run uses, with origins: {"mean": "0.5, 0.5, 0.5 (read)"}."""
-        values: dict[str, Any] = {**self.preprocessing.model_dump(), "label_offset": self.label_offset}
-        if self.preprocessing.resize_mode != "letterbox" and not any(self.preprocessing.border):
-            del values["border"]  # the usual black, of which nothing shows unless the image is smaller than the crop
-        origins = {**self.preprocessing_origins, "label_offset": self.label_offset_origin}
-        return {
-            key: f"{_text(value)} ({origins.get(key, 'read')})" for key, value in values.items() if value is not None
-        }
+        return {key: f"{value} ({origin})" for key, value, origin in self._inputs()}
 
     def describe_inputs(self) -> str:
         """The same in one line, by origin: "read: height 224, width 224; assumed: mean 0, 0, 0"."""
         groups: dict[str, list[str]] = {}
-        for key, text in self.inputs_in_use().items():
-            value, _, origin = text.rpartition(" (")
-            groups.setdefault(origin.rstrip(")"), []).append(f"{key} {value}")
+        for key, value, origin in self._inputs():
+            groups.setdefault(origin, []).append(f"{key} {value}")
         return "; ".join(f"{origin}: {', '.join(parts)}" for origin, parts in groups.items())
+
+    def _inputs(self) -> list[tuple[str, str, Origin]]:
+        """Key, value and origin of each."""
+        values: dict[str, Any] = {**self.preprocessing.model_dump(), "label_offset": self.label_offset}
+        if self.preprocessing.resize_mode != "letterbox" and not any(self.preprocessing.border):
+            del values["border"]  # the usual black, of which nothing shows unless the image is smaller than the crop
+        origins: dict[str, Origin] = {**self.preprocessing_origins, "label_offset": self.label_offset_origin}
+        return [(key, _text(value), origins.get(key, "read")) for key, value in values.items() if value is not None]
 
     @property
     def trained(self) -> bool:

@@ -59,12 +59,14 @@ def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, An
     """Try the runtime's int8 kernels here, and choose: `options` for the model, and what is known of its kernels.
 
     Gives `options`, `int8_kernels` (EXACT, SATURATING or UNKNOWN) of the kernels chosen, `int8_kernels_of_fast`, and
-    `arithmetic`, what runs. Exact kernels take the place of the fast ones only where those are seen to saturate.
+    what runs: `arithmetic` in words, and whether it is floating point, `in_float`. Exact kernels take the place of the
+    fast ones only where those are seen to saturate.
     """
     complete = driver.complete(options)
     if not driver.int8_kernels:
         kernels = run(driver, probe, layout, complete)
-        return {"options": options, "int8_kernels": kernels, "int8_kernels_of_fast": kernels, "arithmetic": "int8"}
+        known = {"int8_kernels": kernels, "int8_kernels_of_fast": kernels}
+        return dict(known, options=options, arithmetic="int8", in_float=False)
     fast = run(driver, probe, layout, dict(complete, int8_kernels="fast"))
     wanted = complete["int8_kernels"]
     chosen = "fast" if wanted == "exact" and fast != SATURATING else wanted
@@ -74,6 +76,7 @@ def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, An
         "int8_kernels": kernels,
         "int8_kernels_of_fast": fast,
         "arithmetic": driver.int8_kernels[chosen],
+        "in_float": chosen in driver.int8_in_float,
     }
 
 

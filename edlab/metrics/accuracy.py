@@ -13,7 +13,7 @@ from edlab.errors import DataError
 from edlab.metrics.figures import Figures
 
 _TOP = 5
-_Z95 = 1.959964  # the normal distribution's 97.5 % quantile
+Z95 = 1.959964  # the normal distribution's 97.5 % quantile
 
 
 def accuracy(
@@ -68,7 +68,7 @@ def drop(
     lost = np.count_nonzero(baseline_right & ~right) + 0.5
     won = np.count_nonzero(right & ~baseline_right) + 0.5
     centre = (lost - won) / images
-    half_width = _Z95 * math.sqrt(lost + won - (lost - won) ** 2 / images) / images
+    half_width = Z95 * math.sqrt(lost + won - (lost - won) ** 2 / images) / images
     metric = f"accuracy_drop_{name}" if name else "accuracy_drop"
     return Figures(
         {

@@ -253,7 +253,7 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
         int8_kernels=deployment.int8_kernels,
         fast_kernels=kernels.get("int8_kernels_of_fast"),
         arithmetic=kernels.get("arithmetic", ""),
-        in_float=bool(kernels) and kernels["arithmetic"].startswith("floating point"),
+        in_float=kernels.get("in_float", False),
         runtime=deployment.model["runtime"],
     )
 

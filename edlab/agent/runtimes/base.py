@@ -63,6 +63,7 @@ class Runtime(ABC):
     # `edlab.agent.int8`: `fast` are the runtime's own kernels, `exact` never saturate, `float` computes in floating
     # point what the int8 file says.
     int8_kernels: dict[str, str] = {}  # noqa: RUF012
+    int8_in_float: tuple[str, ...] = ()  # those of them that compute in floating point
     separates_compile = True  # False where one call of the runtime both reads and compiles: `compile` is then load time
 
     def __init__(self, files: list[str], threads: int, options: dict[str, Any]) -> None:

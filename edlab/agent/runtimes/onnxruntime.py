@@ -32,6 +32,7 @@ class Runtime(base.Runtime):
         "fast": "onnxruntime's default kernels",
         "float": "floating point (session.disable_quant_qdq=1)",
     }
+    int8_in_float = ("float",)
     separates_compile = False
 
     @staticmethod

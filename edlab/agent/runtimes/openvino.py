@@ -35,6 +35,7 @@ class Runtime(base.Runtime):
         "fast": "OpenVINO's int8 kernels",
         "float": "floating point (FakeQuantize unrolled)",
     }
+    int8_in_float = ("exact", "float")
 
     @staticmethod
     def version() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from edlab.agent.int8 import SATURATING
+from edlab.metrics.accuracy import Z95
 from edlab.metrics.verdict.facts import Facts, Finding, OutputFacts, degraded
 
 _AGREEMENT = {"int8": 0.95, "int8_dynamic": 0.95}  # of other precisions:
@@ -15,10 +17,7 @@ _LOW_ACCURACY = 0.2  # of a model without a claim; but a few times what guessing
 _GUESSES = 5
 _NARROW = 0.3  # an accuracy interval that is wider says nothing of guessing
 _ENOUGH_IMAGES = 20
-_Z95 = 1.959964
 _CLAIM_SHARE = 0.5
-
-_SATURATING = "saturating"
 
 
 def output_rules(facts: Facts) -> Iterator[Finding]:
@@ -37,7 +36,7 @@ def output_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
-    if outputs.int8_kernels == _SATURATING:
+    if outputs.int8_kernels == SATURATING:
         yield degraded(
             "saturating_kernels",
             f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): accuracy is as "
@@ -54,7 +53,7 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
 
 
 def _why_in_float(outputs: OutputFacts) -> str:
-    if outputs.fast_kernels != _SATURATING:
+    if outputs.fast_kernels != SATURATING:
         return ""
     return f", as the int8 kernels of {outputs.runtime} saturate on this processor"
 
@@ -69,7 +68,7 @@ def _use_exact_kernels(outputs: OutputFacts) -> str:
 def _loss_rules(outputs: OutputFacts) -> Iterator[Finding]:
     """What the conversion costs. Where the kernels saturate, they are the first suspect, and not the calibration."""
     advice = "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
-    if outputs.int8_kernels == _SATURATING:
+    if outputs.int8_kernels == SATURATING:
         advice = _use_exact_kernels(outputs)
     if outputs.drop_ci95 and outputs.converted:
         yield from _drop_rules(*outputs.drop_ci95, outputs, advice)
@@ -118,8 +117,8 @@ def _images_needed(low: float, high: float, outputs: OutputFacts) -> int:
     """
     centre, half, images = (low + high) / 2, (high - low) / 2, outputs.scored_images
     margin = max(abs(outputs.max_drop - centre), outputs.max_drop / 4, 1e-4)
-    differ = max(0.0, ((half * (images + 2) / _Z95) ** 2 - 1) / max(images, 1))
-    ratio = (_Z95 / margin) ** 2  # (N + 2)^2 = ratio (d N + 1), solved for M = N + 2
+    differ = max(0.0, ((half * (images + 2) / Z95) ** 2 - 1) / max(images, 1))
+    ratio = (Z95 / margin) ** 2  # (N + 2)^2 = ratio (d N + 1), solved for M = N + 2
     needed = (ratio * differ + math.sqrt((ratio * differ) ** 2 + 4 * ratio * (1 - 2 * differ))) / 2 - 2
     return math.ceil(needed / 50) * 50
 

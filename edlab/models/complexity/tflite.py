@@ -18,9 +18,10 @@ _FREE_CUSTOM = ("TFLite_Detection_PostProcess",)  # decodes and selects boxes
 
 
 def count_tflite(path: Path, model: Any) -> Complexity:
-    """MACs of one image, and elements of the constants that the file computes with. `model`: the parsed file.
+    """MACs of one image, and elements of the constants that the file computes with.
 
-    The shapes are those that LiteRT allocates: where a file leaves the batch free, those that it stores are wrong.
+    `model` is what `edlab.tflite_file.parse` gives. The shapes are those that LiteRT allocates: where a file leaves the
+    batch free, those that it stores are wrong.
     """
     parameters = _parameters(model)
     stored = [[_shape(tensor.shape) for tensor in graph.tensors] for graph in model.subgraphs]
@@ -177,8 +178,7 @@ def _maker(graph: Any, tensor: int) -> Any | None:
 
 
 def _has_data(model: Any, tensor: Any) -> bool:
-    buffer = model.buffers[tensor.buffer]
-    return buffer.data is not None or bool(buffer.size)  # large files keep the data outside the flatbuffer
+    return model.buffers[tensor.buffer].data is not None
 
 
 def _parameters(model: Any) -> int:
