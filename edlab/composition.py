@@ -134,6 +134,7 @@ def _check_numbers(config: EdlabConfig) -> None:
         "protocol.seconds": (config.protocol.seconds, 0),
         "protocol.pool": (config.protocol.pool, 1),
         "protocol.windows": (config.protocol.windows, 2),
+        "protocol.max_interval": (config.protocol.max_interval, 0),
         "dataset.images": (config.dataset.images, 1),
         "protocol.max_accuracy_drop": (config.protocol.max_accuracy_drop, 0),
         "model.label_offset": (config.model.label_offset, 0),

@@ -249,7 +249,8 @@ class ProtocolConfig:
     max_seconds: float = MISSING  # hard limit of each phase
     pool: int = 64  # real images that the queries rotate over
     seed: int = 0
-    windows: int = 5
+    windows: int = 10  # equal in time, over which the mean's interval is taken
+    max_interval: float = 0.05  # the latency phase goes on until the interval is at most this part of the mean wide
     max_accuracy_drop: float = 0.01  # 0..1: what a conversion may cost before the verdict says so
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)

@@ -274,6 +274,8 @@ class Agent:
         queries: int,
         seconds: float,
         max_seconds: float,
+        windows: int,
+        max_interval: float | None,
         out: str,
     ) -> dict[str, Any]:
         """Write int64 ns (N, 3) to `out` (npy): input copy, execute, output copy. See `phases.latency`."""
@@ -284,6 +286,8 @@ class Agent:
             queries,
             seconds,
             max_seconds,
+            windows,
+            max_interval,
             lambda fraction, message: progress("latency", fraction, message),
         )
         peak_memory_mb = system.peak_memory_mb()  # before the throughput search holds several requests and batches
@@ -292,6 +296,7 @@ class Agent:
             "queries": len(measured.stages_ns),
             "seconds": measured.seconds,
             "truncated": measured.truncated,
+            "activity": measured.activity._asdict(),
             "peak_memory_mb": peak_memory_mb,
         }
 
@@ -353,7 +358,7 @@ class Agent:
             "completed": window.completed,
             "seconds": window.seconds,
             "truncated": search_truncated or window.truncated,
-            "clocks_mhz": window.clocks_mhz,
+            "activity": window.activity._asdict(),
             "start_ns": window.start_ns,
             "end_ns": window.end_ns,
             "search": [setting._asdict() for setting in tried],
@@ -376,7 +381,7 @@ class Agent:
             interval_s,
             samples_out,
         )
-        return span._asdict()
+        return dict(span._asdict(), activity=span.activity._asdict())
 
     def close(self, progress: Progress) -> dict[str, Any]:
         """Let go of the open model, if there is one, and of the scratch folder; set the power mode back."""

@@ -37,11 +37,13 @@ def predict(
     def drive(request: Request) -> None:
         request.bind()
         tensor = table.apply(images[indices[:1]])
+        prepared = request.prepare(tensor)
         for position in positions:
             if position >= count:
                 return
             index = indices[position]
-            request.set_input(table.apply(images[index : index + 1], tensor))
+            table.apply(images[index : index + 1], tensor)
+            request.set_input(prepared)
             request.execute()
             logits = dequantize(request.get_output().reshape(1, -1), output.scale, output.zero_point)
             with making:

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _ROOT = Path("/")
 
@@ -28,6 +28,7 @@ def describe(root: Path = _ROOT) -> dict[str, Any]:
         "stand_in": _text(root / "etc/edlab-stand-in").strip() or None,
         "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
         "cpu": cpu_model(root),
+        "virtual": "hypervisor" in cpu_flags(root),
         "instruction_sets": instruction_sets(root),
         "cpus": allowed_cpus(),
         "memory_mb": _megabytes(memory.group(1)) if memory else None,
@@ -44,7 +45,7 @@ def state(root: Path = _ROOT) -> dict[str, Any]:
         "clocks_mhz": clocks_mhz(root),
         "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
         "temperatures_c": temperatures_c(root),
-        "throttle_count": _throttle_count(root),
+        "throttle_count": throttle_count(root),
         "load_1m": os.getloadavg()[0],
         "peak_memory_mb": peak_memory_mb(root),
         "free_disk_mb": shutil.disk_usage(os.path.dirname(os.path.abspath(sys.argv[0]))).free / 1e6,
@@ -67,9 +68,14 @@ _INSTRUCTION_SETS = (
 
 def instruction_sets(root: Path = _ROOT) -> str | None:
     """The vector instructions of the processor that matter to inference, "avx2 fma f16c"; None where it tells none."""
+    flags = cpu_flags(root)
+    return " ".join(name for name in _INSTRUCTION_SETS if name in flags) or None
+
+
+def cpu_flags(root: Path = _ROOT) -> list[str]:
+    """The processor's features as /proc/cpuinfo names them; "hypervisor" among them in a virtual machine (x86)."""
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
-    known = [name for name in _INSTRUCTION_SETS if flags and name in flags.group(1).split()]
-    return " ".join(known) or None
+    return flags.group(1).split() if flags else []
 
 
 def cpu_model(root: Path = _ROOT) -> str | None:
@@ -104,17 +110,30 @@ def peak_memory_mb(root: Path = _ROOT) -> float | None:
     return _megabytes(match.group(1)) if match else None
 
 
-def busy_and_total_ticks(root: Path = _ROOT) -> tuple[int, int] | None:
-    """Clock ticks that all cores have spent working, and in all, since boot (proc(5), /proc/stat)."""
-    fields = _text(root / "proc/stat").partition("\n")[0].split()[1:9]
-    if len(fields) < 8:
-        return None
-    ticks = [int(field) for field in fields]
-    idle = ticks[3] + ticks[4]
-    return sum(ticks) - idle, sum(ticks)
+class CpuSeconds(NamedTuple):
+    """What the cores that this process may use have spent since boot, summed over them."""
+
+    busy: float  # working for some process or the kernel
+    stolen: float  # wanted, and given to another machine by the hypervisor
+    total: float
 
 
-def _throttle_count(root: Path) -> int | None:
+def cpu_seconds(root: Path = _ROOT) -> CpuSeconds | None:
+    """From /proc/stat: user nice system idle iowait irq softirq steal, in clock ticks (proc(5))."""
+    ticks = [0] * 8
+    lines = dict(re.findall(r"^cpu(\d+) (.*)$", _text(root / "proc/stat"), re.MULTILINE))
+    for cpu in allowed_cpus():
+        fields = lines.get(str(cpu), "").split()[:8]
+        if len(fields) < 8:
+            return None
+        ticks = [sum(pair) for pair in zip(ticks, map(int, fields))]
+    user, nice, kernel, idle, iowait, irq, softirq, steal = (tick / os.sysconf("SC_CLK_TCK") for tick in ticks)
+    busy = user + nice + kernel + irq + softirq
+    return CpuSeconds(busy, steal, busy + steal + idle + iowait)
+
+
+def throttle_count(root: Path = _ROOT) -> int | None:
+    """Thermal events of the allowed cores since boot; None where the processor counts none (only Intel's do)."""
     counts = [
         _number(root / "sys/devices/system/cpu/cpu{}/thermal_throttle/core_throttle_count".format(cpu))
         for cpu in allowed_cpus()

@@ -266,7 +266,7 @@ class AgentSession:
         return result
 
     def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Gives first_inference_ms, queries, seconds, settled, and clocks_mhz at its end."""
+        """Gives first_inference_ms, queries, seconds, settled and activity."""
         return self.call("warmup", {**self._pool(pool), **dataclasses.asdict(config)}, on_progress)
 
     def latency(
@@ -277,14 +277,19 @@ class AgentSession:
         queries: int,
         seconds: float,
         max_seconds: float,
+        windows: int = 10,
+        max_interval: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """Write to `out` (npy) int64 ns (N, 3): input copy, execute, output copy; a row's sum is the query's latency.
 
-        Gives queries, seconds, truncated (`max_seconds` came before the two minima), and the agent's peak_memory_mb
-        so far.
+        Goes on until both minima hold and, unless `max_interval` is None, the mean's interval over `windows` is at
+        most that part of the mean wide.
+        Gives queries, seconds, truncated (`max_seconds` came before the two minima), activity
+        (`edlab.agent.observer.Activity`), and the agent's peak_memory_mb so far.
         """
         limits = {"queries": queries, "seconds": seconds, "max_seconds": max_seconds}
+        limits |= {"windows": windows, "max_interval": max_interval}
         params = {**self._pool(pool), **limits, "out": self.outbox(out)}
         result = self.call("latency", params, on_progress)
         self.get(params["out"], out)
@@ -307,7 +312,7 @@ class AgentSession:
         """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
 
         Gives throughput_ips, batch, in_flight, completed, seconds, truncated (`max_seconds` cut the search or the
-        window short), clocks_mhz at the window's end, start_ns, end_ns, search, options.
+        window short), activity, start_ns, end_ns, search, options.
         """
         limits = {"seconds": seconds, "max_seconds": max_seconds}
         params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}
@@ -318,7 +323,7 @@ class AgentSession:
     def idle(
         self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Gives start_ns, end_ns, and cpu_busy (0..1): how busy the cores were with something else."""
+        """Gives start_ns, end_ns and activity: how busy the cores were with something else."""
         params = {"seconds": seconds, **self._probe(probe)}
         result = self.call("idle", params, on_progress)
         self._get_samples(params, probe)

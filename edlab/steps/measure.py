@@ -101,6 +101,8 @@ def _measure_latency(
         queries=protocol.queries,
         seconds=protocol.seconds,
         max_seconds=protocol.max_seconds,
+        windows=protocol.windows,
+        max_interval=protocol.max_interval,
         on_progress=on_progress,
     )
     stages_ns: NDArray[np.int64] = np.load(folder / _STAGES_FILE)

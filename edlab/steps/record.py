@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edlab import metrics
+from edlab.agent.observer import Activity
 from edlab.artifact import Artifact
 from edlab.cache import digest
 from edlab.config import CalibrationConfig, DatasetConfig, DeviceConfig, EdlabConfig, Precision
@@ -209,10 +210,8 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
         latency_drift=figures.get("latency_drift"),
         latency_window_spread=figures.get("latency_window_spread"),
-        clock_before_mhz=_mean(phases["warmup"].get("clocks_mhz")),
-        clock_after_mhz=_mean(phases["throughput"].get("clocks_mhz")),
-        throttle_events=_difference(deployment.before, measurement.after, "throttle_count"),
-        background_load=phases["idle"]["cpu_busy"],
+        activities={name: Activity(**phase["activity"]) for name, phase in phases.items() if "activity" in phase},
+        virtual_machine=bool(deployment.hello.get("virtual")),
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,
         accelerated_fraction=_accelerated_fraction(config.device, outcome),
@@ -271,16 +270,6 @@ def _changed(before: dict[str, Any], after: dict[str, Any], names: Sequence[str]
     """What of `names` is not as it was, in words; empty where all are."""
     changed = [name for name in names if name in before and before[name] != after.get(name)]
     return ", ".join(f"{name} from {before[name]} to {after.get(name)}" for name in changed)
-
-
-def _mean(values: list[float] | None) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any], name: str) -> int | None:
-    if before.get(name) is None or after.get(name) is None:
-        return None
-    return int(after[name]) - int(before[name])
 
 
 def _environment(outcome: Outcome) -> dict[str, Any]:

@@ -32,9 +32,16 @@ class Request(ABC):
     def bind(self) -> None:  # noqa: B027
         """Called once in the thread that will drive this request; for runtimes that keep state by thread."""
 
+    def prepare(self, tensor: np.ndarray) -> Any:
+        """What `set_input` takes for this tensor, made once and not timed: the runtime's own wrapper around it.
+
+        The tensor itself where a runtime has none. It must not copy: a copy belongs to `set_input`, which is timed.
+        """
+        return tensor
+
     @abstractmethod
-    def set_input(self, tensor: np.ndarray) -> None:
-        """Hand over the input; `tensor` stays as it is until `execute` has returned."""
+    def set_input(self, prepared: Any) -> None:
+        """Hand over the input, which `prepare` gave; its tensor stays as it is until `execute` has returned."""
 
     @abstractmethod
     def execute(self) -> None:

@@ -65,10 +65,13 @@ class _Request(base.Request):
         self._input_name = input_name
         self._output_name = output_name
 
-    def set_input(self, tensor: np.ndarray) -> None:
+    def prepare(self, tensor: np.ndarray) -> Any:
+        return self._mat(tensor[0])  # read in place: ncnn makes no copy of it
+
+    def set_input(self, prepared: Any) -> None:
         # An extractor keeps what it has computed: used twice, it would give the first result again.
         self._extractor = self._net.create_extractor()
-        self._extractor.input(self._input_name, self._mat(tensor[0]))  # read in place: ncnn makes no copy of it
+        self._extractor.input(self._input_name, prepared)
 
     def execute(self) -> None:
         status, self._result = self._extractor.extract(self._output_name)

@@ -111,8 +111,11 @@ class _Request(base.Request):
         self._tensor = _api().Tensor
         self._request = request
 
-    def set_input(self, tensor: np.ndarray) -> None:
-        self._request.set_input_tensor(self._tensor(tensor, shared_memory=True))
+    def prepare(self, tensor: np.ndarray) -> Any:
+        return self._tensor(tensor, shared_memory=True)
+
+    def set_input(self, prepared: Any) -> None:
+        self._request.set_input_tensor(prepared)
 
     def execute(self) -> None:
         self._request.infer(share_outputs=True)

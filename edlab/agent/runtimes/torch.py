@@ -102,8 +102,11 @@ class _Request(base.Request):
     def bind(self) -> None:
         self._torch.set_num_threads(self._threads)  # OpenMP keeps it by thread
 
-    def set_input(self, tensor: np.ndarray) -> None:
-        self._input = self._torch.from_numpy(tensor)
+    def prepare(self, tensor: np.ndarray) -> Any:
+        return self._torch.from_numpy(tensor)
+
+    def set_input(self, prepared: Any) -> None:
+        self._input = prepared
 
     def execute(self) -> None:
         with self._torch.inference_mode():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from edlab.agent.observer import Activity
 from edlab.record import VerdictState
 from edlab.source import Reason
 
@@ -47,10 +49,8 @@ class Facts:
     latency_interval_ms: tuple[float, float] | None = None  # 95 %
     latency_drift: float | None = None  # last half's median over the first half's, less 1
     latency_window_spread: float | None = None  # range of the windows' means over the mean
-    clock_before_mhz: float | None = None  # under load: at the end of the warm-up
-    clock_after_mhz: float | None = None  # and of the throughput window
-    throttle_events: int | None = None  # that the processor counted while it was measured
-    background_load: float | None = None  # share of the cores that were busy before anything was measured
+    activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that watched the machine
+    virtual_machine: bool = False
     governor: str | None = None
     power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
     trained: bool = True

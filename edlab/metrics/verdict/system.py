@@ -1,13 +1,14 @@
-"""Rules on the machine that was measured."""
+"""Rules on the machine that was measured, and on what else it did meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
+from edlab.metrics.verdict.throttling import throttling_rules
 
-_CLOCK_LOSS = 0.10
 _BUSY = 0.10
+_STOLEN = 0.02
 _SLOW_GOVERNORS = ("powersave", "conservative")
 
 
@@ -18,18 +19,8 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
             f"{facts.stand_in} stood in for the device: all figures are emulated_*",
             "measure on the device itself: device.execution=native, and device.host where it is a board",
         )
-    if facts.throttle_events:
-        yield _throttled(f"the processor counted {facts.throttle_events} thermal events")
-    elif facts.clock_before_mhz and facts.clock_after_mhz:
-        loss = 1 - facts.clock_after_mhz / facts.clock_before_mhz
-        if loss > _CLOCK_LOSS:
-            yield _throttled(f"the clock fell from {facts.clock_before_mhz:.0f} to {facts.clock_after_mhz:.0f} MHz")
-    if facts.background_load is not None and facts.background_load > _BUSY:
-        yield degraded(
-            "background_load",
-            f"{facts.background_load:.0%} of the cores were busy before the measurement",
-            "stop what else runs on the target",
-        )
+    yield from throttling_rules(facts)
+    yield from _load_rules(facts)
     if facts.power_mode_changed:
         yield invalid(
             "power_mode_changed",
@@ -50,5 +41,19 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _throttled(message: str) -> Finding:
-    return degraded("throttled", message, "cool the target, or set a clock that it can hold")
+def _load_rules(facts: Facts) -> Iterator[Finding]:
+    """The worst phase counts: one name and one figure say more than four."""
+    others = {name: activity.others for name, activity in facts.activities.items() if activity.others is not None}
+    if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
+        yield degraded(
+            "background_load",
+            f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
+            "stop what else runs on the target",
+        )
+    stolen = {name: activity.stolen for name, activity in facts.activities.items() if activity.stolen is not None}
+    if stolen and stolen[worst := max(stolen, key=stolen.__getitem__)] > _STOLEN:
+        yield degraded(
+            "cpu_stolen",
+            f"the hypervisor stole {stolen[worst]:.1%} of the CPU in the {worst} phase",
+            "measure on a machine that is not shared; on this one, compare rows by repeats only (protocol.repeats=5)",
+        )

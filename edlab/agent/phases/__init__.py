@@ -1,0 +1,31 @@
+"""The phases of a measurement: idle, warm-up, latency, stages, throughput. Timed by time.perf_counter_ns.
+
+Pure of the protocol: requests and tensors in, figures out. One file each; `progress(fraction, message)` is called once
+a second, from a thread of its own.
+"""
+
+from __future__ import annotations
+
+from .idle import Idle, idle
+from .latency import Latencies, latency
+from .saturate import Window, batches, saturate
+from .search import Search, Setting, search
+from .stages import STAGES_QUERIES, stages
+from .warmup import halves_agree, warmup
+
+__all__ = [
+    "STAGES_QUERIES",
+    "Idle",
+    "Latencies",
+    "Search",
+    "Setting",
+    "Window",
+    "batches",
+    "halves_agree",
+    "idle",
+    "latency",
+    "saturate",
+    "search",
+    "stages",
+    "warmup",
+]

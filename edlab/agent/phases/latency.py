@@ -1,0 +1,97 @@
+"""Latency: one query in flight, each stage of it timed."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..observer import Activity, Look, Observer
+from ..runtimes.base import Request
+from ..statistics import relative_width
+from .loop import NS, Report, fraction_done, no_garbage_collection, run_untimed
+
+_LEAST_GROWTH, _MOST_GROWTH = 1.25, 2.0  # of the measured time, from one look at the interval to the next
+
+
+class Latencies(NamedTuple):
+    """int64 ns (N, 3) of each query in order: input copy, execute, output copy. Their sum is the latency."""
+
+    stages_ns: np.ndarray
+    seconds: float
+    truncated: bool  # the time limit came before the minima
+    activity: Activity
+
+
+def latency(
+    request: Request,
+    pool: list[np.ndarray],
+    queries: int,
+    seconds: float,
+    max_seconds: float,
+    windows: int,
+    max_interval: float | None,
+    progress: Report,
+) -> Latencies:
+    """One query in flight until both minima hold and the mean's interval is narrow, or `max_seconds` are over.
+
+    Narrow: the 95 % interval (`statistics.mean_interval`, over `windows`) is at most the fraction `max_interval` of
+    the mean wide; None: any will do. The loop keeps three integers a query and does nothing else: the garbage collector is off in it,
+    progress is reported from another thread, and the interval is looked at between stretches of queries.
+    """
+    inputs = [request.prepare(tensor) for tensor in pool]
+    stages = array("q")
+    start = time.perf_counter_ns()
+    goal_s, measured_s = seconds, 0.0
+
+    def look() -> Look:
+        count, elapsed = len(stages) // 3, (time.perf_counter_ns() - start) / NS
+        return Look(count, fraction_done(count, queries, elapsed, goal_s), "%d queries" % count)
+
+    with Observer(look, progress) as observer:
+        while True:
+            with no_garbage_collection():
+                run_untimed(request, inputs)
+                measured_s += _stretch(request, inputs, stages, queries, goal_s - measured_s, max_seconds - measured_s)
+            count = len(stages) // 3
+            reached = count >= queries and measured_s >= goal_s
+            if not reached or measured_s >= max_seconds or max_interval is None:
+                break
+            width = relative_width(np.array(stages, np.int64).reshape(-1, 3).sum(axis=1), windows)
+            if width is None or width <= max_interval:
+                break
+            growth = min(max((width / max_interval) ** 2, _LEAST_GROWTH), _MOST_GROWTH)
+            goal_s = min(measured_s * growth, max_seconds)
+    truncated = count < queries or measured_s < seconds
+    return Latencies(np.array(stages, np.int64).reshape(-1, 3), measured_s, truncated, observer.activity)
+
+
+def _stretch(
+    request: Request, inputs: list[Any], stages: array[int], queries: int, seconds: float, max_seconds: float
+) -> float:
+    """Append queries to `stages` until there are `queries` and `seconds` have passed, or `max_seconds` have.
+
+    Gives the seconds that it took.
+    """
+    set_input, execute, get_output = request.set_input, request.execute, request.get_output
+    clock, size, count = time.perf_counter_ns, len(inputs), len(stages) // 3
+    start = clock()
+    enough_at, limit_at = start + int(seconds * NS), start + int(max_seconds * NS)
+    while True:
+        tensor = inputs[count % size]
+        t0 = clock()
+        set_input(tensor)
+        t1 = clock()
+        execute()
+        t2 = clock()
+        get_output()
+        t3 = clock()
+        stages.extend((t1 - t0, t2 - t1, t3 - t2))
+        count += 1
+        if count >= queries and t3 >= enough_at:
+            break
+        if t3 >= limit_at:
+            break
+    return (t3 - start) / NS

@@ -1,0 +1,40 @@
+"""What the timed loops share: the clock's unit, a loop without garbage collection, and the queries before it."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
+
+from ..runtimes.base import Request
+
+Report = Callable[[float, str], None]  # (fraction 0..1, message)
+
+NS = 1_000_000_000
+_UNTIMED_QUERIES = 3  # the first query after a collection or a pause finds cold caches: it takes up to twice as long
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect now, and not again until the end."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def run_untimed(request: Request, inputs: list[Any]) -> None:
+    """A few queries that nothing is measured of, right before those that are."""
+    for index in range(_UNTIMED_QUERIES):
+        request.set_input(inputs[-1 - index % len(inputs)])
+        request.execute()
+        request.get_output()
+
+
+def fraction_done(count: int, queries: int, elapsed_s: float, seconds: float) -> float:
+    """How much of the two minima is done: the lesser fraction."""
+    return min(1.0, count / max(queries, 1), elapsed_s / seconds if seconds else 1.0)

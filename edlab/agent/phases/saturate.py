@@ -1,0 +1,126 @@
+"""Throughput: every request kept busy, and what completes in a window counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import FixedBatchError
+from ..observer import Activity, Look, Observer
+from ..runtimes.base import Request
+from .loop import NS, Report, no_garbage_collection
+
+_POLL_S = 0.001
+
+
+class Window(NamedTuple):
+    """A saturated window: from one completion to another, so it holds whole queries only."""
+
+    completed: int  # images
+    start_ns: int
+    end_ns: int
+    truncated: bool  # the time limit came before the seconds asked for
+    activity: Activity
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns) / NS
+
+    @property
+    def ips(self) -> float:
+        return self.completed / self.seconds
+
+
+def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:
+    """The pool's tensors of one image joined into tensors of `batch`, going round until each was used."""
+    if batch == 1:
+        return pool
+    count = -(-len(pool) // batch)
+    return [
+        np.concatenate([pool[(first * batch + offset) % len(pool)] for offset in range(batch)])
+        for first in range(count)
+    ]
+
+
+def saturate(
+    requests: list[Request], tensors: list[np.ndarray], seconds: float, limit_ns: int, progress: Report
+) -> Window:
+    """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
+
+    The window opens with a completion that is not counted and closes with one that is: the first after `seconds`, or
+    after `limit_ns` of the clock. Raises `FixedBatchError` where the outputs show that the batch was not taken as one.
+    """
+    batch = len(tensors[0])
+    stop = threading.Event()
+    completions = [array("q") for _ in requests]
+    errors: list[BaseException] = []
+
+    def drive(request: Request, stamps: array[int], offset: int) -> None:
+        try:
+            request.bind()
+            set_input, execute, get_output = request.set_input, request.execute, request.get_output
+            inputs = [request.prepare(tensor) for tensor in tensors]
+            clock, size, stopped = time.perf_counter_ns, len(inputs), stop.is_set
+            index = offset
+            while not stopped():
+                set_input(inputs[index % size])
+                execute()
+                output = get_output()
+                stamps.append(clock())
+                index += 1
+            if len(output) != batch:
+                raise FixedBatchError("the output for a batch of %d has %d rows" % (batch, len(output)))
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=drive, args=(request, stamps, offset), daemon=True)
+        for offset, (request, stamps) in enumerate(zip(requests, completions))
+    ]
+
+    def look() -> Look:
+        done, message = sum(map(len, completions)), "%d requests in flight" % len(completions)
+        if not all(completions):
+            return Look(done, 0.0, "waiting for the first of " + message)
+        start, end = _bounds(completions, seconds, limit_ns)
+        return Look(done, min((time.perf_counter_ns() - start) / (end - start), 1.0), message)
+
+    with Observer(look, progress) as observer, no_garbage_collection():
+        for thread in threads:
+            thread.start()
+        _await_window(completions, stop, seconds, limit_ns)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return _window(completions, seconds, limit_ns, batch, observer.activity)
+
+
+def _await_window(completions: list[array[int]], stop: threading.Event, seconds: float, limit_ns: int) -> None:
+    """Wait until every request has completed once, then for the completion that closes the window."""
+    while not all(completions):
+        if stop.wait(_POLL_S):
+            return
+    _, end = _bounds(completions, seconds, limit_ns)
+    while not stop.is_set() and max(stamps[-1] for stamps in completions) < end:
+        stop.wait(max((end - time.perf_counter_ns()) / NS, _POLL_S))
+
+
+def _bounds(completions: list[array[int]], seconds: float, limit_ns: int) -> tuple[int, int]:
+    """When the window opened, and from when on a completion closes it."""
+    start = max(stamps[0] for stamps in completions)
+    return start, max(start + 1, min(start + int(seconds * NS), limit_ns))
+
+
+def _window(completions: list[array[int]], seconds: float, limit_ns: int, batch: int, activity: Activity) -> Window:
+    start, close_from = _bounds(completions, seconds, limit_ns)
+    stamps = np.sort(np.concatenate([np.array(each, np.int64) for each in completions]))
+    end = int(stamps[np.searchsorted(stamps, close_from)])
+    completed = int(np.count_nonzero((stamps > start) & (stamps <= end)))
+    return Window(completed * batch, start, end, end < start + int(seconds * NS), activity)

@@ -1,0 +1,41 @@
+"""What surrounds the model: preprocessing and postprocessing, timed apart."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ..preprocess import InputTable, dequantize, top_classes
+from ..runtimes.base import Request, TensorSpec
+from .loop import Report
+
+STAGES_QUERIES = 64
+_TOP = 5
+
+
+def stages(
+    request: Request, table: InputTable, images: np.ndarray, output: TensorSpec, progress: Report
+) -> dict[str, Any]:
+    """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensor to its best five."""
+    count = min(len(images), STAGES_QUERIES)
+    tensor = table.apply(images[:1])
+    preprocess_ns, postprocess_ns = 0, 0
+    for index in range(count):
+        image = np.ascontiguousarray(images[index : index + 1])
+        before = time.perf_counter_ns()
+        table.apply(image, tensor)
+        preprocess_ns += time.perf_counter_ns() - before
+        request.set_input(request.prepare(tensor))
+        request.execute()
+        raw = request.get_output()
+        before = time.perf_counter_ns()
+        top_classes(dequantize(raw.reshape(1, -1), output.scale, output.zero_point), _TOP)
+        postprocess_ns += time.perf_counter_ns() - before
+    progress(1.0, "%d queries" % count)
+    return {
+        "preprocess_ms": preprocess_ns / count / 1e6,
+        "postprocess_ms": postprocess_ns / count / 1e6,
+        "queries": count,
+    }

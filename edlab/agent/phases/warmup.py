@@ -1,0 +1,71 @@
+"""Warm-up: queries until the latency has settled."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from typing import Any
+
+import numpy as np
+
+from ..observer import Look, Observer
+from ..runtimes.base import Request
+from .loop import NS, Report, fraction_done
+
+
+def warmup(
+    request: Request,
+    pool: list[np.ndarray],
+    queries: int,
+    seconds: float,
+    tolerance: float,
+    max_seconds: float,
+    progress: Report,
+) -> dict[str, Any]:
+    """Run until the latency has settled: both minima, then the medians of the last window's halves within `tolerance`.
+
+    The window is the queries of the last `seconds`, and at least `queries` of them. Ends unsettled at `max_seconds`.
+    """
+    inputs = [request.prepare(tensor) for tensor in pool]
+    ends = array("q")
+    durations = array("q")
+    start = time.perf_counter_ns()
+    settled = False
+    check_at = start
+
+    def look() -> Look:
+        count, elapsed = len(ends), (time.perf_counter_ns() - start) / NS
+        return Look(count, fraction_done(count, queries, elapsed, seconds), "%d queries" % count)
+
+    with Observer(look, progress) as observer:
+        while not settled:
+            before = time.perf_counter_ns()
+            request.set_input(inputs[len(durations) % len(inputs)])
+            request.execute()
+            request.get_output()
+            now = time.perf_counter_ns()
+            ends.append(now)
+            durations.append(now - before)
+            elapsed = (now - start) / NS
+            if len(ends) >= queries and elapsed >= seconds and now >= check_at:
+                recent = np.searchsorted(np.array(ends), now - int(seconds * NS))
+                settled = halves_agree(np.array(durations)[min(int(recent), len(ends) - queries) :], tolerance)
+                check_at = now + int(seconds * NS / 4)
+            if elapsed >= max_seconds:
+                break
+    return {
+        "first_inference_ms": durations[0] / 1e6,
+        "queries": len(ends),
+        "seconds": elapsed,
+        "settled": bool(settled),
+        "activity": observer.activity._asdict(),
+    }
+
+
+def halves_agree(durations: np.ndarray, tolerance: float) -> bool:
+    """Whether the medians of the first and the last half differ by at most `tolerance`, as a fraction of the last."""
+    half = len(durations) // 2
+    if half == 0:
+        return False
+    first, last = np.median(durations[:half]), np.median(durations[half:])
+    return bool(abs(first - last) <= tolerance * last)

@@ -1,0 +1,66 @@
+"""The interval of a mean whose terms depend on one another: the one rule for agent and host.
+
+Latencies of neighbouring queries are alike, for clocks, heat and other load wander in seconds. So a series is cut into
+windows of equal time, and Student's t is taken over the windows (batch means; Law and Carson, 1979): it holds as far as
+what wanders is faster than a window.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+# 97.5 % quantile of Student's t by degrees of freedom, from 1 on (scipy.stats.t.ppf, which the target does not have).
+_T975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+MOST_WINDOWS = len(_T975) + 1
+QUERIES_PER_WINDOW = 3  # with fewer a window's mean says too little
+
+
+class Windows(NamedTuple):
+    """A series cut into windows of equal time; each query is in the window in which it ended."""
+
+    sums: np.ndarray  # float64 (windows,), the durations in each
+    counts: np.ndarray  # int64 (windows,), the queries in each
+
+    @property
+    def means(self) -> np.ndarray:
+        """The mean duration of each window that has a query; float64."""
+        held = self.counts > 0
+        means: np.ndarray = self.sums[held] / self.counts[held]
+        return means
+
+
+def cut(durations: np.ndarray, windows: int) -> Windows:
+    """(N,) durations in order of measurement -> their windows, equal in the time that the durations add up to."""
+    ends = np.cumsum(durations, dtype=np.float64)
+    edges = ends[-1] * np.arange(1, windows) / windows
+    bounds = np.concatenate(([0], np.searchsorted(ends, edges, side="right"), [len(durations)]))
+    counts = np.diff(bounds)
+    sums = np.diff(np.concatenate(([0.0], ends))[bounds])
+    return Windows(sums, counts)
+
+
+def mean_interval(durations: np.ndarray, windows: int) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of (N,) durations; None where they are too few for so many windows.
+
+    Windows of equal time hold unequal numbers of queries, so the mean is a ratio, total time over total count, and
+    its variance that of the ratio's residuals: s_i - mean n_i (Cochran, Sampling Techniques, 6.4).
+    """
+    if len(durations) < QUERIES_PER_WINDOW * windows:
+        return None
+    sums, counts = cut(durations, windows)
+    mean = sums.sum() / counts.sum()
+    residuals = sums - mean * counts
+    half = _T975[windows - 2] * np.sqrt(windows / (windows - 1) * np.sum(residuals**2)) / counts.sum()
+    return float(mean - half), float(mean + half)
+
+
+def relative_width(durations: np.ndarray, windows: int) -> float | None:
+    """How wide that interval is, as a fraction of the mean."""
+    interval = mean_interval(durations, windows)
+    return None if interval is None else (interval[1] - interval[0]) / float(np.mean(durations))
