@@ -1,4 +1,4 @@
-"""What the machine did while a phase ran, watched from a thread of its own so that the timed loop does nothing for it."""
+"""What the machine did while a phase ran, watched from a separate thread: the timed loop does nothing for it."""
 
 from __future__ import annotations
 

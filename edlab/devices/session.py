@@ -288,9 +288,8 @@ class AgentSession:
         Gives queries, seconds, truncated (`max_seconds` came before the two minima), activity
         (`edlab.agent.observer.Activity`), and the agent's peak_memory_mb so far.
         """
-        limits = {"queries": queries, "seconds": seconds, "max_seconds": max_seconds}
-        limits |= {"windows": windows, "max_interval": max_interval}
-        params = {**self._pool(pool), **limits, "out": self.outbox(out)}
+        params = {**self._pool(pool), "queries": queries, "seconds": seconds, "max_seconds": max_seconds}
+        params |= {"windows": windows, "max_interval": max_interval, "out": self.outbox(out)}
         result = self.call("latency", params, on_progress)
         self.get(params["out"], out)
         return result

@@ -38,8 +38,9 @@ def latency(
     """One query in flight until both minima hold and the mean's interval is narrow, or `max_seconds` are over.
 
     Narrow: the 95 % interval (`statistics.mean_interval`, over `windows`) is at most the fraction `max_interval` of
-    the mean wide; None: any will do. The loop keeps three integers a query and does nothing else: the garbage collector is off in it,
-    progress is reported from another thread, and the interval is looked at between stretches of queries.
+    the mean wide; None: any will do. The loop keeps three integers a query and does nothing else: the garbage
+    collector is off in it, progress is reported from another thread, and the interval is looked at between stretches
+    of queries.
     """
     inputs = [request.prepare(tensor) for tensor in pool]
     stages = array("q")

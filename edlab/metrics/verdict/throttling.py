@@ -32,7 +32,7 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
         if (loss := 1 - clocks[-1] / clocks[0]) > _CLOCK_LOSS:
             return (
                 Throttled.yes,
-                f"the clock fell from {clocks[0]:.0f} to {clocks[-1]:.0f} MHz ({-loss:.0%}) under load",
+                f"the clock fell from {clocks[0]:.0f} to {clocks[-1]:.0f} MHz under load",
             )
         return Throttled.no, f"the clocks were {min(clocks):.0f} to {max(clocks):.0f} MHz under load"
     if any(count is not None for count in events):
