@@ -29,7 +29,7 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
         return Throttled.yes, f"the processor counted {counted} thermal events"
     clocks = [clock for name in _TIMED if name in facts.activities for clock in facts.activities[name].clocks_mhz]
     if len(clocks) >= 2 and min(clocks) < max(clocks):
-        if (loss := 1 - clocks[-1] / clocks[0]) > _CLOCK_LOSS:
+        if 1 - clocks[-1] / clocks[0] > _CLOCK_LOSS:
             return (
                 Throttled.yes,
                 f"the clock fell from {clocks[0]:.0f} to {clocks[-1]:.0f} MHz under load",
