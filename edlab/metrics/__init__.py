@@ -2,8 +2,9 @@
 
 from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.figures import Figures
-from edlab.metrics.latency import latency, window_means_ms
+from edlab.metrics.latency import latency
 from edlab.metrics.power import estimated_power, idle_power, power
+from edlab.metrics.stability import Stability, stability
 from edlab.metrics.throughput import throughput
 from edlab.metrics.verdict import Facts, OutputFacts, judge
 
@@ -11,6 +12,7 @@ __all__ = [
     "Facts",
     "Figures",
     "OutputFacts",
+    "Stability",
     "accuracy",
     "drop",
     "estimated_power",
@@ -18,6 +20,6 @@ __all__ = [
     "judge",
     "latency",
     "power",
+    "stability",
     "throughput",
-    "window_means_ms",
 ]

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.metrics import latency, window_means_ms
+from edlab.agent.statistics import cut
+from edlab.metrics import latency
 
 _MOST_POINTS = 5000
 _QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
 
 
-def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int = 5) -> None:
+def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int) -> None:
     """Write a PNG of the latencies `ns`, int64 (N,) nanoseconds in order of measurement.
 
     Left the queries with their mean, its 95 % interval, the windows' means and p99; right their histogram. The axis
@@ -35,8 +36,9 @@ def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int 
     series.axhline(mean, color=_LINE, linewidth=1, label=f"mean {mean:.4g} ms{_interval(values)}")
     if "latency_ci95_low_ms" in values:
         series.axhspan(values["latency_ci95_low_ms"], values["latency_ci95_high_ms"], color=_LINE, alpha=0.15)
-    means = window_means_ms(ns, windows)
-    series.stairs(means, np.linspace(0, len(ms), len(means) + 1), color=_WINDOW, baseline=None, label="window means")
+    parts = cut(ns, windows)
+    edges = np.concatenate(([0], np.cumsum(parts.counts)[parts.counts > 0]))
+    series.stairs(parts.means / 1e6, edges, color=_WINDOW, baseline=None, label="window means")
     if p99 is not None:
         series.axhline(p99, color=_WINDOW, linewidth=1, linestyle=":", label=f"p99 {p99:.4g} ms")
     if beyond := int(np.count_nonzero(ms > top)):

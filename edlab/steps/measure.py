@@ -39,6 +39,7 @@ class Measurement:
 
     figures: metrics.Figures = field(default_factory=metrics.Figures)
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
+    stability: metrics.Stability | None = None
     power: power.Source | None = None
     check: Comparison | None = None  # the target's outputs against the source model's
     after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
@@ -109,6 +110,9 @@ def _measure_latency(
     total_ns = stages_ns.sum(axis=1)
     np.save(folder / LATENCIES_FILE, total_ns)
     measurement.figures |= metrics.latency(total_ns, protocol.windows)
+    measurement.stability = metrics.stability(total_ns, protocol.windows)
+    if measurement.stability:
+        measurement.figures |= measurement.stability.figures()
     measurement.phases["stages"] = session.stages(pool, on_progress)
     stages_ms = dict(zip(_STAGES, (stages_ns.mean(axis=0) / 1e6).tolist(), strict=True))
     for name in ("preprocess_ms", "postprocess_ms"):

@@ -76,7 +76,7 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
     latencies = folder / LATENCIES_FILE
     plot = folder / "latency.png"
     if latencies.exists():
-        latency_plot(np.load(latencies), plot, title=record.name)
+        latency_plot(np.load(latencies), plot, title=record.name, windows=config.protocol.windows)
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
         conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
@@ -208,8 +208,8 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         warmup_settled=phases["warmup"]["settled"],
         latency_ms=figures.get("latency_ms"),
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
-        latency_drift=figures.get("latency_drift"),
-        latency_window_spread=figures.get("latency_window_spread"),
+        stability=measurement.stability,
+        max_interval=config.protocol.max_interval,
         activities={name: Activity(**phase["activity"]) for name, phase in phases.items() if "activity" in phase},
         virtual_machine=bool(deployment.hello.get("virtual")),
         governor=deployment.before.get("governor"),

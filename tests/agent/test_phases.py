@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from edlab.agent import phases
 from edlab.agent.errors import FixedBatchError
-from edlab.agent.preprocess import InputTable
-from edlab.agent.runtimes.base import Compiled, Request, TensorSpec
+from edlab.agent.runtimes.base import Compiled, Request
 
 
 class Echo(Request):
@@ -55,68 +54,6 @@ def pool(size: int) -> list[NDArray[np.float32]]:
 
 def compiled(requests: Iterable[Request]) -> Compiled:
     return Compiled(list(requests), [], [], {})
-
-
-def test_latency_rotates_over_the_pool_with_garbage_collection_off() -> None:
-    request = Echo()
-    measured = phases.latency(request, pool(3), queries=7, seconds=0, max_seconds=10, progress=quiet)
-    assert request.seen == [0, 1, 2, 0, 1, 2, 0]
-    assert not any(request.garbage_collection)
-    assert gc.isenabled()
-    assert measured.stages_ns.shape == (7, 3)
-    assert not measured.truncated
-
-
-def test_latency_goes_on_until_both_minima_hold() -> None:
-    by_time = phases.latency(Echo(0.01), pool(1), queries=2, seconds=0.2, max_seconds=10, progress=quiet)
-    assert by_time.seconds >= 0.2
-    assert len(by_time.stages_ns) > 2
-    by_count = phases.latency(Echo(0.01), pool(1), queries=30, seconds=0.01, max_seconds=10, progress=quiet)
-    assert len(by_count.stages_ns) == 30
-    assert (by_count.stages_ns[:, 1] >= 0.01e9).all()
-
-
-def test_latency_ends_at_its_limit_and_says_so() -> None:
-    measured = phases.latency(Echo(0.02), pool(1), queries=10_000, seconds=0, max_seconds=0.2, progress=quiet)
-    assert measured.truncated
-    assert measured.seconds >= 0.2
-    assert len(measured.stages_ns) < 100
-
-
-def test_latency_reports_at_most_twice_a_second() -> None:
-    reports: list[float] = []
-    measured = phases.latency(
-        Echo(0.001),
-        pool(1),
-        queries=1,
-        seconds=1.2,
-        max_seconds=9,
-        progress=lambda fraction, _: reports.append(fraction),
-    )
-    assert 2 <= len(reports) <= 2 * measured.seconds + 1
-    assert reports == sorted(reports)
-    assert all(0 <= fraction <= 1 for fraction in reports)
-
-
-def test_warm_up_settles_on_a_steady_request_and_not_on_a_drifting_one() -> None:
-    steady = phases.warmup(Echo(0.005), pool(2), 10, 0.1, 0.5, 5, quiet)
-    assert steady["settled"]
-    assert steady["queries"] >= 10
-
-    class Drifting(Echo):
-        def execute(self) -> None:
-            self.seconds += 0.002
-            super().execute()
-
-    drifting = phases.warmup(Drifting(), pool(2), 4, 0.2, 0.02, 0.6, quiet)
-    assert not drifting["settled"]
-    assert drifting["seconds"] >= 0.6
-
-
-def test_halves_agree_on_the_median_within_the_tolerance() -> None:
-    assert phases.halves_agree(np.array([101, 101, 900, 100, 100, 100]), 0.02)
-    assert not phases.halves_agree(np.array([110, 110, 110, 100, 100, 100]), 0.02)
-    assert not phases.halves_agree(np.array([100]), 0.02)
 
 
 def test_a_saturated_window_drives_every_request_from_its_own_thread() -> None:
@@ -166,21 +103,6 @@ def test_a_model_that_hangs_beyond_the_limit_is_not_heard_of() -> None:
     reports: list[float] = []
     phases.saturate([Echo(0.6)], pool(1), 0, in_seconds(0), lambda fraction, _: reports.append(fraction))
     assert reports == []
-
-
-def test_the_clocks_are_read_under_load_near_the_windows_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-
-    def clocks() -> list[float]:
-        read.append(time.perf_counter_ns())
-        return [float(len(read))]
-
-    monkeypatch.setattr(phases, "clocks_mhz", clocks)
-    window = phases.saturate([Echo(0.01)], pool(1), 1.2, in_seconds(60), quiet)
-    assert window.clocks_mhz == [len(read)]
-    assert len(read) >= 2
-    assert window.start_ns < read[-1] < window.end_ns
-    assert phases.warmup(Echo(), pool(1), 2, 0.01, 0.5, 1, quiet)["clocks_mhz"] == [len(read)]
 
 
 def test_an_error_of_a_request_comes_out() -> None:
@@ -264,22 +186,6 @@ def test_the_search_notes_what_cannot_run_and_keeps_the_best() -> None:
     assert (best.batch, best.in_flight) == (1, 1)
     assert tried[-1].ips is None
     assert tried[-1].note == "the batch is 1"
-
-
-def test_stages_leave_the_model_out() -> None:
-    images = np.zeros((5, 4, 4, 3), np.uint8)
-    table = InputTable([0.0] * 3, [1.0] * 3, "NHWC")
-    result = phases.stages(Echo(0.1), table, images, TensorSpec("out", (1, 48), "float32"), quiet)
-    assert result["queries"] == 5
-    assert 0 < result["preprocess_ms"] < 100
-    assert 0 < result["postprocess_ms"] < 100
-
-
-def test_idle_lasts_as_long_as_asked_and_tells_how_busy_the_machine_was() -> None:
-    span = phases.idle(0.3, quiet)
-    assert (span.end_ns - span.start_ns) / 1e9 >= 0.3
-    assert span.cpu_busy is not None
-    assert 0 <= span.cpu_busy <= 1
 
 
 def test_the_search_survives_a_setting_that_the_device_refuses_but_not_a_broken_model() -> None:

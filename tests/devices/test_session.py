@@ -203,7 +203,7 @@ def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images
     whole = throughput(max_seconds=60)
     assert not whole["truncated"]
     assert len(whole["search"]) > 1
-    assert len(whole["clocks_mhz"]) in (0, len(session.hello()["cpus"]))  # none where the system tells none
+    assert whole["activity"]["seconds"] >= 0.1
 
 
 def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_path: Path) -> None:

@@ -1,26 +1,41 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edlab.metrics import Facts, OutputFacts, drop, judge
+from edlab.agent.observer import Activity
+from edlab.metrics import Facts, OutputFacts, Stability, drop, judge
+from edlab.metrics.verdict.throttling import throttled
 from edlab.record import Reason, VerdictState
 
 GOOD: dict[str, Any] = {
     "tier": "normal",
     "latency_ms": 5.0,
     "latency_interval_ms": (4.95, 5.05),
-    "latency_drift": 0.01,
-    "latency_window_spread": 0.02,
-    "clock_before_mhz": 800.0,
-    "clock_after_mhz": 3000.0,
-    "throttle_events": 0,
-    "background_load": 0.02,
+    "stability": Stability(0.01, (-0.005, 0.025), 0.02, 0.01, 0.01),
     "governor": "performance",
 }
+
+
+def activity(
+    others: float | None = 0.02,
+    stolen: float | None = 0.0,
+    clocks: tuple[float, ...] = (3000.0, 2950.0),
+    events: int | None = 0,
+) -> Activity:
+    return Activity(10.0, 0.5, others, stolen, 3, list(clocks), events)
+
+
+def changed(**figures: Any) -> dict[str, Any]:
+    return {"stability": dataclasses.replace(GOOD["stability"], **figures)}
+
+
+GOOD["activities"] = {name: activity() for name in ("idle", "warmup", "latency", "throughput")}
+
 GOOD_OUTPUTS: dict[str, Any] = {
     "precision": "int8",
     "agreement_top1": 0.98,
@@ -52,15 +67,18 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         ({"tier": "smoke"}, "DEGRADED", "tier_smoke"),
         ({"truncated": ("latency",)}, "INVALID", "minima_not_reached"),
         ({"warmup_settled": False}, "DEGRADED", "warmup_unsettled"),
-        ({"latency_drift": 0.06}, "DEGRADED", "latency_drift"),
-        ({"latency_drift": -0.06}, "DEGRADED", "latency_drift"),
-        ({"latency_drift": 0.3}, "INVALID", "latency_drift"),
+        (changed(drift=0.06, drift_interval=(0.05, 0.07)), "DEGRADED", "latency_drift"),
+        (changed(drift=-0.06, drift_interval=(-0.07, -0.05)), "DEGRADED", "latency_drift"),
+        (changed(drift=0.3, drift_interval=(0.2, 0.4)), "INVALID", "latency_drift"),
+        (changed(last_over_first=0.08), "DEGRADED", "latency_drift"),
+        (changed(bursts=0.2), "DEGRADED", "latency_bursts"),
         ({"latency_interval_ms": (4.8, 5.2)}, "DEGRADED", "wide_confidence_interval"),
         ({"latency_interval_ms": (3.0, 7.0)}, "INVALID", "wide_confidence_interval"),
-        ({"latency_window_spread": 0.2}, "DEGRADED", "windows_disagree"),
-        ({"clock_after_mhz": 600.0}, "DEGRADED", "throttled"),
-        ({"throttle_events": 3}, "DEGRADED", "throttled"),
-        ({"background_load": 0.5}, "DEGRADED", "background_load"),
+        ({"activities": {"warmup": activity(), "throughput": activity(clocks=(2000.0,))}}, "DEGRADED", "throttled"),
+        ({"activities": {"latency": activity(events=3)}}, "DEGRADED", "throttled"),
+        ({"activities": {"idle": activity(others=0.5)}}, "DEGRADED", "background_load"),
+        ({"activities": {"latency": activity(others=0.5)}}, "DEGRADED", "background_load"),
+        ({"activities": {"throughput": activity(stolen=0.03)}}, "DEGRADED", "cpu_stolen"),
         ({"governor": "powersave"}, "DEGRADED", "slow_governor"),
         ({"trained": False, "outputs": OutputFacts(agreement_top1=0.1)}, "DEGRADED", "untrained_weights"),
         ({"assumed_preprocessing": ("mean", "std")}, "DEGRADED", "assumed_preprocessing"),
@@ -76,6 +94,61 @@ def test_each_rule_gives_its_state_code_and_advice(change: dict[str, Any], state
     assert [reason.code for reason in verdict.reasons] == [code]
     assert verdict.reasons[0].message
     assert verdict.reasons[0].advice
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        changed(drift=0.06, drift_interval=(-0.01, 0.13)),  # a trend that is not one
+        changed(last_over_first=0.08, scatter=0.02),  # windows scatter as much
+        changed(bursts=0.04),
+        {"latency_interval_ms": (4.8, 5.2), "max_interval": 0.1},
+        {"activities": {"latency": activity(others=None, stolen=None, clocks=(), events=None)}},
+    ],
+)
+def test_what_is_within_the_limits_is_no_reason(harmless: dict[str, Any]) -> None:
+    assert judge(Facts(**{**GOOD, **harmless})).state is VerdictState.valid
+
+
+def test_a_reason_names_what_else_ran_with_its_figure() -> None:
+    busy = activity(others=0.07, stolen=0.015, clocks=(3000.0, 2000.0, 2900.0))
+    facts = Facts(**{**GOOD, "latency_interval_ms": (4.0, 6.0), "activities": {"latency": busy}})
+    reasons = {reason.code: reason for reason in judge(facts).reasons}
+    message = reasons["wide_confidence_interval"].message
+    assert "±20.0%" in message
+    assert "the hypervisor stole 1.5% of the CPU" in message
+    assert "other programs took 7.0% of the cores" in message
+    assert "2000 to 3000 MHz" in message
+
+
+def test_the_phase_with_the_most_is_named() -> None:
+    phases = {"idle": activity(others=0.2), "latency": activity(others=0.4), "throughput": activity(others=0.3)}
+    (reason,) = judge(Facts(**{**GOOD, "activities": phases})).reasons
+    assert "40% of the cores in the latency phase" in reason.message
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_advice_is_possible_on_that_machine(virtual: bool) -> None:
+    facts = Facts(**{**GOOD, "latency_interval_ms": (4.0, 6.0), "virtual_machine": virtual})
+    (reason,) = judge(facts).reasons
+    assert ("fix its clocks" in reason.advice) is not virtual
+    assert ("protocol.repeats" in reason.advice) is virtual
+
+
+@pytest.mark.parametrize(
+    ("clocks", "events", "answer"),
+    [
+        ((2445.4, 2445.4), None, "cannot tell"),  # a virtual machine: constant, whatever the host does
+        ((), None, "cannot tell"),
+        ((2445.4, 2445.4), 0, "no"),
+        ((3000.0, 2950.0), None, "no"),
+        ((3000.0, 2000.0), None, "yes"),
+        ((3000.0, 3000.0), 2, "yes"),
+    ],
+)
+def test_throttling_is_yes_no_or_cannot_tell(clocks: tuple[float, ...], events: int | None, answer: str) -> None:
+    facts = Facts(tier="quick", activities={"latency": activity(clocks=clocks, events=events)})
+    assert throttled(facts)[0] == answer
 
 
 def test_the_worst_reason_rules_and_all_are_named() -> None:

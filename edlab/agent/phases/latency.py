@@ -57,16 +57,19 @@ def latency(
                 run_untimed(request, inputs)
                 measured_s += _stretch(request, inputs, stages, queries, goal_s - measured_s, max_seconds - measured_s)
             count = len(stages) // 3
-            reached = count >= queries and measured_s >= goal_s
-            if not reached or measured_s >= max_seconds or max_interval is None:
+            if measured_s >= max_seconds or max_interval is None:
                 break
             width = relative_width(np.array(stages, np.int64).reshape(-1, 3).sum(axis=1), windows)
             if width is None or width <= max_interval:
                 break
-            growth = min(max((width / max_interval) ** 2, _LEAST_GROWTH), _MOST_GROWTH)
-            goal_s = min(measured_s * growth, max_seconds)
+            goal_s = min(longer(measured_s, width, max_interval), max_seconds)
     truncated = count < queries or measured_s < seconds
     return Latencies(np.array(stages, np.int64).reshape(-1, 3), measured_s, truncated, observer.activity)
+
+
+def longer(seconds: float, width: float, wanted: float) -> float:
+    """How long to measure for, where `seconds` gave an interval of this width: its square falls with the time."""
+    return seconds * min(max((width / max(wanted, 1e-9)) ** 2, _LEAST_GROWTH), _MOST_GROWTH)
 
 
 def _stretch(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edlab.agent.observer import Activity
+from edlab.metrics.stability import Stability
 from edlab.record import VerdictState
 from edlab.source import Reason
 
@@ -47,8 +48,8 @@ class Facts:
     warmup_settled: bool = True
     latency_ms: float | None = None
     latency_interval_ms: tuple[float, float] | None = None  # 95 %
-    latency_drift: float | None = None  # last half's median over the first half's, less 1
-    latency_window_spread: float | None = None  # range of the windows' means over the mean
+    stability: Stability | None = None
+    max_interval: float = 0.05  # of the latency's mean: how wide its interval may be
     activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that watched the machine
     virtual_machine: bool = False
     governor: str | None = None

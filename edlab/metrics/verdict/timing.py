@@ -1,18 +1,23 @@
-"""Rules on the protocol and on how steady the latencies were."""
+"""Rules on the protocol, and on how steady the latencies were."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from edlab.agent.observer import Activity
+from edlab.metrics.stability import Stability
 from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
 from edlab.record import VerdictState
 from edlab.source import Reason
 
-_DRIFT = 0.05
+_DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % from the middle of the first window to that of the last
+_CHANGE = 0.05  # of the last window against the first
+_SCATTERS = 4.0  # and so many times what two windows differ by: their scatter is itself estimated from few
 _SEVERE_DRIFT = 0.20
-_INTERVAL = 0.05
 _SEVERE_INTERVAL = 0.25
-_WINDOW_SPREAD = 0.10
+_BURSTS = 0.05  # of the time
+_NOTABLE = 0.01  # what took this share of the cores' time is named as a likely cause
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
@@ -37,39 +42,76 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
     if not facts.warmup_settled:
         yield degraded(
             "warmup_unsettled",
-            "latency had not settled when the warm-up ended",
-            "raise protocol.warmup.max_seconds, and stop what else runs on the target",
+            "latency had not settled when the warm-up ended" + _meanwhile(facts, "warmup"),
+            _advice(facts, "raise protocol.warmup.max_seconds"),
         )
 
 
 def stability_rules(facts: Facts) -> Iterator[Finding]:
-    if facts.latency_drift is not None and abs(facts.latency_drift) > _DRIFT:
-        yield (
-            _grade(abs(facts.latency_drift) > _SEVERE_DRIFT),
-            Reason(
-                code="latency_drift",
-                message=f"the last half's median latency is {facts.latency_drift:+.1%} off the first half's",
-                advice="cool the target, fix its clocks, or lengthen the warm-up (protocol.warmup.seconds)",
-            ),
-        )
     if facts.latency_interval_ms and facts.latency_ms:
         low, high = facts.latency_interval_ms
         width = (high - low) / facts.latency_ms
-        if width > _INTERVAL:
+        if width > facts.max_interval:
             yield (
                 _grade(width > _SEVERE_INTERVAL),
                 Reason(
                     code="wide_confidence_interval",
-                    message=f"the mean's 95 % interval, {low:.3g} to {high:.3g} ms, is {width:.0%} of the mean wide",
-                    advice="take a longer tier (protocol=normal or strict), and stop what else runs on the target",
+                    message=f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + _meanwhile(facts, "latency"),
+                    advice=_advice(facts, "raise protocol.max_seconds, or take a longer tier"),
                 ),
             )
-    if facts.latency_window_spread is not None and facts.latency_window_spread > _WINDOW_SPREAD:
-        yield degraded(
-            "windows_disagree",
-            f"the windows' mean latencies range over {facts.latency_window_spread:.0%} of the mean",
-            "stop what else runs on the target, and fix its clocks",
+    if facts.stability:
+        yield from _change_rules(facts, facts.stability)
+
+
+def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
+    low, high = stability.drift_interval
+    drifts = abs(stability.drift) > _DRIFT and low * high > 0
+    limit = max(_CHANGE, _SCATTERS * math.sqrt(2) * stability.scatter)
+    if drifts or abs(stability.last_over_first) > limit:
+        change = stability.drift if drifts else stability.last_over_first
+        how = f"changed by {change:+.1%} over the phase" if drifts else f"ended {change:+.1%} off where it began"
+        yield (
+            _grade(abs(change) > _SEVERE_DRIFT),
+            Reason(
+                code="latency_drift",
+                message=f"the latency {how}" + _meanwhile(facts, "latency"),
+                advice=_advice(facts, "cool the target, and lengthen the warm-up (protocol.warmup.seconds)"),
+            ),
         )
+    if stability.bursts > _BURSTS:
+        yield degraded(
+            "latency_bursts",
+            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed"
+            + _meanwhile(facts, "latency"),
+            _advice(facts, "the median (latency_p50_ms) says more of the device than the mean"),
+        )
+
+
+def _meanwhile(facts: Facts, phase: str) -> str:
+    """What else went on in the phase, with figures; empty where nothing was seen."""
+    seen = _causes(facts.activities[phase]) if phase in facts.activities else []
+    return f"; meanwhile {', '.join(seen)}" if seen else ""
+
+
+def _causes(activity: Activity) -> list[str]:
+    causes = []
+    if activity.stolen is not None and activity.stolen >= _NOTABLE:
+        causes.append(f"the hypervisor stole {activity.stolen:.1%} of the CPU")
+    if activity.others is not None and activity.others >= _NOTABLE:
+        causes.append(f"other programs took {activity.others:.1%} of the cores")
+    clocks = activity.clocks_mhz
+    if clocks and max(clocks) > (1 + _CHANGE) * min(clocks):
+        causes.append(f"the clocks ranged from {min(clocks):.0f} to {max(clocks):.0f} MHz")
+    return causes
+
+
+def _advice(facts: Facts, first: str) -> str:
+    """What can be done on this machine: a virtual one has neighbours that cannot be stopped, and clocks that are
+    not its own."""
+    if facts.virtual_machine:
+        return f"{first}; this is a virtual machine, whose neighbours you cannot stop: compare with protocol.repeats=5"
+    return f"{first}; stop what else runs on the target, and fix its clocks"
 
 
 def _grade(severe: bool) -> VerdictState:

@@ -1,0 +1,72 @@
+"""Whether latency stayed the same while it was measured: a trend, a change at the end, bursts of slow queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from edlab.agent.statistics import QUERIES_PER_WINDOW, cut
+from edlab.metrics.figures import Figures
+
+_CONFIDENCE = 0.99
+_SLICE_NS = 50_000_000  # bursts of other load last for tens of milliseconds at least
+_SLICE_QUERIES = 5
+_BASE = 0.25  # quantile of the slices that stands for the undisturbed latency
+_SLOW = 1.15  # a slice that is slower than the base by this factor is in a burst
+
+
+@dataclass(frozen=True)
+class Stability:
+    """All as fractions. Windows are equal in time; each is described by its median, which single stalls do not move."""
+
+    drift: float  # the fitted change from the first window to the last, of the mean of the windows
+    drift_interval: tuple[float, float]  # 99 %
+    last_over_first: float  # last window / first window - 1
+    scatter: float  # of one window to the next, without the first and the last: a standard deviation
+    bursts: float  # share of the time in which queries were slower than undisturbed by 15 % or more
+
+    def figures(self) -> Figures:
+        return Figures(
+            {
+                "latency_drift": self.drift,
+                "latency_last_over_first": self.last_over_first,
+                "latency_bursts": self.bursts,
+            }
+        )
+
+
+def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:
+    """How (N,) latencies, ns, in order of measurement, changed over so many windows; None where they are too few."""
+    if len(ns) < QUERIES_PER_WINDOW * windows:
+        return None
+    medians = _medians(ns, cut(ns, windows).counts)
+    if len(medians) < windows:  # a query as long as a window: there is nothing to compare
+        return None
+    level = float(medians.mean())
+    fit = stats.linregress(np.arange(windows), medians)
+    span = (windows - 1) / level
+    half = stats.t.ppf((1 + _CONFIDENCE) / 2, windows - 2) * fit.stderr
+    middle = np.diff(medians[1:-1])
+    return Stability(
+        drift=float(fit.slope * span),
+        drift_interval=(float((fit.slope - half) * span), float((fit.slope + half) * span)),
+        last_over_first=float(medians[-1] / medians[0] - 1),
+        scatter=float(np.sqrt(np.mean(middle**2) / 2) / level),  # of differences: a drift hardly adds to it
+        bursts=_bursts(ns),
+    )
+
+
+def _bursts(ns: NDArray[np.int64]) -> float:
+    count = min(int(ns.sum() // _SLICE_NS), len(ns) // _SLICE_QUERIES)
+    counts = cut(ns, max(count, 1)).counts
+    medians = _medians(ns, counts)
+    return float(np.mean(medians > _SLOW * np.quantile(medians, _BASE)))
+
+
+def _medians(ns: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The median of each part of these lengths; a part without a query is left out."""
+    parts = np.split(ns, np.cumsum(counts)[:-1])
+    return np.array([np.median(part) for part in parts if len(part)])
