@@ -18,7 +18,7 @@ from edlab.record import RunRecord, Status, Step
 from edlab.steps.convert import check, convert, read_weights
 from edlab.steps.deploy import deploy
 from edlab.steps.load import Inputs, OnProgress, load
-from edlab.steps.measure import measure
+from edlab.steps.measure import join_repeats, measure, measure_again
 from edlab.steps.record import Outcome, fill_record, run_files
 from edlab.tracking import Files, Tracker
 
@@ -76,7 +76,7 @@ def _make(
 ) -> None:
     """The steps between the first and the last; `outcome` keeps what each made."""
     with _step(record, Step.convert):
-        outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
+        converted = outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
         if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
             outcome.weights = read_weights(outcome.artifact, cache)
             outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
@@ -87,6 +87,19 @@ def _make(
             )
         with _step(record, Step.measure):
             measure(config, inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
+    for number in range(2, config.protocol.repeats + 1):
+        with ExitStack() as target:
+            progress = _numbered(on_progress, number, config.protocol.repeats)
+            with _step(record, Step.deploy):
+                again = target.enter_context(deploy(config, inputs, converted, cache, progress))
+            with _step(record, Step.measure):
+                measure_again(config, inputs, again, outcome.measurement, folder, progress)
+    join_repeats(outcome.measurement, config.protocol, folder)
+
+
+def _numbered(on_progress: OnProgress, number: int, total: int) -> OnProgress:
+    """The same progress, with which of the repeats it is."""
+    return lambda phase, fraction, message: on_progress(f"{phase} (repeat {number} of {total})", fraction, message)
 
 
 def title(config: EdlabConfig) -> str:

@@ -75,7 +75,7 @@ def options(group: str) -> list[str]:
 
 def groups() -> list[str]:
     """The groups of the configuration, in the order in which a run uses them."""
-    return [field.name for field in fields(EdlabConfig)]
+    return [field.name for field in fields(EdlabConfig) if (config_dir() / field.name).is_dir()]
 
 
 def to_config(config: DictConfig) -> EdlabConfig:
@@ -133,6 +133,7 @@ def _check_numbers(config: EdlabConfig) -> None:
         "protocol.queries": (config.protocol.queries, 1),
         "protocol.seconds": (config.protocol.seconds, 0),
         "protocol.pool": (config.protocol.pool, 1),
+        "protocol.repeats": (config.protocol.repeats, 1),
         "protocol.windows": (config.protocol.windows, 2),
         "protocol.max_interval": (config.protocol.max_interval, 0),
         "dataset.images": (config.dataset.images, 1),
@@ -266,6 +267,7 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
     below = {
         "protocol.queries": protocol.queries < tier.queries,
         "protocol.seconds": protocol.seconds < tier.seconds,
+        "protocol.max_interval": protocol.max_interval > tier.max_interval,
         "protocol.pool": protocol.pool < tier.pool,
         "protocol.warmup.queries": protocol.warmup.queries < tier.warmup.queries,
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,

@@ -251,6 +251,7 @@ class ProtocolConfig:
     seed: int = 0
     windows: int = 10  # equal in time, over which the mean's interval is taken
     max_interval: float = 0.05  # the latency phase goes on until the interval is at most this part of the mean wide
+    repeats: int = 1  # the timed phases run in so many fresh processes of the agent, one after another
     max_accuracy_drop: float = 0.01  # 0..1: what a conversion may cost before the verdict says so
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
@@ -265,6 +266,20 @@ class PowerConfig:
     idle_seconds: float = 5.0
     active_seconds: float = 10.0  # least length of the throughput phase where a sensor is read
     active_samples: int = 100
+
+
+class SweepOrder(StrEnum):
+    """In which order the runs of a sweep are made."""
+
+    given = "given"  # that of the command line
+    random = "random"  # so that what wanders on the machine does not favour some rows
+
+
+@dataclass
+class SweepConfig:
+    """What holds for all runs of one command."""
+
+    order: SweepOrder = SweepOrder.given
 
 
 @dataclass
@@ -286,3 +301,4 @@ class EdlabConfig:
     protocol: ProtocolConfig = MISSING
     power: PowerConfig = MISSING
     tracking: TrackingConfig = MISSING
+    sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import random
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ from rich.text import Text
 
 from edlab.cache import Cache
 from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config, with_new_keys
-from edlab.config import EdlabConfig
+from edlab.config import EdlabConfig, SweepOrder
 from edlab.errors import ConfigError
 from edlab.identity import new_sweep_folder
 from edlab.readiness import preflight
@@ -43,6 +44,15 @@ class Sweep:
     folder: Path
     total: int | None  # None where a sweeper of its own decides how many
     started: float  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run of a sweep: its configuration, its number in the order of the command line, and its folder."""
+
+    config: EdlabConfig
+    number: int
+    folder: Path
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
@@ -122,10 +132,15 @@ def read_records(folder: Path) -> list[RunRecord]:
 
 def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
     register_configs()
+    postponed: list[_Job] = []
 
-    def task(config: DictConfig) -> None:
+    def task(composed: DictConfig) -> None:
         assert sweep is not None
-        _run_one(config, sweep, console)
+        job = _job(composed)
+        if job.config.sweep.order is SweepOrder.random:
+            postponed.append(job)
+        else:
+            _run(job, job.number, sweep, console)
 
     signal.signal(signal.SIGTERM, _interrupt)
     sys.argv = ["edlab", *arguments]
@@ -134,6 +149,10 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
         hydra_main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
     except HydraException as error:
         raise explain(error) from error
+    random.shuffle(postponed)
+    for position, job in enumerate(postponed, 1):
+        assert sweep is not None
+        _run(job, position, sweep, console)
     return 0
 
 
@@ -141,16 +160,19 @@ def _interrupt(signal_number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _run_one(composed: DictConfig, sweep: Sweep, console: Console) -> None:
+def _job(composed: DictConfig) -> _Job:
+    """What Hydra makes of one combination of the overrides; called while it runs that job."""
+    hydra = HydraConfig.get()
+    number = int(hydra.job.num) + 1 if "num" in hydra.job and hydra.job.num is not None else 1
+    return _Job(to_config(composed), number, Path(hydra.runtime.output_dir))
+
+
+def _run(job: _Job, position: int, sweep: Sweep, console: Console) -> None:
     from edlab import benchmark  # after the command line has been checked: this is where heavy imports begin
 
-    config = to_config(composed)
-    job = HydraConfig.get()
-    number = int(job.job.num) + 1 if "num" in job.job and job.job.num is not None else 1
-    folder = Path(job.runtime.output_dir)
-    title = benchmark.title(config)
-    with RunDisplay(console, title, number=number, total=sweep.total, sweep_started=sweep.started) as display:
-        record = benchmark.run(config, sweep_id=sweep.id, folder=folder, on_progress=display)
+    title = benchmark.title(job.config)
+    with RunDisplay(console, title, number=position, total=sweep.total, sweep_started=sweep.started) as display:
+        record = benchmark.run(job.config, sweep_id=sweep.id, folder=job.folder, on_progress=display)
         display.ended(record)
     if record.status is Status.interrupted:
         raise KeyboardInterrupt

@@ -117,6 +117,33 @@ def test_runs_are_listed_and_a_sweep_is_compared_again(sweep: Workplace) -> None
     assert all(record.params["converter.name"] in shown.stdout for record in sweep.records())
 
 
+def test_repeats_run_in_fresh_processes_and_give_the_spread_between_them(workplace: Workplace) -> None:
+    result = workplace.run("protocol.repeats=3")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "latency (repeat 3 of 3)" in result.stdout
+    (record,) = workplace.records()
+    runs = record.details["runs"]
+    means = [each["latency_ms"] for each in runs]
+    assert record.metrics["latency_runs"] == len(set(means)) == 3
+    assert record.metrics["latency_ms"] == pytest.approx(np.mean(means))
+    assert record.metrics["latency_run_spread"] == pytest.approx((max(means) - min(means)) / np.mean(means))
+    assert record.metrics["latency_ci95_low_ms"] < record.metrics["latency_ms"] < record.metrics["latency_ci95_high_ms"]
+    settings = {
+        (phases["throughput"]["batch"], phases["throughput"]["in_flight"]) for phases in record.details["repeats"]
+    }
+    assert settings == {(record.metrics["throughput_batch"], record.metrics["throughput_in_flight"])}
+    assert "accuracy_top1" in record.metrics
+    assert len(record.details["repeats"]) == 2
+
+
+def test_a_sweep_in_random_order_makes_every_row_and_numbers_them_as_given(workplace: Workplace) -> None:
+    result = workplace.run("-m", "sweep.order=random", "device.threads=1,2", "quantization=fp32,int8")
+    assert result.returncode == 0, result.stdout + result.stderr
+    made = [(record.params["device.threads"], record.params["quantization.name"]) for record in workplace.records()]
+    assert made == [(1, "fp32"), (1, "int8"), (2, "fp32"), (2, "int8")]
+    assert "[4/4]" in result.stdout
+
+
 def test_what_this_machine_measures_in_a_devices_place_is_emulated(workplace: Workplace) -> None:
     result = workplace.run("device.execution=emulated")
     (record,) = workplace.records()

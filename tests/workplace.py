@@ -15,6 +15,7 @@ FAST = (
     "protocol=smoke",
     "protocol.queries=20",
     "protocol.seconds=0.3",
+    "protocol.max_interval=1",
     "protocol.warmup.seconds=0.2",
     "protocol.warmup.max_seconds=2",
     "protocol.throughput.probe_seconds=0.1",

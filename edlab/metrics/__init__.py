@@ -4,9 +4,10 @@ from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency
 from edlab.metrics.power import estimated_power, idle_power, power
+from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability
 from edlab.metrics.throughput import throughput
-from edlab.metrics.verdict import Facts, OutputFacts, judge
+from edlab.metrics.verdict import Facts, OutputFacts, judge, throttled
 
 __all__ = [
     "Facts",
@@ -19,7 +20,10 @@ __all__ = [
     "idle_power",
     "judge",
     "latency",
+    "over_runs",
     "power",
     "stability",
+    "throttled",
     "throughput",
+    "typical",
 ]

@@ -23,6 +23,11 @@ class Figures:
         missing = dict.fromkeys(self.values, f"measured on a stand-in, {stand_in}: see emulated_*")
         return Figures({f"emulated_{name}": value for name, value in self.values.items()}, {**self.missing, **missing})
 
+    def without(self, names: Iterable[str]) -> Figures:
+        """The figures that are not named."""
+        left_out = set(names)
+        return Figures({name: value for name, value in self.values.items() if name not in left_out}, self.missing)
+
     def __or__(self, other: Figures) -> Figures:
         """Both together; where both speak of a metric, `other` wins."""
         missing = {**self.missing, **other.missing}

@@ -14,7 +14,7 @@ from edlab.metrics.figures import Figures
 
 _NS_PER_MS = 1e6
 _QUANTILES = (0.5, 0.9, 0.95, 0.97, 0.99, 0.999)
-_INTERVAL = ("latency_ci95_low_ms", "latency_ci95_high_ms")
+INTERVAL = ("latency_ci95_low_ms", "latency_ci95_high_ms", "latency_uncertainty")
 
 
 def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
@@ -49,8 +49,15 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
     interval = mean_interval(ns, windows)
     if interval is None:
         needs = f"needs {QUERIES_PER_WINDOW * windows} queries, there are {len(ns)}"
-        return figures | Figures.withheld(_INTERVAL, needs)
-    return figures | Figures(dict(zip(_INTERVAL, (bound / _NS_PER_MS for bound in interval), strict=True)))
+        return figures | Figures.withheld(INTERVAL, needs)
+    low, high = (bound / _NS_PER_MS for bound in interval)
+    return figures | mean_and_interval(float(ms.mean()), (high - low) / 2)
+
+
+def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
+    """The mean, its 95 % interval from half its width, and `latency_uncertainty`: that half as a fraction of it."""
+    bounds = (mean_ms - half_ms, mean_ms + half_ms, half_ms / mean_ms)
+    return Figures({"latency_ms": mean_ms, **dict(zip(INTERVAL, bounds, strict=True))})
 
 
 def _percentile(ms: NDArray[np.float64], quantile: float) -> Figures:

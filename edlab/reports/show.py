@@ -56,6 +56,8 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["status"] = "ok"
     else:
         facts |= {"status": f"{record.status} at {record.step}", "reason": record.reason, "hint": record.hint}
+    if throttled := record.tags.get("throttled"):
+        facts["throttled"] = f"{throttled}: {record.details.get('throttled', '')}"
     if record.tags.get("weights") == "untrained":
         facts["weights"] = "UNTRAINED: " + record.details.get("source", {}).get("weights_note", "")
     if files := record.details.get("artifact", {}).get("files"):

@@ -49,6 +49,7 @@ _METRICS = (
     _Column("top1\n%", "accuracy_top1", scale=100, form="{:.1f}"),
     _Column("drop", "accuracy_drop", scale=100, form="{:+.1f}"),
     _Column("ms", "latency_ms"),
+    _Column("±%", "latency_uncertainty", scale=100, form="{:.1f}"),
     _Column("inf/s", "throughput_ips"),
     _Column("GFLOP\n/s", _OPERATIONS, scale=1e-9),
     _Column("W", "power_w"),
@@ -194,6 +195,7 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"~ estimated, not measured: {sources}", "dim")
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
+    yield from _uncertainty(records)
     for kernels, numbers in _int8_kernels(records).items():
         yield _Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
@@ -208,6 +210,25 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
             yield _Note(f"what was converted is kept: edlab pull {', '.join(kept)}", "dim", indent=3)
     for (advice, affected), codes in _verdict_reasons(records).items():
         yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
+
+
+def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
+    """What the interval holds, and what it cannot."""
+    single = [n for n, record in enumerate(records, 1) if "latency_uncertainty" in _measured(record)]
+    repeated = [n for n in single if "latency_run_spread" in _measured(records[n - 1])]
+    if repeated:
+        yield _Note(f"± 95 % interval over repeats in fresh processes ({_rows(repeated, records)})", "dim")
+    if len(repeated) < len(single):
+        yield _Note(
+            "± 95 % interval within one run; what differs from one process to the next is not in it: "
+            "protocol.repeats=5 measures that",
+            "dim",
+        )
+
+
+def _measured(record: RunRecord) -> set[str]:
+    """The names of a record's metrics, emulated or not."""
+    return {name.removeprefix("emulated_") for name in record.metrics}
 
 
 def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:

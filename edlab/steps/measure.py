@@ -43,6 +43,8 @@ class Measurement:
     power: power.Source | None = None
     check: Comparison | None = None  # the target's outputs against the source model's
     after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
+    repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
+    runs: list[metrics.Figures] = field(default_factory=list)  # each run's own figures, where there are repeats
 
 
 def measure(
@@ -55,15 +57,64 @@ def measure(
     on_progress: OnProgress,
 ) -> None:
     """Run idle, warm-up, latency, stages, throughput and accuracy on the target; fill `measurement`."""
+    _measure_speed(config, inputs, deployment, measurement, folder, on_progress)
+    _measure_outputs(config, inputs, deployment, measurement, cache, folder, on_progress)
+
+
+def measure_again(
+    config: EdlabConfig,
+    inputs: Inputs,
+    deployment: Deployment,
+    measurement: Measurement,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    """Run the timed phases once more, on a fresh process of the agent, and add them to `measurement.repeats`.
+
+    The throughput is measured at the setting that the first run's search found.
+    """
+    again = Measurement()
+    measurement.repeats.append(again)
+    folder = folder / f"repeat-{len(measurement.repeats) + 1}"
+    folder.mkdir(exist_ok=True)
+    first = measurement.phases["throughput"]
+    setting = (first["batch"], first["in_flight"])
+    _measure_speed(config, inputs, deployment, again, folder, on_progress, setting)
+
+
+def join_repeats(measurement: Measurement, protocol: ProtocolConfig, folder: Path) -> None:
+    """Make the figures of the first run and of its repeats one; `folder` gets the queries of all of them in order."""
+    if not measurement.repeats:
+        return
+    folders = [folder, *(folder / f"repeat-{number + 2}" for number in range(len(measurement.repeats)))]
+    ns = np.concatenate([np.load(each / LATENCIES_FILE) for each in folders])
+    np.save(folder / LATENCIES_FILE, ns)
+    runs = [measurement, *measurement.repeats]
+    measurement.runs = [run.figures for run in runs]
+    joined = metrics.over_runs(measurement.runs, metrics.latency(ns, protocol.windows))
+    measurement.figures = measurement.figures.without(joined.missing) | joined
+    stabilities = [run.stability for run in runs if run.stability]
+    measurement.stability = metrics.typical(stabilities) if stabilities else None
+
+
+def _measure_speed(
+    config: EdlabConfig,
+    inputs: Inputs,
+    deployment: Deployment,
+    measurement: Measurement,
+    folder: Path,
+    on_progress: OnProgress,
+    setting: tuple[int, int] | None = None,
+) -> None:
+    """Run the timed phases: idle, warm-up, latency, stages, throughput (searched, unless `setting` is known)."""
     session = deployment.session
     measurement.power = power.choose(config.power, session.sensors(), deployment.device)
     pool = _pool(inputs, config.protocol)
     _measure_idle(session, config.power, measurement, folder, on_progress)
     measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
-    _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress)
+    _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress, setting)
     measurement.after = session.state()
-    _measure_outputs(config, inputs, deployment, measurement, cache, folder, on_progress)
 
 
 def _pool(inputs: Inputs, protocol: ProtocolConfig) -> Pool:
@@ -128,6 +179,7 @@ def _measure_throughput(
     measurement: Measurement,
     folder: Path,
     on_progress: OnProgress,
+    setting: tuple[int, int] | None,
 ) -> None:
     source, complexity = measurement.power, inputs.source.complexity
     assert source is not None
@@ -141,6 +193,7 @@ def _measure_throughput(
         search,
         seconds=seconds,
         max_seconds=config.protocol.max_seconds,
+        setting=setting,
         probe=probe,
         on_progress=on_progress,
     )

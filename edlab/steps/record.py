@@ -64,7 +64,9 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
-        record.verdict = metrics.judge(_facts(config, outcome, weakened))
+        facts = _facts(config, outcome, weakened)
+        record.verdict = metrics.judge(facts)
+        record.tags["throttled"], record.details["throttled"] = metrics.throttled(facts)
     else:
         for name in _HEADLINES:
             if name not in record.metrics:
@@ -174,6 +176,9 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
             if known := deployment.model["int8"]:
                 record.tags["int8_arithmetic"] = known["arithmetic"]
     record.details["phases"] = measurement.phases
+    if measurement.repeats:
+        record.details["runs"] = [run.values for run in measurement.runs]
+        record.details["repeats"] = [run.phases for run in measurement.repeats]
 
 
 def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
@@ -199,18 +204,21 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
     assert inputs
     assert deployment
     figures, phases = measurement.figures.values, measurement.phases
+    all_phases = dict(phases)
+    for number, run in enumerate(measurement.repeats, 2):
+        all_phases |= {f"{name} (repeat {number})": phase for name, phase in run.phases.items()}
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
         weakened=weakened,
-        truncated=tuple(name for name, phase in phases.items() if phase.get("truncated")),
+        truncated=tuple(name for name, phase in all_phases.items() if phase.get("truncated")),
         warmup_settled=phases["warmup"]["settled"],
         latency_ms=figures.get("latency_ms"),
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
         stability=measurement.stability,
         max_interval=config.protocol.max_interval,
-        activities={name: Activity(**phase["activity"]) for name, phase in phases.items() if "activity" in phase},
+        activities={name: Activity(**phase["activity"]) for name, phase in all_phases.items() if "activity" in phase},
         virtual_machine=bool(deployment.hello.get("virtual")),
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,

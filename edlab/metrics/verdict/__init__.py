@@ -10,10 +10,11 @@ from edlab.metrics.verdict.facts import Facts, OutputFacts
 from edlab.metrics.verdict.inputs import input_rules
 from edlab.metrics.verdict.outputs import output_rules
 from edlab.metrics.verdict.system import system_rules
+from edlab.metrics.verdict.throttling import throttled
 from edlab.metrics.verdict.timing import protocol_rules, stability_rules
 from edlab.record import Verdict, VerdictState
 
-__all__ = ["Facts", "OutputFacts", "judge"]
+__all__ = ["Facts", "OutputFacts", "judge", "throttled"]
 
 _RULES = (protocol_rules, stability_rules, system_rules, output_rules, input_rules)
 

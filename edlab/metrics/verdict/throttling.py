@@ -27,7 +27,8 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
     counted = sum(count for count in events if count)
     if counted:
         return Throttled.yes, f"the processor counted {counted} thermal events"
-    clocks = [clock for name in _TIMED if name in facts.activities for clock in facts.activities[name].clocks_mhz]
+    timed = [activity for name, activity in facts.activities.items() if name.startswith(_TIMED)]
+    clocks = [clock for activity in timed for clock in activity.clocks_mhz]
     if len(clocks) >= 2 and min(clocks) < max(clocks):
         if 1 - clocks[-1] / clocks[0] > _CLOCK_LOSS:
             return (

@@ -1,0 +1,81 @@
+"""One run's figures from several fresh processes: what changes from one process to the next is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from edlab.metrics.figures import Figures
+from edlab.metrics.latency import INTERVAL, mean_and_interval
+from edlab.metrics.stability import Stability
+
+_LOW, _HIGH, _ = INTERVAL
+
+
+def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
+    """The figures of `runs`, at least two, as one; `pooled` are the latency's, from the queries of all runs together.
+
+    A run counts as one, however many queries it made: each figure is the mean of the runs', but for what `pooled` has
+    (percentiles, extremes, outliers). `latency_run_spread` and `throughput_run_spread` are the range of the runs'
+    values over their mean. The latency's 95 % interval is Student's t over the runs' means, or the one within the runs
+    where that is wider. Efficiency and energy are ratios of the means. A figure that one run could not measure is
+    missing.
+    """
+    first, *others = runs
+    shared = [name for name in first.values if all(name in run.values for run in others)]
+    values = {name: float(np.mean([run.values[name] for run in runs])) for name in shared}
+    missing = {name: reason for run in runs for name, reason in run.missing.items()}
+    figures = Figures(missing=missing) | Figures(values)
+    figures |= Figures(
+        {name: value for name, value in pooled.values.items() if name not in ("latency_ms", *INTERVAL)}
+    )
+    figures |= Figures({"latency_runs": float(len(runs))})
+    for name, spread in (("latency_ms", "latency_run_spread"), ("throughput_ips", "throughput_run_spread")):
+        if name in values:
+            measured = [run.values[name] for run in runs]
+            figures |= Figures({spread: (max(measured) - min(measured)) / values[name]})
+    if "latency_ms" in values:
+        half = max(_half_width_over(runs), _half_width_within(runs))
+        figures |= mean_and_interval(values["latency_ms"], half)
+    if "power_w" in values:
+        rate, watts = values["throughput_ips"], values["power_w"]
+        figures |= Figures({"efficiency_ips_per_w": rate / watts, "energy_per_inference_mj": 1e3 * watts / rate})
+    return figures
+
+
+def typical(runs: Sequence[Stability]) -> Stability:
+    """The median of each: a change that comes back in most runs is the target's, one that does not is in the spread."""
+
+    def middle(values: Sequence[float]) -> float:
+        return float(np.median(values))
+
+    return Stability(
+        drift=middle([run.drift for run in runs]),
+        drift_interval=(
+            middle([run.drift_interval[0] for run in runs]),
+            middle([run.drift_interval[1] for run in runs]),
+        ),
+        last_over_first=middle([run.last_over_first for run in runs]),
+        scatter=middle([run.scatter for run in runs]),
+        bursts=middle([run.bursts for run in runs]),
+    )
+
+
+def _half_width_over(runs: Sequence[Figures]) -> float:
+    means = _values(runs, "latency_ms")
+    return float(t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
+
+
+def _half_width_within(runs: Sequence[Figures]) -> float:
+    """Of the mean of independent means, from the half width of each; 0 where they have none."""
+    if not all(_LOW in run.values for run in runs):
+        return 0.0
+    halves = (_values(runs, _HIGH) - _values(runs, _LOW)) / 2
+    return float(np.sqrt(np.sum(halves**2)) / len(halves))
+
+
+def _values(runs: Sequence[Figures], name: str) -> NDArray[np.float64]:
+    return np.array([run.values[name] for run in runs])

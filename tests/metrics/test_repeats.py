@@ -1,0 +1,71 @@
+"""Figures of several fresh processes as one: the interval over them holds what a single run cannot see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edlab.metrics import Figures, Stability, latency, over_runs, typical
+
+
+def run(latency_ms: float, half: float = 0.01, **others: float) -> Figures:
+    interval = {"latency_ci95_low_ms": latency_ms - half, "latency_ci95_high_ms": latency_ms + half}
+    return Figures({"latency_ms": latency_ms, "throughput_ips": 1000 / latency_ms, **interval, **others})
+
+
+NO_POOL = Figures()
+
+
+def test_the_mean_is_over_runs_and_the_spread_is_their_range() -> None:
+    figures = over_runs([run(1.0), run(1.2), run(1.1)], NO_POOL).values
+    assert figures["latency_ms"] == pytest.approx(1.1)
+    assert figures["latency_run_spread"] == pytest.approx(0.2 / 1.1)
+    assert figures["latency_runs"] == 3
+    assert figures["throughput_run_spread"] > 0
+
+
+def test_the_interval_over_runs_holds_what_changes_between_them_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = single = 0
+    for _ in range(400):
+        levels = 5 + rng.normal(0, 0.5, 5)  # of each process: layout, placement, clocks
+        runs = [run(level + rng.normal(0, 0.005), half=0.01) for level in levels]
+        values = over_runs(runs, NO_POOL).values
+        covered += values["latency_ci95_low_ms"] <= 5 <= values["latency_ci95_high_ms"]
+        single += runs[0].values["latency_ci95_low_ms"] <= 5 <= runs[0].values["latency_ci95_high_ms"]
+    assert 0.92 <= covered / 400 <= 0.98
+    assert single / 400 < 0.1
+
+
+def test_runs_that_agree_by_chance_do_not_narrow_what_each_is_uncertain_by() -> None:
+    values = over_runs([run(1.0, half=0.1), run(1.0, half=0.1)], NO_POOL).values
+    assert values["latency_ci95_high_ms"] - 1.0 == pytest.approx(0.1 / np.sqrt(2))
+
+
+def test_percentiles_and_extremes_are_of_the_queries_of_all_runs() -> None:
+    first, second = np.full(100, 2_000_000), np.full(300, 4_000_000)
+    pooled = latency(np.concatenate([first, second]))
+    values = over_runs([latency(first), latency(second)], pooled).values
+    assert values["latency_ms"] == pytest.approx(3.0)  # a run counts as one
+    assert values["latency_p50_ms"] == 4.0
+    assert (values["latency_min_ms"], values["latency_max_ms"]) == (2.0, 4.0)
+
+
+def test_efficiency_is_a_ratio_of_the_means() -> None:
+    values = over_runs([run(1.0, power_w=10.0), run(2.0, power_w=6.0)], NO_POOL).values
+    assert values["efficiency_ips_per_w"] == pytest.approx(750 / 8)
+    assert values["energy_per_inference_mj"] == pytest.approx(1e3 * 8 / 750)
+
+
+def test_what_one_run_could_not_measure_is_missing() -> None:
+    withheld = run(1.0) | Figures.withheld(["power_w"], "the sensor was silent")
+    figures = over_runs([run(1.0, power_w=5.0), withheld], NO_POOL)
+    assert "power_w" not in figures.values
+    assert figures.missing["power_w"] == "the sensor was silent"
+
+
+def test_what_comes_back_in_most_runs_is_typical() -> None:
+    steady = Stability(0.0, (-0.01, 0.01), 0.0, 0.01, 0.0)
+    heating = Stability(0.08, (0.07, 0.09), 0.08, 0.01, 0.0)
+    assert typical([steady, heating, heating]) == heating
+    assert typical([steady, steady, heating]) == steady
