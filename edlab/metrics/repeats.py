@@ -29,9 +29,7 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     values = {name: float(np.mean([run.values[name] for run in runs])) for name in shared}
     missing = {name: reason for run in runs for name, reason in run.missing.items()}
     figures = Figures(missing=missing) | Figures(values)
-    figures |= Figures(
-        {name: value for name, value in pooled.values.items() if name not in ("latency_ms", *INTERVAL)}
-    )
+    figures |= Figures({name: value for name, value in pooled.values.items() if name not in ("latency_ms", *INTERVAL)})
     figures |= Figures({"latency_runs": float(len(runs))})
     for name, spread in (("latency_ms", "latency_run_spread"), ("throughput_ips", "throughput_run_spread")):
         if name in values:

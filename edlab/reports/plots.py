@@ -14,7 +14,7 @@ _MOST_POINTS = 5000
 _QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
 
 
-def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int) -> None:
+def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int = 10) -> None:
     """Write a PNG of the latencies `ns`, int64 (N,) nanoseconds in order of measurement.
 
     Left the queries with their mean, its 95 % interval, the windows' means and p99; right their histogram. The axis

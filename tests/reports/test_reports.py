@@ -30,7 +30,7 @@ def record(params: dict[str, Any] | None = None, **changes: Any) -> RunRecord:
         "started_at": "2025-01-01T12:00:00+00:00",
         "params": names | (params or {}),
         "metrics": {
-            "accuracy_top1": 0.7184, "accuracy_drop": 0.0031, "latency_ms": 4.512, "throughput_ips": 1618.3,
+            "accuracy_top1": 0.7184, "accuracy_drop": 0.0031, "latency_ms": 4.512, "latency_uncertainty": 0.012, "throughput_ips": 1618.3,
             "flops_per_s": 2.78e11, "latency_ci95_low_ms": 4.4, "latency_ci95_high_ms": 4.6,
         },
         "verdict": Verdict(),
@@ -53,7 +53,7 @@ def printed(renderable: RenderableType, width: int = 120) -> str:
 def test_a_row_holds_the_measured_figures() -> None:
     text = printed(table([record(), record({"quantization.name": "fp32"})]))
     row = next(line for line in text.splitlines() if line.startswith("1"))
-    assert row.split() == ["1", "int8", "71.8", "+0.3", "4.51", "1,618", "278", "–", "–", "VALID"]
+    assert row.split() == ["1", "int8", "71.8", "+0.3", "4.51", "1.2", "1,618", "278", "–", "–", "VALID"]
 
 
 def test_measured_and_estimated_power_never_look_alike() -> None:
@@ -108,7 +108,7 @@ def test_what_tells_rows_apart_has_a_column() -> None:
 def test_the_table_fits_a_narrow_terminal_without_losing_figures() -> None:
     text = printed(table([record(), record({"model.name": "inception_v3", "converter.name": "openvino"})]), width=80)
     assert max(map(len, text.splitlines())) <= 80
-    assert {"71.8", "+0.3", "4.51", "1,618", "278", "VALID"} <= set(text.split())
+    assert {"71.8", "+0.3", "4.51", "1.2", "1,618", "278", "VALID"} <= set(text.split())
     assert "inception_v3" in text
 
 
