@@ -30,7 +30,8 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
             "proc__cpuinfo": "processor\t: 0\nmodel name\t: Some Processor\nflags\t\t: fpu avx avx2 fma avx512_vnni\n",
             "proc__device-tree__model": "Some Board Rev 1.2\0",
             "proc__meminfo": "MemTotal:       4096 kB\nMemFree: 1 kB\n",
-            "proc__stat": "cpu  10 0 20 60 10 0 0 0 0 0\ncpu0 1 1 1 1\n",
+            "proc__stat": "cpu  9 9 9 9 9 9 9 9 0 0\n"
+            + "".join(f"cpu{cpu} 100 50 25 700 100 15 10 30 0 0\n" for cpu in system.allowed_cpus()),
             "proc__self__status": "VmPeak:\t9 kB\nVmHWM:\t2048 kB\n",
             "sys__class__thermal__thermal_zone0__temp": "45500\n",
             "sys__class__thermal__thermal_zone0__type": "cpu-thermal\n",
@@ -49,7 +50,9 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
     assert state["throttle_count"] == 3
     assert state["peak_memory_mb"] == pytest.approx(2048 * 1024 / 1e6)
     assert system.describe(root)["memory_mb"] == pytest.approx(4096 * 1024 / 1e6)
-    assert system.busy_and_total_ticks(root) == (30, 100)
+    cores, tick = len(system.allowed_cpus()), 1 / os.sysconf("SC_CLK_TCK")
+    seconds = system.cpu_seconds(root)
+    assert seconds == pytest.approx((200 * tick * cores, 30 * tick * cores, 1030 * tick * cores))
 
 
 def test_clocks_are_those_of_the_allowed_cores(tmp_path: Path) -> None:
@@ -63,7 +66,7 @@ def test_what_a_system_does_not_tell_is_none_or_absent(tmp_path: Path) -> None:
     state = system.state(tmp_path)
     assert (state["governor"], state["throttle_count"], state["peak_memory_mb"]) == (None, None, None)
     assert (state["temperatures_c"], state["clocks_mhz"]) == ({}, [])
-    assert system.busy_and_total_ticks(tmp_path) is None
+    assert system.cpu_seconds(tmp_path) is None
 
 
 def test_peak_memory_is_this_processes_own_not_its_parents() -> None:
