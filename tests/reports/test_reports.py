@@ -30,7 +30,8 @@ def record(params: dict[str, Any] | None = None, **changes: Any) -> RunRecord:
         "started_at": "2025-01-01T12:00:00+00:00",
         "params": names | (params or {}),
         "metrics": {
-            "accuracy_top1": 0.7184, "accuracy_drop": 0.0031, "latency_ms": 4.512, "latency_uncertainty": 0.012, "throughput_ips": 1618.3,
+            "accuracy_top1": 0.7184, "accuracy_drop": 0.0031, "latency_ms": 4.512, "latency_uncertainty": 0.012,
+            "throughput_ips": 1618.3,
             "flops_per_s": 2.78e11, "latency_ci95_low_ms": 4.4, "latency_ci95_high_ms": 4.6,
         },
         "verdict": Verdict(),
