@@ -117,9 +117,8 @@ class Agent:
         return runtimes.probe(wanted, options)
 
     def sensors(self, progress: Progress) -> dict[str, Any]:
-        """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
-        found = sensors.find()
-        return {"sensors": [{"name": s.name, "kind": s.kind, "boundary": s.boundary} for s in found]}
+        """The power sensors that can be read, the one to prefer first, and those that cannot: `sensors.describe`."""
+        return sensors.describe()
 
     def state(self, progress: Progress) -> dict[str, Any]:
         """Clocks, governor, temperatures, load and peak memory now: `system.state`, and for a Jetson `jetson.state`."""
@@ -330,7 +329,7 @@ class Agent:
 
         Queries in progress at the limit are waited for; `truncated` where it cut the search or the window short.
         With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
-        over the window and one beyond either end.
+        over the window and one beyond either end. `readings` then says how many failed, and what the last one said.
         """
         model = self._open_model()
         pool = model.pool(images, indices)
@@ -345,7 +344,7 @@ class Agent:
         )
         compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
-        window = _sampled(
+        window, readings = _sampled(
             lambda: phases.saturate(compiled.requests, tensors, seconds, limit_ns, report),
             sensor,
             interval_s,
@@ -363,6 +362,7 @@ class Agent:
             "end_ns": window.end_ns,
             "search": [setting._asdict() for setting in tried],
             "options": compiled.options,
+            "readings": readings,
         }
 
     def idle(
@@ -375,13 +375,13 @@ class Agent:
     ) -> dict[str, Any]:
         """Do nothing for a while, with a sensor's samples as in `throughput`. See `phases.idle`."""
         message = "reading %s" % sensor if sensor else ""
-        span = _sampled(
+        span, readings = _sampled(
             lambda: phases.idle(seconds, lambda fraction, _: progress("idle", fraction, message)),
             sensor,
             interval_s,
             samples_out,
         )
-        return dict(span._asdict(), activity=span.activity._asdict())
+        return dict(span._asdict(), activity=span.activity._asdict(), readings=readings)
 
     def close(self, progress: Progress) -> dict[str, Any]:
         """Let go of the open model, if there is one, and of the scratch folder; set the power mode back."""
@@ -417,14 +417,19 @@ def _importable(name: str) -> type[Runtime]:
     return runtime
 
 
-def _sampled(phase: Callable[[], _Span], sensor: str | None, interval_s: float, samples_out: str | None) -> _Span:
-    """What the phase gives; the samples of the sensor of this name over its span go to `samples_out` (npy)."""
+def _sampled(
+    phase: Callable[[], _Span], sensor: str | None, interval_s: float, samples_out: str | None
+) -> tuple[_Span, dict[str, Any]]:
+    """What the phase gives; the samples of the sensor of this name over its span go to `samples_out` (npy).
+
+    With it, of the readings: how many "failed", and the last "error". Empty without a sensor.
+    """
     if not (sensor and samples_out):
-        return phase()
+        return phase(), {}
     with Sampler(sensors.get(sensor), interval_s) as sampler:
         span = phase()
     _save(samples_out, sampler.between(span.start_ns, span.end_ns))
-    return span
+    return span, {"failed": sampler.failed, "error": sampler.error}
 
 
 def _save(path: str, array: np.ndarray) -> None:
