@@ -19,6 +19,7 @@ _ALWAYS = -(2**63)  # ns: before any reading
 _LARGEST_GAP = 0.1  # of the window: where the sensor was silent for longer, interpolation would invent the figure
 _LARGEST_SHARE = 0.05  # of the readings: what may be dropped, or be zero
 _LEAST_RENEWED = 20  # readings; fewer say little of a window's mean
+_MARGIN = 1.25  # of the window that is proposed for a slow sensor
 _BLOCKS = 10  # of the readings in a window, for the standard error of its mean
 _SIGMAS = 3.0
 _LEAST_OF_IDLE = 0.3
@@ -86,7 +87,7 @@ def power(
         return Figures.doubted(_MEASURED, _silent(gap, seconds, error))
     mean_watts = _mean_watts(times, np.interp(times, t_ns, watts))
     standard_error = _standard_error(watts[inside])
-    if doubt := next(_doubts(watts[inside], mean_watts, standard_error, bounds), None):
+    if doubt := next(_doubts(watts[inside], seconds, mean_watts, standard_error, bounds), None):
         return Figures.doubted(_MEASURED, doubt)
     if throughput_ips <= 0:
         return Figures.withheld(_MEASURED, f"the sensor read {mean_watts:.3g} W at {throughput_ips:.3g} inferences/s")
@@ -130,7 +131,9 @@ def estimated_power(specified_watts: float | None, throughput_ips: float, reason
     )
 
 
-def _doubts(watts: NDArray[np.float64], mean: float, standard_error: float, bounds: Bounds) -> Iterator[Reason]:
+def _doubts(
+    watts: NDArray[np.float64], seconds: float, mean: float, standard_error: float, bounds: Bounds
+) -> Iterator[Reason]:
     """Why the readings of a window are not believed, the plainest reason first."""
     zeros = int(np.count_nonzero(watts == 0))
     if zeros > _LARGEST_SHARE * len(watts):
@@ -150,7 +153,7 @@ def _doubts(watts: NDArray[np.float64], mean: float, standard_error: float, boun
         yield Reason(
             code="power_few_readings",
             message=f"the sensor renewed its reading only {renewed} times in the window; {_LEAST_RENEWED} are needed",
-            advice="set power.active_seconds higher, so that the window holds more of its readings",
+            advice=f"set power.active_seconds={math.ceil(_MARGIN * seconds * _LEAST_RENEWED / renewed)}",
         )
     if bounds.max_watts is not None and mean > _MOST_OF_SPECIFIED * bounds.max_watts:
         yield Reason(
