@@ -90,7 +90,7 @@ def test_a_broken_sensor_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
     write(tmp_path / "class" / "hwmon" / "hwmon1", name="ina260", power1_input="no number")
     monkeypatch.setenv("EDLAB_SYSFS", str(tmp_path))
     monkeypatch.setattr(nvml, "survey", lambda: 1 / 0)
-    described = sensors.describe()
+    described = sensors.describe(sensors.survey())
     assert [(sensor["name"], sensor["stand_in"]) for sensor in described["sensors"]] == [
         ("hwmon:ina226 power1", str(tmp_path))
     ]

@@ -53,12 +53,11 @@ def get(name: str) -> Sensor:
     raise AgentError("the target has no power sensor '%s'" % name, hint="; ".join([usable, *reasons]))
 
 
-def describe() -> dict[str, Any]:
-    """`survey` as JSON: "sensors" (name, kind, boundary, lag_s, stand_in) and "unusable" (name, kind, reason, hint).
+def describe(found: Found) -> dict[str, Any]:
+    """What `survey` gave, as JSON: `sensors` (name, kind, boundary, lag_s, stand_in) and `unusable` (the fields of one).
 
     stand_in is the folder that was read in place of /sys; empty where the readings are the hardware's.
     """
-    found = survey()
     return {
         "sensors": [
             {
