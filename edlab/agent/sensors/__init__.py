@@ -54,7 +54,7 @@ def get(name: str) -> Sensor:
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """What `survey` gave, as JSON: `sensors` (name, kind, boundary, lag_s, stand_in) and `unusable` (the fields of one).
+    """What `survey` gave, as JSON: `sensors` (name, kind, boundary, lag_s, stand_in) and `unusable` (as `Unusable`).
 
     stand_in is the folder that was read in place of /sys; empty where the readings are the hardware's.
     """
