@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edlab import converters, devices
+from edlab import converters, devices, power
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.errors import AgentError, EdlabError
@@ -83,7 +83,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
                 return
             hello, state = session.hello(), session.state()
             found = session.probe(sorted(set(runtimes.values()))) if runtimes else {}
-            sensors = session.sensors()
+            sensors, unusable = session.sensors(), session.unusable_sensors()
     except EdlabError as error:
         nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.host)
         yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
@@ -97,8 +97,27 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
             yield Finding(f"{name}: {runtime}", True, f"{answer['version']} runs {file_format}")
         else:
             yield Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"], optional=True)
-    found_sensors = ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
-    yield Finding(f"{name}: power", True, found_sensors or "no sensor: power is estimated from device.specification")
+    yield from _power(config, sensors, unusable)
+
+
+def _power(
+    config: DeviceConfig, sensors: Sequence[dict[str, Any]], unusable: Sequence[dict[str, str]]
+) -> Iterator[Finding]:
+    """The sensors that can be read; those that cannot are of interest where they see the device."""
+    part = f"{config.name}: power"
+    found = ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
+    files = {sensor["stand_in"] for sensor in sensors if sensor["stand_in"]}
+    note = f"; from the files under {files.pop()}, not the hardware" if files else ""
+    yield Finding(part, True, (found or _without_sensor(config)) + note)
+    for sensor in unusable:
+        if power.sees(config, sensor):
+            yield Finding(part, False, f"{sensor['name']}: {sensor['reason']}", sensor["hint"], optional=True)
+
+
+def _without_sensor(config: DeviceConfig) -> str:
+    if config.specification.typical_watts is None:
+        return "no sensor, and no estimate: set device.specification.typical_watts for one"
+    return f"no sensor: estimated as {config.specification.typical_watts:g} W, from device.specification"
 
 
 def _condition(config: DeviceConfig, state: dict[str, Any]) -> Iterator[Finding]:

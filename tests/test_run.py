@@ -26,7 +26,8 @@ def client(workplace: Workplace) -> MlflowClient:
 def sweep(tmp_path_factory: pytest.TempPathFactory, shared_cache) -> Workplace:  # type: ignore[no-untyped-def]
     """The embedded model on three runtimes, fp32 and int8, made once for the tests of this module."""
     place = Workplace(tmp_path_factory.mktemp("sweep"), shared_cache)
-    place.result = place.run("-m", "converter=onnxruntime,openvino,litert", "quantization=fp32,int8")  # type: ignore[attr-defined]
+    words = ("converter=onnxruntime,openvino,litert", "quantization=fp32,int8", "device.specification.typical_watts=15")
+    place.result = place.run("-m", *words)  # type: ignore[attr-defined]
     return place
 
 

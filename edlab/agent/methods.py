@@ -16,7 +16,7 @@ from .predict import predict
 from .preprocess import InputTable
 from .protocol import Method, Progress
 from .runtimes.base import Compiled, Runtime
-from .sensors.base import Sampler
+from .sensors.base import Sampler, Sensor
 from .store import Store
 
 _Span = TypeVar("_Span", phases.Window, phases.Idle)
@@ -76,6 +76,7 @@ class Agent:
         self._model: _Model | None = None
         self._lock: int | None = None
         self._power_mode: jetson.PowerModeChange | None = None
+        self._sensors: dict[str, Sensor] = {}  # that the host knows of
         self._store = Store(workdir) if workdir else None
         if self._store:
             self._store.use(os.path.basename(os.path.dirname(sys.argv[0])))
@@ -117,9 +118,10 @@ class Agent:
         return runtimes.probe(wanted, options)
 
     def sensors(self, progress: Progress) -> dict[str, Any]:
-        """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
-        found = sensors.find()
-        return {"sensors": [{"name": s.name, "kind": s.kind, "boundary": s.boundary} for s in found]}
+        """The power sensors that can be read, the one to prefer first, and those that cannot: `sensors.describe`."""
+        found = sensors.survey()
+        self._sensors = {sensor.name: sensor for sensor in found.sensors}
+        return sensors.describe(found)
 
     def state(self, progress: Progress) -> dict[str, Any]:
         """Clocks, governor, temperatures, load and peak memory now: `system.state`, and for a Jetson `jetson.state`."""
@@ -330,7 +332,7 @@ class Agent:
 
         Queries in progress at the limit are waited for; `truncated` where it cut the search or the window short.
         With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
-        over the window and one beyond either end.
+        over the window and one beyond either end. `readings` then says how many failed, and what the last one said.
         """
         model = self._open_model()
         pool = model.pool(images, indices)
@@ -345,9 +347,9 @@ class Agent:
         )
         compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
-        window = _sampled(
+        window, readings = _sampled(
             lambda: phases.saturate(compiled.requests, tensors, seconds, limit_ns, report),
-            sensor,
+            self._sensor(sensor),
             interval_s,
             samples_out,
         )
@@ -363,6 +365,7 @@ class Agent:
             "end_ns": window.end_ns,
             "search": [setting._asdict() for setting in tried],
             "options": compiled.options,
+            "readings": readings,
         }
 
     def idle(
@@ -375,13 +378,13 @@ class Agent:
     ) -> dict[str, Any]:
         """Do nothing for a while, with a sensor's samples as in `throughput`. See `phases.idle`."""
         message = "reading %s" % sensor if sensor else ""
-        span = _sampled(
+        span, readings = _sampled(
             lambda: phases.idle(seconds, lambda fraction, _: progress("idle", fraction, message)),
-            sensor,
+            self._sensor(sensor),
             interval_s,
             samples_out,
         )
-        return dict(span._asdict(), activity=span.activity._asdict())
+        return dict(span._asdict(), activity=span.activity._asdict(), readings=readings)
 
     def close(self, progress: Progress) -> dict[str, Any]:
         """Let go of the open model, if there is one, and of the scratch folder; set the power mode back."""
@@ -396,6 +399,12 @@ class Agent:
         if self._store is None:
             raise AgentError("this agent sees the host's own files: it keeps none")
         return self._store
+
+    def _sensor(self, name: str | None) -> Sensor | None:
+        """One that was found before is kept, so that it may fail to be read just now. Raises `AgentError`: no such."""
+        if name is None:
+            return None
+        return self._sensors.get(name) or sensors.get(name)
 
     def _open_model(self) -> _Model:
         if self._model is None:
@@ -417,14 +426,19 @@ def _importable(name: str) -> type[Runtime]:
     return runtime
 
 
-def _sampled(phase: Callable[[], _Span], sensor: str | None, interval_s: float, samples_out: str | None) -> _Span:
-    """What the phase gives; the samples of the sensor of this name over its span go to `samples_out` (npy)."""
+def _sampled(
+    phase: Callable[[], _Span], sensor: Sensor | None, interval_s: float, samples_out: str | None
+) -> tuple[_Span, dict[str, Any]]:
+    """What the phase gives; the samples of the sensor over its span go to `samples_out` (npy).
+
+    With it, of the readings: how many "failed", and the last "error". Empty without a sensor.
+    """
     if not (sensor and samples_out):
-        return phase()
-    with Sampler(sensors.get(sensor), interval_s) as sampler:
+        return phase(), {}
+    with Sampler(sensor, interval_s) as sampler:
         span = phase()
     _save(samples_out, sampler.between(span.start_ns, span.end_ns))
-    return span
+    return span, {"failed": sampler.failed, "error": sampler.error}
 
 
 def _save(path: str, array: np.ndarray) -> None:

@@ -170,9 +170,17 @@ class AgentSession:
         params = {"wanted": None if runtimes is None else list(runtimes), "options": dict(self._device.options)}
         return self.call("probe", params, silence_s=LOADING_SILENCE_S)
 
-    def sensors(self) -> list[dict[str, str]]:
-        """The power sensors that can be read, the one to prefer first: name, kind, boundary."""
-        found: list[dict[str, str]] = self.call("sensors")["sensors"]
+    def sensors(self) -> list[dict[str, Any]]:
+        """The power sensors that can be read, the one to prefer first: name, kind, boundary, lag_s, stand_in.
+
+        See `edlab.agent.sensors.describe`.
+        """
+        found: list[dict[str, Any]] = self.call("sensors")["sensors"]
+        return found
+
+    def unusable_sensors(self) -> list[dict[str, str]]:
+        """The power sensors that the target has and that cannot be read: name, kind, reason, hint."""
+        found: list[dict[str, str]] = self.call("sensors")["unusable"]
         return found
 
     def state(self) -> dict[str, Any]:
@@ -311,7 +319,7 @@ class AgentSession:
         """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
 
         Gives throughput_ips, batch, in_flight, completed, seconds, truncated (`max_seconds` cut the search or the
-        window short), activity, start_ns, end_ns, search, options.
+        window short), activity, start_ns, end_ns, search, options, and of a probe its readings: failed, error.
         """
         limits = {"seconds": seconds, "max_seconds": max_seconds}
         params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}
@@ -322,7 +330,7 @@ class AgentSession:
     def idle(
         self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Gives start_ns, end_ns and activity: how busy the cores were with something else."""
+        """Gives start_ns, end_ns, activity (how busy the cores were with something else), and readings of a probe."""
         params = {"seconds": seconds, **self._probe(probe)}
         result = self.call("idle", params, on_progress)
         self._get_samples(params, probe)

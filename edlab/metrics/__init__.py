@@ -3,16 +3,18 @@
 from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency
-from edlab.metrics.power import estimated_power, idle_power, power
+from edlab.metrics.power import Bounds, estimated_power, idle_power, power
 from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability
 from edlab.metrics.throughput import throughput
-from edlab.metrics.verdict import Facts, OutputFacts, judge, throttled
+from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, throttled
 
 __all__ = [
+    "Bounds",
     "Facts",
     "Figures",
     "OutputFacts",
+    "PowerFacts",
     "Stability",
     "accuracy",
     "drop",

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from edlab.metrics.figures import Figures
+from edlab.source import Reason
 
 _MEASURED = ("power_w", "energy_per_inference_mj", "efficiency_ips_per_w")
 _NS_PER_S = 1e9
+_ALWAYS = -(2**63)  # ns: before any reading
 _LARGEST_GAP = 0.1  # of the window: where the sensor was silent for longer, interpolation would invent the figure
+_LARGEST_SHARE = 0.05  # of the readings: what may be dropped, or be zero
+_LEAST_RENEWED = 20  # readings; fewer say little of a window's mean
+_MARGIN = 1.25  # of the window that is proposed for a slow sensor
+_BLOCKS = 10  # of the readings in a window, for the standard error of its mean
+_SIGMAS = 3.0
+_LEAST_OF_IDLE = 0.3
+_MOST_OF_SPECIFIED = 1.3  # of a window's mean: sensors are off by some percent, and cards overshoot their limit
+_MOST_OF_ONE_READING = 3.0  # of the specified watts: peaks are higher than means
+# Watts of one reading that no target of this size takes. USB: the most that Power Delivery 3.1 has.
+_MOST_WATTS = {"rail": 5e3, "module": 5e3, "package": 20e3, "board_dc": 20e3, "usb": 240.0, "wall_ac": 20e3}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What else is known of the power of a target, to judge a sensor's readings by. None: not known."""
+
+    boundary: str = "wall_ac"
+    idle_w: float | None = None
+    idle_standard_error_w: float = 0.0
+    max_watts: float | None = None  # of the device's specification
+
+    @property
+    def most_of_one_reading(self) -> float:
+        """Watts above which a reading is impossible."""
+        specified = math.inf if self.max_watts is None else _MOST_OF_ONE_READING * self.max_watts
+        return min(_MOST_WATTS.get(self.boundary, max(_MOST_WATTS.values())), specified)
 
 
 def power(
@@ -22,41 +54,68 @@ def power(
     *,
     min_seconds: float = 10.0,
     min_samples: int = 100,
+    lag_s: float = 0.0,
+    bounds: Bounds = Bounds(),
+    error: str = "",
 ) -> Figures:
     """Mean power over the window in which `throughput_ips` was measured, energy per inference, and efficiency.
 
     `t_ns` (N,) int64 times and `watts` (N,) float64 readings of a real sensor, in order of time; they may reach
-    beyond the window [start_ns, end_ns], whose ends are interpolated. Energy is the trapezoid over the window.
-    All are withheld where the window is shorter than `min_seconds`, holds fewer than `min_samples` readings, or has
-    a gap of a tenth of its length.
+    beyond the window [start_ns, end_ns], whose ends are interpolated. Energy is the trapezoid over the window, which
+    begins `lag_s` later: until then the sensor still tells of what was before. `error` is what the last failed reading
+    said. Readings that cannot be true are dropped and counted.
+
+    All are withheld where the window is shorter than `min_seconds` or holds fewer than `min_samples` readings, and with
+    a doubt where the sensor was silent for a tenth of it or its readings are not believed.
     """
+    start_ns += round(lag_s * _NS_PER_S)
     seconds = (end_ns - start_ns) / _NS_PER_S
     inside = (t_ns >= start_ns) & (t_ns <= end_ns)
-    count = int(np.count_nonzero(inside))
+    believable = _believable(watts, bounds)
+    read, count = int(np.count_nonzero(inside)), int(np.count_nonzero(inside & believable))
+    if seconds >= min_seconds and read == 0:
+        return Figures.doubted(_MEASURED, _unreadable(error))
+    if read - count > _LARGEST_SHARE * read:
+        return Figures.doubted(_MEASURED, _absurd(watts[inside & ~believable], read, bounds))
     if seconds < min_seconds or count < min_samples:
         needs = f"needs {min_seconds:g} s and {min_samples} readings, there are {seconds:.1f} s and {count}"
-        return Figures.withheld(_MEASURED, needs)
+        return Figures.withheld(_MEASURED, f"{needs}; the last error: {error}" if error else needs)
+    t_ns, watts, inside = t_ns[believable], watts[believable], inside[believable]
     times = np.concatenate(([start_ns], t_ns[inside], [end_ns]))
     gap = float(np.diff(times).max()) / _NS_PER_S
     if gap > _LARGEST_GAP * seconds:
-        return Figures.withheld(_MEASURED, f"the sensor was silent for {gap:.1f} s of {seconds:.1f} s")
+        return Figures.doubted(_MEASURED, _silent(gap, seconds, error))
     mean_watts = _mean_watts(times, np.interp(times, t_ns, watts))
-    if mean_watts <= 0 or throughput_ips <= 0:
+    standard_error = _standard_error(watts[inside])
+    if doubt := next(_doubts(watts[inside], seconds, mean_watts, standard_error, bounds), None):
+        return Figures.doubted(_MEASURED, doubt)
+    if throughput_ips <= 0:
         return Figures.withheld(_MEASURED, f"the sensor read {mean_watts:.3g} W at {throughput_ips:.3g} inferences/s")
     return Figures(
         {
             "power_w": mean_watts,
+            "power_standard_error_w": standard_error,
+            "power_readings": count,
+            "power_readings_dropped": read - count,
             "energy_per_inference_mj": 1e3 * mean_watts / throughput_ips,
             "efficiency_ips_per_w": throughput_ips / mean_watts,
         }
     )
 
 
-def idle_power(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> Figures:
-    """Mean power of the idle target, by the trapezoid over all readings; see `power` for the arrays."""
+def idle_power(
+    t_ns: NDArray[np.int64],
+    watts: NDArray[np.float64],
+    *,
+    start_ns: int = _ALWAYS,
+    bounds: Bounds = Bounds(),
+) -> Figures:
+    """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on. The arrays: see `power`."""
+    believable = _believable(watts, bounds) & (t_ns >= start_ns)
+    t_ns, watts = t_ns[believable], watts[believable]
     if len(t_ns) < 2:
         return Figures.withheld(["idle_power_w"], f"needs 2 readings, there are {len(t_ns)}")
-    return Figures({"idle_power_w": _mean_watts(t_ns, watts)})
+    return Figures({"idle_power_w": _mean_watts(t_ns, watts), "idle_power_standard_error_w": _standard_error(watts)})
 
 
 def estimated_power(specified_watts: float | None, throughput_ips: float, reason: str) -> Figures:
@@ -70,6 +129,89 @@ def estimated_power(specified_watts: float | None, throughput_ips: float, reason
             "estimated_efficiency_ips_per_w": throughput_ips / specified_watts,
         }
     )
+
+
+def _doubts(
+    watts: NDArray[np.float64], seconds: float, mean: float, standard_error: float, bounds: Bounds
+) -> Iterator[Reason]:
+    """Why the readings of a window are not believed, the plainest reason first."""
+    zeros = int(np.count_nonzero(watts == 0))
+    if zeros > _LARGEST_SHARE * len(watts):
+        yield Reason(
+            code="power_zeros",
+            message=f"{zeros} of {len(watts)} readings are 0 W under load",
+            advice="check the sensor's wiring and driver: it drops out, or its range is too wide for this target",
+        )
+    if watts.min() == watts.max():
+        yield Reason(
+            code="power_stuck",
+            message=f"all {len(watts)} readings are {watts[0]:.6g} W",
+            advice="check the sensor's driver: it does not renew its reading",
+        )
+    renewed = 1 + int(np.count_nonzero(np.diff(watts)))
+    if renewed < _LEAST_RENEWED:
+        yield Reason(
+            code="power_few_readings",
+            message=f"the sensor renewed its reading only {renewed} times in the window; {_LEAST_RENEWED} are needed",
+            advice=f"set power.active_seconds={math.ceil(_MARGIN * seconds * _LEAST_RENEWED / renewed)}",
+        )
+    if bounds.max_watts is not None and mean > _MOST_OF_SPECIFIED * bounds.max_watts:
+        yield Reason(
+            code="power_implausible",
+            message=f"{mean:.3g} W is more than {_MOST_OF_SPECIFIED:g} times the {bounds.max_watts:g} W that "
+            "device.specification.max_watts says",
+            advice="choose a sensor that measures this device alone (device.sensors), or correct max_watts",
+        )
+    if bounds.idle_w is None:
+        return
+    if mean < _LEAST_OF_IDLE * bounds.idle_w:
+        yield Reason(
+            code="power_implausible",
+            message=f"{mean:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the {bounds.idle_w:.3g} W of idle",
+            advice="check that the target was idle before the run, and that the sensor sees the device",
+        )
+    if mean - bounds.idle_w <= _SIGMAS * math.hypot(standard_error, bounds.idle_standard_error_w):
+        yield Reason(
+            code="power_not_above_idle",
+            message=f"{mean:.4g} W under load is not above the {bounds.idle_w:.4g} W of idle by {_SIGMAS:g} sigma",
+            advice="choose a sensor that sees the device (device.sensors; `edlab doctor` lists what there is), or set "
+            "power.active_seconds higher",
+        )
+
+
+def _unreadable(error: str) -> Reason:
+    return Reason(
+        code="power_unreadable",
+        message=f"the sensor gave no reading: {error}" if error else "the sensor gave no reading in the window",
+        advice="`edlab doctor` lists the sensors that can be read; device.sensors chooses one, power=none reads none",
+    )
+
+
+def _silent(gap: float, seconds: float, error: str) -> Reason:
+    return Reason(
+        code="power_gap",
+        message=f"the sensor was silent for {gap:.1f} s of {seconds:.1f} s" + (f": {error}" if error else ""),
+        advice="see whether the sensor can be read all the time; set power.active_seconds higher if it is slow",
+    )
+
+
+def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds) -> Reason:
+    return Reason(
+        code="power_absurd",
+        message=f"{len(watts)} of {read} readings are negative, not finite or above {bounds.most_of_one_reading:g} W: "
+        f"{watts[0]:.6g} W is one",
+        advice="check the sensor's driver and scale, and device.specification.max_watts where it is set",
+    )
+
+
+def _believable(watts: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:
+    return np.isfinite(watts) & (watts >= 0) & (watts <= bounds.most_of_one_reading)
+
+
+def _standard_error(watts: NDArray[np.float64]) -> float:
+    """Of the mean: from the means of blocks, which are less correlated than readings that follow one another."""
+    blocks = [float(block.mean()) for block in np.array_split(watts, min(_BLOCKS, len(watts)))]
+    return float(np.std(blocks, ddof=1) / math.sqrt(len(blocks)))
 
 
 def _mean_watts(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> float:

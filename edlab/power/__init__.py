@@ -24,17 +24,25 @@ class Source:
     sensor: str | None = None
     watts: float | None = None
     unmeasured: str = ""
+    lag_s: float = 0.0  # of the sensor: how far back a reading may reach
+    stand_in: str = ""  # the folder of files that the sensor's readings come from, where they are not the hardware's
 
     @property
     def measured(self) -> bool:
         return self.sensor is not None
 
 
-def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], device: DeviceConfig) -> Source:
+def choose(
+    config: PowerConfig,
+    sensors: Sequence[Mapping[str, Any]],
+    device: DeviceConfig,
+    unusable: Sequence[Mapping[str, str]] = (),
+) -> Source:
     """The source that the configuration asks for, among the `sensors` that the agent found.
 
     Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
-    them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`.
+    them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`. Why one that
+    sees the device is `unusable` is part of what is said.
     """
     if device.stand_in:
         return Source("none", "none", unmeasured=f"{device.stand_in} is not the device: its watts say nothing of it")
@@ -45,15 +53,29 @@ def choose(config: PowerConfig, sensors: Sequence[Mapping[str, Any]], device: De
     for name in device.sensors:
         for sensor in sensors:
             if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor["kind"]):
-                return Source(sensor["boundary"], sensor["name"], sensor=sensor["name"])
+                return _measure(sensor)
+    refused = [f"{sensor['name']}: {sensor['reason']}" for sensor in unusable if sees(device, sensor)]
+    why = f" ({'; '.join(refused)})" if refused else ""
     if config.sensor is Sensor.auto:
-        return _estimate(device.specification, "the device has no power sensor that can be read")
+        return _estimate(device.specification, f"the device has no power sensor that can be read{why}")
     found = ", ".join(sensor["name"] for sensor in sensors) or "none"
     raise MeasurementError(
-        f"{device.name} has no {config.sensor} power sensor that sees it (found: {found})",
+        f"{device.name} has no {config.sensor} power sensor that sees it (found: {found}){why}",
         hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
         "device.sensors says which sensors see the device",
     )
+
+
+def sees(device: DeviceConfig, sensor: Mapping[str, Any]) -> bool:
+    """Whether the device's configuration counts on this sensor, whose kind and name are given."""
+    return any(_is_called(sensor, name) for name in device.sensors)
+
+
+def _measure(sensor: Mapping[str, Any]) -> Source:
+    stand_in = sensor.get("stand_in", "")
+    description = f"{sensor['name']}, from the files under {stand_in}" if stand_in else sensor["name"]
+    lag_s = sensor.get("lag_s", 0.0)
+    return Source(sensor["boundary"], description, sensor=sensor["name"], lag_s=lag_s, stand_in=stand_in)
 
 
 def _is_called(sensor: Mapping[str, Any], name: str) -> bool:

@@ -56,6 +56,14 @@ _METRICS = (
     _Column("inf/s\n/W", "efficiency_ips_per_w"),
 )
 _LISTED = ("accuracy_top1", "latency_ms", "throughput_ips", "power_w")  # where the width is that of a name
+_BOUNDARIES = {  # power_boundary -> what the watts include
+    "rail": "one supply rail",
+    "module": "the compute module or card",
+    "package": "the processor package",
+    "board_dc": "the input of the board",
+    "usb": "the USB port",
+    "wall_ac": "the wall socket",
+}
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
@@ -196,6 +204,7 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
     yield from _uncertainty(records)
+    yield from _boundaries(records)
     for kernels, numbers in _int8_kernels(records).items():
         yield _Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
@@ -229,6 +238,20 @@ def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
 def _measured(record: RunRecord) -> set[str]:
     """The names of a record's metrics, emulated or not."""
     return {name.removeprefix("emulated_") for name in record.metrics}
+
+
+def _boundaries(records: Sequence[RunRecord]) -> Iterator[_Note]:
+    """What the measured watts include, by row where rows differ."""
+    rows: dict[str, list[int]] = {}
+    for number, record in enumerate(records, 1):
+        if "power_w" in record.metrics and (boundary := record.tags.get("power_boundary")):
+            rows.setdefault(boundary, []).append(number)
+    for boundary, numbers in rows.items():
+        which = "" if len(rows) == 1 else f" ({_rows(numbers, records)})"
+        included = f"{_BOUNDARIES[boundary]} ({boundary})" if boundary in _BOUNDARIES else boundary
+        yield _Note(f"W{which}: measured at {included}", "dim")
+    if len(rows) > 1:
+        yield _Note("W and inf/s/W do not compare between rows whose watts include different parts", "yellow")
 
 
 def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:

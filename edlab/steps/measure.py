@@ -15,7 +15,7 @@ from edlab.agent import int8
 from edlab.agent.preprocess import top_classes
 from edlab.artifact import Artifact
 from edlab.cache import Cache
-from edlab.config import EdlabConfig, PowerConfig, ProtocolConfig
+from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
 from edlab.converters.check import Comparison, compare, ensure_same_file, find_problem
 from edlab.devices import AgentSession, Pool, Probe
 from edlab.errors import MeasurementError
@@ -108,9 +108,10 @@ def _measure_speed(
 ) -> None:
     """Run the timed phases: idle, warm-up, latency, stages, throughput (searched, unless `setting` is known)."""
     session = deployment.session
-    measurement.power = power.choose(config.power, session.sensors(), deployment.device)
+    sensors, unusable = session.sensors(), session.unusable_sensors()
+    measurement.power = power.choose(config.power, sensors, deployment.device, unusable)
     pool = _pool(inputs, config.protocol)
-    _measure_idle(session, config.power, measurement, folder, on_progress)
+    _measure_idle(session, config, measurement, folder, on_progress)
     measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
     _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress, setting)
@@ -129,14 +130,19 @@ def _probe(source: power.Source, config: PowerConfig, samples_out: Path) -> Prob
 
 
 def _measure_idle(
-    session: AgentSession, config: PowerConfig, measurement: Measurement, folder: Path, on_progress: OnProgress
+    session: AgentSession, config: EdlabConfig, measurement: Measurement, folder: Path, on_progress: OnProgress
 ) -> None:
-    assert measurement.power is not None
-    probe = _probe(measurement.power, config, folder / "idle_samples.npy")
-    seconds = config.idle_seconds if probe else _IDLE_S
-    measurement.phases["idle"] = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
+    source = measurement.power
+    assert source is not None
+    probe = _probe(source, config.power, folder / "idle_samples.npy")
+    seconds = config.power.idle_seconds + source.lag_s if probe else _IDLE_S
+    span = measurement.phases["idle"] = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
     if probe:
-        measurement.figures |= metrics.idle_power(*_read_samples(probe.samples_out))
+        measurement.figures |= metrics.idle_power(
+            *_read_samples(probe.samples_out),
+            start_ns=span["start_ns"] + round(source.lag_s * 1e9),
+            bounds=metrics.Bounds(source.boundary),
+        )
 
 
 def _measure_latency(
@@ -184,7 +190,9 @@ def _measure_throughput(
     source, complexity = measurement.power, inputs.source.complexity
     assert source is not None
     probe = _probe(source, config.power, folder / "power_samples.npy")
-    seconds = max(config.protocol.seconds, config.power.active_seconds) if probe else config.protocol.seconds
+    seconds = config.protocol.seconds
+    if probe:
+        seconds = max(seconds, config.power.active_seconds + source.lag_s)
     search = config.protocol.throughput
     if not inputs.source.batchable:  # the images of a batch would decide on one another's outputs
         search = dataclasses.replace(search, max_batch=1)
@@ -204,6 +212,7 @@ def _measure_throughput(
         {"throughput_batch": window["batch"], "throughput_in_flight": window["in_flight"]}
     )
     if probe:
+        measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
         measurement.figures |= metrics.power(
             *_read_samples(probe.samples_out),
             window["start_ns"],
@@ -211,9 +220,21 @@ def _measure_throughput(
             rate,
             min_seconds=config.power.active_seconds,
             min_samples=config.power.active_samples,
+            lag_s=source.lag_s,
+            bounds=_bounds(source, config.device, measurement.figures),
+            error=window["readings"]["error"],
         )
     else:
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
+
+
+def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures) -> metrics.Bounds:
+    return metrics.Bounds(
+        source.boundary,
+        idle_w=figures.values.get("idle_power_w"),
+        idle_standard_error_w=figures.values.get("idle_power_standard_error_w", 0.0),
+        max_watts=device.specification.max_watts,
+    )
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -229,7 +229,13 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         assumed_preprocessing=inputs.source.assumed,
         stated=(*inputs.source.reasons, *inputs.data.reasons),
         outputs=_output_facts(config, outcome),
+        power=_power_facts(measurement),
     )
+
+
+def _power_facts(measurement: Measurement) -> metrics.PowerFacts:
+    stand_in = measurement.power.stand_in if measurement.power else ""
+    return metrics.PowerFacts(doubts=measurement.figures.doubts, stand_in=stand_in)
 
 
 def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:

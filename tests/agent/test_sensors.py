@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from edlab.agent import sensors
 from edlab.agent.errors import AgentError
 from edlab.agent.sensors import hwmon, nvml, rapl
-from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Sampler
+from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Sampler, pause
 
 
 def write(root: Path, **files: object) -> Path:
@@ -48,10 +49,83 @@ def test_rapl_sums_packages_and_survives_the_counter_starting_again(
     assert (sensor.kind, sensor.boundary) == ("rapl", "package")
 
 
-def test_a_rapl_that_may_not_be_read_is_not_found(tmp_path: Path) -> None:
-    write(tmp_path / "intel-rapl:0", name="package-0")
+def test_a_counter_that_was_reset_is_a_failed_reading_and_the_next_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sensor,) = rapl.find(fake_rapl(tmp_path))
+    write(tmp_path / "intel-rapl:1", energy_uj=500_000_000)
+    clock = iter(range(10_000_000_000, 11_000_000_000, 50_000_000))
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    assert sensor.read() is None
+    write(tmp_path / "intel-rapl:1", energy_uj=0)  # as a wrap: 500 J in 50 ms, 10 kW
+    with pytest.raises(ValueError, match="from 500 J to 0 J"):
+        sensor.read()
+    write(tmp_path / "intel-rapl:1", energy_uj=1_000_000)
+    sample = sensor.read()
+    assert sample is not None
+    assert sample.watts == pytest.approx(20)
+
+
+@pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj", "name"])
+def test_a_sum_that_misses_a_package_is_refused_with_the_reason(tmp_path: Path, file: str) -> None:
+    (fake_rapl(tmp_path) / "intel-rapl:1" / file).unlink()
+    found = rapl.survey(tmp_path)
+    assert found.sensors == []
+    assert [each.name for each in found.unusable] == ["rapl"]
+    assert "1 of 2 packages" in found.unusable[0].reason
+    assert file in found.unusable[0].reason
+    assert found.unusable[0].hint
+
+
+def test_a_rapl_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "intel-rapl:0", name="package-0", max_energy_range_uj=1_000_000_000)
     (tmp_path / "intel-rapl:0" / "energy_uj").mkdir()  # reading fails whoever runs the test, root too
     assert rapl.find(tmp_path) == []
+    assert "1 of 1 packages cannot be read" in rapl.survey(tmp_path).unusable[0].reason
+
+
+def test_a_broken_sensor_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake_rapl(tmp_path / "class" / "powercap") / "intel-rapl:0" / "max_energy_range_uj").unlink()
+    write(tmp_path / "class" / "hwmon" / "hwmon0", name="ina226", power1_input=2_000_000)
+    write(tmp_path / "class" / "hwmon" / "hwmon1", name="ina260", power1_input="no number")
+    monkeypatch.setenv("EDLAB_SYSFS", str(tmp_path))
+    monkeypatch.setattr(nvml, "survey", lambda: 1 / 0)
+    described = sensors.describe(sensors.survey())
+    assert [(sensor["name"], sensor["stand_in"]) for sensor in described["sensors"]] == [
+        ("hwmon:ina226 power1", str(tmp_path))
+    ]
+    assert [each["name"] for each in described["unusable"]] == ["rapl", "nvml", "hwmon:ina260 power1"]
+    with pytest.raises(AgentError) as caught:
+        sensors.get("rapl")
+    assert "max_energy_range_uj" in caught.value.hint
+
+
+def test_two_chips_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index, address in enumerate(("1-0041", "1-0040")):
+        device = tmp_path / "devices" / address
+        device.mkdir(parents=True)
+        chip = write(tmp_path / "class/hwmon" / f"hwmon{index}", name="ina226", power1_input=(index + 2) * 1_000_000)
+        (chip / "device").symlink_to(device)
+    write(tmp_path / "class/hwmon/hwmon2", name="ina3221", in1_label="NC", in1_input=5000, curr1_input=100)
+    write(tmp_path / "class/hwmon/hwmon2", in2_label="NC", in2_input=5000, curr2_input=200)
+    monkeypatch.setenv("EDLAB_SYSFS", str(tmp_path))
+    watts = {sensor.name: sensor.watts() for sensor in hwmon.find(tmp_path / "class/hwmon")}  # type: ignore[attr-defined]
+    assert watts == {
+        "hwmon:ina226 power1 @1-0041": 2.0,
+        "hwmon:ina226 power1 @1-0040": 3.0,
+        "hwmon:ina3221 NC @hwmon2 @channel 1": 0.5,
+        "hwmon:ina3221 NC @hwmon2 @channel 2": 1.0,
+    }
+    sample = sensors.get("hwmon:ina226 power1 @1-0040").read()
+    assert sample is not None
+    assert sample.watts == 3.0
+
+
+def test_how_far_back_a_reading_reaches_is_read_from_sysfs(tmp_path: Path) -> None:
+    write(tmp_path / "hwmon0", name="power_meter", power1_average=5_000_000, power1_average_interval=1000)
+    write(tmp_path / "hwmon1", name="ina226", power1_input=5_000_000, update_interval=35)
+    write(tmp_path / "hwmon2", name="plain", power1_input=5_000_000)
+    assert [sensor.lag_s for sensor in hwmon.find(tmp_path)] == [2.0, 0.07, 0.0]
 
 
 def test_hwmon_reads_microwatts_and_rails_widest_first(tmp_path: Path) -> None:
@@ -101,6 +175,8 @@ def test_nvml_gives_the_watts_of_cards_that_tell_them(monkeypatch: pytest.Monkey
     sample = sensor.read()
     assert sample is not None
     assert sample.watts == 71.25
+    assert sensor.lag_s == 1.1
+    assert [each.name for each in nvml.survey().unusable] == ["nvml:1 Some Card"]
     driver.milliwatts = -1
     with pytest.raises(OSError, match="Some Card gave error 3"):
         sensor.read()
@@ -138,15 +214,40 @@ def test_the_sampler_covers_the_window_and_one_sample_beyond_each_end() -> None:
     assert (np.diff(samples[:, 1]) == 1).all()
 
 
-def test_what_reading_raised_comes_out() -> None:
+def test_a_failed_reading_is_a_gap() -> None:
+    class Flaky(Ramp):
+        def watts(self) -> float:
+            if super().watts() == 5:
+                raise OSError(5, "Input/output error")
+            return self.readings
+
+    with Sampler(Flaky(), 0.01) as sampler:
+        time.sleep(0.3)
+    samples = sampler.between(0, time.perf_counter_ns())
+    assert sampler.failed == 1
+    assert "Input/output error" in sampler.error
+    assert samples[:5, 1].tolist() == [1, 2, 3, 4, 6]
+
+
+def test_a_sensor_that_gives_nothing_ends_no_phase() -> None:
     class Unplugged(Ramp):
         def watts(self) -> float:
             raise OSError("no such device")
 
     with Sampler(Unplugged(), 0.01) as sampler:
         time.sleep(0.05)
-    with pytest.raises(OSError, match="no such device"):
-        sampler.between(0, 1)
+    assert sampler.between(0, 1).shape == (0, 2)
+    assert sampler.failed >= 1
+    assert sampler.error == "OSError: no such device"
+
+
+def test_readings_keep_step_with_no_load_that_repeats() -> None:
+    generator = random.Random(0)
+    pauses = np.array([pause(0.05, generator) for _ in range(20_000)])
+    assert pauses.min() >= 0.025
+    assert pauses.mean() == pytest.approx(0.05, rel=0.01)
+    for period in (0.025, 0.05, 0.0501):  # phases of consecutive readings are independent: no common direction
+        assert abs(np.exp(2j * np.pi * pauses / period).mean()) < 0.03
 
 
 def test_a_sensor_that_is_not_there_is_said_with_those_that_are() -> None:

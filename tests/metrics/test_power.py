@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edlab.metrics import estimated_power, idle_power, power, throughput
+from edlab.metrics import Bounds, Facts, Figures, PowerFacts, estimated_power, idle_power, judge, power, throughput
+from edlab.record import VerdictState
 
 S = 1_000_000_000
 
@@ -37,7 +38,7 @@ def test_ends_of_the_window_are_interpolated_between_samples() -> None:
 def test_unevenly_spaced_samples_are_weighted_by_time() -> None:
     dense, sparse = np.arange(0, 6 * S, S // 100), np.arange(6 * S, 12 * S + 1, S // 2)
     t_ns = np.concatenate((dense, sparse))
-    watts = np.where(t_ns < 6 * S, 10.0, 20.0)
+    watts = np.where(t_ns < 6 * S, 10.0, 20.0) + 0.01 * (np.arange(len(t_ns)) % 2)
     assert power(t_ns, watts, 0, 12 * S, 1.0).values["power_w"] == pytest.approx(15.0, rel=0.01)
 
 
@@ -63,7 +64,7 @@ def test_a_sensor_that_reads_zero_is_no_measurement() -> None:
 
 
 def test_idle_power_is_apart() -> None:
-    assert idle_power(np.array([0, S, 2 * S]), np.array([2.0, 4.0, 2.0])).values == {"idle_power_w": 3.0}
+    assert idle_power(np.array([0, S, 2 * S]), np.array([2.0, 4.0, 2.0])).values["idle_power_w"] == 3.0
     assert "idle_power_w" in idle_power(np.array([0]), np.array([2.0])).missing
 
 
@@ -77,3 +78,104 @@ def test_no_specification_gives_no_estimate() -> None:
     figures = estimated_power(None, 130.0, "no power sensor was found")
     assert not figures.values
     assert "estimated_power_w" in figures.missing
+
+
+T_NS = np.arange(-S, 11 * S, S // 20)
+NOISE = np.random.default_rng(0).normal(0, 0.05, len(T_NS))
+GOOD = 5.0 + NOISE
+EACH = np.arange(len(T_NS))
+
+
+def measure(watts: np.ndarray, **keywords: object) -> Figures:
+    return power(T_NS, watts, 0, 10 * S, 100.0, **keywords)  # type: ignore[arg-type]
+
+
+def test_a_good_sensor_is_believed() -> None:
+    figures = measure(GOOD, bounds=Bounds("rail", idle_w=2.0, idle_standard_error_w=0.01, max_watts=10.0))
+    assert figures.doubts == ()
+    assert figures.values["power_w"] == pytest.approx(5.0, rel=0.01)
+    assert figures.values["power_standard_error_w"] == pytest.approx(0.05 / 200**0.5, rel=0.7)
+    assert figures.values["power_readings_dropped"] == 0
+
+
+@pytest.mark.parametrize("absurd", [4e9, 65e3, -50.0, np.nan, np.inf])
+def test_a_reading_that_cannot_be_true_is_dropped_and_counted(absurd: float) -> None:
+    figures = measure(np.where(EACH == 100, absurd, GOOD))
+    assert figures.values["power_w"] == pytest.approx(5.0, rel=0.01)
+    assert figures.values["power_readings_dropped"] == 1
+    assert figures.doubts == ()
+
+
+def test_a_reading_far_above_the_specification_is_dropped() -> None:
+    figures = measure(np.where(EACH == 100, 40.0, GOOD), bounds=Bounds("rail", max_watts=10.0))
+    assert figures.values["power_readings_dropped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("watts", "bounds", "code"),
+    [
+        (GOOD * 8e8, Bounds(), "power_absurd"),
+        (-GOOD, Bounds(), "power_absurd"),
+        (np.where(EACH % 10 == 0, np.nan, GOOD), Bounds(), "power_absurd"),
+        (GOOD * (EACH % 2), Bounds(), "power_zeros"),
+        (GOOD * 0, Bounds(), "power_zeros"),
+        (GOOD * 0 + 5, Bounds(), "power_stuck"),
+        (5 + (T_NS // S) % 3, Bounds(), "power_few_readings"),
+        (GOOD, Bounds("rail", max_watts=3.0), "power_implausible"),
+        (GOOD, Bounds("rail", idle_w=20.0), "power_implausible"),
+        (GOOD, Bounds("rail", idle_w=7.0), "power_not_above_idle"),
+        (GOOD, Bounds("rail", idle_w=4.99, idle_standard_error_w=0.1), "power_not_above_idle"),
+    ],
+)
+def test_readings_that_are_not_believed_withhold_the_figure(watts: np.ndarray, bounds: Bounds, code: str) -> None:
+    figures = measure(watts, bounds=bounds)
+    assert not figures.values
+    assert figures.missing.keys() == {"power_w", "energy_per_inference_mj", "efficiency_ips_per_w"}
+    assert figures.missing["power_w"].startswith(f"{code}: ")
+    assert [doubt.code for doubt in figures.doubts] == [code]
+    assert figures.doubts[0].advice
+
+
+def test_a_doubt_reaches_the_verdict() -> None:
+    doubts = measure(GOOD * 0 + 5).doubts
+    verdict = judge(Facts(tier="normal", power=PowerFacts(doubts=doubts)))
+    assert (verdict.state, [reason.code for reason in verdict.reasons]) == (VerdictState.degraded, ["power_stuck"])
+
+
+def test_a_tree_of_files_is_never_a_measurement() -> None:
+    verdict = judge(Facts(tier="normal", power=PowerFacts(stand_in="/tmp/tree")))
+    assert verdict.state is VerdictState.invalid
+    assert "/tmp/tree" in verdict.reasons[0].message
+
+
+def test_a_sensor_that_gave_nothing_says_its_last_error() -> None:
+    figures = power(
+        np.array([], np.int64), np.array([]), 0, 10 * S, 100.0, error="OSError: [Errno 5] Input/output error"
+    )
+    assert "Input/output error" in figures.missing["power_w"]
+    assert [doubt.code for doubt in figures.doubts] == ["power_unreadable"]
+
+
+def test_few_failed_readings_are_gaps_and_many_in_a_row_a_doubt() -> None:
+    some = np.delete(EACH, [50, 51, 90])
+    assert power(T_NS[some], GOOD[some], 0, 10 * S, 100.0).values["power_w"] == pytest.approx(5.0, rel=0.01)
+    many = np.delete(EACH, np.arange(50, 90))
+    assert power(T_NS[many], GOOD[many], 0, 10 * S, 100.0).doubts[0].code == "power_gap"
+
+
+def test_a_sensor_that_lags_is_integrated_once_it_has_forgotten_what_was_before() -> None:
+    t_ns = np.arange(-3 * S, 12 * S, S // 20)
+    # The mean of the last second, of 70 W before the window and 350 W in it.
+    watts = 70 + 280 * np.clip(t_ns / S, 0, 1) + 0.01 * (np.arange(len(t_ns)) % 2)
+    assert power(t_ns, watts, 0, 11 * S, 1.0).values["power_w"] == pytest.approx(350 * (1 - 0.4 / 11), rel=1e-3)
+    assert power(t_ns, watts, 0, 11 * S, 1.0, lag_s=1.0).values["power_w"] == pytest.approx(350, rel=1e-3)
+
+
+def test_the_window_must_be_long_enough_without_the_lag() -> None:
+    assert "needs 10 s" in measure(GOOD, lag_s=1.0).missing["power_w"]
+
+
+def test_idle_begins_after_the_lag() -> None:
+    watts = np.where(T_NS < S, 9.0, 2.0)
+    assert idle_power(T_NS, watts, start_ns=S).values["idle_power_w"] == 2.0
+    assert idle_power(T_NS, np.where(EACH == 100, np.nan, watts), start_ns=S).values["idle_power_w"] == 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edlab.composition import compose_config
 from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
 from edlab.power import choose
@@ -64,3 +65,28 @@ def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
     with pytest.raises(MeasurementError, match="no nvml power sensor") as caught:
         choose(config(Sensor.nvml), [RAPL], SPECIFIED)
     assert "power=auto" in caught.value.hint
+
+
+def test_why_a_sensor_that_sees_the_device_cannot_be_read_is_said() -> None:
+    unusable = [
+        {"name": "rapl", "kind": "rapl", "reason": "1 of 2 packages cannot be read: [Errno 13]", "hint": ""},
+        {"name": "nvml:0 Card", "kind": "nvml", "reason": "error 3", "hint": ""},
+    ]
+    source = choose(config(Sensor.auto), [], SPECIFIED, unusable)
+    assert "rapl: 1 of 2 packages" in source.unmeasured
+    assert "Card" not in source.unmeasured
+    with pytest.raises(MeasurementError, match="1 of 2 packages"):
+        choose(config(Sensor.rapl), [], SPECIFIED, unusable)
+
+
+def test_a_tree_of_files_is_named_where_the_figure_comes_from() -> None:
+    source = choose(config(Sensor.auto), [{**RAPL, "lag_s": 0.5, "stand_in": "/tmp/tree"}], SPECIFIED)
+    assert (source.lag_s, source.stand_in) == (0.5, "/tmp/tree")
+    assert "/tmp/tree" in source.description
+
+
+def test_the_cpu_has_no_estimate_of_another_processor() -> None:
+    for name in ("cpu", "raspberry_pi"):
+        source = choose(config(Sensor.auto), [], compose_config([f"device={name}"]).device)
+        assert source.watts is None
+        assert "device.specification.typical_watts" in source.unmeasured

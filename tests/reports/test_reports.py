@@ -155,3 +155,16 @@ def test_latency_plot_is_a_picture_of_any_number_of_queries(queries: int, tmp_pa
         assert picture.format == "PNG"
         assert picture.width >= 800
         assert np.asarray(picture.convert("L")).std() > 5  # not blank
+
+
+def test_what_the_watts_include_is_said_and_where_rows_differ_of_which() -> None:
+    power = {"power_w": 65.0, "efficiency_ips_per_w": 3.5}
+    package = record(metrics=power, tags={"power_boundary": "package"})
+    board = record({"device.name": "jetson"}, metrics=power, tags={"power_boundary": "board_dc"})
+    same = markdown([package, package])
+    assert "W: measured at the processor package (package)" in same
+    assert "do not compare" not in same
+    differing = printed(table([package, board]))
+    assert "W (#1): measured at the processor package (package)" in differing
+    assert "W (#2): measured at the input of the board (board_dc)" in differing
+    assert "do not compare" in differing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -11,6 +13,9 @@ import numpy as np
 
 BOUNDARIES = ("rail", "module", "package", "board_dc", "usb", "wall_ac")
 
+# Watts of one counter. No processor package takes more; a counter that was reset seems to have jumped by megawatts.
+_MOST_WATTS = 2000.0
+
 
 class Sample(NamedTuple):
     """Power at one moment of the monotonic clock (time.perf_counter_ns)."""
@@ -19,21 +24,44 @@ class Sample(NamedTuple):
     watts: float
 
 
-class Sensor(ABC):
-    """A source of power readings. `boundary`, one of BOUNDARIES, says what its watts include."""
+class Unusable(NamedTuple):
+    """A sensor that is there and cannot be used: why, and what to do about it (empty where that is not known)."""
 
-    def __init__(self, name: str, kind: str, boundary: str) -> None:
+    name: str
+    kind: str
+    reason: str
+    hint: str
+
+
+class Found(NamedTuple):
+    """What looking for sensors gives."""
+
+    sensors: list[Sensor]
+    unusable: list[Unusable]
+
+
+class Sensor(ABC):
+    """A source of power readings. `boundary`, one of BOUNDARIES, says what its watts include.
+
+    `lag_s` is how far back a reading may reach: the time that it is averaged over and the time for which it stays.
+    """
+
+    def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
         self.name = name
         self.kind = kind
         self.boundary = boundary
+        self.lag_s = lag_s
 
     @abstractmethod
     def read(self) -> Sample | None:
-        """The power now, or None where it takes another reading to tell."""
+        """The power now, or None where that takes another reading.
+
+        Raises `OSError` or `ValueError` where this reading failed; the next may be good.
+        """
 
 
 class PowerSensor(Sensor):
-    """A sensor that tells watts."""
+    """A sensor that gives watts."""
 
     @abstractmethod
     def watts(self) -> float:
@@ -61,23 +89,45 @@ class EnergyCounter(Sensor):
         """The joules after which each count starts again from 0."""
 
     def read(self) -> Sample | None:
+        """See `Sensor.read`. A count that was reset, and did not start again by itself, is a failed reading."""
         now, counts = time.perf_counter_ns(), self.joules()
         last, self._last = self._last, (now, counts)
         if last is None:
             return None
-        energy = sum((new - old) % span for new, old, span in zip(counts, last[1], self.spans()))
-        return Sample((last[0] + now) // 2, energy / ((now - last[0]) / 1e9))
+        seconds = (now - last[0]) / 1e9
+        watts = 0.0
+        for new, old, span in zip(counts, last[1], self.spans()):
+            joules = (new - old) % span
+            if joules > _MOST_WATTS * seconds:
+                message = "its counter went from %.6g J to %.6g J in %.3f s: it was reset" % (old, new, seconds)
+                raise ValueError(message)
+            watts += joules / seconds
+        return Sample((last[0] + now) // 2, watts)
+
+
+def pause(interval_s: float, generator: random.Random) -> float:
+    """Seconds from one reading to the next: uniform from half to one and a half of the interval.
+
+    Readings at equal intervals see one phase of a load that repeats at that interval, or at a part of it. A pause whose
+    width is a whole interval makes the phases of consecutive readings independent for exactly those periods. Half an
+    interval remains at least: over less, a counter's own steps would be taken for power.
+    """
+    return interval_s * (0.5 + generator.random())
 
 
 class Sampler:
-    """Reads a sensor each `interval_s` in a thread of its own, from entering the context to leaving it."""
+    """Reads a sensor about each `interval_s` in a separate thread, from entering the context to leaving it.
+
+    A failed reading is a gap. `failed` counts them, and `error` is what the last one said.
+    """
 
     def __init__(self, sensor: Sensor, interval_s: float) -> None:
         self.sensor = sensor
+        self.failed = 0
+        self.error = ""
         self._interval_s = interval_s
         self._samples: list[Sample] = []
         self._stop = threading.Event()
-        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Sampler:
@@ -91,22 +141,22 @@ class Sampler:
     def between(self, start_ns: int, end_ns: int) -> np.ndarray:
         """float64 (n, 2) of t_ns and watts: the samples from `start_ns` to `end_ns`, and one beyond either end.
 
-        The two beyond let the power at the ends be interpolated. Raises what reading the sensor raised.
+        The two beyond let the power at the ends be interpolated. No rows where nothing could be read.
         """
-        if self._error is not None:
-            raise self._error
         times = np.array([sample.t_ns for sample in self._samples], np.int64)
         first = max(0, int(np.searchsorted(times, start_ns)) - 1)
         last = int(np.searchsorted(times, end_ns, side="right")) + 1
         return np.array(self._samples[first:last], np.float64).reshape(-1, 2)
 
     def _run(self) -> None:
-        due = time.perf_counter()
-        try:
-            while not self._stop.wait(max(0.0, due - time.perf_counter())):
+        generator = random.Random(os.getpid())
+        while True:
+            try:
                 sample = self.sensor.read()
                 if sample is not None:
                     self._samples.append(sample)
-                due = max(due + self._interval_s, time.perf_counter())
-        except (OSError, ValueError) as error:
-            self._error = error
+            except (OSError, ValueError) as error:
+                self.failed += 1
+                self.error = "%s: %s" % (type(error).__name__, error)
+            if self._stop.wait(pause(self._interval_s, generator)):
+                return

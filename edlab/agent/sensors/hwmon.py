@@ -1,65 +1,110 @@
 """Linux hwmon: power meters of boards and cards, and INA3221 rails as current times voltage.
 
-Units of sysfs: power*_input and power*_average in microwatts, curr*_input in milliamperes, in*_input in millivolts
-(Linux, Documentation/hwmon/sysfs-interface.rst). Channels of an INA3221 carry their rail's name in in*_label; on
-NVIDIA Jetson VDD_IN is the input of the whole module (Jetson Linux developer guide, power monitor).
+Units of sysfs: power*_input and power*_average in microwatts, curr*_input in milliamperes, in*_input in millivolts;
+power*_average_interval and update_interval in milliseconds (Linux, Documentation/hwmon/sysfs-interface.rst). Channels
+of an INA3221 carry their rail's name in in*_label; on NVIDIA Jetson VDD_IN is the input of the whole module (Jetson
+Linux developer guide, power monitor).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
-from .base import PowerSensor, Sensor
+from .base import Found, PowerSensor, Sensor, Unusable
 
 _CHIP_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # any other chip measures a rail
 _RAIL_BOUNDARIES = {"VDD_IN": "module"}
 _WIDEST_FIRST = ("board_dc", "module", "rail")
 
 
+def survey(root: Path = Path("/sys/class/hwmon")) -> Found:
+    """The meters, those with the widest boundary first, each with a name that no other has."""
+    meters = [meter for chip in sorted(root.glob("hwmon*")) for meter in _of_chip(chip)]
+    _tell_apart(meters)
+    found = Found([], [])
+    for meter in sorted(meters, key=lambda meter: _WIDEST_FIRST.index(meter.boundary)):
+        try:
+            meter.read()
+            found.sensors.append(meter)
+        except (OSError, ValueError) as error:
+            hint = "read the files of %s as the user that runs the agent: the driver's error is the cause" % meter.chip
+            found.unusable.append(Unusable(meter.name, "hwmon", str(error), hint))
+    return found
+
+
 def find(root: Path = Path("/sys/class/hwmon")) -> list[Sensor]:
-    """The meters that can be read now, those with the widest boundary first."""
-    sensors = [sensor for chip in sorted(root.glob("hwmon*")) for sensor in _of_chip(chip)]
-    return sorted(sensors, key=lambda sensor: _WIDEST_FIRST.index(sensor.boundary))
+    """The meters of `survey` that can be used."""
+    return survey(root).sensors
 
 
 class Hwmon(PowerSensor):
-    """One channel of a chip."""
+    """One channel of a chip, whose folder is `chip`."""
 
-    def __init__(self, name: str, boundary: str, watts: Callable[[], float]) -> None:
-        super().__init__(name, "hwmon", boundary)
+    def __init__(self, name: str, boundary: str, lag_s: float, chip: Path, channel: str, watts: Callable[[], float]):
+        super().__init__(name, "hwmon", boundary, lag_s)
+        self.chip = chip
+        self.channel = channel
         self._watts = watts
 
     def watts(self) -> float:
         return self._watts()
 
 
-def _of_chip(chip: Path) -> list[Sensor]:
+def _of_chip(chip: Path) -> Iterator[Hwmon]:
     chip_name = _text(chip / "name") or chip.name
-    sensors: list[Sensor] = []
-    for path in _channels(chip, r"power(\d+)_(?:input|average)"):
-        label = _text(chip / (path.name.partition("_")[0] + "_label")) or path.name.partition("_")[0]
+    powers = _channels(chip, r"power(\d+)_(?:input|average)")
+    for path in powers:
+        channel = path.name.partition("_")[0]
+        label = _text(chip / (channel + "_label")) or channel
         boundary = _CHIP_BOUNDARIES.get(chip_name, "rail")
-        sensors.append(Hwmon("hwmon:%s %s" % (chip_name, label), boundary, _microwatts(path)))
-    for path in [] if sensors else _channels(chip, r"curr(\d+)_input"):
-        channel = path.name[len("curr") : -len("_input")]
-        voltage = chip / ("in%s_input" % channel)
-        if voltage.exists():
-            label = _text(chip / ("in%s_label" % channel)) or "channel %s" % channel
+        name = "hwmon:%s %s" % (chip_name, label)
+        yield Hwmon(name, boundary, _lag_s(chip, channel), chip, channel, _microwatts(path))
+    for path in [] if powers else _channels(chip, r"curr(\d+)_input"):
+        number = path.name[len("curr") : -len("_input")]
+        voltage = chip / ("in%s_input" % number)
+        if _text(voltage) is not None:
+            label = _text(chip / ("in%s_label" % number)) or "channel %s" % number
             boundary = _RAIL_BOUNDARIES.get(label, "rail")
-            sensors.append(Hwmon("hwmon:%s %s" % (chip_name, label), boundary, _product(path, voltage)))
-    return [sensor for sensor in sensors if _readable(sensor)]
+            name = "hwmon:%s %s" % (chip_name, label)
+            yield Hwmon(name, boundary, _lag_s(chip, ""), chip, "channel " + number, _product(path, voltage))
 
 
 def _channels(chip: Path, pattern: str) -> list[Path]:
     """The chip's files of this form, one a channel: a card may have both power1_average and power1_input."""
     by_channel = {}
-    for path in sorted(chip.iterdir()):
+    for path in sorted(chip.glob("*")):  # which is empty for a folder that may not be read
         match = re.fullmatch(pattern, path.name)
         if match:
             by_channel[int(match.group(1))] = path
     return [by_channel[channel] for channel in sorted(by_channel)]
+
+
+def _lag_s(chip: Path, channel: str) -> float:
+    """Twice the interval that the driver states: a reading is the mean of one, and stays for one. 0: none is stated."""
+    for name in (channel + "_average_interval", "update_interval"):
+        text = _text(chip / name)
+        if text and text.isdigit():
+            return 2 * int(text) / 1000
+    return 0.0
+
+
+def _tell_apart(meters: list[Hwmon]) -> None:
+    """Add to names that several meters have the chip's place (its bus address), and then the channel."""
+    marks: list[Callable[[Hwmon], str]] = [_place, lambda meter: meter.channel, lambda meter: meter.chip.name]
+    for mark in marks:
+        uses = Counter(meter.name for meter in meters)
+        for meter in meters:
+            if uses[meter.name] > 1:
+                meter.name = "%s @%s" % (meter.name, mark(meter))
+
+
+def _place(meter: Hwmon) -> str:
+    """The chip's address on its bus ("1-0040"), which stays the same when the kernel counts hwmon anew; else hwmonN."""
+    device = meter.chip / "device"
+    return device.resolve().name if device.is_symlink() else meter.chip.name
 
 
 def _microwatts(path: Path) -> Callable[[], float]:
@@ -68,14 +113,6 @@ def _microwatts(path: Path) -> Callable[[], float]:
 
 def _product(milliamperes: Path, millivolts: Path) -> Callable[[], float]:
     return lambda: int(milliamperes.read_text()) * int(millivolts.read_text()) / 1e6
-
-
-def _readable(sensor: Sensor) -> bool:
-    try:
-        sensor.read()
-        return True
-    except (OSError, ValueError):
-        return False
 
 
 def _text(path: Path) -> str | None:

@@ -1,6 +1,8 @@
 """NVML: the power of NVIDIA graphics cards, through the driver's own library.
 
-nvmlDeviceGetPowerUsage gives milliwatts of the whole card, memory and circuitry included (NVML API reference).
+nvmlDeviceGetPowerUsage gives milliwatts of the whole card, memory and circuitry included; since Ampere they are the
+mean of one second, before it (and on GA100) they are of the moment (NVML API reference). The reading is renewed about
+each 100 ms (Yang, Adamek and Armour, Part-time Power Measurements: nvidia-smi's Lack of Attention, 2023).
 """
 
 from __future__ import annotations
@@ -8,33 +10,52 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from .base import PowerSensor, Sensor
+from .base import Found, PowerSensor, Sensor, Unusable
 
 _SUCCESS = 0
+_LAG_S = 1.1  # the mean of one second, renewed each 100 ms
+_HINT = "nvidia-smi --query-gpu=name,power.draw --format=csv shows what the driver says"
 _NAME_LENGTH = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
 
 
+def survey(library: str = "libnvidia-ml.so.1") -> Found:
+    """The cards that give their power; none where the driver is not installed."""
+    try:
+        nvml = _load(library)
+    except RuntimeError as error:
+        return Found([], [Unusable("nvml", "nvml", str(error), _HINT)])
+    return _of_driver(nvml) if nvml else Found([], [])
+
+
 def find(library: str = "libnvidia-ml.so.1") -> list[Sensor]:
-    """The cards that tell their power; none where the driver is not installed."""
-    nvml = _load(library)
+    """The cards of `survey` that can be used."""
+    return survey(library).sensors
+
+
+def _of_driver(nvml: Any) -> Found:
     count = ctypes.c_uint()
-    if nvml is None or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != _SUCCESS:
-        return []
-    sensors: list[Sensor] = []
+    code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    if code != _SUCCESS:
+        return Found([], [Unusable("nvml", "nvml", "nvmlDeviceGetCount_v2 gave error %d" % code, _HINT)])
+    found = Found([], [])
     for index in range(count.value):
         handle = ctypes.c_void_p()
-        if nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)) != _SUCCESS:
-            continue
-        if nvml.nvmlDeviceGetPowerUsage(handle, ctypes.byref(ctypes.c_uint())) == _SUCCESS:
-            sensors.append(Nvml(nvml, handle, "nvml:%d %s" % (index, _name(nvml, handle))))
-    return sensors
+        code = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle))
+        name = "nvml:%d %s" % (index, _name(nvml, handle) if code == _SUCCESS else "")
+        if code == _SUCCESS:
+            code = nvml.nvmlDeviceGetPowerUsage(handle, ctypes.byref(ctypes.c_uint()))
+        if code == _SUCCESS:
+            found.sensors.append(Nvml(nvml, handle, name))
+        else:
+            found.unusable.append(Unusable(name, "nvml", "it gave error %d when asked for its power" % code, _HINT))
+    return found
 
 
 class Nvml(PowerSensor):
     """One card."""
 
     def __init__(self, nvml: Any, handle: ctypes.c_void_p, name: str) -> None:
-        super().__init__(name, "nvml", "module")
+        super().__init__(name, "nvml", "module", _LAG_S)
         self._nvml = nvml
         self._handle = handle
 
@@ -47,11 +68,15 @@ class Nvml(PowerSensor):
 
 
 def _load(library: str) -> ctypes.CDLL | None:
+    """The driver's library, ready; None where it is not installed. Raises `RuntimeError` where it finds no driver."""
     try:
         nvml = ctypes.CDLL(library)
     except OSError:
         return None
-    return nvml if nvml.nvmlInit_v2() == _SUCCESS else None
+    code = nvml.nvmlInit_v2()
+    if code != _SUCCESS:
+        raise RuntimeError("nvmlInit_v2 gave error %d" % code)
+    return nvml
 
 
 def _name(nvml: Any, handle: ctypes.c_void_p) -> str:

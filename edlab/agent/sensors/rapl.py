@@ -6,22 +6,53 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from .base import EnergyCounter, Sensor
+from .base import EnergyCounter, Found, Sensor, Unusable
+
+_NAME = "rapl"
+
+
+def survey(root: Path = Path("/sys/class/powercap")) -> Found:
+    """One sensor over all packages (sockets); the domains inside a package are part of it.
+
+    A sum without one of the packages would be too small, so one that cannot be read makes the sensor unusable.
+    """
+    packages: list[Path] = []
+    unreadable: dict[Path, Exception] = {}
+    for zone in sorted(root.glob("intel-rapl:*")):
+        if not re.match(r"intel-rapl:\d+$", zone.name):
+            continue  # a domain inside a package
+        try:
+            if (zone / "name").read_text().startswith("package-"):
+                packages.append(zone)
+                Rapl([zone]).joules()
+        except (OSError, ValueError) as error:
+            unreadable[zone] = error
+    if not unreadable:
+        return Found([Rapl(packages)] if packages else [], [])
+    zone, problem = next(iter(unreadable.items()))
+    count = len({*packages, *unreadable})
+    reason = "%d of %d packages cannot be read: %s" % (len(unreadable), count, problem)
+    if isinstance(problem, PermissionError):
+        hint = "sudo chmod a+r %s/intel-rapl:*/energy_uj" % root
+    else:
+        hint = "see the files in %s: name, and integers in energy_uj and max_energy_range_uj" % zone
+    return Found([], [Unusable(_NAME, _NAME, reason, hint)])
 
 
 def find(root: Path = Path("/sys/class/powercap")) -> list[Sensor]:
-    """One sensor over all packages (sockets) whose counter may be read; the domains inside a package are part of it."""
-    zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if _is_package(zone)]
-    return [Rapl(zones)] if zones else []
+    """The sensor of `survey`, where it can be used."""
+    return survey(root).sensors
 
 
 class Rapl(EnergyCounter):
     """The sum of the packages' counters."""
 
     def __init__(self, zones: list[Path]) -> None:
-        super().__init__("rapl", "rapl", "package")
+        """Raises `OSError` or `ValueError` where a package does not say where its counter starts again."""
+        super().__init__(_NAME, _NAME, "package")
         self._counters = [zone / "energy_uj" for zone in zones]
         self._spans = [int((zone / "max_energy_range_uj").read_text()) / 1e6 for zone in zones]
 
@@ -30,11 +61,3 @@ class Rapl(EnergyCounter):
 
     def spans(self) -> list[float]:
         return self._spans
-
-
-def _is_package(zone: Path) -> bool:
-    try:
-        (zone / "energy_uj").read_text()
-        return (zone / "name").read_text().startswith("package-")
-    except OSError:
-        return False

@@ -1,22 +1,24 @@
 """Whether a run's figures can be defended: from plain facts to VALID, DEGRADED or INVALID with reasons.
 
 docs/metrics.md lists the codes. What is only missing is no reason: a metric that could not be measured is absent and
-says why, and a power that was estimated says so in its name. The other figures are as good without it.
+says why, and a power that was estimated says so in its name. The other figures are as good without it. A sensor that
+was read and is not believed is one: something is wrong that can be put right.
 """
 
 from __future__ import annotations
 
-from edlab.metrics.verdict.facts import Facts, OutputFacts
+from edlab.metrics.verdict.facts import Facts, OutputFacts, PowerFacts
 from edlab.metrics.verdict.inputs import input_rules
 from edlab.metrics.verdict.outputs import output_rules
+from edlab.metrics.verdict.power import power_rules
 from edlab.metrics.verdict.system import system_rules
 from edlab.metrics.verdict.throttling import throttled
 from edlab.metrics.verdict.timing import protocol_rules, stability_rules
 from edlab.record import Verdict, VerdictState
 
-__all__ = ["Facts", "OutputFacts", "judge", "throttled"]
+__all__ = ["Facts", "OutputFacts", "PowerFacts", "judge", "throttled"]
 
-_RULES = (protocol_rules, stability_rules, system_rules, output_rules, input_rules)
+_RULES = (protocol_rules, stability_rules, system_rules, output_rules, input_rules, power_rules)
 
 
 def judge(facts: Facts) -> Verdict:

@@ -38,6 +38,14 @@ class OutputFacts:
 
 
 @dataclass(frozen=True)
+class PowerFacts:
+    """What puts the power figures in doubt."""
+
+    doubts: tuple[Reason, ...] = ()  # of the sensor's readings: `edlab.metrics.power`
+    stand_in: str = ""  # the folder of files that was read in place of the hardware's
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of a run that the rules judge; None where a target does not say. Shares are 0..1."""
 
@@ -61,6 +69,7 @@ class Facts:
     assumed_preprocessing: tuple[str, ...] = ()  # keys that neither the model nor the user states
     stated: tuple[Reason, ...] = ()  # what the model and the data set themselves put in doubt
     outputs: OutputFacts = OutputFacts()
+    power: PowerFacts = PowerFacts()
 
 
 def degraded(code: str, message: str, advice: str) -> Finding:

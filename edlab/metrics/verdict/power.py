@@ -1,0 +1,18 @@
+"""Rules on the power sensor. A power that is only missing, as there is no sensor, is no reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
+
+
+def power_rules(facts: Facts) -> Iterator[Finding]:
+    for doubt in facts.power.doubts:
+        yield degraded(doubt.code, doubt.message, doubt.advice)
+    if facts.power.stand_in:
+        yield invalid(
+            "power_from_files",
+            f"power was read from the files under {facts.power.stand_in}, which stand in for a sensor",
+            "for a measurement leave EDLAB_SYSFS unset (device.env, and the environment of edlab)",
+        )

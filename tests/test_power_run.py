@@ -1,0 +1,124 @@
+"""Power from end to end, from a fake tree in place of /sys: this shows the path of a figure, not what a chip does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workplace import Workplace
+
+from edlab import devices
+from edlab.cache import Cache
+from edlab.config import DeviceConfig
+from edlab.devices import Probe
+from edlab.record import Status, VerdictState
+
+SHORT = ("power.idle_seconds=0.5", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
+
+
+class Package:
+    """A RAPL package whose power rises by 2 W each second, so that load, which comes later, is above idle."""
+
+    def __init__(self, zone: Path) -> None:
+        zone.mkdir(parents=True)
+        (zone / "name").write_text("package-0\n")
+        (zone / "max_energy_range_uj").write_text("262143328850\n")
+        self._counter = zone / "energy_uj"
+        self._start = time.perf_counter()
+        self._stop = threading.Event()
+        self._count()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.001):
+            self._count()
+
+    def _count(self) -> None:
+        seconds = time.perf_counter() - self._start
+        scratch = self._counter.with_suffix(".new")
+        scratch.write_text(f"{int((5 * seconds + seconds**2) * 1e6)}\n")
+        scratch.replace(self._counter)
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "sys"
+    package = Package(root / "class/powercap/intel-rapl:0")
+    yield root
+    package.end()
+
+
+def test_power_goes_from_a_tree_of_files_to_the_record_which_says_so(
+    sysfs: Path, tmp_path: Path, shared_cache: Path
+) -> None:
+    place = Workplace(tmp_path, shared_cache)
+    result = place.run(f"+device.env.EDLAB_SYSFS={sysfs}", *SHORT)
+    (record,) = place.records()
+    assert record.status is Status.ok, result.stdout
+    assert record.tags["power_boundary"] == "package"
+    assert record.tags["power_source"] == f"rapl, from the files under {sysfs}"
+    assert record.metrics["power_w"] > record.metrics["idle_power_w"] > 5
+    assert record.metrics["efficiency_ips_per_w"] == pytest.approx(
+        record.metrics["throughput_ips"] / record.metrics["power_w"]
+    )
+    assert record.metrics["power_readings_dropped"] == record.metrics["power_readings_failed"] == 0
+    assert record.details["phases"]["throughput"]["readings"] == {"failed": 0, "error": ""}
+    assert record.verdict
+    assert record.verdict.state is VerdictState.invalid
+    assert "power_from_files" in [reason.code for reason in record.verdict.reasons]
+    assert "the processor package (package)" in result.stdout
+
+
+def test_a_sensor_that_is_stuck_withholds_power_and_nothing_else(tmp_path: Path, shared_cache: Path) -> None:
+    chip = tmp_path / "sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("power_meter\n")
+    (chip / "power1_average").write_text("30000000\n")
+    place = Workplace(tmp_path, shared_cache)
+    result = place.run(f"+device.env.EDLAB_SYSFS={tmp_path / 'sys'}", *SHORT)
+    (record,) = place.records()
+    assert record.status is Status.ok, result.stdout
+    assert "power_w" not in record.metrics
+    assert record.missing["power_w"].startswith("power_stuck: ")
+    assert record.metrics["throughput_ips"] > 0
+    assert record.metrics["accuracy_top1"] > 0.9
+    assert record.verdict
+    assert "power_stuck" in [reason.code for reason in record.verdict.reasons]
+
+
+def test_a_sensor_that_dies_ends_no_phase_and_may_recover(tmp_path: Path, shared_cache: Path) -> None:
+    zone = tmp_path / "class/powercap/intel-rapl:0"
+    Package(zone).end()
+    counter = zone / "energy_uj"
+    device = DeviceConfig(name="cpu", env={"EDLAB_SYSFS": str(tmp_path)})
+    with devices.connect(device, Cache(shared_cache)) as session:
+        assert [sensor["name"] for sensor in session.sensors()] == ["rapl"]
+        probe = Probe("rapl", 0.02, tmp_path / "samples.npy")
+        threading.Timer(0.3, counter.unlink).start()
+        span = session.idle(seconds=1.0, probe=probe)
+        assert span["readings"]["failed"] > 0
+        assert "energy_uj" in span["readings"]["error"]
+        assert len(np.load(probe.samples_out)) > 0
+        dead = session.idle(seconds=0.3, probe=probe)  # not one reading, and no error that would end a run
+        assert dead["readings"]["failed"] > 0
+        assert len(np.load(probe.samples_out)) == 0
+        counter.write_text("9000000000\n")
+        assert session.idle(seconds=0.3, probe=probe)["readings"]["failed"] <= 1  # the counter's jump is one
+
+
+def test_the_doctor_names_a_sensor_that_cannot_be_used(sysfs: Path, tmp_path: Path, shared_cache: Path) -> None:
+    (sysfs / "class/powercap/intel-rapl:0/max_energy_range_uj").unlink()
+    place = Workplace(tmp_path, shared_cache)
+    result = place.edlab("doctor", f"+device.env.EDLAB_SYSFS={sysfs}")
+    told = " ".join(result.stdout.split())
+    assert "rapl: 1 of 1 packages cannot be read" in told
+    assert "max_energy_range_uj" in told
