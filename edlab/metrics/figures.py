@@ -36,9 +36,10 @@ class Figures:
         return Figures({f"emulated_{name}": value for name, value in self.values.items()}, missing, self.doubts)
 
     def without(self, names: Iterable[str]) -> Figures:
-        """The figures that are not named."""
+        """The figures that are not named, and no doubts."""
         left_out = set(names)
-        return Figures({name: value for name, value in self.values.items() if name not in left_out}, self.missing)
+        values = {name: value for name, value in self.values.items() if name not in left_out}
+        return Figures(values, self.missing)
 
     def __or__(self, other: Figures) -> Figures:
         """Both together; where both speak of a metric, `other` wins."""

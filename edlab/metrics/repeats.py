@@ -28,7 +28,8 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     shared = [name for name in first.values if all(name in run.values for run in others)]
     values = {name: float(np.mean([run.values[name] for run in runs])) for name in shared}
     missing = {name: reason for run in runs for name, reason in run.missing.items()}
-    figures = Figures(missing=missing) | Figures(values)
+    doubts = {doubt.code: doubt for run in reversed(runs) for doubt in run.doubts}  # each once: the first run's words
+    figures = Figures(missing=missing) | Figures(values, doubts=tuple(doubts.values()))
     figures |= Figures({name: value for name, value in pooled.values.items() if name not in ("latency_ms", *INTERVAL)})
     figures |= Figures({"latency_runs": float(len(runs))})
     for name, spread in (("latency_ms", "latency_run_spread"), ("throughput_ips", "throughput_run_spread")):
