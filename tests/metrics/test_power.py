@@ -3,7 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edlab.metrics import Bounds, Facts, Figures, PowerFacts, estimated_power, idle_power, judge, power, throughput
+from edlab.metrics import (
+    Bounds,
+    Facts,
+    Figures,
+    PowerFacts,
+    estimated_power,
+    idle_power,
+    judge,
+    over_runs,
+    power,
+    throughput,
+)
 from edlab.record import VerdictState
 
 S = 1_000_000_000
@@ -140,6 +151,16 @@ def test_a_doubt_reaches_the_verdict() -> None:
     doubts = measure(GOOD * 0 + 5).doubts
     verdict = judge(Facts(tier="normal", power=PowerFacts(doubts=doubts)))
     assert (verdict.state, [reason.code for reason in verdict.reasons]) == (VerdictState.degraded, ["power_stuck"])
+
+
+def test_a_doubt_of_one_run_is_a_doubt_of_all() -> None:
+    doubted = Figures({"latency_ms": 1.0, "throughput_ips": 1.0}) | measure(GOOD * 0 + 5)
+    believed = Figures({"latency_ms": 1.0, "throughput_ips": 1.0}) | measure(GOOD)
+    for runs in ([doubted, believed], [believed, doubted]):
+        joined = over_runs(runs, Figures())
+        assert "power_w" not in joined.values
+        assert joined.missing["power_w"].startswith("power_stuck: ")
+        assert [doubt.code for doubt in joined.doubts] == ["power_stuck"]
 
 
 def test_a_tree_of_files_is_never_a_measurement() -> None:
