@@ -1,0 +1,173 @@
+"""edlab's own phases over one artifact, in a process of its own.
+
+    python own.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT SECONDS [phases|openvino_clock|loadgen]
+
+INPUTS.npy holds ready input tensors (N, 1, ...). Prints a line of JSON. `phases`: mean_ms, median_ms, execute_mean_ms,
+execute_median_ms of the latency phase and ips of a saturated window. `openvino_clock`: mean_ms and median_ms as OpenVINO's
+own clock counts the latency phase's queries, all of one input. `loadgen`: what MLPerf's LoadGen says of the same request.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_OPTIONS: dict[str, dict[str, Any]] = {  # the kernels that a runtime takes by itself, as the other tools do
+    "onnxruntime": {"int8_kernels": "fast"},
+    "openvino": {"int8_kernels": "fast"},
+}
+
+
+def quiet(fraction: float, message: str) -> None:
+    """Progress that nobody watches."""
+
+
+def warm_up(request: Any, pool: list[np.ndarray], seconds: float) -> None:
+    from edlab.agent import phases
+
+    phases.warmup(request, pool, 10, seconds / 2, 0.05, seconds / 2, quiet)
+
+
+def latency(request: Any, pool: list[np.ndarray], seconds: float) -> np.ndarray:
+    """int64 ns (N, 3) of the latency phase."""
+    from edlab.agent import phases
+
+    return phases.latency(request, pool, 1, seconds, seconds, 10, None, quiet).stages_ns
+
+
+def own(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+    from edlab.agent import phases
+
+    warm_up(requests[0], pool, seconds)
+    stages = latency(requests[0], pool, seconds) / 1e6
+    limit_ns = time.perf_counter_ns() + int(10 * seconds * 1e9)
+    window = phases.saturate(requests, pool, seconds, limit_ns, quiet)
+    return {
+        "mean_ms": stages.sum(axis=1).mean(),
+        "median_ms": float(np.median(stages.sum(axis=1))),
+        "execute_mean_ms": stages[:, 1].mean(),
+        "execute_median_ms": float(np.median(stages[:, 1])),
+        "ips": window.ips,
+    }
+
+
+def openvino_clock(request: Any, pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+    """The latency phase, with each query's time read from OpenVINO after the phase has taken its own."""
+    from edlab.agent.runtimes.base import Request
+
+    times: list[float] = []
+
+    class Watched(Request):
+        prepare, set_input, execute = request.prepare, request.set_input, request.execute
+
+        def get_output(self) -> np.ndarray:
+            output: np.ndarray = request.get_output()
+            times.append(request._request.latency)  # in milliseconds, of the C++ call alone
+            return output
+
+    warm_up(request, pool[:1], seconds)
+    times.clear()
+    latency(Watched(), pool[:1], seconds)
+    return {"mean_ms": float(np.mean(times)), "median_ms": float(np.median(times))}
+
+
+def loadgen(request: Any, pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+    """SingleStream and Offline over the request: LoadGen's figures, and those of its callback, as edlab counts."""
+    warm_up(request, pool, seconds)
+    single, inside = _loadgen("SingleStream", request, pool, seconds, expected_ms=1.0)
+    expected_ms = single["Mean latency (ns)"] / 1e6
+    offline, _ = _loadgen("Offline", request, pool, seconds, expected_ms)
+    return {
+        "mean_ms": expected_ms,
+        "median_ms": single["50.00 percentile latency (ns)"] / 1e6,
+        "callback_mean_ms": float(inside.mean()) / 1e6,
+        "callback_median_ms": float(np.median(inside)) / 1e6,
+        "ips": offline["Samples per second"],
+    }
+
+
+def _loadgen(
+    scenario: str, request: Any, pool: list[np.ndarray], seconds: float, expected_ms: float
+) -> tuple[dict[str, float], np.ndarray]:
+    """LoadGen's summary, and the ns of each query in its callback."""
+    import mlperf_loadgen as lg
+
+    prepared = [request.prepare(tensor) for tensor in pool]
+    set_input, execute, get_output, clock = request.set_input, request.execute, request.get_output, time.perf_counter_ns
+    times: list[int] = []
+
+    def issue(samples: list[Any]) -> None:
+        for sample in samples:
+            tensor = prepared[sample.index]
+            before = clock()
+            set_input(tensor)
+            execute()
+            get_output()
+            times.append(clock() - before)
+            lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0)])
+
+    settings = lg.TestSettings()
+    settings.scenario = getattr(lg.TestScenario, scenario)
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.min_duration_ms = int(seconds * 1e3)
+    settings.min_query_count = 1
+    settings.single_stream_expected_latency_ns = int(expected_ms * 1e6)
+    settings.offline_expected_qps = 1e3 / expected_ms
+    logs = lg.LogSettings()
+    with tempfile.TemporaryDirectory() as folder:
+        logs.log_output.outdir = folder
+        logs.enable_trace = False
+        sut = lg.ConstructSUT(issue, lambda: None)
+        library = lg.ConstructQSL(len(pool), len(pool), lambda indices: None, lambda indices: None)
+        gc.collect()
+        gc.disable()
+        lg.StartTestWithLogSettings(sut, library, settings, logs)
+        gc.enable()
+        lg.DestroyQSL(library)
+        lg.DestroySUT(sut)
+        return summary(Path(folder, "mlperf_log_summary.txt").read_text()), np.array(times, np.int64)
+
+
+def summary(text: str) -> dict[str, float]:
+    """The figures of LoadGen's mlperf_log_summary.txt by their names: lines of the form `name : number`."""
+    figures = {}
+    for line in text.splitlines():
+        name, colon, value = line.rpartition(":")
+        if colon:
+            try:
+                figures[name.strip()] = float(value)
+            except ValueError:
+                continue
+    return figures
+
+
+def main(
+    runtime: str, path: str, inputs: str, threads: str, in_flight: str, seconds: str, subject: str = "phases"
+) -> None:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = threads
+    from edlab.agent import runtimes
+
+    instance = runtimes.find(runtime)([path], int(threads), _OPTIONS.get(runtime, {}))
+    instance.load()
+    requests = instance.compile(int(in_flight), 1).requests
+    requests[0].bind()
+    pool = list(np.load(inputs))
+    if subject == "phases":
+        figures = own(requests, pool, float(seconds))
+    else:
+        figures = {"openvino_clock": openvino_clock, "loadgen": loadgen}[subject](requests[0], pool, float(seconds))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
