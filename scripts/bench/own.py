@@ -1,10 +1,13 @@
 """edlab's own phases over one artifact, in a process of its own.
 
-    python own.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT SECONDS [phases|openvino_clock|loadgen]
+    python own.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT SECONDS [phases|window|openvino_clock|loadgen]
 
-INPUTS.npy holds ready input tensors (N, 1, ...). Prints a line of JSON. `phases`: mean_ms, median_ms, execute_mean_ms,
-execute_median_ms of the latency phase and ips of a saturated window. `openvino_clock`: mean_ms and median_ms as OpenVINO's
-own clock counts the latency phase's queries, all of one input. `loadgen`: what MLPerf's LoadGen says of the same request.
+INPUTS.npy holds ready input tensors (N, 1, ...). Prints a line of JSON:
+
+- `phases`: mean_ms, median_ms, execute_mean_ms, execute_median_ms of the latency phase, ips of a saturated window;
+- `window`: the ips alone;
+- `openvino_clock`: mean_ms and median_ms of the latency phase's queries by OpenVINO's own clock, all of one input;
+- `loadgen`: what MLPerf's LoadGen says of the same request.
 """
 
 from __future__ import annotations
@@ -43,24 +46,34 @@ def latency(request: Any, pool: list[np.ndarray], seconds: float) -> np.ndarray:
     return phases.latency(request, pool, 1, seconds, seconds, 10, None, quiet).stages_ns
 
 
-def own(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
-    from edlab.agent import phases
-
+def both_phases(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
     warm_up(requests[0], pool, seconds)
     stages = latency(requests[0], pool, seconds) / 1e6
-    limit_ns = time.perf_counter_ns() + int(10 * seconds * 1e9)
-    window = phases.saturate(requests, pool, seconds, limit_ns, quiet)
+    latencies = stages.sum(axis=1)
     return {
-        "mean_ms": stages.sum(axis=1).mean(),
-        "median_ms": float(np.median(stages.sum(axis=1))),
-        "execute_mean_ms": stages[:, 1].mean(),
+        "mean_ms": float(latencies.mean()),
+        "median_ms": float(np.median(latencies)),
+        "execute_mean_ms": float(stages[:, 1].mean()),
         "execute_median_ms": float(np.median(stages[:, 1])),
-        "ips": window.ips,
+        **saturated(requests, pool, seconds),
     }
 
 
-def openvino_clock(request: Any, pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+def window(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+    saturated(requests, pool, seconds / 2)  # warm-up
+    return saturated(requests, pool, seconds)
+
+
+def saturated(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+    from edlab.agent import phases
+
+    limit_ns = time.perf_counter_ns() + int(100 * seconds * 1e9)
+    return {"ips": phases.saturate(requests, pool, seconds, limit_ns, quiet).ips}
+
+
+def openvino_clock(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
     """The latency phase, with each query's time read from OpenVINO after the phase has taken its own."""
+    (request,) = requests
     from edlab.agent.runtimes.base import Request
 
     times: list[float] = []
@@ -79,8 +92,9 @@ def openvino_clock(request: Any, pool: list[np.ndarray], seconds: float) -> dict
     return {"mean_ms": float(np.mean(times)), "median_ms": float(np.median(times))}
 
 
-def loadgen(request: Any, pool: list[np.ndarray], seconds: float) -> dict[str, float]:
+def loadgen(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
     """SingleStream and Offline over the request: LoadGen's figures, and those of its callback, as edlab counts."""
+    (request,) = requests
     warm_up(request, pool, seconds)
     single, inside = _loadgen("SingleStream", request, pool, seconds, expected_ms=1.0)
     expected_ms = single["Mean latency (ns)"] / 1e6
@@ -162,11 +176,8 @@ def main(
     requests = instance.compile(int(in_flight), 1).requests
     requests[0].bind()
     pool = list(np.load(inputs))
-    if subject == "phases":
-        figures = own(requests, pool, float(seconds))
-    else:
-        figures = {"openvino_clock": openvino_clock, "loadgen": loadgen}[subject](requests[0], pool, float(seconds))
-    print(json.dumps(figures))
+    subjects = {"phases": both_phases, "window": window, "openvino_clock": openvino_clock, "loadgen": loadgen}
+    print(json.dumps(subjects[subject](requests, pool, float(seconds))))
 
 
 if __name__ == "__main__":

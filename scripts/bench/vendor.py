@@ -2,8 +2,8 @@
 
     python vendor.py benchmark_app|litert_benchmark FILE THREADS IN_FLIGHT SECONDS
 
-Runs the program of the installed package, unchanged but for that and a warm-up, and prints a line of JSON after what it prints:
-mean_ms and median_ms; benchmark_app's also ips.
+Runs the program of the installed package, unchanged but for that and a warm-up. After what it prints comes a line of
+JSON: mean_ms and median_ms; benchmark_app's also ips.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 
 def benchmark_app(path: str, threads: int, in_flight: int, seconds: float) -> dict[str, float]:
-    """OpenVINO's, in Python. One request in flight: its synchronous loop; several: AsyncInferQueue with as many streams."""
+    """OpenVINO's, in Python: one request by its synchronous loop, several by AsyncInferQueue with as many streams."""
     from openvino.tools.benchmark import main as program
     from openvino.tools.benchmark.benchmark import Benchmark
 
