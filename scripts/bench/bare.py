@@ -1,15 +1,14 @@
 """The loop that an engineer would write by hand over one artifact: no edlab in it, in a process of its own.
 
-    python bare.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT SECONDS
+    python bare.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT
 
-INPUTS.npy holds ready input tensors (N, 1, ...). Prints a line of JSON: mean_ms and median_ms of a query, and ips, the
-queries of all loops in a second. Each of IN_FLIGHT loops runs in a thread.
+INPUTS.npy holds ready input tensors (N, 1, ...). Answers slices (slices.py): mean_ms and median_ms of a query, and ips,
+the queries of all loops in a second. Each of IN_FLIGHT loops runs in a thread.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import statistics
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slices import private_stdout, serve
 
 Infer = Callable[[Any], np.ndarray]
 Prepare = Callable[[np.ndarray], Any]
@@ -93,6 +93,8 @@ def run(infer: Infer, inputs: list[Any], seconds: float) -> tuple[list[int], flo
 
 def measure(infers: list[Infer], inputs: list[Any], seconds: float) -> dict[str, float]:
     results: list[tuple[list[int], float]] = []
+    gc.collect()
+    gc.disable()
     threads = [
         threading.Thread(target=lambda infer=infer: results.append(run(infer, inputs, seconds))) for infer in infers
     ]
@@ -100,19 +102,18 @@ def measure(infers: list[Infer], inputs: list[Any], seconds: float) -> dict[str,
         thread.start()
     for thread in threads:
         thread.join()
+    gc.enable()
     times = [each for taken, _ in results for each in taken]
     ips = sum(len(taken) / elapsed for taken, elapsed in results)
     return {"mean_ms": statistics.fmean(times) / 1e6, "median_ms": statistics.median(times) / 1e6, "ips": ips}
 
 
-def main(runtime: str, path: str, inputs: str, threads: str, in_flight: str, seconds: str) -> None:
+def main(runtime: str, path: str, inputs: str, threads: str, in_flight: str) -> None:
+    replies = private_stdout()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     prepare, infers = RUNTIMES[runtime](path, int(threads), int(in_flight))
     prepared = [prepare(tensor) for tensor in np.load(inputs)]
-    measure(infers, prepared, float(seconds) / 2)  # warm-up
-    gc.collect()
-    gc.disable()
-    print(json.dumps(measure(infers, prepared, float(seconds))))
+    serve(lambda seconds: measure(infers, prepared, seconds), replies)
 
 
 if __name__ == "__main__":

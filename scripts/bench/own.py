@@ -1,8 +1,8 @@
 """edlab's own phases over one artifact, in a process of its own.
 
-    python own.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT SECONDS [phases|window|openvino_clock|loadgen]
+    python own.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT phases|window|openvino_clock|loadgen
 
-INPUTS.npy holds ready input tensors (N, 1, ...). Prints a line of JSON:
+INPUTS.npy holds ready input tensors (N, 1, ...). Answers slices (slices.py):
 
 - `phases`: mean_ms, median_ms, execute_mean_ms, execute_median_ms of the latency phase, ips of a saturated window;
 - `window`: the ips alone;
@@ -13,7 +13,6 @@ INPUTS.npy holds ready input tensors (N, 1, ...). Prints a line of JSON:
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slices import private_stdout, serve
 
 _OPTIONS: dict[str, dict[str, Any]] = {  # the kernels that a runtime takes by itself, as the other tools do
     "onnxruntime": {"int8_kernels": "fast"},
@@ -33,12 +33,6 @@ def quiet(fraction: float, message: str) -> None:
     """Progress that nobody watches."""
 
 
-def warm_up(request: Any, pool: list[np.ndarray], seconds: float) -> None:
-    from edlab.agent import phases
-
-    phases.warmup(request, pool, 10, seconds / 2, 0.05, seconds / 2, quiet)
-
-
 def latency(request: Any, pool: list[np.ndarray], seconds: float) -> np.ndarray:
     """int64 ns (N, 3) of the latency phase."""
     from edlab.agent import phases
@@ -47,7 +41,6 @@ def latency(request: Any, pool: list[np.ndarray], seconds: float) -> np.ndarray:
 
 
 def both_phases(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
-    warm_up(requests[0], pool, seconds)
     stages = latency(requests[0], pool, seconds) / 1e6
     latencies = stages.sum(axis=1)
     return {
@@ -55,16 +48,11 @@ def both_phases(requests: list[Any], pool: list[np.ndarray], seconds: float) -> 
         "median_ms": float(np.median(latencies)),
         "execute_mean_ms": float(stages[:, 1].mean()),
         "execute_median_ms": float(np.median(stages[:, 1])),
-        **saturated(requests, pool, seconds),
+        **window(requests, pool, seconds),
     }
 
 
 def window(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
-    saturated(requests, pool, seconds / 2)  # warm-up
-    return saturated(requests, pool, seconds)
-
-
-def saturated(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
     from edlab.agent import phases
 
     limit_ns = time.perf_counter_ns() + int(100 * seconds * 1e9)
@@ -86,8 +74,6 @@ def openvino_clock(requests: list[Any], pool: list[np.ndarray], seconds: float) 
             times.append(request._request.latency)  # in milliseconds, of the C++ call alone
             return output
 
-    warm_up(request, pool[:1], seconds)
-    times.clear()
     latency(Watched(), pool[:1], seconds)
     return {"mean_ms": float(np.mean(times)), "median_ms": float(np.median(times))}
 
@@ -95,7 +81,6 @@ def openvino_clock(requests: list[Any], pool: list[np.ndarray], seconds: float) 
 def loadgen(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:
     """SingleStream and Offline over the request: LoadGen's figures, and those of its callback, as edlab counts."""
     (request,) = requests
-    warm_up(request, pool, seconds)
     single, inside = _loadgen("SingleStream", request, pool, seconds, expected_ms=1.0)
     expected_ms = single["Mean latency (ns)"] / 1e6
     offline, _ = _loadgen("Offline", request, pool, seconds, expected_ms)
@@ -163,9 +148,11 @@ def summary(text: str) -> dict[str, float]:
     return figures
 
 
-def main(
-    runtime: str, path: str, inputs: str, threads: str, in_flight: str, seconds: str, subject: str = "phases"
-) -> None:
+SUBJECTS = {"phases": both_phases, "window": window, "openvino_clock": openvino_clock, "loadgen": loadgen}
+
+
+def main(runtime: str, path: str, inputs: str, threads: str, in_flight: str, subject: str) -> None:
+    replies = private_stdout()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = threads
@@ -176,8 +163,7 @@ def main(
     requests = instance.compile(int(in_flight), 1).requests
     requests[0].bind()
     pool = list(np.load(inputs))
-    subjects = {"phases": both_phases, "window": window, "openvino_clock": openvino_clock, "loadgen": loadgen}
-    print(json.dumps(subjects[subject](requests, pool, float(seconds))))
+    serve(lambda seconds: SUBJECTS[subject](requests, pool, seconds), replies)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ class TestNcnn(Prepared, RuntimeConformance):
             )
 
 
-class TestKeras(Prepared, RuntimeConformance):
+class TestKeras(RuntimeConformance):
     runtime = "keras"
     layout = "NHWC"
 

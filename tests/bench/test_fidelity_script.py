@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -105,38 +103,48 @@ def test_loadgen_drives_a_request_and_its_figures_are_found(script: Any) -> None
     assert figures["ips"] > 0
 
 
-def figures_of(*arguments: str) -> dict[str, float]:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+def figures_of(script: Any, *arguments: str) -> dict[str, float]:
+    with script("slices.py").Program("vendor.py", arguments) as program:
+        program.measure(0.1)
+        figures: dict[str, float] = program.measure(0.1)
     return figures
 
 
-def test_benchmark_apps_figures_are_in_full(tmp_path: Path) -> None:
+def test_benchmark_apps_figures_are_in_full(script: Any, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     from openvino import opset13
 
     given = opset13.parameter([1, 3, 8, 8], np.float32)
     openvino.save_model(openvino.Model([opset13.relu(given)], [given], "relu"), tmp_path / "relu.xml")
     for in_flight in ("1", "2"):
-        vendor = [str(BENCH / "vendor.py"), "benchmark_app", str(tmp_path / "relu.xml"), "1", in_flight, "1"]
-        figures = figures_of(*vendor)
+        figures = figures_of(script, "benchmark_app", str(tmp_path / "relu.xml"), "1", in_flight)
         assert 0 < figures["median_ms"] < 1000
         assert figures["ips"] > 0
         assert round(figures["mean_ms"], 2) != figures["mean_ms"]
 
 
-def test_litert_benchmarks_figures_are_in_full() -> None:
+def test_litert_benchmarks_figures_are_in_full(script: Any) -> None:
     pytest.importorskip("ai_edge_litert")
     probe = Path(edlab.__file__).parent / "agent" / "probes" / "int8.tflite"
-    figures = figures_of(str(BENCH / "vendor.py"), "litert_benchmark", str(probe), "1", "1", "0.1")
+    figures = figures_of(script, "litert_benchmark", str(probe), "1", "1")
     assert figures["median_ms"] > 0
     assert round(figures["mean_ms"], 2) != figures["mean_ms"]
+
+
+def test_a_program_that_ends_says_why(script: Any) -> None:
+    with (
+        script("slices.py").Program("vendor.py", ["no_such_program", "x", "1", "1"]) as program,
+        pytest.raises(RuntimeError, match="no_such_program"),
+    ):
+        program.measure(0.1)
 
 
 def pair(fidelity: Any, tool: Any, number: int, ratio: float) -> Any:
     figures = {name: 1.0 for metric in tool.metrics for name in (metric.ours, metric.theirs)}
     ours = dict.fromkeys(figures, ratio)
-    return fidelity.Pair(fidelity.Case("digits_cnn", "fp32", "openvino"), tool.name, number, ours, figures, 0.0)
+    return fidelity.Pair(
+        fidelity.Case("digits_cnn", "fp32", "openvino"), tool.name, number, [ours] * 2, [figures] * 2, 0.0
+    )
 
 
 def test_only_a_figure_of_the_same_definition_can_fail(script: Any) -> None:
