@@ -21,7 +21,7 @@ import signal
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
 
 from .errors import storage_error
 
@@ -33,18 +33,31 @@ _CHUNK = 1 << 16
 _GRACE_S = 2.0  # for the method in progress to end, once the host has gone
 
 
-class _Channel:
+class Channel:
     """Writes whole lines, whichever thread they come from."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
         self._lock = threading.Lock()
+        self._sent_s = time.monotonic()
 
     def send(self, message: dict[str, Any]) -> None:
+        """Write one message; it is on its way when this returns."""
         line = json.dumps(message, default=_plain)
         with self._lock:
             self._file.write(line + "\n")
             self._file.flush()
+            self._sent_s = time.monotonic()
+
+    def beat(self) -> NoReturn:
+        """Send a heartbeat now, and whenever nothing else was sent for `HEARTBEAT_S`: any message is a sign of life."""
+        while True:
+            self.send({"event": "heartbeat", "pid": os.getpid()})
+            while True:
+                rest_s = self._sent_s + HEARTBEAT_S - time.monotonic()
+                if rest_s <= 0:
+                    break
+                time.sleep(rest_s)
 
 
 def _plain(value: Any) -> Any:
@@ -64,10 +77,10 @@ def serve(
     """
     if os.getpgrp() != os.getpid():
         os.setpgrp()
-    channel = _Channel(replies)
+    channel = Channel(replies)
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_read, args=(requests, inbox, host_silence_s), daemon=True).start()
-    threading.Thread(target=_beat, args=(channel,), daemon=True).start()
+    threading.Thread(target=channel.beat, daemon=True).start()
     methods = load()
     with contextlib.suppress(BrokenPipeError):  # the host went while an answer was on its way
         for request in iter(inbox.get, None):
@@ -76,7 +89,7 @@ def serve(
     _end_group()
 
 
-def _answer(methods: dict[str, Method], request: dict[str, Any], channel: _Channel) -> dict[str, Any]:
+def _answer(methods: dict[str, Method], request: dict[str, Any], channel: Channel) -> dict[str, Any]:
     identity = request["id"]
 
     def progress(phase: str, fraction: float | None, message: str) -> None:
@@ -130,12 +143,6 @@ def _lines(descriptor: int, silence_s: float | None) -> Iterator[bytes]:
             return
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
-
-
-def _beat(channel: _Channel) -> None:
-    while True:
-        channel.send({"event": "heartbeat", "pid": os.getpid()})
-        time.sleep(HEARTBEAT_S)
 
 
 def _end_group() -> None:

@@ -142,7 +142,7 @@ def test_bound_buffers_give_what_a_plain_run_gives(tmp_path: Path, batch: int) -
     requests = [BoundRequest(session, spec, "output", batch, "cpu", 0) for _ in range(2)]
     tensors = np.random.default_rng(0).random((4, batch, 3, 32, 32), np.float32)
     for request, tensor in zip([*requests, *requests], tensors, strict=True):
-        request.set_input(tensor)
+        request.set_input(request.prepare(tensor))
         request.execute()
         (expected,) = session.run(None, {"input": tensor})
         np.testing.assert_allclose(request.get_output(), expected, atol=1e-6)
@@ -195,7 +195,7 @@ def stand_in_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def logits_of(request: CudaRequest, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    request.set_input(image)
+    request.set_input(request.prepare(image))
     request.execute()
     return request.get_output()
 

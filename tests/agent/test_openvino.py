@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_runtimes import export_onnx
+from test_runtimes import Prepared, export_onnx
 
 from edlab import devices
 from edlab.artifact import Artifact
@@ -33,7 +33,7 @@ class OpenVinoSuite(RuntimeConformance):
         return [folder / "net.xml", folder / "net.bin"]
 
 
-class TestToday(OpenVinoSuite):
+class TestToday(Prepared, OpenVinoSuite):
     def test_the_precision_and_the_device_in_force_are_told(self, opened: dict[str, Any]) -> None:
         assert opened["options"]["INFERENCE_PRECISION_HINT"] == "f32"
         assert opened["options"]["EXECUTION_DEVICES"] == ["CPU"]

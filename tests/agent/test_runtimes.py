@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from edlab import devices
+from edlab.agent import runtimes
+from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, ThroughputConfig
@@ -20,6 +22,8 @@ from edlab.converters.ncnn import onnx_to_ncnn
 from edlab.devices import Pool
 from edlab.errors import AgentError, UnsupportedError
 from edlab.testing.runtime import IMAGES, PREPROCESSING, RuntimeConformance, random_images, tiny_network
+
+MEAN_STD = (PREPROCESSING.mean, PREPROCESSING.std)
 
 
 def export_onnx(network: Any, path: Path, **options: Any) -> Path:
@@ -64,7 +68,33 @@ def convert_to_tflite(model: Any, representative: Any = None) -> bytes:
     return bytes(converter.convert())
 
 
-class TestTorch(RuntimeConformance):
+class Prepared:
+    """What `Request.prepare` gives is the tensor itself, wrapped: what is written to the tensor later is what runs."""
+
+    runtime: str
+    layout = "NCHW"
+
+    def test_a_prepared_tensor_is_not_a_copy(self, artifact: Artifact) -> None:
+        instance = runtimes.find(self.runtime)([str(file) for file in artifact.files], 1, {})
+        instance.load()
+        request = instance.compile(1, 1).requests[0]
+        request.bind()
+
+        def run(prepared: Any) -> Any:
+            request.set_input(prepared)
+            request.execute()
+            return request.get_output().copy()
+
+        first, second = (normalise(image[None], *MEAN_STD, self.layout) for image in random_images()[:2])
+        tensor = first.copy()
+        prepared = request.prepare(tensor)
+        np.testing.assert_array_equal(run(prepared), run(request.prepare(first)))
+        tensor[...] = second
+        np.testing.assert_array_equal(run(prepared), run(request.prepare(second)))
+        assert not np.array_equal(run(request.prepare(first)), run(request.prepare(second)))
+
+
+class TestTorch(Prepared, RuntimeConformance):
     runtime = "torch"
 
     def export(self, network: Any, folder: Path) -> list[Path]:
@@ -74,7 +104,7 @@ class TestTorch(RuntimeConformance):
         return [folder / "net.pt2"]
 
 
-class TestOnnxRuntime(RuntimeConformance):
+class TestOnnxRuntime(Prepared, RuntimeConformance):
     runtime = "onnxruntime"
 
     def export(self, network: Any, folder: Path) -> list[Path]:
@@ -98,7 +128,7 @@ class TestOnnxRuntime(RuntimeConformance):
             session.open(artifact, PREPROCESSING, self.device(providers=["NnapiExecutionProvider"]))
 
 
-class TestLiteRt(RuntimeConformance):
+class TestLiteRt(Prepared, RuntimeConformance):
     runtime = "litert"
     layout = "NHWC"
 
@@ -107,8 +137,6 @@ class TestLiteRt(RuntimeConformance):
         return [folder / "net.tflite"]
 
     def test_quantized_inputs_and_outputs_come_back_as_floats(self, session: Any, pool: Pool, tmp_path: Path) -> None:
-        from edlab.agent.preprocess import normalise
-
         images = normalise(random_images(), PREPROCESSING.mean, PREPROCESSING.std, "NHWC")
         (tmp_path / "int8.tflite").write_bytes(
             convert_to_tflite(keras_twin(tiny_network()), lambda: ([image[None]] for image in images))
@@ -121,7 +149,7 @@ class TestLiteRt(RuntimeConformance):
         np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), self.reference(), atol=0.1 * spread)
 
 
-class TestNcnn(RuntimeConformance):
+class TestNcnn(Prepared, RuntimeConformance):
     runtime = "ncnn"
 
     def export(self, network: Any, folder: Path) -> list[Path]:

@@ -54,7 +54,7 @@ class _Request(base.Request):
         self._convert = convert
 
     def set_input(self, tensor: np.ndarray) -> None:
-        self._input = self._convert(tensor)
+        self._input = self._convert(tensor)  # copies: TensorFlow shares no memory with an array that may change
 
     def execute(self) -> None:
         self._result = self._function(self._input)

@@ -144,8 +144,11 @@ class CudaRequest(base.Request):
     def bind(self) -> None:
         self._torch.cuda.set_stream(self._stream)  # torch keeps the current device and stream by thread
 
-    def set_input(self, tensor: np.ndarray) -> None:
-        self._input_host.copy_(self._torch.from_numpy(tensor))
+    def prepare(self, tensor: np.ndarray) -> Any:
+        return self._torch.from_numpy(tensor)
+
+    def set_input(self, prepared: Any) -> None:
+        self._input_host.copy_(prepared)
         self._input.copy_(self._input_host, non_blocking=True)
         self._stream.synchronize()
 
