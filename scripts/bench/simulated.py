@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from edlab.agent.phases.latency import longer
+from edlab.agent.phases.latency import goal_after
 from edlab.agent.statistics import relative_width
 
 Series = NDArray[np.float64]
@@ -148,6 +148,7 @@ def measured(run: Callable[[float], Series], windows: int = 10) -> tuple[Series,
         series = run(goal)
         series = series[: int(np.searchsorted(np.cumsum(series) / 1e3, goal)) + 1]
         width = relative_width(series, windows)
-        if width is None or width <= LIMIT or goal >= MOST_S:
+        longer = None if width is None or goal >= MOST_S else goal_after(goal, width, LIMIT, MOST_S)
+        if longer is None:
             return series, goal
-        goal = min(longer(goal, width, LIMIT), MOST_S)
+        goal = longer

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edlab.agent import phases, system
 from edlab.agent.observer import Look, Observer
-from edlab.agent.phases.latency import Latencies
+from edlab.agent.phases.latency import Latencies, goal_after
 from edlab.agent.preprocess import InputTable
 from edlab.agent.runtimes.base import Request, TensorSpec
 
@@ -115,11 +115,20 @@ def test_latency_goes_on_while_the_interval_is_wide_and_ends_when_it_is_narrow()
     assert len(latency(unsteady, **limits, max_interval=0.5).stages_ns) > 60
 
 
-def test_latency_with_a_wide_interval_ends_at_its_limit_and_has_its_minima() -> None:
+def test_latency_ends_where_its_limit_leaves_no_hope_of_a_narrow_interval() -> None:
     never = Wandering(lambda count: count % 100 < 50)
-    measured = latency(never, queries=60, seconds=0, max_seconds=1, max_interval=0.0)
-    assert 1 <= measured.seconds < 5
+    measured = latency(never, queries=60, seconds=0, max_seconds=20, max_interval=0.001)
+    assert len(measured.stages_ns) == 60
     assert not measured.truncated  # the verdict judges the interval; the minima were reached
+
+
+def test_how_long_to_go_on_follows_from_the_width() -> None:
+    assert goal_after(10, width=0.04, wanted=0.05, max_seconds=120) is None
+    assert goal_after(10, width=0.06, wanted=0.05, max_seconds=120) == pytest.approx(14.4)
+    assert goal_after(10, width=0.15, wanted=0.05, max_seconds=120) == 20  # looks again before it goes on for 90 s
+    assert goal_after(10, width=0.2, wanted=0.05, max_seconds=120) is None  # 160 s
+    assert goal_after(100, width=0.0505, wanted=0.05, max_seconds=120) == 120
+    assert goal_after(1, width=0.5, wanted=0.0, max_seconds=120) is None
 
 
 def test_latency_reports_from_another_thread_and_never_back() -> None:

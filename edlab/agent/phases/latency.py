@@ -35,7 +35,7 @@ def latency(
     max_interval: float | None,
     progress: Report,
 ) -> Latencies:
-    """One query in flight until both minima hold and the mean's interval is narrow, or `max_seconds` are over.
+    """One query in flight until both minima hold and the mean's interval is narrow, as far as `max_seconds` allow it.
 
     Narrow: the 95 % interval (`statistics.mean_interval`, over `windows`) is at most the fraction `max_interval` of
     the mean wide; None: any will do. The loop keeps three integers a query and does nothing else: the garbage
@@ -60,16 +60,23 @@ def latency(
             if measured_s >= max_seconds or max_interval is None:
                 break
             width = relative_width(np.array(stages, np.int64).reshape(-1, 3).sum(axis=1), windows)
-            if width is None or width <= max_interval:
+            longer_s = None if width is None else goal_after(measured_s, width, max_interval, max_seconds)
+            if longer_s is None:
                 break
-            goal_s = min(longer(measured_s, width, max_interval), max_seconds)
+            goal_s = longer_s
     truncated = count < queries or measured_s < seconds
     return Latencies(np.array(stages, np.int64).reshape(-1, 3), measured_s, truncated, observer.activity)
 
 
-def longer(seconds: float, width: float, wanted: float) -> float:
-    """How long to measure for, where `seconds` gave an interval of this width: its square falls with the time."""
-    return seconds * min(max((width / max(wanted, 1e-9)) ** 2, _LEAST_GROWTH), _MOST_GROWTH)
+def goal_after(seconds: float, width: float, wanted: float, max_seconds: float) -> float | None:
+    """How long to measure for in all, where `seconds` gave an interval of this width. None: it is time to end.
+
+    The width falls with the square root of the time, at best. So the phase ends where the interval is as narrow as
+    `wanted`, or cannot become so within `max_seconds`.
+    """
+    if width <= wanted or seconds * width**2 > max_seconds * wanted**2:
+        return None
+    return min(seconds * min(max((width / wanted) ** 2, _LEAST_GROWTH), _MOST_GROWTH), max_seconds)
 
 
 def _stretch(
