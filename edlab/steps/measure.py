@@ -41,6 +41,7 @@ class Measurement:
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
     stability: metrics.Stability | None = None
     power: power.Source | None = None
+    batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
     check: Comparison | None = None  # the target's outputs against the source model's
     after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
     repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
@@ -208,9 +209,10 @@ def _measure_throughput(
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops)
-    measurement.figures |= metrics.Figures(
-        {"throughput_batch": window["batch"], "throughput_in_flight": window["in_flight"]}
-    )
+    measurement.figures |= metrics.setting(window["batch"], window["in_flight"], window["batch1_ips"])
+    measurement.batch_one_only = metrics.batch_one_only(window["search"])
+    if not inputs.source.batchable:
+        measurement.batch_one_only = "the model's images would decide on one another's outputs in a batch"
     if probe:
         measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
         measurement.figures |= metrics.power(
