@@ -57,10 +57,11 @@ class OnnxruntimeConverter(Converter):
         ),
     }
     requirements = _TOOLS
+    batches: ClassVar[bool] = True  # whether what takes the exported file takes a free batch
     default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.999}
 
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
-        export = export_steps(source)
+        export = export_steps(source, batches=self.batches)
         if quantization.precision in (Precision.fp32, source.precision):
             return export
         function = {

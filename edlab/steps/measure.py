@@ -115,7 +115,7 @@ def _measure_speed(
     _measure_idle(session, config, measurement, folder, on_progress)
     measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
-    _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress, setting)
+    _measure_throughput(session, pool, config, inputs, deployment.artifact, measurement, folder, on_progress, setting)
     measurement.after = session.state()
 
 
@@ -183,6 +183,7 @@ def _measure_throughput(
     pool: Pool,
     config: EdlabConfig,
     inputs: Inputs,
+    artifact: Artifact,
     measurement: Measurement,
     folder: Path,
     on_progress: OnProgress,
@@ -210,9 +211,7 @@ def _measure_throughput(
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops)
     measurement.figures |= metrics.setting(window["batch"], window["in_flight"], window["batch1_ips"])
-    measurement.batch_one_only = metrics.batch_one_only(window["search"])
-    if not inputs.source.batchable:
-        measurement.batch_one_only = "the model's images would decide on one another's outputs in a batch"
+    measurement.batch_one_only = _batch_one_only(inputs, artifact, window["search"])
     if probe:
         measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
         measurement.figures |= metrics.power(
@@ -230,13 +229,7 @@ def _measure_throughput(
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
 
 
-def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures) -> metrics.Bounds:
-    return metrics.Bounds(
-        source.boundary,
-        idle_w=figures.values.get("idle_power_w"),
-        idle_standard_error_w=figures.values.get("idle_power_standard_error_w", 0.0),
-        max_watts=device.specification.max_watts,
-    )
+    _measure_throughput(session, pool, config, inputs, deployment.artifact, measurement, folder, on_progress, setting)
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
