@@ -63,8 +63,8 @@ def _freed(model: Any) -> Any:
 def _difference(model: Any, freed: Any) -> str:
     """What batches through the freed graph give otherwise than image by image through the given one; empty: nothing."""
     given = onnx_prepare.inputs(model.graph)[0].type.tensor_type.shape.dim
-    images = np.random.default_rng(0).normal(size=(max(_BATCHES), *(each.dim_value for each in given[1:])))
-    images = images.astype(np.float32)
+    shape = (max(_BATCHES), *(each.dim_value for each in given[1:]))
+    images: NDArray[np.float32] = np.random.default_rng(0).standard_normal(shape, np.float32)
     alone = np.concatenate([_run(model, images[index : index + 1]) for index in range(len(images))])
     for batch in _BATCHES:
         try:

@@ -27,7 +27,10 @@ def setting(batch: int, in_flight: int, batch1_ips: float | None) -> Figures:
     """
     values = {"throughput_batch": float(batch), "throughput_in_flight": float(in_flight)}
     if batch1_ips is None:
-        return Figures(values, {"throughput_batch1_ips": "no trial at batch 1 was made after the search"})
+        return Figures(
+            values,
+            {"throughput_batch1_ips": "no trial at batch 1 was made: the setting was given, or no time was left"},
+        )
     return Figures({**values, "throughput_batch1_ips": batch1_ips})
 
 

@@ -229,7 +229,23 @@ def _measure_throughput(
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
 
 
-    _measure_throughput(session, pool, config, inputs, deployment.artifact, measurement, folder, on_progress, setting)
+def _batch_one_only(inputs: Inputs, artifact: Artifact, trials: list[dict[str, Any]]) -> str:
+    """Why only batch 1 could run; empty where a larger one did, or none was tried."""
+    if not inputs.source.batchable:
+        return "the images of a batch would decide on one another's outputs"
+    reasons = [metrics.batch_one_only(trials)]
+    if reasons[0]:
+        reasons += [step.report.details.get("batch_one_only", "") for step in artifact.steps]
+    return "; ".join(filter(None, reasons))
+
+
+def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures) -> metrics.Bounds:
+    return metrics.Bounds(
+        source.boundary,
+        idle_w=figures.values.get("idle_power_w"),
+        idle_standard_error_w=figures.values.get("idle_power_standard_error_w", 0.0),
+        max_watts=device.specification.max_watts,
+    )
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
