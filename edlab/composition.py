@@ -141,6 +141,7 @@ def _check_numbers(config: EdlabConfig) -> None:
         "model.label_offset": (config.model.label_offset, 0),
         "protocol.throughput.max_in_flight": (config.protocol.throughput.max_in_flight, 1),
         "protocol.throughput.max_batch": (config.protocol.throughput.max_batch, 1),
+        "protocol.throughput.gain": (config.protocol.throughput.gain, 0),
     }
     for key, (value, minimum) in least.items():
         if value is not None and value < minimum:
@@ -272,7 +273,7 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
         "protocol.warmup.queries": protocol.warmup.queries < tier.warmup.queries,
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
         "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
-        "protocol.throughput.probe_seconds": protocol.throughput.probe_seconds < tier.throughput.probe_seconds,
+        "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
     }
     return tuple(name for name, is_below in below.items() if is_below)
 

@@ -237,8 +237,8 @@ class WarmupConfig:
 class ThroughputConfig:
     max_batch: int = 64
     max_in_flight: int = 16
-    gain: float = 0.03  # the search ends when the next setting adds less than this
-    probe_seconds: float = 1.0
+    gain: float = 0.03  # a larger setting is chosen where it gives more than this
+    trial_seconds: float = 1.0
 
 
 @dataclass

@@ -18,7 +18,7 @@ FAST = (
     "protocol.max_interval=1",
     "protocol.warmup.seconds=0.2",
     "protocol.warmup.max_seconds=2",
-    "protocol.throughput.probe_seconds=0.1",
+    "protocol.throughput.trial_seconds=0.1",
     "protocol.throughput.max_in_flight=2",
 )
 

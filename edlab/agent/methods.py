@@ -21,6 +21,8 @@ from .store import Store
 
 _Span = TypeVar("_Span", phases.Window, phases.Idle)
 
+_FAST_PER_S = 30_000  # completions: above, what the driving loop itself can do is measured as well
+
 
 class _Model:
     """An open model: its runtime, the request of the latency phases, and the table that makes its inputs."""
@@ -323,13 +325,15 @@ class Agent:
         max_batch: int,
         max_in_flight: int,
         gain: float,
-        probe_seconds: float,
+        trial_seconds: float,
+        setting: list[int] | None = None,
         sensor: str | None = None,
         interval_s: float = 0.05,
         samples_out: str | None = None,
     ) -> dict[str, Any]:
         """Search for the best setting, then measure it over one saturated window, both within `max_seconds`.
 
+        With `setting`, [batch, in flight], that one is measured and nothing is searched.
         Queries in progress at the limit are waited for; `truncated` where it cut the search or the window short.
         With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
         over the window and one beyond either end. `readings` then says how many failed, and what the last one said.
@@ -341,10 +345,13 @@ class Agent:
             progress("throughput", fraction, message)
 
         limit_ns = time.perf_counter_ns() + int(max_seconds * 1e9)
-        search_limit_ns = limit_ns - int(seconds * 1e9)
-        best, tried, search_truncated = phases.search(
-            model.compile, pool, max_batch, max_in_flight, gain, probe_seconds, search_limit_ns, report
-        )
+        if setting:
+            found = phases.Search(phases.Setting(*setting), [], None, False)
+        else:
+            limits = phases.Limits(max_batch, max_in_flight, len(system.allowed_cpus()), gain)
+            search_limit_ns = limit_ns - int(seconds * 1e9)
+            found = phases.search(model.compile, pool, limits, trial_seconds, search_limit_ns, report)
+        best = found.best
         compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
         window, readings = _sampled(
@@ -353,17 +360,21 @@ class Agent:
             interval_s,
             samples_out,
         )
+        rate = window.ips / best.batch  # completions
+        driver = phases.driver_limit(best.batch, best.in_flight) if rate > _FAST_PER_S else None
         return {
             "throughput_ips": window.ips,
+            "batch1_ips": window.ips if best.batch == 1 else found.batch1_ips,
+            "driver_limit_ips": driver,
             "batch": best.batch,
             "in_flight": best.in_flight,
             "completed": window.completed,
             "seconds": window.seconds,
-            "truncated": search_truncated or window.truncated,
+            "truncated": found.truncated or window.truncated,
             "activity": window.activity._asdict(),
             "start_ns": window.start_ns,
             "end_ns": window.end_ns,
-            "search": [setting._asdict() for setting in tried],
+            "search": [trial._asdict() for trial in found.trials],
             "options": compiled.options,
             "readings": readings,
         }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from edlab.artifact import StepReport
 from edlab.converters.base import Step
+from edlab.converters.onnx_batch import free_batch
 from edlab.source import SourceModel
 
 OPSET = 17  # what every vendor's tool accepts
@@ -19,11 +22,19 @@ _KERAS = {
 }
 
 
-def export_steps(source: SourceModel) -> tuple[Step, ...]:
-    """The steps from the source to an ONNX file with its precision and a static batch of 1; none for an ONNX source."""
+def export_steps(source: SourceModel, *, batches: bool = False) -> tuple[Step, ...]:
+    """The steps from the source to an ONNX file with its precision; none for an ONNX source.
+
+    Its batch is static, 1, which every vendor's tool accepts; `batches` frees it for a model that can be run in
+    batches, where the outputs stay the same (`onnx_batch`). Where they do not, the step's report says why.
+    """
     if source.format == "onnx":
         return ()
     function, tools = ("torch_to_onnx", _TORCH) if source.format == "pt2" else ("keras_to_onnx", _KERAS)
+    options: dict[str, Any] = {"opset": OPSET}
+    if batches and source.batchable:
+        options["free_batch"] = True
+        tools = {**tools, "onnxruntime": "edlab"}  # compares
     return (
         Step(
             name=function,
@@ -34,7 +45,7 @@ def export_steps(source: SourceModel) -> tuple[Step, ...]:
             precision=source.precision,
             layout="NCHW",
             tools=tools,
-            options={"opset": OPSET},
+            options=options,
         ),
     )
 
@@ -56,6 +67,7 @@ def torch_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
             input_names=[INPUT],
             output_names=[OUTPUT],
         )
+    _finish(out, options)
 
 
 def keras_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
@@ -73,3 +85,10 @@ def keras_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
     tf2onnx.convert.from_function(
         predict, input_signature=signature, opset=options["opset"], inputs_as_nchw=[INPUT], output_path=out
     )
+    _finish(out, options)
+
+
+def _finish(out: str, options: dict[str, Any]) -> None:
+    if options.get("free_batch"):
+        reason = free_batch(Path(out))
+        StepReport(details={"batch_one_only": reason} if reason else {}).write_beside(out)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from edlab.artifact import StepReport
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters import onnx_prepare
 from edlab.converters.base import Capability, Converter, Step, check_excluded
@@ -57,10 +58,12 @@ class OnnxruntimeConverter(Converter):
         ),
     }
     requirements = _TOOLS
+    batches: ClassVar[bool] = True  # whether what takes the exported file takes a free batch
     default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.999}
 
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
-        export = export_steps(source)
+        dynamic = quantization.precision is Precision.int8_dynamic
+        export = export_steps(source, batches=self.batches and not dynamic)
         if quantization.precision in (Precision.fp32, source.precision):
             return export
         function = {
@@ -72,7 +75,7 @@ class OnnxruntimeConverter(Converter):
             *export,
             Step(
                 name=function,
-                version=2,
+                version=3 if dynamic else 2,
                 function=f"{__name__}:{function}",
                 output="model.onnx",
                 format="onnx",
@@ -155,6 +158,10 @@ def quantize_onnx_dynamic(inputs: list[str], out: str, options: dict[str, Any], 
     prepared = _preprocess(inputs[0], out, options["exclude"])
     quantize_dynamic(prepared, out, weight_type=QuantType.QInt8, nodes_to_exclude=options["exclude"])
     prepared.unlink()
+    reason = (
+        "ranges taken at run time are those of the whole batch, so its images would decide on one another's outputs"
+    )
+    StepReport(details={"batch_one_only": reason}).write_beside(out)
 
 
 def _preprocess(path: str, out: str, exclude: list[str], opset: int | None = None) -> Path:

@@ -53,6 +53,7 @@ class TensorrtConverter(OnnxruntimeConverter):
             exclude=True,
         ),
     }
+    batches = False  # a free dimension needs an optimization profile for each range of it
     default_options: ClassVar[Mapping[str, Any]] = {
         **OnnxruntimeConverter.default_options,
         "int8": _EXPLICIT,

@@ -313,15 +313,19 @@ class AgentSession:
         *,
         seconds: float,
         max_seconds: float,
+        setting: tuple[int, int] | None = None,
         probe: Probe | None = None,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
 
-        Gives throughput_ips, batch, in_flight, completed, seconds, truncated (`max_seconds` cut the search or the
-        window short), activity, start_ns, end_ns, search, options, and of a probe its readings: failed, error.
+        With `setting`, (batch, in flight), that one is measured and nothing is searched.
+        Gives throughput_ips, batch1_ips (None where it was not measured), driver_limit_ips (None where completions are
+        too few for it to matter), batch, in_flight, completed, seconds, truncated (`max_seconds` cut the search or the
+        window short), activity, start_ns, end_ns, search (the trials), options, and of a probe its readings: failed,
+        error.
         """
-        limits = {"seconds": seconds, "max_seconds": max_seconds}
+        limits = {"seconds": seconds, "max_seconds": max_seconds, "setting": setting}
         params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}
         result = self.call("throughput", params, on_progress, silence_s=LOADING_SILENCE_S)
         self._get_samples(params, probe)

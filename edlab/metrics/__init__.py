@@ -6,7 +6,7 @@ from edlab.metrics.latency import latency
 from edlab.metrics.power import Bounds, estimated_power, idle_power, power
 from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability
-from edlab.metrics.throughput import throughput
+from edlab.metrics.throughput import batch_one_only, setting, throughput
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, throttled
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "PowerFacts",
     "Stability",
     "accuracy",
+    "batch_one_only",
     "drop",
     "estimated_power",
     "idle_power",
@@ -24,6 +25,7 @@ __all__ = [
     "latency",
     "over_runs",
     "power",
+    "setting",
     "stability",
     "throttled",
     "throughput",

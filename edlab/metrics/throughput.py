@@ -1,6 +1,9 @@
-"""Rates of a saturated target."""
+"""Rates of a saturated target, and what its search for a setting says."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from edlab.metrics.figures import Figures
 
@@ -15,3 +18,28 @@ def throughput(throughput_ips: float, flops: int | None) -> Figures:
         missing = {"flops_per_s": "the model's operations could not be counted"}
         return Figures({"throughput_ips": throughput_ips}, missing)
     return Figures({"throughput_ips": throughput_ips, "flops_per_s": throughput_ips * flops})
+
+
+def setting(batch: int, in_flight: int, batch1_ips: float | None) -> Figures:
+    """The setting that the throughput was measured at, and the best rate at batch 1, inferences per second.
+
+    That is the throughput itself where its batch is 1, else one trial made for it after the search.
+    """
+    values = {"throughput_batch": float(batch), "throughput_in_flight": float(in_flight)}
+    if batch1_ips is None:
+        return Figures(
+            values,
+            {"throughput_batch1_ips": "no trial at batch 1 was made: the setting was given, or no time was left"},
+        )
+    return Figures({**values, "throughput_batch1_ips": batch1_ips})
+
+
+def batch_one_only(trials: Sequence[dict[str, Any]]) -> str:
+    """Why only batch 1 could run, by what the trials of larger batches said; empty where one ran or none was made.
+
+    Each trial has batch, in_flight, ips (None where it could not run) and note.
+    """
+    larger = [trial for trial in trials if trial["batch"] > 1]
+    if any(trial["ips"] is not None for trial in larger):
+        return ""
+    return str(larger[0]["note"]) if larger else ""

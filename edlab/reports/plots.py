@@ -1,8 +1,10 @@
-"""A run's latency as a picture: each query in order, and how they are distributed."""
+"""A run as pictures: the latency of each query and how they are distributed, and the settings of the throughput."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,36 @@ def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int 
     histogram.hist(ms[ms <= top], bins=60, orientation="horizontal", color=_QUERY)
     histogram.axhline(mean, color=_LINE, linewidth=1)
     histogram.set(xlabel="queries")
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=110)
+
+
+def throughput_plot(trials: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
+    """Write a PNG of the throughput search: inferences per second over the batch, a line for each number in flight.
+
+    `trials` have batch, in_flight and ips, None where the setting could not run. Trials of one setting are points; the
+    line goes through their means.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rates: dict[int, dict[int, list[float]]] = {}
+    for trial in trials:
+        if trial["ips"] is not None:
+            rates.setdefault(trial["in_flight"], {}).setdefault(trial["batch"], []).append(trial["ips"])
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for in_flight, by_batch in sorted(rates.items()):
+        batches = sorted(by_batch)
+        line = axes.plot(batches, [np.mean(by_batch[batch]) for batch in batches], label=f"{in_flight} in flight")[0]
+        points = [(batch, rate) for batch in batches for rate in by_batch[batch]]
+        axes.plot(*zip(*points, strict=True), "o", markersize=4, color=line.get_color())
+    axes.set_xscale("log", base=2)
+    every = sorted({batch for by_batch in rates.values() for batch in by_batch})
+    axes.set_xticks(every, [str(batch) for batch in every])
+    axes.set(xlabel="batch", ylabel="inferences/s", ylim=(0, None))
+    axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=110)
 

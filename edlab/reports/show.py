@@ -33,6 +33,10 @@ def show(record: RunRecord) -> RenderableType:
         named = {name: value for name, value in record.metrics.items() if _group(name) == title}
         if named:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
+    if trials := record.details.get("phases", {}).get("throughput", {}).get("search"):
+        parts += ["", _pairs("throughput search (batch x in flight, inferences/s)", _trials(trials))]
+    if only := record.tags.get("batch_one_only"):
+        parts += ["", _pairs("batch", {"1 only": only})]
     if inputs := _with_prefix(record.params, "model.input."):
         parts += ["", _pairs("preprocessing", inputs)]
     if dataset := _dataset(record.details.get("dataset", {})):
@@ -67,6 +71,15 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["verdict"] = str(record.verdict.state)
         facts |= {f"  {reason.code}": f"{reason.message}; {reason.advice}" for reason in record.verdict.reasons}
     return _pairs(record.name, facts)
+
+
+def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
+    """The rates of each setting tried, in the order of the first trial; the later ones are those of the finalists."""
+    rates: dict[str, list[str]] = {}
+    for trial in trials:
+        rate = trial["note"] if trial["ips"] is None else _number(trial["ips"])
+        rates.setdefault(f"{trial['batch']} x {trial['in_flight']}", []).append(rate)
+    return {setting: ", ".join(found) for setting, found in rates.items()}
 
 
 def _dataset(details: dict[str, Any]) -> dict[str, str]:

@@ -64,6 +64,7 @@ _BOUNDARIES = {  # power_boundary -> what the watts include
     "usb": "the USB port",
     "wall_ac": "the wall socket",
 }
+_SETTING = "batch x in flight"  # what the throughput was measured at
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
@@ -82,7 +83,7 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
     What all rows share stands above the table, so that it fits a narrow terminal.
     """
     headings = _headings(records)
-    shared = [heading for heading in headings if len({_name(record, heading) for record in records}) == 1]
+    shared = {heading: values.pop() for heading in headings if len(values := _values(records, heading)) == 1}
     kept = [heading for heading in headings if heading not in shared] or ["model"]
     rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     rows.add_column("#", justify="right")
@@ -95,7 +96,7 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
     for number, record in enumerate(records, 1):
         names = [escape(_name(record, heading)) for heading in kept]
         rows.add_row(str(number), *names, *(_cell(record, column) for column in columns), _styled_end(record))
-    title = ", ".join(f"{_short(heading)} {_name(records[0], heading)}" for heading in shared if heading not in kept)
+    title = ", ".join(f"{_short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
     parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
     notes = [Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in _notes(records)]
     return Group(*parts, "", *notes) if notes else Group(*parts)
@@ -149,7 +150,14 @@ def _headings(records: Sequence[RunRecord]) -> list[str]:
         *_NAMES,
         *(key for key in names if _differs(records, key, within="")),
         *(key for key in keys if not key.endswith(".name") and _differs(records, key, f"{key.partition('.')[0]}.name")),
+        *([_SETTING] if any(_setting(record) != _NONE for record in records) else []),
     ]
+
+
+def _values(records: Sequence[RunRecord], heading: str) -> set[str]:
+    """What the rows have under a heading; a row that has no throughput does not count for its setting."""
+    values = {_name(record, heading) for record in records}
+    return values - {_NONE} if heading == _SETTING else values
 
 
 def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
@@ -161,7 +169,19 @@ def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
     return any(len(found) > 1 for found in values.values())
 
 
+def _setting(record: RunRecord) -> str:
+    """The batch and the requests in flight of the throughput, as "64 x 2"."""
+    for prefix in _MARKS:
+        batch = record.metrics.get(f"{prefix}throughput_batch")
+        in_flight = record.metrics.get(f"{prefix}throughput_in_flight")
+        if batch is not None and in_flight is not None:
+            return f"{batch:.0f} x {in_flight:.0f}"
+    return _NONE
+
+
 def _name(record: RunRecord, heading: str) -> str:
+    if heading == _SETTING:
+        return _setting(record)
     return str(record.params.get(_NAMES.get(heading, heading), _NONE))
 
 
@@ -207,6 +227,8 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
     yield from _boundaries(records)
     for kernels, numbers in _int8_kernels(records).items():
         yield _Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
+    for reason, numbers in _batch_one_only(records).items():
+        yield _Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
     if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict says it
         yield _Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
@@ -261,6 +283,16 @@ def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:
         if kernels := record.tags.get("int8_kernels"):
             arithmetic = record.tags.get("int8_arithmetic")
             rows.setdefault(f"{kernels}, {arithmetic}" if arithmetic else kernels, []).append(number)
+    return rows
+
+
+def _batch_one_only(records: Sequence[RunRecord]) -> dict[str, list[int]]:
+    """Why rows could not try a larger batch, and the rows that each holds for; only where other rows could."""
+    larger = any(_setting(record)[:2] not in ("1 ", _NONE) for record in records)
+    rows: dict[str, list[int]] = {}
+    for number, record in enumerate(records, 1):
+        if larger and (reason := record.tags.get("batch_one_only")):
+            rows.setdefault(reason, []).append(number)
     return rows
 
 

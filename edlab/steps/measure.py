@@ -41,6 +41,7 @@ class Measurement:
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
     stability: metrics.Stability | None = None
     power: power.Source | None = None
+    batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
     check: Comparison | None = None  # the target's outputs against the source model's
     after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
     repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
@@ -114,7 +115,7 @@ def _measure_speed(
     _measure_idle(session, config, measurement, folder, on_progress)
     measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
-    _measure_throughput(session, pool, config, inputs, measurement, folder, on_progress, setting)
+    _measure_throughput(session, pool, config, inputs, deployment.artifact, measurement, folder, on_progress, setting)
     measurement.after = session.state()
 
 
@@ -182,6 +183,7 @@ def _measure_throughput(
     pool: Pool,
     config: EdlabConfig,
     inputs: Inputs,
+    artifact: Artifact,
     measurement: Measurement,
     folder: Path,
     on_progress: OnProgress,
@@ -208,9 +210,8 @@ def _measure_throughput(
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops)
-    measurement.figures |= metrics.Figures(
-        {"throughput_batch": window["batch"], "throughput_in_flight": window["in_flight"]}
-    )
+    measurement.figures |= metrics.setting(window["batch"], window["in_flight"], window["batch1_ips"])
+    measurement.batch_one_only = _batch_one_only(inputs, artifact, window["search"])
     if probe:
         measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
         measurement.figures |= metrics.power(
@@ -226,6 +227,16 @@ def _measure_throughput(
         )
     else:
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
+
+
+def _batch_one_only(inputs: Inputs, artifact: Artifact, trials: list[dict[str, Any]]) -> str:
+    """Why only batch 1 could run; empty where a larger one did, or none was tried."""
+    if not inputs.source.batchable:
+        return "the images of a batch would decide on one another's outputs"
+    reasons = [metrics.batch_one_only(trials)]
+    if reasons[0]:
+        reasons += [step.report.details.get("batch_one_only", "") for step in artifact.steps]
+    return "; ".join(filter(None, reasons))
 
 
 def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures) -> metrics.Bounds:

@@ -20,7 +20,7 @@ from edlab.config import CalibrationConfig, DatasetConfig, DeviceConfig, EdlabCo
 from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
-from edlab.reports.plots import latency_plot
+from edlab.reports.plots import latency_plot, throughput_plot
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
@@ -79,11 +79,16 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
     plot = folder / "latency.png"
     if latencies.exists():
         latency_plot(np.load(latencies), plot, title=record.name, windows=config.protocol.windows)
+    search = outcome.measurement.phases.get("throughput", {}).get("search")
+    search_plot = folder / "throughput.png"
+    if search:
+        throughput_plot(search, search_plot, title=record.name)
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
         conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
         latencies=latencies if latencies.exists() else None,
         latency_plot=plot if latencies.exists() else None,
+        throughput_plot=search_plot if search else None,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
 
@@ -169,6 +174,8 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.power:
         record.tags["power_boundary"] = measurement.power.boundary
         record.tags["power_source"] = measurement.power.description
+    if measurement.batch_one_only:
+        record.tags["batch_one_only"] = measurement.batch_one_only
     if deployment:
         record.details["runtime"] = deployment.model
         if deployment.int8_kernels:
@@ -218,6 +225,8 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
         stability=measurement.stability,
         max_interval=config.protocol.max_interval,
+        throughput_ips=figures.get("throughput_ips"),
+        driver_limit_ips=phases["throughput"].get("driver_limit_ips"),
         activities={name: Activity(**phase["activity"]) for name, phase in all_phases.items() if "activity" in phase},
         virtual_machine=bool(deployment.hello.get("virtual")),
         governor=deployment.before.get("governor"),

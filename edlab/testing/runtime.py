@@ -213,7 +213,7 @@ class RuntimeConformance:
     def test_throughput_counts_whole_queries_of_a_window(
         self, session: AgentSession, opened: dict[str, Any], pool: Pool
     ) -> None:
-        search = ThroughputConfig(max_batch=4, max_in_flight=2, gain=0.0, probe_seconds=0.1)
+        search = ThroughputConfig(max_batch=4, max_in_flight=2, gain=0.0, trial_seconds=0.1)
         result = session.throughput(pool, search, seconds=0.2, max_seconds=60)
         assert result["completed"] > 0
         assert result["completed"] % result["batch"] == 0
@@ -221,6 +221,7 @@ class RuntimeConformance:
         assert result["throughput_ips"] == pytest.approx(result["completed"] / result["seconds"])
         assert (result["end_ns"] - result["start_ns"]) / 1e9 == pytest.approx(result["seconds"])
         assert (result["search"][0]["batch"], result["search"][0]["in_flight"]) == (1, 1)
-        tried = [setting for setting in result["search"] if setting["ips"] is not None]
-        best = max(tried, key=lambda setting: setting["ips"])
-        assert (result["batch"], result["in_flight"]) == (best["batch"], best["in_flight"])
+        tried = {(trial["batch"], trial["in_flight"]) for trial in result["search"] if trial["ips"] is not None}
+        assert (result["batch"], result["in_flight"]) in tried
+        again = session.throughput(pool, search, seconds=0.1, max_seconds=60, setting=(1, 2))
+        assert (again["batch"], again["in_flight"], again["search"]) == (1, 2, [])

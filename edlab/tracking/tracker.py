@@ -61,6 +61,7 @@ class Files:
     conversion_log: Path | None = None
     latencies: Path | None = None  # .npy, int64 nanoseconds of each query
     latency_plot: Path | None = None  # .png
+    throughput_plot: Path | None = None  # .png
     dataset: DatasetInfo | None = None
 
     def artifacts(self) -> dict[str, Path]:
@@ -69,6 +70,7 @@ class Files:
             "conversion.log": self.conversion_log,
             "latencies.npy": self.latencies,
             "latency.png": self.latency_plot,
+            "throughput.png": self.throughput_plot,
         }
         return {name: path for name, path in named.items() if path is not None}
 

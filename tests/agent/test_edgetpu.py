@@ -96,7 +96,7 @@ class TestEdgeTpu(RuntimeConformance):
         assert "converter=edgetpu" in caught.value.hint
 
     def test_the_batch_is_fixed(self, session: AgentSession, opened: dict[str, Any], pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, probe_seconds=0.05)
+        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
         assert "batch of 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"][-1]["note"]
 
 

@@ -105,7 +105,7 @@ def test_the_agent_measures_under_the_oldest_python(
         session.call("open", {**params, "mean": [0, 0, 0], "std": [1, 1, 1], "layout": "NCHW"})
         session.latency(pool, tmp_path / "ns.npy", queries=20, seconds=0.1, max_seconds=5)
         session.stages(pool)
-        session.throughput(pool, ThroughputConfig(probe_seconds=0.05), seconds=0.1, max_seconds=20)
+        session.throughput(pool, ThroughputConfig(trial_seconds=0.05), seconds=0.1, max_seconds=20)
         session.predict(images, pool.indices, tmp_path / "means.npy")
     assert np.load(tmp_path / "ns.npy").shape[1] == 3
     np.testing.assert_allclose(np.load(tmp_path / "means.npy"), np.load(images).mean(axis=(1, 2)) / 255, rtol=1e-5)

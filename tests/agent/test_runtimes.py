@@ -115,12 +115,12 @@ class TestOnnxRuntime(Prepared, RuntimeConformance):
         path = export_onnx(tiny_network(), tmp_path / "free.onnx", dynamic_axes=axes)
         opened = session.open(self.artifact_of([path]), PREPROCESSING, self.device())
         assert opened["inputs"][0]["shape"] == [None, 3, 32, 32]
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, probe_seconds=0.05)
+        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
         tried = session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"]
-        assert [(each["batch"], each["ips"] is None) for each in tried] == [(1, False), (2, False)]
+        assert {(each["batch"], each["ips"] is None) for each in tried} == {(1, False), (2, False)}
 
     def test_a_fixed_batch_is_said_in_the_search(self, session: Any, opened: Any, pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, probe_seconds=0.05)
+        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
         assert "batch is 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"][-1]["note"]
 
     def test_a_provider_that_the_build_lacks_is_an_error(self, session: Any, artifact: Artifact) -> None:

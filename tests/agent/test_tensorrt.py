@@ -93,7 +93,7 @@ class _Conformance(RuntimeConformance):
         return [folder / "net.engine"]
 
     def test_a_batch_is_refused_in_the_search(self, session: AgentSession, opened: Any, pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, probe_seconds=0.05)
+        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
         tried = session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"]
         assert "batch of 1" in tried[-1]["note"]
 

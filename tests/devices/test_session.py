@@ -194,7 +194,7 @@ def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession,
 
 def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images: Path) -> None:
     def throughput(max_seconds: float) -> dict[str, Any]:
-        search = ThroughputConfig(max_batch=2, max_in_flight=2, gain=0.0, probe_seconds=0.05)
+        search = ThroughputConfig(max_batch=2, max_in_flight=2, gain=0.0, trial_seconds=0.05)
         return session.throughput(Pool(images, [0, 1]), search, seconds=0.1, max_seconds=max_seconds)
 
     short = throughput(max_seconds=0.1)

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console, RenderableType
 
 from edlab.record import Reason, RunRecord, Status, Step, Verdict, VerdictState
-from edlab.reports.plots import latency_plot
+from edlab.reports.plots import latency_plot, throughput_plot
 from edlab.reports.show import show
 from edlab.reports.table import markdown, table
 
@@ -138,6 +138,50 @@ def test_show_tells_the_whole_run() -> None:
         "0123456789abcdef" * 2, "imagenet",
     ):  # fmt: skip
         assert expected in text
+
+
+def at(batch: int, in_flight: int, **tags: str) -> RunRecord:
+    figures = {"throughput_ips": 100.0, "throughput_batch": batch, "throughput_in_flight": in_flight}
+    return record(metrics=figures, tags=tags)
+
+
+def test_the_setting_of_the_throughput_is_a_column_where_rows_differ_and_else_in_the_heading() -> None:
+    for text in (printed(table([at(64, 1), at(1, 2)])), markdown([at(64, 1), at(1, 2)])):
+        rows = [line for line in text.splitlines() if line.strip("| ")[:1] in ("1", "2")]
+        assert "64 x 1" in rows[0]
+        assert "1 x 2" in rows[1]
+    shared = printed(table([at(4, 2), record(**FAILED), at(4, 2)]))
+    assert shared.count("4 x 2") == 1
+    assert "batch x in flight 4 x 2" in shared.splitlines()[0]
+    emulated = record(metrics={"emulated_throughput_batch": 8.0, "emulated_throughput_in_flight": 1.0})
+    assert "8 x 1" in printed(table([emulated, at(1, 1)]))
+
+
+def test_why_a_row_has_batch_1_only_is_below_the_table_where_another_has_more() -> None:
+    fixed = at(1, 1, batch_one_only="the file's batch is 1")
+    assert "batch 1 only (#2): the file's batch is 1" in printed(table([at(64, 1), fixed]))
+    assert "batch 1 only" not in printed(table([at(1, 1), fixed]))
+
+
+TRIALS = [
+    {"batch": 1, "in_flight": 1, "ips": 10.0, "note": ""},
+    {"batch": 4, "in_flight": 1, "ips": 20.0, "note": ""},
+    {"batch": 1, "in_flight": 2, "ips": None, "note": "the accelerator is in use"},
+    {"batch": 4, "in_flight": 1, "ips": 21.0, "note": ""},
+]
+
+
+def test_show_lists_every_setting_tried() -> None:
+    text = printed(show(record(details={"phases": {"throughput": {"search": TRIALS}}})))
+    assert "4 x 1 20, 21" in " ".join(text.split())
+    assert "the accelerator is in use" in text
+
+
+@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1]])
+def test_throughput_plot_is_a_picture(trials: list[dict[str, Any]], tmp_path: Path) -> None:
+    throughput_plot(trials, tmp_path / "throughput.png", title="run")
+    with Image.open(tmp_path / "throughput.png") as picture:
+        assert picture.format == "PNG"
 
 
 def test_show_of_a_failure_says_where_why_and_what_to_do() -> None:

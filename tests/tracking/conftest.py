@@ -107,7 +107,7 @@ def record() -> Callable[..., RunRecord]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """What a run leaves: two converted files, a log, latencies and a plot."""
+    """What a run leaves: two converted files, a log, latencies and plots."""
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "model.xml").write_text("<net/>")
@@ -120,5 +120,6 @@ def files(tmp_path: Path) -> Files:
         conversion_log=folder / "steps.txt",
         latencies=folder / "raw.npy",
         latency_plot=folder / "plot",
+        throughput_plot=folder / "plot",
         dataset=DatasetInfo("digits", "cd" * 32, "sklearn.datasets.load_digits", {"images": 360}),
     )

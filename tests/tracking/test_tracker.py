@@ -59,6 +59,7 @@ def test_a_run_keeps_its_files(config: TrackingConfig, record: MakeRecord, files
     names = {file.path for file in client.list_artifacts(run_id)}
     assert names == {
         "converted", "conversion.log", "environment.json", "latencies.npy", "latency.png", "result.json",
+        "throughput.png",
     }  # fmt: skip
     folder = Path(client.download_artifacts(run_id, "", str(mkdir(tmp_path / "back"))))
     assert (folder / "converted" / "model.bin").read_bytes() == files.converted[1].read_bytes()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from .idle import Idle, idle
 from .latency import Latencies, latency
-from .saturate import Window, batches, saturate
-from .search import Search, Setting, search
+from .saturate import Window, batches, driver_limit, saturate
+from .search import Search, search
+from .settings import Limits, Setting, Trial
 from .stages import STAGES_QUERIES, stages
 from .warmup import halves_agree, warmup
 
@@ -17,10 +18,13 @@ __all__ = [
     "STAGES_QUERIES",
     "Idle",
     "Latencies",
+    "Limits",
     "Search",
     "Setting",
+    "Trial",
     "Window",
     "batches",
+    "driver_limit",
     "halves_agree",
     "idle",
     "latency",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..runtimes.base import Request
 from .loop import NS, Report, no_garbage_collection
 
 _POLL_S = 0.001
+_DRIVER_SECONDS = 0.2
 
 
 class Window(NamedTuple):
@@ -33,6 +34,33 @@ class Window(NamedTuple):
     @property
     def ips(self) -> float:
         return self.completed / self.seconds
+
+
+class _Null(Request):
+    """Does nothing: what is left is what driving a request costs."""
+
+    def __init__(self, output: np.ndarray) -> None:
+        self._output = output
+
+    def set_input(self, prepared: Any) -> None:
+        pass
+
+    def execute(self) -> None:
+        pass
+
+    def get_output(self) -> np.ndarray:
+        return self._output
+
+
+def driver_limit(batch: int, in_flight: int) -> float:
+    """Inferences per second that this loop itself can drive at a setting: its rate with requests that do nothing.
+
+    The threads share Python's lock, so above some 30,000 completions per second the loop may be what is measured.
+    """
+    tensor = np.zeros((batch, 1), np.float32)
+    requests: list[Request] = [_Null(tensor) for _ in range(in_flight)]
+    limit_ns = time.perf_counter_ns() + NS
+    return saturate(requests, [tensor], _DRIVER_SECONDS, limit_ns, lambda fraction, message: None).ips
 
 
 def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The throughput search: which batch, and how many requests in flight."""
+"""The throughput search: runs the trials that `settings` asks for, within a time limit."""
 
 from __future__ import annotations
 
@@ -8,96 +8,91 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from ..runtimes.base import Compiled
-from .loop import Report
+from .loop import NS, Report
 from .saturate import batches, saturate
+from .settings import Limits, Setting, Trial, next_setting, winner
 
 CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
 
 
-class Setting(NamedTuple):
-    """One setting of the throughput search; `ips` None and a note where the model cannot run so."""
-
-    batch: int
-    in_flight: int
-    ips: float | None
-    note: str = ""
-
-
 class Search(NamedTuple):
-    """The best setting found, and all that were tried in their order."""
+    """The best setting, all trials in their order, and the rate of the best one at batch 1.
+
+    `batch1_ips` is of one trial made for it after the others, so it is not the highest of several; None where the best
+    setting has batch 1 itself, or no time was left.
+    """
 
     best: Setting
-    tried: list[Setting]
+    trials: list[Trial]
+    batch1_ips: float | None
     truncated: bool  # the time limit came before the search had ended
 
 
 def search(
     compile_model: CompileModel,
     pool: list[np.ndarray],
-    max_batch: int,
-    max_in_flight: int,
-    gain: float,
-    probe_seconds: float,
+    limits: Limits,
+    trial_seconds: float,
     limit_ns: int,
     progress: Report,
 ) -> Search:
-    """Double the requests in flight at batch 1, then the batch, while that adds at least the fraction `gain`.
+    """Try settings until `settings.next_setting` has no more; each is compiled, then saturated for `trial_seconds`.
 
-    A setting is tried only where twice the time that the last one took is left before `limit_ns` of the clock; the
-    first one is always.
+    A setting is tried only where twice the time that the last one took is left before `limit_ns` of the clock, and
+    twice what two of its queries may take; the first one is always. Raises what a trial of the first raises: a larger
+    setting that fails bounds the search.
     """
-    tried: list[Setting] = []
-    truncated = False
+    trials: list[Trial] = []
     took_ns = 0
 
-    def probe(batch: int, in_flight: int) -> Setting:
+    def fits(setting: Setting) -> bool:
+        rates = [trial.ips for trial in trials if trial.ips]
+        queries_ns = 2 * setting.batch * setting.in_flight / max(rates) * NS if rates else 0
+        return not trials or time.perf_counter_ns() + 2 * max(took_ns, queries_ns) <= limit_ns
+
+    def run(setting: Setting) -> Trial:
         nonlocal took_ns
-        message = "trying batch %d, %d in flight" % (batch, in_flight)
-        progress(0.0, message)
         start = time.perf_counter_ns()
-        setting = _probe(
-            compile_model, pool, batch, in_flight, probe_seconds, limit_ns, lambda fraction, _: progress(0.0, message)
-        )
+        trial = _run_trial(compile_model, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
         took_ns = time.perf_counter_ns() - start
-        tried.append(setting)
-        return setting
+        return trial
 
-    def climb(best: Setting, following: Callable[[Setting], tuple[int, int] | None]) -> Setting:
-        nonlocal truncated
-        while True:
-            candidate = following(best)
-            if candidate is None:
-                return best
-            if time.perf_counter_ns() + 2 * took_ns > limit_ns:
-                truncated = True
-                return best
-            setting = probe(*candidate)
-            if setting.ips is None or best.ips is None or setting.ips < best.ips * (1 + gain):
-                return max((best, setting), key=lambda each: each.ips or 0.0)
-            best = setting
-
-    best = probe(1, 1)
-    best = climb(best, lambda now: (1, now.in_flight * 2) if now.in_flight * 2 <= max_in_flight else None)
-    best = climb(best, lambda now: (now.batch * 2, now.in_flight) if now.batch * 2 <= max_batch else None)
-    return Search(best, tried, truncated)
+    truncated = False
+    while True:
+        setting = next_setting(trials, limits)
+        if setting is None:
+            break
+        if not fits(setting):
+            truncated = True
+            break
+        trials.append(run(setting))
+    best = winner(trials, limits)
+    batch1_ips = None
+    if best.batch > 1:
+        at_batch_1 = winner([trial for trial in trials if trial.batch == 1], limits._replace(max_batch=1))
+        if fits(at_batch_1):
+            trials.append(run(at_batch_1))
+            batch1_ips = trials[-1].ips
+    return Search(best, trials, batch1_ips, truncated)
 
 
-def _probe(
+def _run_trial(
     compile_model: CompileModel,
     pool: list[np.ndarray],
-    batch: int,
-    in_flight: int,
+    setting: Setting,
     seconds: float,
     limit_ns: int,
     progress: Report,
-) -> Setting:
+    must_run: bool,
+) -> Trial:
+    message = "trying batch %d, %d in flight" % setting
+    progress(0.0, message)
     try:
-        compiled = compile_model(in_flight, batch)
-        window = saturate(compiled.requests, batches(pool, batch), seconds, limit_ns, progress)
-    except (
-        Exception
-    ) as error:  # a larger setting may exceed the model, the memory or the device: that bounds the search
-        if (batch, in_flight) == (1, 1):
+        compiled = compile_model(setting.in_flight, setting.batch)
+        tensors = batches(pool, setting.batch)
+        window = saturate(compiled.requests, tensors, seconds, limit_ns, lambda fraction, _: progress(0.0, message))
+    except Exception as error:  # a larger setting may exceed the model, the memory or the device
+        if must_run:
             raise
-        return Setting(batch, in_flight, None, str(error))
-    return Setting(batch, in_flight, window.ips)
+        return Trial(setting.batch, setting.in_flight, None, str(error))
+    return Trial(setting.batch, setting.in_flight, window.ips)

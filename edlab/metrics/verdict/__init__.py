@@ -13,12 +13,13 @@ from edlab.metrics.verdict.outputs import output_rules
 from edlab.metrics.verdict.power import power_rules
 from edlab.metrics.verdict.system import system_rules
 from edlab.metrics.verdict.throttling import throttled
+from edlab.metrics.verdict.throughput import throughput_rules
 from edlab.metrics.verdict.timing import protocol_rules, stability_rules
 from edlab.record import Verdict, VerdictState
 
 __all__ = ["Facts", "OutputFacts", "PowerFacts", "judge", "throttled"]
 
-_RULES = (protocol_rules, stability_rules, system_rules, output_rules, input_rules, power_rules)
+_RULES = (protocol_rules, stability_rules, throughput_rules, system_rules, output_rules, input_rules, power_rules)
 
 
 def judge(facts: Facts) -> Verdict:

@@ -58,6 +58,8 @@ class Facts:
     latency_interval_ms: tuple[float, float] | None = None  # 95 %
     stability: Stability | None = None
     max_interval: float = 0.05  # of the latency's mean: how wide its interval may be
+    throughput_ips: float | None = None
+    driver_limit_ips: float | None = None  # what the driving loop itself can do at that setting; None: far above
     activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that watched the machine
     virtual_machine: bool = False
     governor: str | None = None

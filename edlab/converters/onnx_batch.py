@@ -1,0 +1,89 @@
+"""Frees the batch of an ONNX file that was exported with a batch of 1, where that gives the same outputs.
+
+The graph stays the one that was exported, node for node, so what it costs at batch 1 does not change: only the first
+dimension of input and outputs is freed, and a Reshape to a constant shape (1, ...) copies it instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab.converters import onnx_prepare
+
+_BATCHES = (1, 2, 5)
+_TOLERANCE = 1e-3  # of the largest output: kernels for several images add up in another order
+_COPIED = 0  # in the shape of a Reshape: the dimension of its input, https://onnx.ai/onnx/operators/onnx__Reshape.html
+
+
+def free_batch(path: Path) -> str:
+    """Free the batch of the file where every image of a batch then gives what it gives alone.
+
+    Empty where that was done; else why not, and the file stays as it is.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    freed = _freed(model)
+    problem = _difference(model, freed)
+    if not problem:
+        onnx.save(freed, path)
+    return problem
+
+
+def _freed(model: Any) -> Any:
+    import onnx
+
+    freed = onnx.ModelProto()
+    freed.CopyFrom(model)
+    graph = freed.graph
+    for value in (*onnx_prepare.inputs(graph), *graph.output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.value_info[:]  # shapes of what is between, with the old batch
+    constants = {weight.name: weight for weight in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    for place, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        shape = onnx.numpy_helper.to_array(constants[node.input[1]]).copy()
+        if len(shape) and shape[0] == 1:
+            shape[0] = _COPIED
+            name = f"{node.input[1]}_batch_{place}"  # several nodes may share the constant
+            graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
+            node.input[1] = name
+    return freed
+
+
+def _difference(model: Any, freed: Any) -> str:
+    """What batches through the freed graph give otherwise than image by image through the given one; empty: nothing."""
+    given = onnx_prepare.inputs(model.graph)[0].type.tensor_type.shape.dim
+    shape = (max(_BATCHES), *(each.dim_value for each in given[1:]))
+    images: NDArray[np.float32] = np.random.default_rng(0).standard_normal(shape, np.float32)
+    alone = np.concatenate([_run(model, images[index : index + 1]) for index in range(len(images))])
+    for batch in _BATCHES:
+        try:
+            outputs = _run(freed, images[:batch])
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            return f"the exported graph holds a batch of 1: {str(error).strip().splitlines()[0][:200]}"
+        if outputs.shape != alone[:batch].shape:
+            return f"the exported graph holds a batch of 1: {batch} images give outputs of {list(outputs.shape)}"
+        off = float(np.abs(outputs - alone[:batch]).max())
+        if not off <= _TOLERANCE * float(np.abs(alone).max()):
+            return f"the exported graph mixes the images of a batch: {batch} at once are {off:.2g} off"
+    return ""
+
+
+def _run(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a graph that refuses the batch is an answer
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images})[0]
+    return output

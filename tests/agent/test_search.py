@@ -1,0 +1,198 @@
+"""The throughput search: what it tries on known curves, and how it runs the trials."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from echo import Echo, compiled, in_seconds, pool, quiet
+
+from edlab.agent import phases
+from edlab.agent.errors import FixedBatchError
+from edlab.agent.phases.settings import Limits, Setting, Trial, next_setting, winner
+from edlab.agent.runtimes.base import Compiled
+
+LIMITS = Limits(max_batch=64, max_in_flight=16, cores=2, gain=0.03)
+ONE = LIMITS._replace(max_batch=1, max_in_flight=1)
+
+Curve = Callable[[int, int], "float | None"]
+
+
+def decide(curve: Curve, limits: Limits = LIMITS, noise: float = 0.0, seed: int = 0) -> tuple[Setting, list[Trial]]:
+    draw = random.Random(seed)
+    trials: list[Trial] = []
+    for _ in range(50):
+        setting = next_setting(trials, limits)
+        if setting is None:
+            return winner(trials, limits), trials
+        rate = curve(*setting)
+        trials.append(Trial(*setting, None if rate is None else rate * math.exp(noise * draw.gauss(0, 1))))
+    raise AssertionError("the search does not end")
+
+
+CURVES: dict[str, Callable[[int, int], float]] = {
+    "flat": lambda b, f: 1000.0,
+    "two cores": lambda b, f: 1000 * (1.6 if f > 1 else 1),
+    "slow gains": lambda b, f: 1000 * 1.025 ** math.log2(b),
+    "saturating": lambda b, f: 9000 * b / (b + 8) * (1.1 if f > 1 else 1),
+    "dip of the batch": lambda b, f: 1000 * {1: 1, 2: 0.95, 4: 1.1}.get(b, 1.4),
+    "dip in flight": lambda b, f: 1000 * {1: 1, 2: 0.9}.get(f, 1.3),
+    "batch only at 1 in flight": lambda b, f: (
+        1000 * (1.05 if f > 1 else 1) * (1 + (0.5 if f == 1 else 0.05) * (1 - 1 / b))
+    ),
+    "peak": lambda b, f: 1000 * {1: 1, 2: 1.2, 4: 1.35}.get(b, 1.45 * 0.8 ** (math.log2(b) - 3)),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_the_choice_is_within_three_percent_of_the_best_on_average(name: str) -> None:
+    curve = CURVES[name]
+    top = max(curve(2**b, 2**f) for b in range(7) for f in range(5))
+    found = [decide(curve, noise=0.05, seed=seed) for seed in range(200)]
+    assert sum(curve(*setting) for setting, _ in found) / len(found) >= 0.965 * top  # 97 % less what 200 can miss
+    assert sum(len(trials) for _, trials in found) / len(found) < 15
+    assert max(len(trials) for _, trials in found) <= 18
+
+
+def test_without_noise_the_smallest_of_equal_settings_wins() -> None:
+    assert decide(CURVES["flat"])[0] == (1, 1)
+    assert decide(CURVES["two cores"])[0] == (1, 2)
+    assert decide(CURVES["dip of the batch"])[0] == (8, 1)
+
+
+def test_repeats_on_a_flat_curve_mostly_agree() -> None:
+    chosen = [decide(CURVES["flat"], noise=0.02, seed=seed)[0] for seed in range(100)]
+    assert chosen.count(Setting(1, 1)) >= 90
+
+
+def test_one_request_for_each_core_is_tried() -> None:
+    def six_lanes(batch: int, in_flight: int) -> float:
+        return 100.0 * min(in_flight, 6) if in_flight <= 6 else 400.0
+
+    best, _ = decide(six_lanes, LIMITS._replace(cores=6))
+    assert best == (1, 6)
+    assert not any(trial.in_flight == 6 for trial in decide(six_lanes)[1])
+
+
+def test_the_finalists_are_tried_again_in_alternation() -> None:
+    best, trials = decide(CURVES["two cores"])
+    again = [trial.setting for trial in trials if sum(each.setting == trial.setting for each in trials) > 1]
+    last = [trial.setting for trial in trials][-4:]
+    assert last[0] == last[2] == best
+    assert last[1] == last[3] != best
+    assert set(again) == set(last)
+
+
+def test_limits_hold_and_end_the_search() -> None:
+    for most_batch, most_in_flight in itertools.product((1, 2, 3, 64), (1, 2, 5, 16)):
+        limits = Limits(most_batch, most_in_flight, cores=8, gain=0.03)
+        trials = decide(lambda b, f: 100.0 * b * f, limits)[1]
+        assert all(trial.batch <= most_batch and trial.in_flight <= most_in_flight for trial in trials)
+    assert decide(CURVES["flat"], ONE)[1] == [Trial(1, 1, 1000.0)]
+
+
+def test_what_cannot_run_bounds_the_search() -> None:
+    best, trials = decide(lambda b, f: 100.0 * f if b == 1 and f <= 4 else None)
+    assert best == (1, 4)
+    failed = [trial.setting for trial in trials if trial.ips is None]
+    assert failed == [(1, 16), (4, 1)]
+    assert decide(lambda b, f: 100.0 if b == f == 1 else None)[0] == (1, 1)
+
+
+def test_a_finalist_that_does_not_run_again_loses() -> None:
+    counts: dict[Setting, int] = {}
+
+    def fails_later(batch: int, in_flight: int) -> float | None:
+        setting = Setting(batch, in_flight)
+        counts[setting] = counts.get(setting, 0) + 1
+        return None if batch == 64 and counts[setting] > 1 else 100.0 * batch
+
+    assert decide(fails_later, LIMITS._replace(max_in_flight=1))[0].batch < 64
+
+
+def test_a_search_that_was_cut_short_still_has_a_winner() -> None:
+    trials = decide(CURVES["saturating"])[1]
+    for count in range(1, len(trials)):
+        assert winner(trials[:count], LIMITS) in {trial.setting for trial in trials[:count]}
+
+
+def search(
+    compile_model: Callable[[int, int], Compiled],
+    limits: Limits,
+    within_s: float = 60,
+    trial_seconds: float = 0.05,
+) -> phases.Search:
+    return phases.search(compile_model, pool(4), limits, trial_seconds, in_seconds(within_s), quiet)
+
+
+def test_batch_1_is_measured_anew_where_a_larger_batch_wins() -> None:
+    def compile_model(in_flight: int, batch: int) -> Compiled:
+        return compiled(Echo(0.02) for _ in range(in_flight))  # whatever the batch
+
+    found = search(compile_model, LIMITS._replace(max_batch=4, max_in_flight=1))
+    assert found.best.batch == 4
+    assert found.trials[-1].batch == 1
+    assert found.batch1_ips == found.trials[-1].ips
+    alone = search(compile_model, ONE)
+    assert alone.best == (1, 1)
+    assert alone.batch1_ips is None
+
+
+def test_the_search_ends_where_the_next_setting_might_not() -> None:
+    found = search(lambda count, batch: compiled(Echo(0.05) for _ in range(count)), LIMITS, 1.0, trial_seconds=0.2)
+    assert found.truncated
+    assert 1 <= len(found.trials) < 8
+    assert found.best in [trial.setting for trial in found.trials]
+    late = search(lambda *_: compiled([Echo(0.01)]), LIMITS, 0)
+    assert late.truncated
+    assert [trial.setting for trial in late.trials] == [(1, 1)]
+
+
+def test_a_setting_whose_queries_take_too_long_is_not_tried() -> None:
+    found = search(lambda count, batch: compiled([Echo(0.2 * batch)]), LIMITS._replace(max_in_flight=1), 6)
+    assert found.truncated
+    assert max(trial.batch for trial in found.trials) < 64
+
+
+def test_the_search_is_heard_of_while_it_tries() -> None:
+    reports: list[str] = []
+    phases.search(
+        lambda *_: compiled([Echo(1.1)]), pool(1), ONE, 0.01, in_seconds(60),
+        lambda fraction, message: reports.append(message),
+    )  # fmt: skip
+    assert len(reports) >= 2
+    assert set(reports) == {"trying batch 1, 1 in flight"}
+
+
+def test_the_search_notes_what_cannot_run_and_keeps_the_best() -> None:
+    def compile_model(in_flight: int, batch: int) -> Compiled:
+        if batch > 1:
+            raise FixedBatchError("the batch is 1")
+        return compiled(Echo(0.01) for _ in range(in_flight))
+
+    found = search(compile_model, LIMITS._replace(max_in_flight=1))
+    assert found.best == (1, 1)
+    assert [(trial.batch, trial.ips is None, trial.note) for trial in found.trials] == [
+        (1, False, ""),
+        (4, True, "the batch is 1"),
+    ]
+
+
+def test_the_search_survives_a_setting_that_the_device_refuses_but_not_a_broken_model() -> None:
+    def one_at_a_time(in_flight: int, batch: int) -> Compiled:
+        if in_flight > 1:
+            raise RuntimeError("the accelerator is in use")
+        return compiled([Echo(0.01 * batch)])
+
+    found = search(one_at_a_time, LIMITS._replace(max_batch=1))
+    assert found.best == (1, 1)
+    assert found.trials[-1].note == "the accelerator is in use"
+
+    def broken(in_flight: int, batch: int) -> Compiled:
+        raise RuntimeError("the accelerator is gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        search(broken, LIMITS)
