@@ -273,6 +273,7 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
         "protocol.warmup.queries": protocol.warmup.queries < tier.warmup.queries,
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
         "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
+        "protocol.throughput.seconds": (protocol.throughput.seconds or math.inf) < (tier.throughput.seconds or 0),
         "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
     }
     return tuple(name for name, is_below in below.items() if is_below)

@@ -239,6 +239,7 @@ class ThroughputConfig:
     max_in_flight: int = 16
     gain: float = 0.03  # a larger setting is chosen where it gives more than this
     trial_seconds: float = 1.0
+    seconds: Optional[float] = None  # least length of the window; null: protocol.seconds
 
 
 @dataclass

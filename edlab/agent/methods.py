@@ -369,6 +369,7 @@ class Agent:
             "batch": best.batch,
             "in_flight": best.in_flight,
             "completed": window.completed,
+            "ips_by_second": window.ips_by_second,
             "seconds": window.seconds,
             "truncated": found.truncated or window.truncated,
             "activity": window.activity._asdict(),

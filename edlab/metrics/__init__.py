@@ -6,6 +6,7 @@ from edlab.metrics.latency import latency
 from edlab.metrics.power import Bounds, estimated_power, idle_power, power
 from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability
+from edlab.metrics.sustained import sustained, watts_by_second
 from edlab.metrics.throughput import batch_one_only, setting, throughput
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, throttled
 
@@ -27,7 +28,9 @@ __all__ = [
     "power",
     "setting",
     "stability",
+    "sustained",
     "throttled",
     "throughput",
     "typical",
+    "watts_by_second",
 ]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edlab.metrics.figures import Figures
 
+_NS_PER_S = 1_000_000_000
 PEAK_S, SUSTAINED_S = 60, 300
 
 
@@ -24,3 +25,14 @@ def sustained(ips: NDArray[np.float64]) -> Figures:
     return Figures(
         {"throughput_peak_ips": peak, "throughput_sustained_ips": last, "sustained_ratio": last / peak if peak else 0.0}
     )
+
+
+def watts_by_second(
+    t_ns: NDArray[np.int64], watts: NDArray[np.float64], start_ns: int, seconds: int
+) -> list[float | None]:
+    """The mean of a sensor's readings, (N,) times and watts, in each second from `start_ns` on; None: it gave none."""
+    inside = (t_ns >= start_ns) & np.isfinite(watts)
+    second = (t_ns[inside] - start_ns) // _NS_PER_S
+    counts = np.bincount(second, minlength=seconds)[:seconds]
+    sums = np.bincount(second, weights=watts[inside], minlength=seconds)[:seconds]
+    return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]

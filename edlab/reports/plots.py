@@ -85,6 +85,26 @@ def throughput_plot(trials: Sequence[dict[str, Any]], path: Path, *, title: str)
     figure.savefig(path, dpi=110)
 
 
+def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, path: Path, *, title: str) -> None:
+    """Write a PNG of the throughput in each second of its window, and of the power where a sensor was read."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    minutes = np.arange(len(ips)) / 60
+    axes.plot(minutes, ips, color=_QUERY, linewidth=0.8, label="inferences/s")
+    axes.set(xlabel="minutes", ylabel="inferences/s", ylim=(0, None))
+    if watts:
+        power = axes.twinx()
+        power.plot(minutes, [np.nan if each is None else each for each in watts], color=_WINDOW, linewidth=0.8)
+        power.set(ylabel="W", ylim=(0, None))
+        power.yaxis.label.set_color(_WINDOW)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=110)
+
+
 def _interval(values: dict[str, float]) -> str:
     if "latency_ci95_low_ms" not in values:
         return ""

@@ -192,17 +192,18 @@ def _measure_throughput(
     source, complexity = measurement.power, inputs.source.complexity
     assert source is not None
     probe = _probe(source, config.power, folder / "power_samples.npy")
-    seconds = config.protocol.seconds
+    search = config.protocol.throughput
+    seconds = config.protocol.seconds if search.seconds is None else search.seconds
     if probe:
         seconds = max(seconds, config.power.active_seconds + source.lag_s)
-    search = config.protocol.throughput
+    beyond = max(seconds - config.protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
     if not inputs.source.batchable:  # the images of a batch would decide on one another's outputs
         search = dataclasses.replace(search, max_batch=1)
     window = session.throughput(
         pool,
         search,
         seconds=seconds,
-        max_seconds=config.protocol.max_seconds,
+        max_seconds=config.protocol.max_seconds + beyond,
         setting=setting,
         probe=probe,
         on_progress=on_progress,
@@ -212,10 +213,13 @@ def _measure_throughput(
     measurement.figures |= metrics.throughput(rate, complexity.flops)
     measurement.figures |= metrics.setting(window["batch"], window["in_flight"], window["batch1_ips"])
     measurement.batch_one_only = _batch_one_only(inputs, artifact, window["search"])
+    measurement.figures |= metrics.sustained(np.array(window["ips_by_second"]))
     if probe:
+        samples = _read_samples(probe.samples_out)
+        window["watts_by_second"] = metrics.watts_by_second(*samples, window["start_ns"], len(window["ips_by_second"]))
         measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
         measurement.figures |= metrics.power(
-            *_read_samples(probe.samples_out),
+            *samples,
             window["start_ns"],
             window["end_ns"],
             rate,

@@ -20,12 +20,13 @@ from edlab.config import CalibrationConfig, DatasetConfig, DeviceConfig, EdlabCo
 from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
-from edlab.reports.plots import latency_plot, throughput_plot
+from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
 from edlab.tracking import DatasetInfo, Files
 
+_LONG_S = 60  # from here on a curve over time says something
 _HEADLINES = ("accuracy_top1", "latency_ms", "throughput_ips", "flops_per_s", "power_w", "efficiency_ips_per_w")
 
 
@@ -79,16 +80,19 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
     plot = folder / "latency.png"
     if latencies.exists():
         latency_plot(np.load(latencies), plot, title=record.name, windows=config.protocol.windows)
-    search = outcome.measurement.phases.get("throughput", {}).get("search")
-    search_plot = folder / "throughput.png"
-    if search:
+    window = outcome.measurement.phases.get("throughput", {})
+    search_plot, over_time = folder / "throughput.png", folder / "over_time.png"
+    if search := window.get("search"):
         throughput_plot(search, search_plot, title=record.name)
+    if long := len(window.get("ips_by_second", ())) >= _LONG_S:
+        over_time_plot(window["ips_by_second"], window.get("watts_by_second"), over_time, title=record.name)
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
         conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
         latencies=latencies if latencies.exists() else None,
         latency_plot=plot if latencies.exists() else None,
         throughput_plot=search_plot if search else None,
+        over_time_plot=over_time if long else None,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
 

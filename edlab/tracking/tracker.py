@@ -62,6 +62,7 @@ class Files:
     latencies: Path | None = None  # .npy, int64 nanoseconds of each query
     latency_plot: Path | None = None  # .png
     throughput_plot: Path | None = None  # .png
+    over_time_plot: Path | None = None  # .png, of a window of a minute or more
     dataset: DatasetInfo | None = None
 
     def artifacts(self) -> dict[str, Path]:
@@ -71,6 +72,7 @@ class Files:
             "latencies.npy": self.latencies,
             "latency.png": self.latency_plot,
             "throughput.png": self.throughput_plot,
+            "over_time.png": self.over_time_plot,
         }
         return {name: path for name, path in named.items() if path is not None}
 

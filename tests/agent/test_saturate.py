@@ -29,6 +29,13 @@ def test_a_window_counts_images_not_batches() -> None:
     assert window.completed % 4 == 0
 
 
+def test_a_window_says_what_completed_in_each_second() -> None:
+    window = phases.saturate([Echo(0.05)], phases.batches(pool(4), 2), 2.3, in_seconds(60), quiet)
+    assert len(window.ips_by_second) == 2
+    assert all(0 < rate <= 40 for rate in window.ips_by_second)
+    assert sum(window.ips_by_second) <= window.completed
+
+
 def test_a_window_longer_than_one_slow_query_still_closes_on_a_completion() -> None:
     window = phases.saturate([Echo(0.2)], pool(1), 0.1, in_seconds(60), quiet)
     assert window.completed == 1

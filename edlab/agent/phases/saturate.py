@@ -25,6 +25,7 @@ class Window(NamedTuple):
     start_ns: int
     end_ns: int
     truncated: bool  # the time limit came before the seconds asked for
+    ips_by_second: list[float]  # the rate in each whole second of it
     activity: Activity
 
     @property
@@ -150,5 +151,13 @@ def _window(completions: list[array[int]], seconds: float, limit_ns: int, batch:
     start, close_from = _bounds(completions, seconds, limit_ns)
     stamps = np.sort(np.concatenate([np.array(each, np.int64) for each in completions]))
     end = int(stamps[np.searchsorted(stamps, close_from)])
-    completed = int(np.count_nonzero((stamps > start) & (stamps <= end)))
-    return Window(completed * batch, start, end, end < start + int(seconds * NS), activity)
+    inside = stamps[(stamps > start) & (stamps <= end)]
+    truncated = end < start + int(seconds * NS)
+    return Window(len(inside) * batch, start, end, truncated, _by_second(inside - start, end - start, batch), activity)
+
+
+def _by_second(stamps: np.ndarray, length_ns: int, batch: int) -> list[float]:
+    whole = length_ns // NS
+    counts = np.bincount(stamps // NS, minlength=whole)[:whole] * batch
+    rates: list[float] = counts.astype(float).tolist()
+    return rates

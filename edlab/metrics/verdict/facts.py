@@ -80,3 +80,14 @@ def degraded(code: str, message: str, advice: str) -> Finding:
 
 def invalid(code: str, message: str, advice: str) -> Finding:
     return VerdictState.invalid, Reason(code=code, message=message, advice=advice)
+
+
+def steadier(facts: Facts) -> str:
+    """What makes latency steadier, as far as it can be done on that machine: one advice for all that disturbs it.
+
+    A virtual machine has neighbours that nobody here can stop, and clocks that are not its own.
+    """
+    repeats = "protocol.repeats=5 sweep.order=random"
+    if facts.virtual_machine:
+        return f"this is a virtual machine, whose neighbours cannot be stopped: compare rows with {repeats}"
+    return f"stop what else runs on the target, fix its clocks and cool it, or compare rows with {repeats}"

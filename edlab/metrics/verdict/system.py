@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
+from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid, steadier
 from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
@@ -48,12 +48,12 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "background_load",
             f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
-            "stop what else runs on the target",
+            steadier(facts),
         )
     stolen = {name: activity.stolen for name, activity in facts.activities.items() if activity.stolen is not None}
     if stolen and stolen[worst := max(stolen, key=stolen.__getitem__)] > _STOLEN:
         yield degraded(
             "cpu_stolen",
             f"the hypervisor stole {stolen[worst]:.1%} of the CPU in the {worst} phase",
-            "measure on a machine that is not shared; on this one, compare rows by repeats only (protocol.repeats=5)",
+            steadier(facts),
         )

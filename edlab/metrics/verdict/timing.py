@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edlab.agent.observer import Activity
 from edlab.metrics.stability import Stability
-from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
+from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid, steadier
 from edlab.record import VerdictState
 from edlab.source import Reason
 
@@ -43,7 +43,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "warmup_unsettled",
             "latency had not settled when the warm-up ended" + _meanwhile(facts, "warmup"),
-            _advice(facts, "raise protocol.warmup.max_seconds"),
+            steadier(facts),
         )
 
 
@@ -57,7 +57,7 @@ def stability_rules(facts: Facts) -> Iterator[Finding]:
                 Reason(
                     code="wide_confidence_interval",
                     message=f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + _meanwhile(facts, "latency"),
-                    advice=_advice(facts, "raise protocol.max_seconds, or take a longer tier"),
+                    advice=steadier(facts),
                 ),
             )
     if facts.stability:
@@ -76,15 +76,15 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
             Reason(
                 code="latency_drift",
                 message=f"the latency {how}" + _meanwhile(facts, "latency"),
-                advice=_advice(facts, "cool the target, and lengthen the warm-up (protocol.warmup.seconds)"),
+                advice=steadier(facts),
             ),
         )
     if stability.bursts > _BURSTS:
         yield degraded(
             "latency_bursts",
-            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed"
-            + _meanwhile(facts, "latency"),
-            _advice(facts, "the median (latency_p50_ms) says more of the device than the mean"),
+            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed: the median says "
+            "more of the device than the mean" + _meanwhile(facts, "latency"),
+            steadier(facts),
         )
 
 
@@ -104,14 +104,6 @@ def _causes(activity: Activity) -> list[str]:
     if clocks and max(clocks) > (1 + _CHANGE) * min(clocks):
         causes.append(f"the clocks ranged from {min(clocks):.0f} to {max(clocks):.0f} MHz")
     return causes
-
-
-def _advice(facts: Facts, first: str) -> str:
-    """What can be done on this machine: a virtual one has neighbours that cannot be stopped, and clocks that are
-    not its own."""
-    if facts.virtual_machine:
-        return f"{first}; this is a virtual machine, whose neighbours you cannot stop: compare with protocol.repeats=5"
-    return f"{first}; stop what else runs on the target, and fix its clocks"
 
 
 def _grade(severe: bool) -> VerdictState:
