@@ -20,6 +20,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
 from edlab.config import (
     DeviceConfig,
     EdlabConfig,
@@ -124,28 +125,38 @@ def _set_precision(quantization: QuantizationConfig, precision: Precision) -> No
 
 def _check_numbers(config: EdlabConfig) -> None:
     """Raise `ConfigError` for a count or a time that nothing can be made of."""
+    protocol = config.protocol
     least = {
         "device.threads": (config.device.threads, 1),
         "device.lock_timeout": (config.device.lock_timeout, 0),
         "device.workdir_limit_gb": (config.device.workdir_limit_gb, 0),
         "quantization.calibration.images": (config.quantization.calibration.images, 1),
         "converter.timeout_s": (config.converter.timeout_s, 1),
-        "protocol.queries": (config.protocol.queries, 1),
-        "protocol.seconds": (config.protocol.seconds, 0),
-        "protocol.pool": (config.protocol.pool, 1),
-        "protocol.repeats": (config.protocol.repeats, 1),
-        "protocol.windows": (config.protocol.windows, 2),
-        "protocol.max_interval": (config.protocol.max_interval, 0),
+        "protocol.queries": (protocol.queries, 1),
+        "protocol.seconds": (protocol.seconds, 0),
+        "protocol.pool": (protocol.pool, 1),
+        "protocol.repeats": (protocol.repeats, 1),
+        "protocol.windows": (protocol.windows, LEAST_WINDOWS),
+        "protocol.throughput.seconds": (protocol.throughput.seconds, 0),
+        "protocol.throughput.trial_seconds": (protocol.throughput.trial_seconds, 0.01),
+        "protocol.max_interval": (protocol.max_interval, 0),
         "dataset.images": (config.dataset.images, 1),
-        "protocol.max_accuracy_drop": (config.protocol.max_accuracy_drop, 0),
+        "protocol.max_accuracy_drop": (protocol.max_accuracy_drop, 0),
         "model.label_offset": (config.model.label_offset, 0),
-        "protocol.throughput.max_in_flight": (config.protocol.throughput.max_in_flight, 1),
-        "protocol.throughput.max_batch": (config.protocol.throughput.max_batch, 1),
-        "protocol.throughput.gain": (config.protocol.throughput.gain, 0),
+        "protocol.throughput.max_in_flight": (protocol.throughput.max_in_flight, 1),
+        "protocol.throughput.max_batch": (protocol.throughput.max_batch, 1),
+        "protocol.throughput.gain": (protocol.throughput.gain, 0),
     }
     for key, (value, minimum) in least.items():
         if value is not None and value < minimum:
-            raise ConfigError(f"{key}={value} is below {minimum}", hint=f"give {key} at least {minimum}")
+            raise ConfigError(f"{key}={value} is below {minimum}", hint=f"set {key} to {minimum} or more")
+    if protocol.windows > MOST_WINDOWS:
+        raise ConfigError(f"protocol.windows={protocol.windows} is above {MOST_WINDOWS}", hint="10 is usual")
+    if protocol.repeats == 2:
+        raise ConfigError(
+            "protocol.repeats=2: two processes say almost nothing of how far processes differ",
+            hint="set protocol.repeats to 1, or to 3 or more (5 is usual)",
+        )
 
 
 def _check_runtime_options(device: DeviceConfig) -> None:
@@ -264,7 +275,8 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
     path = config_dir() / "protocol" / f"{protocol.name}.yaml"
     if not path.exists():
         return ()
-    tier = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), OmegaConf.load(path))
+    tier = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ProtocolConfig), OmegaConf.load(path)))
+    assert isinstance(tier, ProtocolConfig)
     below = {
         "protocol.queries": protocol.queries < tier.queries,
         "protocol.seconds": protocol.seconds < tier.seconds,
@@ -273,7 +285,8 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
         "protocol.warmup.queries": protocol.warmup.queries < tier.warmup.queries,
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
         "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
-        "protocol.throughput.seconds": (protocol.throughput.seconds or math.inf) < (tier.throughput.seconds or 0),
+        "protocol.windows": protocol.windows > tier.windows,  # narrower than it can be trusted
+        "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds,
         "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
     }
     return tuple(name for name, is_below in below.items() if is_below)

@@ -258,6 +258,11 @@ class ProtocolConfig:
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
 
+    @property
+    def window_seconds(self) -> float:
+        """The least length of the throughput window."""
+        return self.seconds if self.throughput.seconds is None else self.throughput.seconds
+
 
 @dataclass
 class PowerConfig:

@@ -149,7 +149,7 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
         hydra_main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
     except HydraException as error:
         raise explain(error) from error
-    random.shuffle(postponed)
+    random.Random(sweep.id if sweep else "").shuffle(postponed)  # the same order for the same sweep id
     for position, job in enumerate(postponed, 1):
         assert sweep is not None
         _run(job, position, sweep, console)

@@ -67,8 +67,8 @@ def test_values_are_typed() -> None:
         ("quantization=fp32,int8", "several values", "add -m"),
         ("nonsense", "cannot read 'nonsense'", "key=value"),
         ("=3", "", ""),
-        ("device.threads=0", "device.threads=0", "at least 1"),
-        ("quantization.calibration.images=-3", "images=-3", "at least 1"),
+        ("device.threads=0", "device.threads=0", "1 or more"),
+        ("quantization.calibration.images=-3", "images=-3", "1 or more"),
     ],
 )
 def test_bad_words_are_named_with_the_mend(override: str, message: str, hint: str) -> None:

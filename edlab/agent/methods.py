@@ -279,7 +279,7 @@ class Agent:
         seconds: float,
         max_seconds: float,
         windows: int,
-        max_interval: float | None,
+        max_interval: float,
         out: str,
     ) -> dict[str, Any]:
         """Write int64 ns (N, 3) to `out` (npy): input copy, execute, output copy. See `phases.latency`."""

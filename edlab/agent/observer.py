@@ -31,7 +31,7 @@ class Activity(NamedTuple):
     others: float | None  # taken by other processes and the kernel
     stolen: float | None  # taken by the hypervisor for other machines
     involuntary_switches: int  # how often this process was put off a core that it still wanted
-    clocks_mhz: list[float]  # mean clock of the cores at each look, in order
+    clocks_mhz: list[float]  # the highest clock among the cores at each look, in order: that of a busy one
     throttle_events: int | None  # thermal events that the processor counted
 
 
@@ -49,38 +49,19 @@ class Observer:
         self._clocks: list[float] = []
 
     def __enter__(self) -> Observer:
-        self._before = _Counters.read()
+        self._before = Counters.read()
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._after = _Counters.read()
-        self._read_clocks()
+        self._after = Counters.read()
 
     @property
     def activity(self) -> Activity:
         """What happened between entering and leaving the context."""
-        before, after = self._before, self._after
-        own = others = stolen = None
-        if before.cpu and after.cpu and after.cpu.total > before.cpu.total:
-            total = after.cpu.total - before.cpu.total
-            own = min((after.own_s - before.own_s) / total, 1.0)
-            stolen = (after.cpu.stolen - before.cpu.stolen) / total
-            others = max((after.cpu.busy - before.cpu.busy) / total - own, 0.0)
-        events = None
-        if before.throttle_count is not None and after.throttle_count is not None:
-            events = after.throttle_count - before.throttle_count
-        return Activity(
-            after.time_s - before.time_s,
-            own,
-            others,
-            stolen,
-            after.involuntary_switches - before.involuntary_switches,
-            self._clocks,
-            events,
-        )
+        return self._after.since(self._before, self._clocks)
 
     def _run(self) -> None:
         seen = -1
@@ -94,10 +75,12 @@ class Observer:
     def _read_clocks(self) -> None:
         clocks = system.clocks_mhz()
         if clocks:
-            self._clocks.append(sum(clocks) / len(clocks))
+            self._clocks.append(max(clocks))
 
 
-class _Counters(NamedTuple):
+class Counters(NamedTuple):
+    """What the system and this process have counted so far. Processes that a runtime starts count as others."""
+
     time_s: float
     own_s: float
     involuntary_switches: int
@@ -105,7 +88,8 @@ class _Counters(NamedTuple):
     throttle_count: int | None
 
     @classmethod
-    def read(cls) -> _Counters:
+    def read(cls) -> Counters:
+        """The counts now."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return cls(
             time.perf_counter(),
@@ -114,3 +98,17 @@ class _Counters(NamedTuple):
             system.cpu_seconds(),
             system.throttle_count(),
         )
+
+    def since(self, before: Counters, clocks_mhz: list[float]) -> Activity:
+        """What happened from `before` to these."""
+        own = others = stolen = None
+        if before.cpu and self.cpu and self.cpu.total > before.cpu.total:
+            total = self.cpu.total - before.cpu.total
+            own = min((self.own_s - before.own_s) / total, 1.0)
+            stolen = (self.cpu.stolen - before.cpu.stolen) / total
+            others = max((self.cpu.busy - before.cpu.busy) / total - own, 0.0)
+        events = None
+        if before.throttle_count is not None and self.throttle_count is not None:
+            events = self.throttle_count - before.throttle_count
+        switches = self.involuntary_switches - before.involuntary_switches
+        return Activity(self.time_s - before.time_s, own, others, stolen, switches, clocks_mhz, events)

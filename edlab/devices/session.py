@@ -286,13 +286,12 @@ class AgentSession:
         seconds: float,
         max_seconds: float,
         windows: int = 10,
-        max_interval: float | None = None,
+        max_interval: float = 1.0,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """Write to `out` (npy) int64 ns (N, 3): input copy, execute, output copy; a row's sum is the query's latency.
 
-        Goes on until both minima hold and, unless `max_interval` is None, the mean's interval over `windows` is at
-        most that part of the mean wide.
+        Goes on until both minima hold and the mean's interval over `windows` is at most `max_interval` of it wide.
         Gives queries, seconds, truncated (`max_seconds` came before the two minima), activity
         (`edlab.agent.observer.Activity`), and the agent's peak_memory_mb so far.
         """

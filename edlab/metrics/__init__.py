@@ -5,9 +5,9 @@ from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency
 from edlab.metrics.power import Bounds, estimated_power, idle_power, power
 from edlab.metrics.repeats import over_runs, typical
-from edlab.metrics.stability import Stability, stability
+from edlab.metrics.stability import Stability, stability, stability_figures
 from edlab.metrics.sustained import sustained, watts_by_second
-from edlab.metrics.throughput import batch_one_only, setting, throughput
+from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, throttled
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "PowerFacts",
     "Stability",
     "accuracy",
+    "batch1",
     "batch_one_only",
     "drop",
     "estimated_power",
@@ -28,6 +29,7 @@ __all__ = [
     "power",
     "setting",
     "stability",
+    "stability_figures",
     "sustained",
     "throttled",
     "throughput",

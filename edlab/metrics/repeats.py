@@ -26,7 +26,7 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     """
     first, *others = runs
     shared = [name for name in first.values if all(name in run.values for run in others)]
-    values = {name: float(np.mean([run.values[name] for run in runs])) for name in shared}
+    values = {name: _joined(name, _values(runs, name)) for name in shared}
     missing = {name: reason for run in runs for name, reason in run.missing.items()}
     doubts = {doubt.code: doubt for run in reversed(runs) for doubt in run.doubts}  # each once: the first run's words
     figures = Figures(missing=missing) | Figures(values, doubts=tuple(doubts.values()))
@@ -61,6 +61,15 @@ def typical(runs: Sequence[Stability]) -> Stability:
         scatter=middle([run.scatter for run in runs]),
         bursts=middle([run.bursts for run in runs]),
     )
+
+
+def _joined(name: str, values: NDArray[np.float64]) -> float:
+    """Of the runs' values: counts add up, independent errors add up in squares, all else is averaged."""
+    if name.startswith("power_readings"):
+        return float(values.sum())
+    if name.endswith("_standard_error_w"):
+        return float(np.sqrt(np.sum(values**2)) / len(values))
+    return float(values.mean())
 
 
 def _half_width_over(runs: Sequence[Figures]) -> float:

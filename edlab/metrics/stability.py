@@ -28,14 +28,13 @@ class Stability:
     scatter: float  # of one window to the next, without the first and the last: a standard deviation
     bursts: float  # share of the time in which queries were slower than undisturbed by 15 % or more
 
-    def figures(self) -> Figures:
-        return Figures(
-            {
-                "latency_drift": self.drift,
-                "latency_last_over_first": self.last_over_first,
-                "latency_bursts": self.bursts,
-            }
-        )
+
+def stability_figures(found: Stability | None) -> Figures:
+    """`latency_drift`, `latency_last_over_first` and `latency_bursts`, all as fractions."""
+    names = ("latency_drift", "latency_last_over_first", "latency_bursts")
+    if found is None:
+        return Figures.withheld(names, "too few queries, or one that took as long as a window")
+    return Figures(dict(zip(names, (found.drift, found.last_over_first, found.bursts), strict=True)))
 
 
 def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:

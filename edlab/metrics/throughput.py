@@ -20,18 +20,19 @@ def throughput(throughput_ips: float, flops: int | None) -> Figures:
     return Figures({"throughput_ips": throughput_ips, "flops_per_s": throughput_ips * flops})
 
 
-def setting(batch: int, in_flight: int, batch1_ips: float | None) -> Figures:
-    """The setting that the throughput was measured at, and the best rate at batch 1, inferences per second.
+def setting(batch: int, in_flight: int) -> Figures:
+    """The setting that the throughput was measured at."""
+    return Figures({"throughput_batch": float(batch), "throughput_in_flight": float(in_flight)})
 
-    That is the throughput itself where its batch is 1, else one trial made for it after the search.
+
+def batch1(ips: float | None) -> Figures:
+    """The best rate at batch 1, inferences per second; None: the search had no time left to try it again.
+
+    It is the throughput itself where its batch is 1, else one trial made for it after the search.
     """
-    values = {"throughput_batch": float(batch), "throughput_in_flight": float(in_flight)}
-    if batch1_ips is None:
-        return Figures(
-            values,
-            {"throughput_batch1_ips": "no trial at batch 1 was made: the setting was given, or no time was left"},
-        )
-    return Figures({**values, "throughput_batch1_ips": batch1_ips})
+    if ips is None:
+        return Figures.withheld(["throughput_batch1_ips"], "no time was left for a trial at batch 1")
+    return Figures({"throughput_batch1_ips": ips})
 
 
 def batch_one_only(trials: Sequence[dict[str, Any]]) -> str:

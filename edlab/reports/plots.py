@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab.agent.statistics import cut
-from edlab.metrics import latency
 
 _MOST_POINTS = 5000
 _QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
 
 
-def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int = 10) -> None:
+def latency_plot(
+    ns: NDArray[np.int64],
+    figures: Mapping[str, float],
+    queries: Sequence[int],
+    path: Path,
+    *,
+    title: str,
+    windows: int = 10,
+) -> None:
     """Write a PNG of the latencies `ns`, int64 (N,) nanoseconds in order of measurement.
+
+    `figures` are the run's, so that the picture shows the same mean and interval; `queries` says how many of `ns` each
+    process made (protocol.repeats): vertical lines part them.
 
     Left the queries with their mean, its 95 % interval, the windows' means and p99; right their histogram. The axis
     ends above the 99.5 % quantile; how many queries lie beyond it is said in the picture.
@@ -26,8 +37,7 @@ def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int 
     from matplotlib.figure import Figure
 
     ms = ns / 1e6
-    values = latency(ns, windows).values
-    mean, p99 = values["latency_ms"], values.get("latency_p99_ms")
+    mean, p99 = figures["latency_ms"], figures.get("latency_p99_ms")
     top = 1.05 * float(np.quantile(ms, 0.995, method="higher"))
     bottom = 0.97 * float(ms.min())
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -35,12 +45,17 @@ def latency_plot(ns: NDArray[np.int64], path: Path, *, title: str, windows: int 
     series, histogram = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     shown = np.unique(np.linspace(0, len(ms) - 1, min(len(ms), _MOST_POINTS)).astype(np.int64))
     series.plot(shown, ms[shown], ".", markersize=2, color=_QUERY, alpha=0.6)
-    series.axhline(mean, color=_LINE, linewidth=1, label=f"mean {mean:.4g} ms{_interval(values)}")
-    if "latency_ci95_low_ms" in values:
-        series.axhspan(values["latency_ci95_low_ms"], values["latency_ci95_high_ms"], color=_LINE, alpha=0.15)
-    parts = cut(ns, windows)
-    edges = np.concatenate(([0], np.cumsum(parts.counts)[parts.counts > 0]))
-    series.stairs(parts.means / 1e6, edges, color=_WINDOW, baseline=None, label="window means")
+    series.axhline(mean, color=_LINE, linewidth=1, label=f"mean {mean:.4g} ms{_interval(figures)}")
+    if "latency_ci95_low_ms" in figures:
+        series.axhspan(figures["latency_ci95_low_ms"], figures["latency_ci95_high_ms"], color=_LINE, alpha=0.15)
+    starts = np.concatenate(([0], np.cumsum(queries)))
+    for number, (first, end) in enumerate(itertools.pairwise(starts)):
+        parts = cut(ns[first:end], windows)
+        edges = first + np.concatenate(([0], np.cumsum(parts.counts)[parts.counts > 0]))
+        label = "" if number else "window means"
+        series.stairs(parts.means / 1e6, edges, color=_WINDOW, baseline=None, label=label)
+        if number:
+            series.axvline(first, color=_LINE, linewidth=0.5)
     if p99 is not None:
         series.axhline(p99, color=_WINDOW, linewidth=1, linestyle=":", label=f"p99 {p99:.4g} ms")
     if beyond := int(np.count_nonzero(ms > top)):
@@ -105,7 +120,7 @@ def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, p
     figure.savefig(path, dpi=110)
 
 
-def _interval(values: dict[str, float]) -> str:
+def _interval(values: Mapping[str, float]) -> str:
     if "latency_ci95_low_ms" not in values:
         return ""
     return f" [{values['latency_ci95_low_ms']:.4g}, {values['latency_ci95_high_ms']:.4g}]"

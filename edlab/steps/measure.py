@@ -93,9 +93,10 @@ def join_repeats(measurement: Measurement, protocol: ProtocolConfig, folder: Pat
     runs = [measurement, *measurement.repeats]
     measurement.runs = [run.figures for run in runs]
     joined = metrics.over_runs(measurement.runs, metrics.latency(ns, protocol.windows))
-    measurement.figures = measurement.figures.without(joined.missing) | joined
     stabilities = [run.stability for run in runs if run.stability]
     measurement.stability = metrics.typical(stabilities) if stabilities else None
+    joined |= metrics.stability_figures(measurement.stability)
+    measurement.figures = measurement.figures.without(joined.missing) | joined
 
 
 def _measure_speed(
@@ -169,8 +170,7 @@ def _measure_latency(
     np.save(folder / LATENCIES_FILE, total_ns)
     measurement.figures |= metrics.latency(total_ns, protocol.windows)
     measurement.stability = metrics.stability(total_ns, protocol.windows)
-    if measurement.stability:
-        measurement.figures |= measurement.stability.figures()
+    measurement.figures |= metrics.stability_figures(measurement.stability)
     measurement.phases["stages"] = session.stages(pool, on_progress)
     stages_ms = dict(zip(_STAGES, (stages_ns.mean(axis=0) / 1e6).tolist(), strict=True))
     for name in ("preprocess_ms", "postprocess_ms"):
@@ -193,7 +193,7 @@ def _measure_throughput(
     assert source is not None
     probe = _probe(source, config.power, folder / "power_samples.npy")
     search = config.protocol.throughput
-    seconds = config.protocol.seconds if search.seconds is None else search.seconds
+    seconds = config.protocol.window_seconds
     if probe:
         seconds = max(seconds, config.power.active_seconds + source.lag_s)
     beyond = max(seconds - config.protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
@@ -211,7 +211,9 @@ def _measure_throughput(
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops)
-    measurement.figures |= metrics.setting(window["batch"], window["in_flight"], window["batch1_ips"])
+    measurement.figures |= metrics.setting(window["batch"], window["in_flight"])
+    if setting is None:
+        measurement.figures |= metrics.batch1(window["batch1_ips"])
     measurement.batch_one_only = _batch_one_only(inputs, artifact, window["search"])
     measurement.figures |= metrics.sustained(np.array(window["ips_by_second"]))
     if probe:

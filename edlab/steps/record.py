@@ -26,6 +26,7 @@ from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
 from edlab.tracking import DatasetInfo, Files
 
+_MODES = ("power_mode", "jetson_clocks")
 _LONG_S = 60  # from here on a curve over time says something
 _HEADLINES = ("accuracy_top1", "latency_ms", "throughput_ips", "flops_per_s", "power_w", "efficiency_ips_per_w")
 
@@ -79,7 +80,16 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
     latencies = folder / LATENCIES_FILE
     plot = folder / "latency.png"
     if latencies.exists():
-        latency_plot(np.load(latencies), plot, title=record.name, windows=config.protocol.windows)
+        measurement = outcome.measurement
+        queries = [run.phases["latency"]["queries"] for run in (measurement, *measurement.repeats)]
+        latency_plot(
+            np.load(latencies),
+            measurement.figures.values,
+            queries,
+            plot,
+            title=record.name,
+            windows=config.protocol.windows,
+        )
     window = outcome.measurement.phases.get("throughput", {})
     search_plot, over_time = folder / "throughput.png", folder / "over_time.png"
     if search := window.get("search"):
@@ -215,6 +225,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
     assert inputs
     assert deployment
     figures, phases = measurement.figures.values, measurement.phases
+    runs = [measurement, *measurement.repeats]
     all_phases = dict(phases)
     for number, run in enumerate(measurement.repeats, 2):
         all_phases |= {f"{name} (repeat {number})": phase for name, phase in run.phases.items()}
@@ -224,7 +235,8 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         stand_in=deployment.device.stand_in,
         weakened=weakened,
         truncated=tuple(name for name, phase in all_phases.items() if phase.get("truncated")),
-        warmup_settled=phases["warmup"]["settled"],
+        warmup_settled=all(phase["settled"] for name, phase in all_phases.items() if name.startswith("warmup")),
+        repeats=1 + len(measurement.repeats),
         latency_ms=figures.get("latency_ms"),
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
         stability=measurement.stability,
@@ -236,7 +248,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,
         accelerated_fraction=_accelerated_fraction(config.device, outcome),
-        power_mode_changed=_changed(deployment.before, measurement.after, ("power_mode", "jetson_clocks")),
+        power_mode_changed=next(filter(None, (_changed(deployment.before, run.after, _MODES) for run in runs)), ""),
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
         assumed_preprocessing=inputs.source.assumed,

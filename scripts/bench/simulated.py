@@ -109,9 +109,9 @@ MACHINES = {
 # Name -> the factor on the latency at t seconds after the phase began; `phase` is 0..1, drawn for each run.
 FAULTS = {
     "none": lambda t, phase: np.ones_like(t),
-    "drift of 3 % over 10 s": lambda t, phase: 1 + 0.03 * np.clip(t / 10, 0, None),
-    "drift of 5 % over 10 s": lambda t, phase: 1 + 0.05 * np.clip(t / 10, 0, None),
-    "drift of 8 % over 10 s": lambda t, phase: 1 + 0.08 * np.clip(t / 10, 0, None),
+    "drift of 3 % over 10 s": lambda t, phase: 1 + 0.03 * np.clip(t / 10, 0, 1),
+    "drift of 5 % over 10 s": lambda t, phase: 1 + 0.05 * np.clip(t / 10, 0, 1),
+    "drift of 8 % over 10 s": lambda t, phase: 1 + 0.08 * np.clip(t / 10, 0, 1),
     "throttled to 1.25x after 6 s": lambda t, phase: 1 + 0.25 * (t > 6),
     "throttled to 1.25x after 9 s": lambda t, phase: 1 + 0.25 * (t > 9),
     "load: 1.3x for 0.2 s of each second": lambda t, phase: 1 + 0.3 * ((t + phase) % 1 < 0.2),

@@ -66,7 +66,7 @@ def pool(size: int) -> list[NDArray[np.float32]]:
 
 
 def latency(request: Request, tensors: int = 1, **limits: Any) -> Latencies:
-    asked = {"windows": 5, "max_interval": None, "progress": quiet, **limits}
+    asked = {"windows": 5, "max_interval": 9.0, "progress": quiet, **limits}
     return phases.latency(request, pool(tensors), **asked)
 
 
@@ -110,7 +110,7 @@ def test_latency_goes_on_while_the_interval_is_wide_and_ends_when_it_is_narrow()
     """The first 60 queries are three times slower now and then: what follows makes the mean certain enough."""
     limits = {"queries": 60, "seconds": 0, "max_seconds": 20}
     unsteady = Wandering(lambda count: count < 30)
-    assert len(latency(unsteady, **limits, max_interval=None).stages_ns) == 60
+    assert len(latency(unsteady, **limits, max_interval=9.0).stages_ns) == 60
     unsteady = Wandering(lambda count: count < 30)
     assert len(latency(unsteady, **limits, max_interval=0.5).stages_ns) > 60
 
@@ -126,7 +126,7 @@ def test_how_long_to_go_on_follows_from_the_width() -> None:
     assert goal_after(10, width=0.04, wanted=0.05, max_seconds=120) is None
     assert goal_after(10, width=0.06, wanted=0.05, max_seconds=120) == pytest.approx(14.4)
     assert goal_after(10, width=0.15, wanted=0.05, max_seconds=120) == 20  # looks again before it goes on for 90 s
-    assert goal_after(10, width=0.2, wanted=0.05, max_seconds=120) is None  # 160 s
+    assert goal_after(10, width=0.25, wanted=0.05, max_seconds=120) is None  # 250 s
     assert goal_after(100, width=0.0505, wanted=0.05, max_seconds=120) == 120
     assert goal_after(1, width=0.5, wanted=0.0, max_seconds=120) is None
 
@@ -206,7 +206,7 @@ def test_the_observer_tells_its_own_work_from_that_of_others() -> None:
 def test_the_observer_reads_counters_and_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([system.CpuSeconds(10.0, 1.0, 100.0), system.CpuSeconds(13.0, 2.0, 120.0)])
     events = iter([4, 6])
-    clocks = iter([[1000.0, 2000.0], [900.0, 900.0], [800.0, 800.0]])
+    clocks = iter([[1000.0, 2000.0], [900.0, 900.0]])
     monkeypatch.setattr(system, "cpu_seconds", lambda: next(seconds))
     monkeypatch.setattr(system, "throttle_count", lambda: next(events))
     monkeypatch.setattr(system, "clocks_mhz", lambda: next(clocks))
@@ -216,7 +216,7 @@ def test_the_observer_reads_counters_and_clocks(monkeypatch: pytest.MonkeyPatch)
     assert activity.stolen == pytest.approx(0.05)
     assert activity.others == pytest.approx(0.15, abs=0.01)  # 3 s of 20, less what this process took
     assert activity.throttle_events == 2
-    assert activity.clocks_mhz == [1500.0, 900.0]
+    assert activity.clocks_mhz == [2000.0]  # under load only: none once it has ended
 
 
 def test_what_the_system_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

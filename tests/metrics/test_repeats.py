@@ -51,6 +51,13 @@ def test_percentiles_and_extremes_are_of_the_queries_of_all_runs() -> None:
     assert (values["latency_min_ms"], values["latency_max_ms"]) == (2.0, 4.0)
 
 
+def test_counts_of_readings_add_up_and_independent_errors_in_squares() -> None:
+    runs = [run(1.0, power_readings=200.0, power_standard_error_w=0.3) for _ in range(4)]
+    values = over_runs(runs, NO_POOL).values
+    assert values["power_readings"] == 800
+    assert values["power_standard_error_w"] == pytest.approx(0.15)
+
+
 def test_efficiency_is_a_ratio_of_the_means() -> None:
     values = over_runs([run(1.0, power_w=10.0), run(2.0, power_w=6.0)], NO_POOL).values
     assert values["efficiency_ips_per_w"] == pytest.approx(750 / 8)

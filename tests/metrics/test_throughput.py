@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edlab.metrics import Facts, batch_one_only, judge, setting
+from edlab.metrics import Facts, batch1, batch_one_only, judge, setting
 
 
 def trial(batch: int, ips: float | None, note: str = "") -> dict[str, Any]:
@@ -14,10 +14,10 @@ def trial(batch: int, ips: float | None, note: str = "") -> dict[str, Any]:
 
 
 def test_the_rate_at_batch_1_stands_beside_the_best() -> None:
-    assert setting(64, 2, 150.0).values == {
+    assert (setting(64, 2) | batch1(150.0)).values == {
         "throughput_batch": 64, "throughput_in_flight": 2, "throughput_batch1_ips": 150.0,
     }  # fmt: skip
-    unknown = setting(64, 2, None)
+    unknown = batch1(None)
     assert "throughput_batch1_ips" not in unknown.values
     assert "throughput_batch1_ips" in unknown.missing
 

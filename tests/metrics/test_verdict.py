@@ -74,7 +74,7 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         (changed(bursts=0.2), "DEGRADED", "latency_bursts"),
         ({"latency_interval_ms": (4.8, 5.2)}, "DEGRADED", "wide_confidence_interval"),
         ({"latency_interval_ms": (3.0, 7.0)}, "INVALID", "wide_confidence_interval"),
-        ({"activities": {"warmup": activity(), "throughput": activity(clocks=(2000.0,))}}, "DEGRADED", "throttled"),
+        ({"activities": {"throughput": activity(clocks=(3000.0,) * 5 + (2000.0,) * 5)}}, "DEGRADED", "throttled"),
         ({"activities": {"latency": activity(events=3)}}, "DEGRADED", "throttled"),
         ({"activities": {"idle": activity(others=0.5)}}, "DEGRADED", "background_load"),
         ({"activities": {"latency": activity(others=0.5)}}, "DEGRADED", "background_load"),
@@ -139,17 +139,44 @@ def test_advice_is_possible_on_that_machine(virtual: bool) -> None:
 @pytest.mark.parametrize(
     ("clocks", "events", "answer"),
     [
-        ((2445.4, 2445.4), None, "cannot tell"),  # a virtual machine: constant, whatever the host does
+        ((2445.4,) * 10, None, "cannot tell"),  # a virtual machine: constant, whatever the host does
         ((), None, "cannot tell"),
-        ((2445.4, 2445.4), 0, "no"),
-        ((3000.0, 2950.0), None, "no"),
-        ((3000.0, 2000.0), None, "yes"),
-        ((3000.0, 3000.0), 2, "yes"),
+        ((3000.0, 2000.0), None, "cannot tell"),  # two looks are no trend
+        ((1800.0, 600.0) * 5, None, "cannot tell"),
+        ((2445.4,) * 10, 0, "no"),
+        ((3000.0, 2950.0) * 5, None, "no"),
+        ((3000.0,) * 8 + (2000.0,) * 2, None, "yes"),
+        ((3000.0,) * 10, 2, "yes"),
     ],
 )
 def test_throttling_is_yes_no_or_cannot_tell(clocks: tuple[float, ...], events: int | None, answer: str) -> None:
     facts = Facts(tier="quick", activities={"latency": activity(clocks=clocks, events=events)})
     assert throttled(facts)[0] == answer
+
+
+def test_phases_with_other_numbers_of_busy_cores_are_not_compared() -> None:
+    turbo = {"latency": activity(clocks=(4800.0, 4790.0) * 5), "throughput": activity(clocks=(3900.0, 3890.0) * 5)}
+    assert throttled(Facts(tier="quick", activities=turbo))[0] == "no"
+
+
+def test_thermal_events_before_the_load_are_not_its_own() -> None:
+    facts = Facts(tier="quick", activities={"idle": activity(events=4), "latency": activity(events=0)})
+    assert throttled(facts)[0] == "no"
+
+
+def test_a_wide_interval_of_few_repeats_is_uncertain_and_not_invalid() -> None:
+    wide = {**GOOD, "latency_interval_ms": (3.0, 7.0)}
+    assert judge(Facts(**wide)).state is VerdictState.invalid
+    verdict = judge(Facts(**wide, repeats=3))
+    assert verdict.state is VerdictState.degraded
+    assert "more repeats" in verdict.reasons[0].advice
+
+
+def test_stolen_time_shows_a_virtual_machine_that_does_not_say_so() -> None:
+    facts = Facts(**{**GOOD, "activities": {"latency": activity(stolen=0.05)}})
+    (reason,) = judge(facts).reasons
+    assert reason.code == "cpu_stolen"
+    assert "virtual machine" in reason.advice
 
 
 def test_the_worst_reason_rules_and_all_are_named() -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console, RenderableType
 
+from edlab.metrics import latency
 from edlab.record import Reason, RunRecord, Status, Step, Verdict, VerdictState
 from edlab.reports.plots import latency_plot, throughput_plot
 from edlab.reports.show import show
@@ -191,10 +192,19 @@ def test_show_of_a_failure_says_where_why_and_what_to_do() -> None:
     assert "take [fewer] images" in text
 
 
+def test_latency_plot_shows_the_runs_own_figures_and_where_each_process_began(tmp_path: Path) -> None:
+    ns = np.repeat([4_000_000, 6_000_000], 500)
+    figures = {"latency_ms": 5.0, "latency_ci95_low_ms": 3.0, "latency_ci95_high_ms": 7.0}
+    for number, queries in enumerate(([1000], [500, 500])):
+        latency_plot(ns, figures, queries, tmp_path / f"{number}.png", title="run")
+    pictures = [np.asarray(Image.open(tmp_path / f"{number}.png").convert("L")) for number in (0, 1)]
+    assert not np.array_equal(*pictures)
+
+
 @pytest.mark.parametrize("queries", [1, 12, 7000])
 def test_latency_plot_is_a_picture_of_any_number_of_queries(queries: int, tmp_path: Path) -> None:
     ns = np.random.default_rng(0).integers(4_000_000, 6_000_000, queries)
-    latency_plot(ns, tmp_path / "latency.png", title="run")
+    latency_plot(ns, latency(ns).values, [queries], tmp_path / "latency.png", title="run")
     with Image.open(tmp_path / "latency.png") as picture:
         assert picture.format == "PNG"
         assert picture.width >= 800

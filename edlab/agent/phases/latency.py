@@ -13,6 +13,7 @@ from ..runtimes.base import Request
 from ..statistics import relative_width
 from .loop import NS, Report, fraction_done, no_garbage_collection, run_untimed
 
+_HOPE = 1.5  # how many times the time that is left may be needed, by the present width
 _LEAST_GROWTH, _MOST_GROWTH = 1.25, 2.0  # of the measured time, from one look at the interval to the next
 
 
@@ -32,13 +33,13 @@ def latency(
     seconds: float,
     max_seconds: float,
     windows: int,
-    max_interval: float | None,
+    max_interval: float,
     progress: Report,
 ) -> Latencies:
     """One query in flight until both minima hold and the mean's interval is narrow, as far as `max_seconds` allow it.
 
     Narrow: the 95 % interval (`statistics.mean_interval`, over `windows`) is at most the fraction `max_interval` of
-    the mean wide; None: any will do. The loop keeps three integers a query and does nothing else: the garbage
+    the mean wide. The loop keeps three integers a query and does nothing else: the garbage
     collector is off in it, progress is reported from another thread, and the interval is looked at between stretches
     of queries.
     """
@@ -47,9 +48,13 @@ def latency(
     start = time.perf_counter_ns()
     goal_s, measured_s = seconds, 0.0
 
+    shown = 0.0
+
     def look() -> Look:
+        nonlocal shown  # the goal may move away, the fraction done never falls
         count, elapsed = len(stages) // 3, (time.perf_counter_ns() - start) / NS
-        return Look(count, fraction_done(count, queries, elapsed, goal_s), "%d queries" % count)
+        shown = max(shown, fraction_done(count, queries, elapsed, goal_s))
+        return Look(count, shown, "%d queries" % count)
 
     with Observer(look, progress) as observer:
         while True:
@@ -57,7 +62,7 @@ def latency(
                 run_untimed(request, inputs)
                 measured_s += _stretch(request, inputs, stages, queries, goal_s - measured_s, max_seconds - measured_s)
             count = len(stages) // 3
-            if measured_s >= max_seconds or max_interval is None:
+            if measured_s >= max_seconds:
                 break
             width = relative_width(np.array(stages, np.int64).reshape(-1, 3).sum(axis=1), windows)
             longer_s = None if width is None else goal_after(measured_s, width, max_interval, max_seconds)
@@ -71,10 +76,10 @@ def latency(
 def goal_after(seconds: float, width: float, wanted: float, max_seconds: float) -> float | None:
     """How long to measure for in all, where `seconds` gave an interval of this width. None: it is time to end.
 
-    The width falls with the square root of the time, at best. So the phase ends where the interval is as narrow as
-    `wanted`, or cannot become so within `max_seconds`.
+    The width falls with the square root of the time. So the phase ends where the interval is as narrow as `wanted`, or
+    will hardly become so within `max_seconds`: the width of a few windows is itself uncertain.
     """
-    if width <= wanted or seconds * width**2 > max_seconds * wanted**2:
+    if width <= wanted or seconds * width**2 > _HOPE * max_seconds * wanted**2:
         return None
     return min(seconds * min(max((width / wanted) ** 2, _LEAST_GROWTH), _MOST_GROWTH), max_seconds)
 

@@ -62,6 +62,7 @@ class Facts:
     driver_limit_ips: float | None = None  # what the driving loop itself can do at that setting; None: far above
     activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that watched the machine
     virtual_machine: bool = False
+    repeats: int = 1  # fresh processes that the timed phases ran in
     governor: str | None = None
     power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
     trained: bool = True
@@ -87,7 +88,8 @@ def steadier(facts: Facts) -> str:
 
     A virtual machine has neighbours that nobody here can stop, and clocks that are not its own.
     """
-    repeats = "protocol.repeats=5 sweep.order=random"
-    if facts.virtual_machine:
+    repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
+    stolen = any(activity.stolen for activity in facts.activities.values())
+    if facts.virtual_machine or stolen:
         return f"this is a virtual machine, whose neighbours cannot be stopped: compare rows with {repeats}"
     return f"stop what else runs on the target, fix its clocks and cool it, or compare rows with {repeats}"

@@ -50,7 +50,11 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
             f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
             steadier(facts),
         )
-    stolen = {name: activity.stolen for name, activity in facts.activities.items() if activity.stolen is not None}
+    stolen = {
+        name: activity.stolen
+        for name, activity in facts.activities.items()
+        if activity.stolen is not None and not name.startswith("idle")
+    }
     if stolen and stolen[worst := max(stolen, key=stolen.__getitem__)] > _STOLEN:
         yield degraded(
             "cpu_stolen",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 
+import numpy as np
+
 from edlab.metrics.verdict.facts import Facts, Finding, degraded
 
 _CLOCK_LOSS = 0.10
+_LEAST_LOOKS = 5
 _TIMED = ("warmup", "latency", "throughput")
 
 
@@ -20,23 +23,27 @@ class Throttled(StrEnum):
 def throttled(facts: Facts) -> tuple[Throttled, str]:
     """The answer, and what it rests on.
 
-    Clocks that never move prove nothing: a virtual machine shows a constant. Where they move, the last of a phase
-    under load is compared with the first of the warm-up, both under load.
+    Thermal events, where the processor counts them, and the clocks within each timed phase: phases keep different
+    numbers of cores busy, so their clocks do not compare. Clocks that never move prove nothing (a virtual machine shows
+    a constant), and neither do clocks that go up and down.
     """
-    events = [facts.activities[name].throttle_events for name in facts.activities]
-    counted = sum(count for count in events if count)
-    if counted:
-        return Throttled.yes, f"the processor counted {counted} thermal events"
-    timed = [activity for name, activity in facts.activities.items() if name.startswith(_TIMED)]
-    clocks = [clock for activity in timed for clock in activity.clocks_mhz]
-    if len(clocks) >= 2 and min(clocks) < max(clocks):
-        if 1 - clocks[-1] / clocks[0] > _CLOCK_LOSS:
-            return (
-                Throttled.yes,
-                f"the clock fell from {clocks[0]:.0f} to {clocks[-1]:.0f} MHz under load",
-            )
-        return Throttled.no, f"the clocks were {min(clocks):.0f} to {max(clocks):.0f} MHz under load"
-    if any(count is not None for count in events):
+    timed = {name: activity for name, activity in facts.activities.items() if name.startswith(_TIMED)}
+    counts = [activity.throttle_events for activity in timed.values() if activity.throttle_events is not None]
+    if sum(counts):
+        return Throttled.yes, f"the processor counted {sum(counts)} thermal events"
+    clocks = {name: np.array(a.clocks_mhz) for name, a in timed.items() if len(a.clocks_mhz) >= _LEAST_LOOKS}
+    for name, series in clocks.items():
+        fifth = len(series) // 5
+        first, last = np.median(series[:fifth]), np.median(series[-fifth:])
+        if last < (1 - _CLOCK_LOSS) * first:
+            return Throttled.yes, f"the clock fell from {first:.0f} to {last:.0f} MHz in the {name} phase"
+    for name, series in clocks.items():
+        low, high = np.quantile(series, [0.1, 0.9])
+        if low < (1 - _CLOCK_LOSS) * high:
+            return Throttled.unknown, f"the clock went up and down, {low:.0f} to {high:.0f} MHz, in the {name} phase"
+    if any(np.ptp(series) for series in clocks.values()):
+        return Throttled.no, "the clocks were steady within each phase"
+    if counts:
         return Throttled.no, "the processor counted no thermal event"
     return Throttled.unknown, "the target counts no thermal events, and its clocks are hidden or constant"
 

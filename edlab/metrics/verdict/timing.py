@@ -53,7 +53,7 @@ def stability_rules(facts: Facts) -> Iterator[Finding]:
         width = (high - low) / facts.latency_ms
         if width > facts.max_interval:
             yield (
-                _grade(width > _SEVERE_INTERVAL),
+                _grade(width > _SEVERE_INTERVAL and facts.repeats == 1),  # few repeats are uncertain, not wrong
                 Reason(
                     code="wide_confidence_interval",
                     message=f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + _meanwhile(facts, "latency"),
@@ -90,7 +90,8 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
 
 def _meanwhile(facts: Facts, phase: str) -> str:
     """What else went on in the phase, with figures; empty where nothing was seen."""
-    seen = _causes(facts.activities[phase]) if phase in facts.activities else []
+    runs = [_causes(activity) for name, activity in facts.activities.items() if name.startswith(phase)]
+    seen = max(runs, key=len, default=[])  # of the repeats the one in which most went on
     return f"; meanwhile {', '.join(seen)}" if seen else ""
 
 
