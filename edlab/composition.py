@@ -127,6 +127,8 @@ def _check_numbers(config: EdlabConfig) -> None:
     """Raise `ConfigError` for a count or a time that nothing can be made of."""
     protocol = config.protocol
     least = {
+        "device.specification.typical_watts": (config.device.specification.typical_watts, 0.001),
+        "device.specification.max_watts": (config.device.specification.max_watts, 0.001),
         "device.threads": (config.device.threads, 1),
         "device.lock_timeout": (config.device.lock_timeout, 0),
         "device.workdir_limit_gb": (config.device.workdir_limit_gb, 0),
@@ -137,7 +139,7 @@ def _check_numbers(config: EdlabConfig) -> None:
         "protocol.pool": (protocol.pool, 1),
         "protocol.repeats": (protocol.repeats, 1),
         "protocol.windows": (protocol.windows, LEAST_WINDOWS),
-        "protocol.throughput.seconds": (protocol.throughput.seconds, 0),
+        "protocol.throughput.seconds": (protocol.throughput.seconds, 0.1),
         "protocol.throughput.trial_seconds": (protocol.throughput.trial_seconds, 0.01),
         "protocol.max_interval": (protocol.max_interval, 0),
         "dataset.images": (config.dataset.images, 1),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edlab.composition import check_overrides, compose_config, config_dir, decide, describe, groups, options
+from edlab.composition import check_overrides, compose_config, config_dir, decide, describe, groups, options, weakened
 from edlab.config import CalibrationMethod, Precision
 from edlab.errors import ConfigError
 from edlab.source import Preprocessing, SourceModel
@@ -68,6 +68,11 @@ def test_values_are_typed() -> None:
         ("nonsense", "cannot read 'nonsense'", "key=value"),
         ("=3", "", ""),
         ("device.threads=0", "device.threads=0", "1 or more"),
+        ("protocol.windows=4", "protocol.windows=4", "5 or more"),
+        ("protocol.windows=40", "above 31", "10 is usual"),
+        ("protocol.repeats=2", "protocol.repeats=2", "3 or more"),
+        ("protocol.throughput.seconds=0", "protocol.throughput.seconds=0", "0.1 or more"),
+        ("device.specification.typical_watts=-5", "typical_watts=-5", "0.001 or more"),
         ("quantization.calibration.images=-3", "images=-3", "1 or more"),
     ],
 )
@@ -155,3 +160,21 @@ class TestAuto:
         configs, runs = check_overrides(words, multirun=True)
         assert runs == 2
         assert {config.quantization.precision for config in configs} == {Precision.auto, Precision.int8}
+
+
+@pytest.mark.parametrize(
+    ("words", "weaker"),
+    [
+        (["protocol=strict", "protocol.throughput.seconds=1"], "protocol.throughput.seconds"),
+        (["protocol=sustained", "protocol.throughput.seconds=null"], "protocol.throughput.seconds"),
+        (["protocol=normal", "protocol.windows=20"], "protocol.windows"),
+        (["protocol=normal", "protocol.max_interval=0.2"], "protocol.max_interval"),
+    ],
+)
+def test_what_is_weaker_than_its_tier_is_named(words: list[str], weaker: str) -> None:
+    assert weaker in weakened(compose_config(words).protocol)
+
+
+def test_what_is_stronger_than_its_tier_is_not() -> None:
+    stronger = ["protocol=quick", "protocol.throughput.seconds=60", "protocol.max_interval=0.02", "protocol.repeats=3"]
+    assert weakened(compose_config(stronger).protocol) == ()

@@ -20,6 +20,7 @@ FAST = (
     "protocol.warmup.max_seconds=2",
     "protocol.throughput.trial_seconds=0.1",
     "protocol.throughput.max_in_flight=2",
+    "protocol.throughput.max_batch=4",
 )
 
 

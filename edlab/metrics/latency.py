@@ -56,7 +56,7 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
 
 def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
     """The mean, its 95 % interval from half its width, and `latency_uncertainty`: that half as a fraction of it."""
-    bounds = (mean_ms - half_ms, mean_ms + half_ms, half_ms / mean_ms)
+    bounds = (max(mean_ms - half_ms, 0.0), mean_ms + half_ms, half_ms / mean_ms)
     return Figures({"latency_ms": mean_ms, **dict(zip(INTERVAL, bounds, strict=True))})
 
 

@@ -172,6 +172,11 @@ def test_a_wide_interval_of_few_repeats_is_uncertain_and_not_invalid() -> None:
     assert "more repeats" in verdict.reasons[0].advice
 
 
+def test_a_loose_limit_does_not_hide_an_interval_that_says_nothing() -> None:
+    facts = Facts(**{**GOOD, "latency_interval_ms": (3.0, 7.0), "max_interval": 2.0})
+    assert judge(facts).state is VerdictState.invalid
+
+
 def test_stolen_time_shows_a_virtual_machine_that_does_not_say_so() -> None:
     facts = Facts(**{**GOOD, "activities": {"latency": activity(stolen=0.05)}})
     (reason,) = judge(facts).reasons

@@ -48,7 +48,7 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "background_load",
             f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
-            steadier(facts),
+            "stop what else runs on the target",
         )
     stolen = {
         name: activity.stolen

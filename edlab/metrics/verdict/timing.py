@@ -30,7 +30,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
     if facts.weakened:
         yield degraded(
             "protocol_weakened",
-            f"{', '.join(facts.weakened)} were set below what protocol={facts.tier} asks for",
+            f"{', '.join(facts.weakened)} are weaker than what protocol={facts.tier} asks for",
             "leave them as the tier has them, or take a shorter tier by its name",
         )
     if facts.tier == "smoke":
@@ -51,7 +51,7 @@ def stability_rules(facts: Facts) -> Iterator[Finding]:
     if facts.latency_interval_ms and facts.latency_ms:
         low, high = facts.latency_interval_ms
         width = (high - low) / facts.latency_ms
-        if width > facts.max_interval:
+        if width > min(facts.max_interval, _SEVERE_INTERVAL):
             yield (
                 _grade(width > _SEVERE_INTERVAL and facts.repeats == 1),  # few repeats are uncertain, not wrong
                 Reason(
