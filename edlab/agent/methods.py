@@ -334,7 +334,8 @@ class Agent:
         """Search for the best setting, then measure it over one saturated window, both within `max_seconds`.
 
         With `setting`, [batch, in flight], that one is measured and nothing is searched.
-        Queries in progress at the limit are waited for; `truncated` where it cut the search or the window short.
+        Queries in progress at the limit are waited for. `truncated` where it cut the window short, `search_truncated`
+        where the search had settings left to try.
         With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
         over the window and one beyond either end. `readings` then says how many failed, and what the last one said.
         """
@@ -371,7 +372,8 @@ class Agent:
             "completed": window.completed,
             "ips_by_second": window.ips_by_second,
             "seconds": window.seconds,
-            "truncated": found.truncated or window.truncated,
+            "truncated": window.truncated,
+            "search_truncated": found.truncated,
             "activity": window.activity._asdict(),
             "start_ns": window.start_ns,
             "end_ns": window.end_ns,

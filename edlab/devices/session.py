@@ -321,8 +321,8 @@ class AgentSession:
         With `setting`, (batch, in flight), that one is measured and nothing is searched.
         Gives throughput_ips, batch1_ips (None where it was not measured), driver_limit_ips (None where completions are
         too few for it to matter), batch, in_flight, completed, ips_by_second, seconds, truncated (`max_seconds` cut the
-        search or the window short), activity, start_ns, end_ns, search (the trials), options, and of a probe its
-        readings: failed, error.
+        window short), search_truncated (it cut the search short), activity, start_ns, end_ns, search (the trials),
+        options, and of a probe its readings: failed, error.
         """
         limits = {"seconds": seconds, "max_seconds": max_seconds, "setting": setting}
         params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}

@@ -6,7 +6,7 @@ from edlab.metrics.latency import latency
 from edlab.metrics.power import Bounds, estimated_power, idle_power, power
 from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
-from edlab.metrics.sustained import sustained, watts_by_second
+from edlab.metrics.sustained import by_window, sustained, watts_by_second
 from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, throttled
 
@@ -20,6 +20,7 @@ __all__ = [
     "accuracy",
     "batch1",
     "batch_one_only",
+    "by_window",
     "drop",
     "estimated_power",
     "idle_power",

@@ -71,7 +71,7 @@ def power(
     start_ns += round(lag_s * _NS_PER_S)
     seconds = (end_ns - start_ns) / _NS_PER_S
     inside = (t_ns >= start_ns) & (t_ns <= end_ns)
-    believable = _believable(watts, bounds)
+    believable = are_believable(watts, bounds)
     read, count = int(np.count_nonzero(inside)), int(np.count_nonzero(inside & believable))
     if seconds >= min_seconds and read == 0:
         return Figures.doubted(_MEASURED, _unreadable(error))
@@ -111,7 +111,7 @@ def idle_power(
     bounds: Bounds = Bounds(),
 ) -> Figures:
     """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on. The arrays: see `power`."""
-    believable = _believable(watts, bounds) & (t_ns >= start_ns)
+    believable = are_believable(watts, bounds) & (t_ns >= start_ns)
     t_ns, watts = t_ns[believable], watts[believable]
     if len(t_ns) < 2:
         return Figures.withheld(["idle_power_w"], f"needs 2 readings, there are {len(t_ns)}")
@@ -204,7 +204,8 @@ def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds) -> Reason:
     )
 
 
-def _believable(watts: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:
+def are_believable(watts: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:
+    """Which readings, (N,) watts, can be true."""
     return np.isfinite(watts) & (watts >= 0) & (watts <= bounds.most_of_one_reading)
 
 

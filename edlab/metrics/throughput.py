@@ -43,4 +43,4 @@ def batch_one_only(trials: Sequence[dict[str, Any]]) -> str:
     larger = [trial for trial in trials if trial["batch"] > 1]
     if any(trial["ips"] is not None for trial in larger):
         return ""
-    return str(larger[0]["note"]) if larger else ""
+    return str(min(larger, key=lambda trial: trial["batch"])["note"]) if larger else ""

@@ -10,13 +10,14 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edlab.metrics import by_window
 from edlab.record import RunRecord, Status
 
 # Which metrics stand together, by the beginning of their names; the first that fits takes it.
 _GROUPS = {
     "accuracy": ("accuracy_", "agreement_", "sqnr_"),
     "latency": ("latency_", "first_inference", "input_copy", "execute", "output_copy", "preprocess", "postprocess"),
-    "throughput": ("throughput_", "flops_per_s"),
+    "throughput": ("throughput_", "flops_per_s", "sustained_ratio"),
     "power": ("power_", "idle_power", "energy_", "efficiency_", "estimated_"),
     "model": ("macs", "flops", "parameters", "artifact_", "conversion_", "load_", "compile_", "peak_memory"),
 }
@@ -24,6 +25,7 @@ _GROUPS = {
 
 _MOST_CLASSES = 12
 _MOST_SKIPPED = 5
+_LONG_S = 360  # from here on the throughput over time is shown
 
 
 def show(record: RunRecord) -> RenderableType:
@@ -35,6 +37,8 @@ def show(record: RunRecord) -> RenderableType:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
     if trials := record.details.get("phases", {}).get("throughput", {}).get("search"):
         parts += ["", _pairs("throughput search (batch x in flight, inferences/s)", _trials(trials))]
+    if curve := _curve(record.details.get("phases", {}).get("throughput", {}).get("ips_by_second", [])):
+        parts += ["", _pairs("throughput over time", curve)]
     if only := record.tags.get("batch_one_only"):
         parts += ["", _pairs("batch", {"1 only": only})]
     if inputs := _with_prefix(record.params, "model.input."):
@@ -80,6 +84,18 @@ def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
         rate = trial["note"] if trial["ips"] is None else _number(trial["ips"])
         rates.setdefault(f"{trial['batch']} x {trial['in_flight']}", []).append(rate)
     return {setting: ", ".join(found) for setting, found in rates.items()}
+
+
+def _curve(ips: list[float]) -> dict[str, str]:
+    """The throughput of each five minutes, as `sustained` compares them; empty of a window that is short."""
+    if len(ips) <= _LONG_S:
+        return {}
+    rates = by_window(ips)
+    minutes = len(ips) / len(rates) / 60
+    return {
+        f"minutes {index * minutes:.3g} to {(index + 1) * minutes:.3g}": f"{_number(rate)} inferences/s"
+        for index, rate in enumerate(rates)
+    }
 
 
 def _dataset(details: dict[str, Any]) -> dict[str, str]:

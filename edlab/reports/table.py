@@ -65,6 +65,7 @@ _BOUNDARIES = {  # power_boundary -> what the watts include
     "wall_ac": "the wall socket",
 }
 _SETTING = "batch x in flight"  # what the throughput was measured at
+_SETTING_LINES = "batch x\nin flight"  # of the terminal's column
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
@@ -80,7 +81,8 @@ def _columns(records: Sequence[RunRecord]) -> list[_Column]:
 def table(records: Sequence[RunRecord]) -> RenderableType:
     """The rows of a sweep for the terminal, then what the marks mean and what to do about each failure.
 
-    What all rows share stands above the table, so that it fits a narrow terminal.
+    What all rows share stands above the table, so that it fits a narrow terminal. There names fold; figures, settings
+    and verdicts stay whole.
     """
     headings = _headings(records)
     shared = {heading: values.pop() for heading in headings if len(values := _values(records, heading)) == 1}
@@ -88,11 +90,12 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
     rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     rows.add_column("#", justify="right")
     for heading in kept:
-        rows.add_column(_short(heading), overflow="fold")
+        figure = heading == _SETTING
+        rows.add_column(_SETTING_LINES if figure else _short(heading), overflow="fold", no_wrap=figure)
     columns = _columns(records)
     for column in columns:
         rows.add_column(column.heading, justify="right", no_wrap=True)
-    rows.add_column("verdict", overflow="fold")
+    rows.add_column("verdict", no_wrap=True)
     for number, record in enumerate(records, 1):
         names = [escape(_name(record, heading)) for heading in kept]
         rows.add_row(str(number), *names, *(_cell(record, column) for column in columns), _styled_end(record))

@@ -218,7 +218,9 @@ def _measure_throughput(
     measurement.figures |= metrics.sustained(np.array(window["ips_by_second"]))
     if probe:
         samples = _read_samples(probe.samples_out)
-        window["watts_by_second"] = metrics.watts_by_second(*samples, window["start_ns"], len(window["ips_by_second"]))
+        bounds = _bounds(source, config.device, measurement.figures)
+        length_s = len(window["ips_by_second"])
+        window["watts_by_second"] = metrics.watts_by_second(*samples, window["start_ns"], length_s, bounds)
         measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
         measurement.figures |= metrics.power(
             *samples,
@@ -228,7 +230,7 @@ def _measure_throughput(
             min_seconds=config.power.active_seconds,
             min_samples=config.power.active_samples,
             lag_s=source.lag_s,
-            bounds=_bounds(source, config.device, measurement.figures),
+            bounds=bounds,
             error=window["readings"]["error"],
         )
     else:

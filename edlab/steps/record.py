@@ -242,6 +242,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         stability=measurement.stability,
         max_interval=config.protocol.max_interval,
         throughput_ips=figures.get("throughput_ips"),
+        search_unfinished=phases["throughput"].get("search_truncated", False),
         driver_limit_ips=phases["throughput"].get("driver_limit_ips"),
         activities={name: Activity(**phase["activity"]) for name, phase in all_phases.items() if "activity" in phase},
         virtual_machine=bool(deployment.hello.get("virtual")),

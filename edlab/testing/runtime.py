@@ -210,13 +210,12 @@ class RuntimeConformance:
         assert result["preprocess_ms"] > 0
         assert result["postprocess_ms"] > 0
 
-    def test_throughput_counts_whole_queries_of_a_window(
+    def test_throughput_counts_the_queries_of_a_window(
         self, session: AgentSession, opened: dict[str, Any], pool: Pool
     ) -> None:
         search = ThroughputConfig(max_batch=4, max_in_flight=2, gain=0.0, trial_seconds=0.1)
         result = session.throughput(pool, search, seconds=0.2, max_seconds=60)
         assert result["completed"] > 0
-        assert result["completed"] % result["batch"] == 0
         assert result["seconds"] >= 0.2
         assert result["throughput_ips"] == pytest.approx(result["completed"] / result["seconds"])
         assert (result["end_ns"] - result["start_ns"]) / 1e9 == pytest.approx(result["seconds"])

@@ -36,6 +36,33 @@ def test_a_window_says_what_completed_in_each_second() -> None:
     assert sum(window.ips_by_second) <= window.completed
 
 
+def test_a_query_counts_in_each_second_by_its_share_of_it() -> None:
+    window = phases.saturate([Echo(0.4)], phases.batches(pool(4), 4), 2.1, in_seconds(60), quiet)
+    assert len(window.ips_by_second) == 2
+    slept = 4 / 0.4  # whole batches would be 8 or 12
+    assert all(0.9 * slept < rate <= slept for rate in window.ips_by_second)
+
+
+@pytest.mark.parametrize(("in_flight", "period", "seconds"), [(4, 0.3, 0.2), (4, 0.12, 0.2), (16, 0.12, 0.2)])
+def test_requests_in_lockstep_are_counted_at_their_rate(in_flight: int, period: float, seconds: float) -> None:
+    window = phases.saturate([Echo(period) for _ in range(in_flight)], pool(1), seconds, in_seconds(60), quiet)
+    assert window.ips == pytest.approx(in_flight / period, rel=0.1)
+    assert window.ips == pytest.approx(window.completed / window.seconds)
+
+
+def test_requests_out_of_step_and_of_different_speed_are_counted_at_their_rates() -> None:
+    class Late(Echo):
+        """Sleeps longer once."""
+
+        def execute(self) -> None:
+            if not self.threads:
+                time.sleep(0.13)
+            super().execute()
+
+    window = phases.saturate([Echo(0.2), Late(0.2), Echo(0.05)], pool(1), 0.3, in_seconds(60), quiet)
+    assert window.ips == pytest.approx(2 / 0.2 + 1 / 0.05, rel=0.1)
+
+
 def test_a_window_longer_than_one_slow_query_still_closes_on_a_completion() -> None:
     window = phases.saturate([Echo(0.2)], pool(1), 0.1, in_seconds(60), quiet)
     assert window.completed == 1

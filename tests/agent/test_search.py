@@ -77,13 +77,22 @@ def test_one_request_for_each_core_is_tried() -> None:
     assert not any(trial.in_flight == 6 for trial in decide(six_lanes)[1])
 
 
-def test_the_finalists_are_tried_again_in_alternation() -> None:
+def test_the_finalists_are_tried_again_in_the_order_abba() -> None:
     best, trials = decide(CURVES["two cores"])
     again = [trial.setting for trial in trials if sum(each.setting == trial.setting for each in trials) > 1]
     last = [trial.setting for trial in trials][-4:]
-    assert last[0] == last[2] == best
-    assert last[1] == last[3] != best
+    assert last[0] == last[3] == best
+    assert last[1] == last[2] != best
     assert set(again) == set(last)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.02])
+def test_a_target_that_slows_down_with_each_trial_does_not_favour_the_smaller_setting(loss: float) -> None:
+    trials: list[Trial] = []
+    while setting := next_setting(trials, LIMITS._replace(max_batch=2, max_in_flight=1)):
+        rate = 1000 * (1.05 if setting.batch == 2 else 1) * (1 - loss) ** len(trials)
+        trials.append(Trial(*setting, rate))
+    assert winner(trials, LIMITS._replace(max_batch=2, max_in_flight=1)) == (2, 1)
 
 
 def test_limits_hold_and_end_the_search() -> None:
@@ -98,8 +107,15 @@ def test_what_cannot_run_bounds_the_search() -> None:
     best, trials = decide(lambda b, f: 100.0 * f if b == 1 and f <= 4 else None)
     assert best == (1, 4)
     failed = [trial.setting for trial in trials if trial.ips is None]
-    assert failed == [(1, 16), (4, 1)]
+    assert failed == [(1, 16), (4, 1), (2, 1)]
     assert decide(lambda b, f: 100.0 if b == f == 1 else None)[0] == (1, 1)
+
+
+def test_where_batch_4_cannot_run_batch_2_is_tried() -> None:
+    best, trials = decide(lambda b, f: 100.0 * b if b <= 2 else None, LIMITS._replace(max_in_flight=1))
+    assert best == (2, 1)
+    assert [trial.setting for trial in trials if trial.ips is None] == [(4, 1)]
+    assert decide(lambda b, f: 100.0 * b if b <= 2 else None, LIMITS._replace(max_batch=3))[0].batch == 2
 
 
 def test_a_finalist_that_does_not_run_again_loses() -> None:
@@ -178,7 +194,31 @@ def test_the_search_notes_what_cannot_run_and_keeps_the_best() -> None:
     assert [(trial.batch, trial.ips is None, trial.note) for trial in found.trials] == [
         (1, False, ""),
         (4, True, "the batch is 1"),
+        (2, True, "the batch is 1"),
     ]
+
+
+def test_the_note_of_what_cannot_run_is_the_first_line() -> None:
+    def compile_model(in_flight: int, batch: int) -> Compiled:
+        if batch > 2:
+            raise RuntimeError("\nout of memory\n  at 0x7f01\n  at 0x7f02")
+        if batch > 1:
+            raise MemoryError
+        return compiled([Echo(0.01)])
+
+    notes = [trial.note for trial in search(compile_model, LIMITS._replace(max_in_flight=1)).trials]
+    assert notes == ["", "out of memory", "MemoryError"]
+
+
+def test_a_repeated_trial_is_expected_to_take_what_its_first_took() -> None:
+    """The last one, of the quick setting, fits although the trial before it took longer than the time that is left."""
+
+    def compile_model(in_flight: int, batch: int) -> Compiled:
+        return compiled([Echo(0.02 if batch == 1 else 0.4)])
+
+    found = search(compile_model, LIMITS._replace(max_batch=4, max_in_flight=1), 5.8)
+    assert [trial.batch for trial in found.trials] == [1, 4, 1, 4, 4, 1]
+    assert not found.truncated
 
 
 def test_the_search_survives_a_setting_that_the_device_refuses_but_not_a_broken_model() -> None:

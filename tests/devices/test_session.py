@@ -199,9 +199,11 @@ def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images
 
     short = throughput(max_seconds=0.1)
     assert short["truncated"]
+    assert short["search_truncated"]
     assert len(short["search"]) == 1
     whole = throughput(max_seconds=60)
     assert not whole["truncated"]
+    assert not whole["search_truncated"]
     assert len(whole["search"]) > 1
     assert whole["activity"]["seconds"] >= 0.1
 

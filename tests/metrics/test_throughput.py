@@ -28,6 +28,16 @@ def test_only_batch_1_is_said_where_no_larger_one_ran() -> None:
     assert batch_one_only([trial(1, 10.0)]) == ""
 
 
+def test_of_several_batches_that_cannot_run_the_smallest_says_why() -> None:
+    trials = [trial(1, 10.0), trial(4, None, "no memory"), trial(2, None, "the file's batch is 1")]
+    assert batch_one_only(trials) == "the file's batch is 1"
+
+
+def test_an_unfinished_search_is_a_reason_apart_from_the_minima() -> None:
+    verdict = judge(Facts(tier="quick", search_unfinished=True))
+    assert (verdict.state, [reason.code for reason in verdict.reasons]) == ("DEGRADED", ["search_unfinished"])
+
+
 @pytest.mark.parametrize(
     ("ips", "limit", "found"), [(20_000, 50_000, True), (10_000, 50_000, False), (90, None, False)]
 )

@@ -114,6 +114,27 @@ def test_the_table_fits_a_narrow_terminal_without_losing_figures() -> None:
     assert "inception_v3" in text
 
 
+def test_at_80_columns_only_names_fold() -> None:
+    figures = {**record().metrics, "throughput_batch": 64, "power_w": 65.0, "efficiency_ips_per_w": 24.9}
+    degraded = Verdict(state=VerdictState.degraded)
+    rows = [
+        record(metrics={**figures, "throughput_in_flight": 1}, verdict=degraded),
+        record(
+            {"model.name": "inception_v3", "converter.name": "openvino", "quantization.name": "fp32"},
+            metrics={**figures, "throughput_in_flight": 16},
+        ),
+    ]
+    lines = printed(table(rows), width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    first, second = (next(line for line in lines if line.startswith(f"{n} ")) for n in (1, 2))
+    assert " 64 x 1 " in first
+    assert " DEGRADED" in first
+    assert " 64 x 16 " in second
+    heading = lines[lines.index(first) - 2 : lines.index(first)]
+    assert "batch x" in heading[0]
+    assert "in flight" in heading[1]
+
+
 def test_markdown_is_one_table_with_a_row_a_run() -> None:
     lines = markdown([record(), record(**FAILED)]).splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1
@@ -176,6 +197,20 @@ def test_show_lists_every_setting_tried() -> None:
     text = printed(show(record(details={"phases": {"throughput": {"search": TRIALS}}})))
     assert "4 x 1 20, 21" in " ".join(text.split())
     assert "the accelerator is in use" in text
+
+
+def test_show_gives_the_throughput_of_each_five_minutes_of_a_long_window() -> None:
+    def shown(seconds: int) -> str:
+        phases = {"throughput": {"ips_by_second": [100.0] * 300 + [70.0] * (seconds - 300)}}
+        metrics = {"throughput_ips": 71.0, "sustained_ratio": 0.7}
+        return printed(show(record(metrics=metrics, details={"phases": phases})))
+
+    lines = [line.split() for line in shown(1800).splitlines()]
+    assert ["minutes", "0", "to", "5", "100", "inferences/s"] in lines
+    assert ["minutes", "25", "to", "30", "70", "inferences/s"] in lines
+    assert ["sustained_ratio", "0.7"] in lines[: lines.index(["throughput", "over", "time"])]
+    assert ["model"] not in lines
+    assert "over time" not in shown(360)
 
 
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1]])

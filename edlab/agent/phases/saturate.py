@@ -1,11 +1,16 @@
-"""Throughput: every request kept busy, and what completes in a window counted."""
+"""Throughput: every request kept busy, and what completes in a window counted.
+
+A window opens and closes with a completion. Of the other requests, whose queries straddle its edges, each query counts
+by the share of its time that lies inside. Requests that start together complete together, again and again: if only
+whole queries counted, each edge could lose almost one query of every request.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from array import array
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
@@ -19,9 +24,9 @@ _DRIVER_SECONDS = 0.2
 
 
 class Window(NamedTuple):
-    """A saturated window: from one completion to another, so it holds whole queries only."""
+    """A saturated window, from one completion to another."""
 
-    completed: int  # images
+    completed: float  # images; those of a query that straddles an edge by the share of its time inside
     start_ns: int
     end_ns: int
     truncated: bool  # the time limit came before the seconds asked for
@@ -80,8 +85,9 @@ def saturate(
 ) -> Window:
     """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
 
-    The window opens with a completion that is not counted and closes with one that is: the first after `seconds`, or
-    after `limit_ns` of the clock. Raises `FixedBatchError` where the outputs show that the batch was not taken as one.
+    The window opens when the last request completes its first query, and closes with the first completion after
+    `seconds`, or after `limit_ns` of the clock. All stay busy until each has completed once more. Raises
+    `FixedBatchError` where the outputs show that the batch was not taken as one.
     """
     batch = len(tensors[0])
     stop = threading.Event()
@@ -132,13 +138,13 @@ def saturate(
 
 
 def _await_window(completions: list[array[int]], stop: threading.Event, seconds: float, limit_ns: int) -> None:
-    """Wait until every request has completed once, then for the completion that closes the window."""
+    """Wait until every request has completed once, and then until each has once more after the window's time."""
     while not all(completions):
         if stop.wait(_POLL_S):
             return
-    _, end = _bounds(completions, seconds, limit_ns)
-    while not stop.is_set() and max(stamps[-1] for stamps in completions) < end:
-        stop.wait(max((end - time.perf_counter_ns()) / NS, _POLL_S))
+    _, close_from = _bounds(completions, seconds, limit_ns)
+    while not stop.is_set() and min(stamps[-1] for stamps in completions) < close_from:
+        stop.wait(max((close_from - time.perf_counter_ns()) / NS, _POLL_S))
 
 
 def _bounds(completions: list[array[int]], seconds: float, limit_ns: int) -> tuple[int, int]:
@@ -149,15 +155,20 @@ def _bounds(completions: list[array[int]], seconds: float, limit_ns: int) -> tup
 
 def _window(completions: list[array[int]], seconds: float, limit_ns: int, batch: int, activity: Activity) -> Window:
     start, close_from = _bounds(completions, seconds, limit_ns)
-    stamps = np.sort(np.concatenate([np.array(each, np.int64) for each in completions]))
-    end = int(stamps[np.searchsorted(stamps, close_from)])
-    inside = stamps[(stamps > start) & (stamps <= end)]
-    truncated = end < start + int(seconds * NS)
-    return Window(len(inside) * batch, start, end, truncated, _by_second(inside - start, end - start, batch), activity)
+    stamps = [np.array(each, np.int64) - start for each in completions]
+    length = min(int(each[np.searchsorted(each, close_from - start)]) for each in stamps)
+    completed = float(_done(stamps, [0, length])[1] * batch)
+    truncated = length < int(seconds * NS)
+    edges = range(0, length + 1, NS)
+    by_second: list[float] = (np.diff(_done(stamps, edges)) * batch).tolist()
+    return Window(completed, start, start + length, truncated, by_second, activity)
 
 
-def _by_second(stamps: np.ndarray, length_ns: int, batch: int) -> list[float]:
-    whole = length_ns // NS
-    counts = np.bincount(stamps // NS, minlength=whole)[:whole] * batch
-    rates: list[float] = counts.astype(float).tolist()
-    return rates
+def _done(stamps: list[np.ndarray], moments: Sequence[int]) -> np.ndarray:
+    """Queries done between the first of `moments` and each, int64 ns: each request does its queries evenly.
+
+    Its `stamps` are the ends of its queries, and reach beyond the moments at both ends.
+    """
+    done = np.array([np.interp(moments, each, np.arange(len(each))) for each in stamps])
+    since: np.ndarray = (done - done[:, :1]).sum(axis=0)
+    return since

@@ -12,6 +12,7 @@ from .loop import NS, Report
 from .saturate import batches, saturate
 from .settings import Limits, Setting, Trial, next_setting, winner
 
+_QUERIES_AROUND = 3  # of each request: before the window, while it closes, and in progress when it has
 CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
 
 
@@ -38,23 +39,35 @@ def search(
 ) -> Search:
     """Try settings until `settings.next_setting` has no more; each is compiled, then saturated for `trial_seconds`.
 
-    A setting is tried only where twice the time that the last one took is left before `limit_ns` of the clock, and
-    twice what two of its queries may take; the first one is always. Raises what a trial of the first raises: a larger
-    setting that fails bounds the search.
+    A setting is tried only where its trial, and then compiling the best and filling its requests, are expected to end
+    before `limit_ns` of the clock; the first one is always. Raises what a trial of the first raises: a larger setting
+    that fails bounds the search.
     """
     trials: list[Trial] = []
-    took_ns = 0
+    took_ns: dict[Setting, int] = {}
+    compiling_ns = 0  # the longest so far
+
+    def timed_compile(in_flight: int, batch: int) -> Compiled:
+        nonlocal compiling_ns
+        start = time.perf_counter_ns()
+        compiled = compile_model(in_flight, batch)
+        compiling_ns = max(compiling_ns, time.perf_counter_ns() - start)
+        return compiled
 
     def fits(setting: Setting) -> bool:
-        rates = [trial.ips for trial in trials if trial.ips]
-        queries_ns = 2 * setting.batch * setting.in_flight / max(rates) * NS if rates else 0
-        return not trials or time.perf_counter_ns() + 2 * max(took_ns, queries_ns) <= limit_ns
+        """A repeated trial takes what the first of its setting took; a new one its window, and queries around it."""
+        if not trials:
+            return True
+        best_ips = max(trial.ips for trial in trials if trial.ips)
+        query_ns = setting.batch * setting.in_flight / best_ips * NS
+        new_ns = compiling_ns + trial_seconds * NS + _QUERIES_AROUND * query_ns
+        window_ns = compiling_ns + query_ns
+        return time.perf_counter_ns() + took_ns.get(setting, new_ns) + window_ns <= limit_ns
 
     def run(setting: Setting) -> Trial:
-        nonlocal took_ns
         start = time.perf_counter_ns()
-        trial = _run_trial(compile_model, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
-        took_ns = time.perf_counter_ns() - start
+        trial = _run_trial(timed_compile, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
+        took_ns.setdefault(setting, time.perf_counter_ns() - start)
         return trial
 
     truncated = False
@@ -94,5 +107,11 @@ def _run_trial(
     except Exception as error:  # a larger setting may exceed the model, the memory or the device
         if must_run:
             raise
-        return Trial(setting.batch, setting.in_flight, None, str(error))
+        return Trial(setting.batch, setting.in_flight, None, _first_line(error))
     return Trial(setting.batch, setting.in_flight, window.ips)
+
+
+def _first_line(error: Exception) -> str:
+    """What a runtime says first; it may go on for pages."""
+    lines = str(error).split("\n")
+    return next((line.strip() for line in lines if line.strip()), type(error).__name__)

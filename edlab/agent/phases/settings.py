@@ -5,8 +5,8 @@ drives the same functions.
 
 Explored are, in steps of four because curves dip and gain slowly: the requests in flight at batch 1, with one request
 per core; the batch at one request in flight; the batch at the best number of requests in flight, from the best batch
-on; and both neighbours, half and double, of the best batch. Then the best setting and the smallest that is not clearly
-slower are tried again in alternation.
+on; and both neighbours, half and double, of the best batch. Where the first step of the batch cannot run, batch 2 is
+tried. Then the best setting and the smallest that is not clearly slower are tried again in turn, in the order ABBA.
 
 Noise: the finalists' later trials say how far two trials of one setting lie apart; their pooled standard deviation
 gives the standard error of the lead. Spans within one trial would not do: compiling again, clocks and other load differ
@@ -23,7 +23,7 @@ _STEP = 4  # two doublings
 _PATIENCE = 2  # steps without a gain before a climb ends
 _IN_FLIGHT_HELPS = 0.10  # from this gain on, the batch is searched at the best number in flight as well
 _CONTESTED = 0.15  # settings so close to the best by one trial each may be as good: trials may differ by 5 %
-_ROUNDS = 2  # of the alternation; one more where they leave it open
+_ROUNDS = 2  # of both finalists; one more where they leave it open
 
 
 class Setting(NamedTuple):
@@ -92,6 +92,8 @@ def _first(trials: Iterable[Trial]) -> dict[Setting, float | None]:
 def _unexplored(first: dict[Setting, float | None], limits: Limits) -> Setting | None:
     """The next setting that was not tried and should be, in the order of the module's docstring."""
     batches = _steps(limits.max_batch)
+    if len(batches) > 1 and first.get(Setting(batches[1], 1), 0.0) is None:
+        batches = sorted({*batches, 2})
     in_flights = _steps(limits.max_in_flight, limits.cores)
     at_batch_1 = [Setting(1, count) for count in in_flights]
     one_in_flight = [Setting(batch, 1) for batch in batches]
@@ -183,17 +185,19 @@ def _finals(trials: Sequence[Trial], finalists: Sequence[Setting]) -> list[list[
 
 
 def _next_final(trials: Sequence[Trial], finalists: Sequence[Setting], limits: Limits) -> Setting | None:
+    """Rounds of both finalists, the order reversed each time: a target that warms up must not favour the first."""
     if len(finalists) < 2:
         return None
     made = [sum(trial.setting == each for trial in trials) - 1 for each in finalists]
     if made[0] != made[1]:
-        return finalists[1]
+        return finalists[made.index(min(made))]
+    leads = finalists[made[0] % 2]
     if made[0] < _ROUNDS:
-        return finalists[0]
+        return leads
     if made[0] == _ROUNDS:
         lead, margin = _lead(_finals(trials, finalists), limits.gain)
         if 0 < lead < 2 * margin:
-            return finalists[0]
+            return leads
     return None
 
 

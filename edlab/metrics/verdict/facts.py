@@ -59,6 +59,7 @@ class Facts:
     stability: Stability | None = None
     max_interval: float = 0.05  # of the latency's mean: how wide its interval may be
     throughput_ips: float | None = None
+    search_unfinished: bool = False  # settings were left to try when its time was over
     driver_limit_ips: float | None = None  # what the driving loop itself can do at that setting; None: far above
     activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that watched the machine
     virtual_machine: bool = False

@@ -1,4 +1,4 @@
-"""Rules on the throughput window."""
+"""Rules on the throughput: its search and its window."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ _SHARE = 1 / 3  # of what the loop can drive: from here on its own cost is a lar
 
 
 def throughput_rules(facts: Facts) -> Iterator[Finding]:
+    if facts.search_unfinished:
+        yield degraded(
+            "search_unfinished",
+            "the search for the best setting ended before its last trials; a better one may exist",
+            "raise protocol.max_seconds, or set protocol.throughput.max_batch or max_in_flight lower",
+        )
     ips, limit = facts.throughput_ips, facts.driver_limit_ips
     if ips is not None and limit is not None and ips > _SHARE * limit:
         yield degraded(
