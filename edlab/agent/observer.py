@@ -38,7 +38,8 @@ class Activity(NamedTuple):
 class Observer:
     """Looks once a second, from entering the context to leaving it: passes progress on, and reads the clocks.
 
-    Nothing is reported while the count stands still: a phase that hangs must not look alive.
+    The first report comes before anything runs, so that short phases are named as well. Then nothing is reported while
+    the count stands still: a phase that hangs must not look alive.
     """
 
     def __init__(self, look: Callable[[], Look], progress: Callable[[float, str], None]) -> None:
@@ -49,6 +50,7 @@ class Observer:
         self._clocks: list[float] = []
 
     def __enter__(self) -> Observer:
+        self._progress(0.0, self._look().message)
         self._before = Counters.read()
         self._thread.start()
         return self

@@ -92,7 +92,7 @@ def test_a_slow_model_is_heard_of_before_its_first_completion_and_while_the_wind
 def test_a_model_that_hangs_is_heard_of_once() -> None:
     reports: list[float] = []
     phases.saturate([Echo(2.3)], pool(1), 0, in_seconds(0), lambda fraction, _: reports.append(fraction))
-    assert len(reports) <= 3  # at most once for each of its queries, though it was looked at six times
+    assert len(reports) <= 4  # before it, and at most once for each of its queries, though it was looked at six times
 
 
 def test_the_clocks_are_read_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_the_clocks_are_read_under_load(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(system, "clocks_mhz", clocks)
     window = phases.saturate([Echo(0.01)], pool(1), 1.2, in_seconds(60), quiet)
     assert window.activity.clocks_mhz == [float(number) for number in range(1, len(read) + 1)]
-    assert window.start_ns < read[0] < window.end_ns
+    assert any(window.start_ns < moment < window.end_ns for moment in read)
 
 
 def test_an_error_of_a_request_comes_out() -> None:
