@@ -12,6 +12,7 @@ from edlab.agent.statistics import QUERIES_PER_WINDOW, cut
 from edlab.metrics.figures import Figures
 
 _CONFIDENCE = 0.99
+_NORMAL_MEDIAN = 0.6745  # of |x|, x normal with standard deviation 1
 _SLICE_NS = 50_000_000  # bursts of other load last for tens of milliseconds at least
 _SLICE_QUERIES = 5
 _BASE = 0.25  # quantile of the slices that stands for the undisturbed latency
@@ -53,7 +54,8 @@ def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:
         drift=float(fit.slope * span),
         drift_interval=(float((fit.slope - half) * span), float((fit.slope + half) * span)),
         last_over_first=float(medians[-1] / medians[0] - 1),
-        scatter=float(np.sqrt(np.mean(middle**2) / 2) / level),  # of differences: a drift hardly adds to it
+        # By the median of the differences: neither a drift nor a step in a few of the windows adds to it.
+        scatter=float(np.median(np.abs(middle)) / _NORMAL_MEDIAN / np.sqrt(2) / level),
         bursts=_bursts(ns),
     )
 
