@@ -76,18 +76,23 @@ def measure_again(
     """
     again = Measurement()
     measurement.repeats.append(again)
-    folder = folder / f"repeat-{len(measurement.repeats) + 1}"
+    folder = _repeat_folder(folder, len(measurement.repeats) + 1)
     folder.mkdir(exist_ok=True)
     first = measurement.phases["throughput"]
     setting = (first["batch"], first["in_flight"])
     _measure_speed(config, inputs, deployment, again, folder, on_progress, setting)
 
 
+def _repeat_folder(folder: Path, number: int) -> Path:
+    """Where a repeat keeps its files; the first run, number 1, keeps them in the run's folder itself."""
+    return folder / f"repeat-{number}"
+
+
 def join_repeats(measurement: Measurement, protocol: ProtocolConfig, folder: Path) -> None:
     """Make the figures of the first run and of its repeats one; `folder` gets the queries of all of them in order."""
     if not measurement.repeats:
         return
-    folders = [folder, *(folder / f"repeat-{number + 2}" for number in range(len(measurement.repeats)))]
+    folders = [folder, *(_repeat_folder(folder, number) for number, _ in enumerate(measurement.repeats, 2))]
     ns = np.concatenate([np.load(each / LATENCIES_FILE) for each in folders])
     np.save(folder / LATENCIES_FILE, ns)
     runs = [measurement, *measurement.repeats]

@@ -81,7 +81,9 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
     plot = folder / "latency.png"
     if latencies.exists():
         measurement = outcome.measurement
-        queries = [run.phases["latency"]["queries"] for run in (measurement, *measurement.repeats)]
+        # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
+        runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
+        queries = [run.phases["latency"]["queries"] for run in runs]
         latency_plot(
             np.load(latencies),
             measurement.figures.values,

@@ -1,0 +1,23 @@
+"""A run that breaks off in a repeat keeps what the first process measured, and its own reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edlab.composition import compose_config
+from edlab.metrics import latency
+from edlab.record import RunRecord
+from edlab.steps.measure import LATENCIES_FILE, Measurement
+from edlab.steps.record import Outcome, run_files
+
+
+def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path) -> None:
+    ns = np.full(40, 2_000_000)
+    np.save(tmp_path / LATENCIES_FILE, ns)
+    measurement = Measurement(figures=latency(ns), phases={"latency": {"queries": len(ns)}}, repeats=[Measurement()])
+    record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
+    files = run_files(record, compose_config([]), Outcome(measurement=measurement), tmp_path)
+    assert files.latency_plot == tmp_path / "latency.png"
+    assert (tmp_path / "latency.png").exists()
