@@ -6,6 +6,7 @@ dimension of input and outputs is freed, and a Reshape to a constant shape (1, .
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,17 @@ def _difference(model: Any, freed: Any) -> str:
     given = onnx_prepare.inputs(model.graph)[0].type.tensor_type.shape.dim
     shape = (max(_BATCHES), *(each.dim_value for each in given[1:]))
     images: NDArray[np.float32] = np.random.default_rng(0).standard_normal(shape, np.float32)
-    alone = np.concatenate([_run(model, images[index : index + 1]) for index in range(len(images))])
+    run_given = _opened(model)
+    alone = np.concatenate([run_given(images[index : index + 1]) for index in range(len(images))])
+    try:
+        run_freed = _opened(freed)
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        return _held(error)
     for batch in _BATCHES:
         try:
-            outputs = _run(freed, images[:batch])
-        except Exception as error:  # onnxruntime's own exceptions have no common base
-            return f"the exported graph holds a batch of 1: {str(error).strip().splitlines()[0][:200]}"
+            outputs = run_freed(images[:batch])
+        except Exception as error:
+            return _held(error)
         if outputs.shape != alone[:batch].shape:
             return f"the exported graph holds a batch of 1: {batch} images give outputs of {list(outputs.shape)}"
         off = float(np.abs(outputs - alone[:batch]).max())
@@ -79,11 +85,21 @@ def _difference(model: Any, freed: Any) -> str:
     return ""
 
 
-def _run(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _held(error: Exception) -> str:
+    return f"the exported graph holds a batch of 1: {str(error).strip().splitlines()[0][:200]}"
+
+
+def _opened(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The graph as a function of images, opened once."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a graph that refuses the batch is an answer
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images})[0]
-    return output
+    name = session.get_inputs()[0].name
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        output: NDArray[np.float32] = session.run(None, {name: images})[0]
+        return output
+
+    return run

@@ -36,7 +36,7 @@ def fake_rapl(root: Path) -> Path:
 def test_rapl_sums_packages_and_survives_the_counter_starting_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (sensor,) = rapl.find(fake_rapl(tmp_path))
+    (sensor,) = rapl.survey(fake_rapl(tmp_path)).sensors
     clock = iter((10_000_000_000, 12_000_000_000))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
     assert sensor.read() is None
@@ -52,7 +52,7 @@ def test_rapl_sums_packages_and_survives_the_counter_starting_again(
 def test_a_counter_that_was_reset_is_a_failed_reading_and_the_next_is_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (sensor,) = rapl.find(fake_rapl(tmp_path))
+    (sensor,) = rapl.survey(fake_rapl(tmp_path)).sensors
     write(tmp_path / "intel-rapl:1", energy_uj=500_000_000)
     clock = iter(range(10_000_000_000, 11_000_000_000, 50_000_000))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
@@ -80,7 +80,7 @@ def test_a_sum_that_misses_a_package_is_refused_with_the_reason(tmp_path: Path, 
 def test_a_rapl_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     write(tmp_path / "intel-rapl:0", name="package-0", max_energy_range_uj=1_000_000_000)
     (tmp_path / "intel-rapl:0" / "energy_uj").mkdir()  # reading fails whoever runs the test, root too
-    assert rapl.find(tmp_path) == []
+    assert rapl.survey(tmp_path).sensors == []
     assert "1 of 1 packages cannot be read" in rapl.survey(tmp_path).unusable[0].reason
 
 
@@ -109,7 +109,7 @@ def test_two_chips_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytes
     write(tmp_path / "class/hwmon/hwmon2", name="ina3221", in1_label="NC", in1_input=5000, curr1_input=100)
     write(tmp_path / "class/hwmon/hwmon2", in2_label="NC", in2_input=5000, curr2_input=200)
     monkeypatch.setenv("EDLAB_SYSFS", str(tmp_path))
-    watts = {sensor.name: sensor.watts() for sensor in hwmon.find(tmp_path / "class/hwmon")}  # type: ignore[attr-defined]
+    watts = {sensor.name: sensor.watts() for sensor in hwmon.survey(tmp_path / "class/hwmon").sensors}  # type: ignore[attr-defined]
     assert watts == {
         "hwmon:ina226 power1 @1-0041": 2.0,
         "hwmon:ina226 power1 @1-0040": 3.0,
@@ -125,7 +125,7 @@ def test_how_far_back_a_reading_reaches_is_read_from_sysfs(tmp_path: Path) -> No
     write(tmp_path / "hwmon0", name="power_meter", power1_average=5_000_000, power1_average_interval=1000)
     write(tmp_path / "hwmon1", name="ina226", power1_input=5_000_000, update_interval=35)
     write(tmp_path / "hwmon2", name="plain", power1_input=5_000_000)
-    assert [sensor.lag_s for sensor in hwmon.find(tmp_path)] == [2.0, 0.07, 0.0]
+    assert [sensor.lag_s for sensor in hwmon.survey(tmp_path).sensors] == [2.0, 0.07, 0.0]
 
 
 def test_hwmon_reads_microwatts_and_rails_widest_first(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_hwmon_reads_microwatts_and_rails_widest_first(tmp_path: Path) -> None:
     write(tmp_path / "hwmon0", in2_label="VDD_IN", in2_input=19000, curr2_input=1000, curr3_input=7)
     write(tmp_path / "hwmon1", name="amdgpu", power1_average=35_500_000, power1_input=36_000_000, power1_label="PPT")
     write(tmp_path / "hwmon2", name="coretemp", temp1_input=40_000)
-    found = hwmon.find(tmp_path)
+    found = hwmon.survey(tmp_path).sensors
     assert [(sensor.name, sensor.boundary) for sensor in found] == [
         ("hwmon:ina3221 VDD_IN", "module"),
         ("hwmon:amdgpu PPT", "module"),
@@ -170,7 +170,7 @@ class FakeNvml:
 def test_nvml_gives_the_watts_of_cards_that_tell_them(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeNvml()
     monkeypatch.setattr(nvml, "_load", lambda library: driver)
-    (sensor,) = nvml.find()
+    (sensor,) = nvml.survey().sensors
     assert (sensor.name, sensor.kind, sensor.boundary) == ("nvml:0 Some Card", "nvml", "module")
     sample = sensor.read()
     assert sample is not None
@@ -183,7 +183,7 @@ def test_nvml_gives_the_watts_of_cards_that_tell_them(monkeypatch: pytest.Monkey
 
 
 def test_no_driver_no_sensor() -> None:
-    assert nvml.find("libthere-is-none.so") == []
+    assert nvml.survey("libthere-is-none.so").sensors == []
 
 
 class Ramp(PowerSensor):
@@ -253,4 +253,4 @@ def test_readings_keep_step_with_no_load_that_repeats() -> None:
 def test_a_sensor_that_is_not_there_is_said_with_those_that_are() -> None:
     with pytest.raises(AgentError, match="no power sensor 'crystal ball'"):
         sensors.get("crystal ball")
-    assert {sensor.boundary for sensor in sensors.find()} <= set(BOUNDARIES)
+    assert {sensor.boundary for sensor in sensors.survey().sensors} <= set(BOUNDARIES)

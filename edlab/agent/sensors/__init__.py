@@ -37,11 +37,6 @@ def survey() -> Found:
     return found
 
 
-def find() -> list[Sensor]:
-    """Every sensor that can be read now, the one to prefer first. Never raises."""
-    return survey().sensors
-
-
 def get(name: str) -> Sensor:
     """The sensor of this name. Raises `AgentError` where there is none."""
     found = survey()

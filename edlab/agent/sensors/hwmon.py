@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Callable, Iterator
 
-from .base import Found, PowerSensor, Sensor, Unusable
+from .base import Found, PowerSensor, Unusable
 
 _CHIP_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # any other chip measures a rail
 _RAIL_BOUNDARIES = {"VDD_IN": "module"}
@@ -33,11 +33,6 @@ def survey(root: Path = Path("/sys/class/hwmon")) -> Found:
             hint = "read the files of %s as the user that runs the agent: the driver's error is the cause" % meter.chip
             found.unusable.append(Unusable(meter.name, "hwmon", str(error), hint))
     return found
-
-
-def find(root: Path = Path("/sys/class/hwmon")) -> list[Sensor]:
-    """The meters of `survey` that can be used."""
-    return survey(root).sensors
 
 
 class Hwmon(PowerSensor):

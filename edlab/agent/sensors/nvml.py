@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from .base import Found, PowerSensor, Sensor, Unusable
+from .base import Found, PowerSensor, Unusable
 
 _SUCCESS = 0
 _LAG_S = 1.1  # the mean of one second, renewed each 100 ms
@@ -25,11 +25,6 @@ def survey(library: str = "libnvidia-ml.so.1") -> Found:
     except RuntimeError as error:
         return Found([], [Unusable("nvml", "nvml", str(error), _HINT)])
     return _of_driver(nvml) if nvml else Found([], [])
-
-
-def find(library: str = "libnvidia-ml.so.1") -> list[Sensor]:
-    """The cards of `survey` that can be used."""
-    return survey(library).sensors
 
 
 def _of_driver(nvml: Any) -> Found:

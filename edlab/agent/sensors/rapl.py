@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .base import EnergyCounter, Found, Sensor, Unusable
+from .base import EnergyCounter, Found, Unusable
 
 _NAME = "rapl"
 
@@ -40,11 +40,6 @@ def survey(root: Path = Path("/sys/class/powercap")) -> Found:
     else:
         hint = "see the files in %s: name, and integers in energy_uj and max_energy_range_uj" % zone
     return Found([], [Unusable(_NAME, _NAME, reason, hint)])
-
-
-def find(root: Path = Path("/sys/class/powercap")) -> list[Sensor]:
-    """The sensor of `survey`, where it can be used."""
-    return survey(root).sensors
 
 
 class Rapl(EnergyCounter):
