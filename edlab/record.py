@@ -76,6 +76,14 @@ class RunRecord(BaseModel):
     environment: dict[str, Any] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)  # source, artifact, phases: what the figures rest on
 
+    @property
+    def phases(self) -> dict[str, dict[str, Any]]:
+        """Each phase's own account by its name; those of a repeat are called "latency (repeat 2)"."""
+        phases = dict(self.details.get("phases", {}))
+        for number, repeat in enumerate(self.details.get("repeats", []), 2):
+            phases |= {f"{name} (repeat {number})": phase for name, phase in repeat.items()}
+        return phases
+
     def write(self, path: Path) -> None:
         """Write result.json, whole or not at all."""
         scratch = path.with_suffix(".tmp")

@@ -55,6 +55,15 @@ def test_an_estimate_never_has_a_measured_name(sweep: Workplace) -> None:
             assert "power_w" in record.missing
 
 
+def test_each_phase_says_what_the_machine_did_meanwhile(sweep: Workplace) -> None:
+    phases = ("idle", "warmup", "latency", "stages", "search", "throughput", "accuracy")
+    for record in sweep.records():
+        assert set(record.phases) == set(phases)
+        assert all(record.phases[name]["activity"]["seconds"] > 0 for name in phases)
+    shown = sweep.edlab("show", sweep.records()[0].run_id).stdout
+    assert all(f"\n{name} " in shown for name in phases)
+
+
 def test_the_smoke_tier_is_never_valid(sweep: Workplace) -> None:
     for record in sweep.records():
         assert record.verdict is not None

@@ -236,7 +236,7 @@ class Agent:
         in_flight = model.runtime.threads
         compiled = model.compile(in_flight, batch=1)
         start = time.perf_counter()
-        results = predict(
+        results, activity = predict(
             compiled.requests,
             model.table,
             model.output,
@@ -246,7 +246,13 @@ class Agent:
         )
         seconds = time.perf_counter() - start
         _save(out, results)
-        return {"images": len(results), "seconds": seconds, "in_flight": in_flight, "options": compiled.options}
+        return {
+            "images": len(results),
+            "seconds": seconds,
+            "in_flight": in_flight,
+            "options": compiled.options,
+            "activity": activity._asdict(),
+        }
 
     def warmup(
         self,
@@ -347,12 +353,12 @@ class Agent:
 
         limit_ns = time.perf_counter_ns() + int(max_seconds * 1e9)
         if setting:
-            found = phases.Search(phases.Setting(*setting), [], None, False)
+            best, found = phases.Setting(*setting), None
         else:
             limits = phases.Limits(max_batch, max_in_flight, len(system.allowed_cpus()), gain)
             search_limit_ns = limit_ns - int(seconds * 1e9)
             found = phases.search(model.compile, pool, limits, trial_seconds, search_limit_ns, report)
-        best = found.best
+            best = found.best
         compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
         window, readings = _sampled(
@@ -365,7 +371,7 @@ class Agent:
         driver = phases.driver_limit(best.batch, best.in_flight) if rate > _FAST_PER_S else None
         return {
             "throughput_ips": window.ips,
-            "batch1_ips": window.ips if best.batch == 1 else found.batch1_ips,
+            "batch1_ips": window.ips if best.batch == 1 else found and found.batch1_ips,
             "driver_limit_ips": driver,
             "batch": best.batch,
             "in_flight": best.in_flight,
@@ -373,11 +379,12 @@ class Agent:
             "ips_by_second": window.ips_by_second,
             "seconds": window.seconds,
             "truncated": window.truncated,
-            "search_truncated": found.truncated,
+            "search_truncated": bool(found and found.truncated),
             "activity": window.activity._asdict(),
+            "search_activity": found.activity._asdict() if found else None,
             "start_ns": window.start_ns,
             "end_ns": window.end_ns,
-            "search": [trial._asdict() for trial in found.trials],
+            "search": [trial._asdict() for trial in found.trials] if found else [],
             "options": compiled.options,
             "readings": readings,
         }

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Callable
 
 import numpy as np
 
+from .observer import Activity, Look, Observer
 from .preprocess import InputTable, dequantize
 from .runtimes.base import Request, TensorSpec
-
-_REPORT_S = 0.5
 
 
 def predict(
@@ -22,8 +21,8 @@ def predict(
     images: np.ndarray,
     indices: np.ndarray,
     progress: Callable[[float, str], None],
-) -> np.ndarray:
-    """float32 logits (N, C), dequantized, of images[indices].
+) -> tuple[np.ndarray, Activity]:
+    """float32 logits (N, C), dequantized, of images[indices]; and what the machine did meanwhile.
 
     Each request is driven by a thread that also preprocesses for it, at batch 1: the cores are busy throughout, and
     what an image gives does not depend on which others run beside it.
@@ -52,15 +51,11 @@ def predict(
             results[0][position] = logits[0]
             predicted[position] = 1
 
-    with ThreadPoolExecutor(len(requests)) as pool:
-        finished = 0
-        pending = {pool.submit(drive, request) for request in requests}
-        while pending:
-            done, pending = wait(pending, timeout=_REPORT_S, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            now_finished = sum(predicted)
-            if now_finished > finished:  # a pass that hangs must not look alive
-                finished = now_finished
-                progress(finished / count, "%d of %d images" % (finished, count))
-    return results[0]
+    def look() -> Look:
+        finished = sum(predicted)
+        return Look(finished, finished / count, "%d of %d images" % (finished, count))
+
+    with Observer(look, progress) as observer, ThreadPoolExecutor(len(requests)) as pool:
+        for future in as_completed([pool.submit(drive, request) for request in requests]):
+            future.result()
+    return results[0], observer.activity

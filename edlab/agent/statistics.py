@@ -46,28 +46,32 @@ def cut(durations: np.ndarray, windows: int) -> Windows:
 
 
 def mean_interval(durations: np.ndarray, windows: int) -> tuple[float, float] | None:
-    """The 95 % interval of the mean of (N,) durations; None where they are too few for so many windows.
-
-    Student's t over the windows, or over pairs of them where that is wider: what wanders more slowly than a window
-    makes neighbouring windows alike, and shows in the pairs.
-    """
+    """The 95 % interval of the mean of (N,) durations; None where they are too few for so many windows."""
     if len(durations) < QUERIES_PER_WINDOW * windows:
         return None
     sums, counts = cut(durations, windows)
-    mean = float(sums.sum() / counts.sum())
-    residuals = sums - mean * counts
-    half = _half_width(residuals) / counts.sum()
-    if windows % 2 == 0 and windows // 2 >= LEAST_WINDOWS:
-        half = max(half, _half_width(residuals.reshape(-1, 2).sum(axis=1)) / counts.sum())
+    mean, half = float(sums.sum() / counts.sum()), half_width(sums, counts)
     return mean - half, mean + half
 
 
-def _half_width(residuals: np.ndarray) -> float:
-    """Half the 95 % interval of a total, from what each window is off its share of it.
+def half_width(sums: np.ndarray, counts: np.ndarray) -> float:
+    """Half the 95 % interval of a mean per query, from the sum and the count of queries in each window, (windows,).
 
-    Windows of equal time hold unequal numbers of queries, so the mean is a ratio, total time over total count, and
-    its variance that of the ratio's residuals, s_i - mean n_i (Cochran, Sampling Techniques, 6.4).
+    Student's t over the windows, or over pairs of them where that is wider: what wanders more slowly than a window
+    makes neighbouring windows alike, and shows in the pairs. Windows of equal time hold unequal numbers of queries, so
+    the mean is a ratio, and its variance that of the ratio's residuals, s_i - mean n_i (Cochran, Sampling Techniques,
+    6.4).
     """
+    windows = len(counts)
+    residuals = sums - sums.sum() / counts.sum() * counts
+    half = _of_total(residuals)
+    if windows % 2 == 0 and windows // 2 >= LEAST_WINDOWS:
+        half = max(half, _of_total(residuals.reshape(-1, 2).sum(axis=1)))
+    return half / float(counts.sum())
+
+
+def _of_total(residuals: np.ndarray) -> float:
+    """Half the 95 % interval of a total, from what each window is off its share of it."""
     windows = len(residuals)
     return float(_T975[windows - 2] * np.sqrt(windows / (windows - 1) * np.sum(residuals**2)))
 

@@ -266,7 +266,7 @@ class AgentSession:
     ) -> dict[str, Any]:
         """Write to `out` (npy) the float32 logits (N, classes) of images[indices].
 
-        Gives images, seconds, in_flight and the options in force.
+        Gives images, seconds, in_flight, activity and the options in force.
         """
         params = {**self._pool(Pool(images, indices)), "out": self.outbox(out)}
         result = self.call("predict", params, on_progress, silence_s=LOADING_SILENCE_S)
@@ -321,8 +321,9 @@ class AgentSession:
         With `setting`, (batch, in flight), that one is measured and nothing is searched.
         Gives throughput_ips, batch1_ips (None where it was not measured), driver_limit_ips (None where completions are
         too few for it to matter), batch, in_flight, completed, ips_by_second, seconds, truncated (`max_seconds` cut the
-        window short), search_truncated (it cut the search short), activity, start_ns, end_ns, search (the trials),
-        options, and of a probe its readings: failed, error.
+        window short), search_truncated (it cut the search short), activity (of the window), search_activity (None:
+        nothing was searched), start_ns, end_ns, search (the trials), options, and of a probe its readings: failed,
+        error.
         """
         limits = {"seconds": seconds, "max_seconds": max_seconds, "setting": setting}
         params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from edlab.agent.statistics import QUERIES_PER_WINDOW, mean_interval
+from edlab.agent.statistics import QUERIES_PER_WINDOW, cut, half_width, mean_interval
 from edlab.errors import MeasurementError
 from edlab.metrics.figures import Figures
 
@@ -44,8 +44,9 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
         figures |= Figures({"latency_std_ms": float(ms.std(ddof=1))})
     else:
         figures |= Figures.withheld(["latency_std_ms"], "needs 2 queries, there is 1")
+    in_windows = np.split(ns, np.cumsum(cut(ns, windows).counts)[:-1])
     for quantile in _QUANTILES:
-        figures |= _percentile(ms, quantile)
+        figures |= _percentile(ms, in_windows, quantile)
     interval = mean_interval(ns, windows)
     if interval is None:
         needs = f"needs {QUERIES_PER_WINDOW * windows} queries, there are {len(ns)}"
@@ -60,18 +61,41 @@ def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
     return Figures({"latency_ms": mean_ms, **dict(zip(INTERVAL, bounds, strict=True))})
 
 
-def _percentile(ms: NDArray[np.float64], quantile: float) -> Figures:
-    """One percentile of sorted times, and its 95 % interval by order statistics (Hahn and Meeker, 1991, 5.2).
+def _percentile(ms: NDArray[np.float64], in_windows: list[NDArray[np.int64]], quantile: float) -> Figures:
+    """One percentile of sorted times, given from the count on at which the slowest query bounds it from above at 95 %.
 
-    The count of queries below the true percentile is binomial, whatever the distribution: the interval holds for
-    independent queries. It is given from the count on at which its upper end exists, 1 - q^N >= 97.5 %.
+    That is 1 - q^N >= 97.5 %. `in_windows` are the same times in windows equal in time, ns.
     """
     name = f"latency_p{100 * quantile:g}".replace(".", "_")
-    names = (f"{name}_ms", f"{name}_ci95_low_ms", f"{name}_ci95_high_ms")
+    interval = (f"{name}_ci95_low_ms", f"{name}_ci95_high_ms")
     count = len(ms)
     needed = math.ceil(math.log(0.025) / math.log(quantile))
     if count < needed:
-        return Figures.withheld(names, f"needs {needed} queries, there are {count}")
+        return Figures.withheld((f"{name}_ms", *interval), f"needs {needed} queries, there are {count}")
+    figures = Figures({f"{name}_ms": float(ms[math.ceil(quantile * count) - 1])})
+    least = QUERIES_PER_WINDOW * len(in_windows)
+    if count < least:
+        return figures | Figures.withheld(interval, f"needs {least} queries, there are {count}")
+    low, high = _ranks(in_windows, quantile)
+    if high > count:
+        return figures | Figures.withheld(interval, "slow queries come in clusters: it would end beyond the slowest")
+    return figures | Figures(dict(zip(interval, (float(ms[low - 1]), float(ms[high - 1])), strict=True)))
+
+
+def _ranks(in_windows: list[NDArray[np.int64]], quantile: float) -> tuple[int, int]:
+    """The ranks (from 1) of the order statistics that hold the true percentile at 95 %; the upper may not exist.
+
+    For independent queries the count below the true percentile is binomial, whatever the distribution (Hahn and
+    Meeker, 1991, 5.2). Queries that are alike in time vary more than that: how much, the share of each window that
+    lies below the percentile says, as the windows' means do for the mean. The wider counts.
+    """
+    counts = np.array([len(window) for window in in_windows])
+    count = int(counts.sum())
+    percentile = np.partition(np.concatenate(in_windows), rank := math.ceil(quantile * count) - 1)[rank]
+    below = np.array([np.count_nonzero(window <= percentile) for window in in_windows])
+    half = half_width(below, counts)
     low, high = binom.ppf([0.025, 0.975], count, quantile)
-    ranks = (math.ceil(quantile * count), max(int(low), 1), min(int(high) + 1, count))
-    return Figures({name: float(ms[rank - 1]) for name, rank in zip(names, ranks, strict=True)})
+    return (
+        max(min(int(low), math.floor((quantile - half) * count)), 1),
+        max(min(int(high) + 1, count), math.ceil((quantile + half) * count)),
+    )

@@ -146,7 +146,7 @@ def _doubts(
         yield Reason(
             code="power_stuck",
             message=f"all {len(watts)} readings are {watts[0]:.6g} W",
-            advice="check the sensor's driver: it does not renew its reading",
+            advice="check the sensor's driver: it does not renew its reading, or in steps too coarse for this load",
         )
     renewed = 1 + int(np.count_nonzero(np.diff(watts)))
     if renewed < _LEAST_RENEWED:

@@ -25,9 +25,9 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     missing.
     """
     first, *others = runs
-    shared = [name for name in first.values if all(name in run.values for run in others)]
+    shared = [name for name in first.values if name not in pooled.missing and all(name in run.values for run in others)]
     values = {name: _joined(name, _values(runs, name)) for name in shared}
-    missing = {name: reason for run in runs for name, reason in run.missing.items()}
+    missing = {name: reason for run in runs for name, reason in run.missing.items()} | pooled.missing
     doubts = {doubt.code: doubt for run in reversed(runs) for doubt in run.doubts}  # each once: the first run's words
     figures = Figures(missing=missing) | Figures(values, doubts=tuple(doubts.values()))
     figures |= Figures({name: value for name, value in pooled.values.items() if name not in ("latency_ms", *INTERVAL)})

@@ -12,6 +12,7 @@ from edlab.metrics.power import Bounds, are_believable
 
 _NS_PER_S = 1_000_000_000
 WINDOW_S = 300
+_FIGURES = ("throughput_peak_ips", "throughput_sustained_ips", "sustained_ratio")
 
 
 def sustained(ips: NDArray[np.float64]) -> Figures:
@@ -19,15 +20,14 @@ def sustained(ips: NDArray[np.float64]) -> Figures:
 
     The peak is the fastest window of five minutes, sustained is the last one; the ratio is the second over the first,
     at most 1. A target that does not throttle has a ratio below 1 by what its windows differ by chance: the fastest of
-    six lies some 1.3 standard deviations above the mean. None of them where the curve is shorter than two windows.
+    six lies some 1.3 standard deviations above the mean. Withheld where the curve is shorter than two windows.
     """
     rates = by_window(ips)
     if len(rates) < 2:
-        return Figures()
+        needs = f"needs a throughput window of {2 * WINDOW_S} s, there are {len(ips)} s: set protocol=sustained"
+        return Figures.withheld(_FIGURES, needs)
     peak, last = max(rates), rates[-1]
-    return Figures(
-        {"throughput_peak_ips": peak, "throughput_sustained_ips": last, "sustained_ratio": last / peak if peak else 0.0}
-    )
+    return Figures(dict(zip(_FIGURES, (peak, last, last / peak if peak else 0.0), strict=True)))
 
 
 def by_window(values: Sequence[float] | NDArray[np.float64]) -> list[float]:

@@ -37,6 +37,11 @@ def show(record: RunRecord) -> RenderableType:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
     if trials := record.details.get("phases", {}).get("throughput", {}).get("search"):
         parts += ["", _pairs("throughput search (batch x in flight, inferences/s)", _trials(trials))]
+    if runs := record.details.get("runs"):
+        place = " on the stand-in" if "stand_in" in record.tags else ""
+        parts += ["", _pairs(f"runs in fresh processes{place}", dict(_runs(runs)))]
+    if activities := _activities(record.phases):
+        parts += ["", activities]
     if curve := _curve(record.details.get("phases", {}).get("throughput", {}).get("ips_by_second", [])):
         parts += ["", _pairs("throughput over time", curve)]
     if only := record.tags.get("batch_one_only"):
@@ -84,6 +89,34 @@ def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
         rate = trial["note"] if trial["ips"] is None else _number(trial["ips"])
         rates.setdefault(f"{trial['batch']} x {trial['in_flight']}", []).append(rate)
     return {setting: ", ".join(found) for setting, found in rates.items()}
+
+
+def _runs(runs: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
+    """The means of each run, of which the figures above are made."""
+    for number, run in enumerate(runs, 1):
+        half = run.get("latency_uncertainty")
+        latency = f"{_number(run['latency_ms'])} ms" + (f" ± {half:.1%}" if half is not None else "")
+        yield str(number), f"{latency}, {_number(run['throughput_ips'])} inferences/s"
+
+
+def _activities(phases: dict[str, dict[str, Any]]) -> RenderableType | None:
+    """What the machine did in each phase; None where no phase says. An empty cell: the target does not tell."""
+    table = Table(title="the cores meanwhile", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in ("phase", "s", "edlab", "others", "stolen", "switches", "MHz", "thermal events"):
+        table.add_column(heading, justify="left" if heading == "phase" else "right")
+    for name, phase in phases.items():
+        if activity := phase.get("activity"):
+            shares = ("" if activity[key] is None else f"{activity[key]:.1%}" for key in ("own", "others", "stolen"))
+            clocks, events = activity["clocks_mhz"], activity["throttle_events"]
+            table.add_row(
+                name,
+                f"{activity['seconds']:.1f}",
+                *shares,
+                str(activity["involuntary_switches"]),
+                f"{min(clocks):.0f} to {max(clocks):.0f}" if clocks else "",
+                "" if events is None else str(events),
+            )
+    return table if table.row_count else None
 
 
 def _curve(ips: list[float]) -> dict[str, str]:

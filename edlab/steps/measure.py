@@ -213,6 +213,8 @@ def _measure_throughput(
         probe=probe,
         on_progress=on_progress,
     )
+    if searching := window.pop("search_activity"):
+        measurement.phases["search"] = {"activity": searching}
     measurement.phases["throughput"] = window
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops)

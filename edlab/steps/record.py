@@ -66,13 +66,16 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
-        facts = _facts(config, outcome, weakened)
+        facts = _facts(config, outcome, record.phases, weakened)
         record.verdict = metrics.judge(facts)
         record.tags["throttled"], record.details["throttled"] = metrics.throttled(facts)
     else:
         for name in _HEADLINES:
             if name not in record.metrics:
                 record.missing.setdefault(name, f"the run {record.status} at {record.step}")
+        if config.protocol.repeats > 1 and not outcome.measurement.runs:
+            ended = f"the run ended before its {config.protocol.repeats} repeats: the figures are of one process"
+            record.missing["latency_run_spread"] = ended
 
 
 def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path) -> Files:
@@ -222,22 +225,21 @@ def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
     return metrics.Figures(values, missing)
 
 
-def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> metrics.Facts:
+def _facts(
+    config: EdlabConfig, outcome: Outcome, phases: dict[str, dict[str, Any]], weakened: tuple[str, ...]
+) -> metrics.Facts:
     inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
     assert inputs
     assert deployment
-    figures, phases = measurement.figures.values, measurement.phases
+    figures = measurement.figures.values
     runs = [measurement, *measurement.repeats]
-    all_phases = dict(phases)
-    for number, run in enumerate(measurement.repeats, 2):
-        all_phases |= {f"{name} (repeat {number})": phase for name, phase in run.phases.items()}
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
         weakened=weakened,
-        truncated=tuple(name for name, phase in all_phases.items() if phase.get("truncated")),
-        warmup_settled=all(phase["settled"] for name, phase in all_phases.items() if name.startswith("warmup")),
+        truncated=tuple(name for name, phase in phases.items() if phase.get("truncated")),
+        warmup_settled=all(phase["settled"] for name, phase in phases.items() if name.startswith("warmup")),
         repeats=1 + len(measurement.repeats),
         latency_ms=figures.get("latency_ms"),
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
@@ -246,7 +248,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         throughput_ips=figures.get("throughput_ips"),
         search_unfinished=phases["throughput"].get("search_truncated", False),
         driver_limit_ips=phases["throughput"].get("driver_limit_ips"),
-        activities={name: Activity(**phase["activity"]) for name, phase in all_phases.items() if "activity" in phase},
+        activities={name: Activity(**phase["activity"]) for name, phase in phases.items() if "activity" in phase},
         virtual_machine=bool(deployment.hello.get("virtual")),
         governor=deployment.before.get("governor"),
         trained=inputs.source.trained,

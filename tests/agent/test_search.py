@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from echo import Echo, compiled, in_seconds, pool, quiet
+from numpy.typing import NDArray
 
 from edlab.agent import phases
 from edlab.agent.errors import FixedBatchError
+from edlab.agent.observer import Counters
 from edlab.agent.phases.settings import Limits, Setting, Trial, next_setting, winner
 from edlab.agent.runtimes.base import Compiled
 
@@ -210,13 +214,36 @@ def test_the_note_of_what_cannot_run_is_the_first_line() -> None:
     assert notes == ["", "out of memory", "MemoryError"]
 
 
-def test_a_repeated_trial_is_expected_to_take_what_its_first_took() -> None:
+class Clock:
+    """Stands still but for `pass_`."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def perf_counter_ns(self) -> int:
+        return self.now_ns
+
+    def pass_(self, seconds: float) -> None:
+        self.now_ns += int(seconds * 1e9)
+
+
+def test_a_repeated_trial_is_expected_to_take_what_its_first_took(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one, of the quick setting, fits although the trial before it took longer than the time that is left."""
+    clock = Clock()
 
-    def compile_model(in_flight: int, batch: int) -> Compiled:
-        return compiled([Echo(0.02 if batch == 1 else 0.4)])
+    def saturate(requests: object, tensors: list[NDArray[np.float32]], *_: object) -> phases.Window:
+        batch, start = len(tensors[0]), clock.now_ns
+        clock.pass_(0.1 if batch == 1 else 1.0)
+        ips = 50.0 if batch == 1 else 10.0
+        counters = Counters.read()
+        completed = ips * (clock.now_ns - start) / 1e9
+        return phases.Window(completed, start, clock.now_ns, False, [], counters.since(counters, []))
 
-    found = search(compile_model, LIMITS._replace(max_batch=4, max_in_flight=1), 5.8)
+    module = sys.modules["edlab.agent.phases.search"]
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "saturate", saturate)
+    limits = LIMITS._replace(max_batch=4, max_in_flight=1)
+    found = phases.search(lambda *_: compiled([Echo()]), pool(4), limits, 0.05, int(3.8e9), quiet)
     assert [trial.batch for trial in found.trials] == [1, 4, 1, 4, 4, 1]
     assert not found.truncated
 

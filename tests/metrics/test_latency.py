@@ -42,21 +42,44 @@ def test_percentiles_are_observed_values_at_the_nearest_rank() -> None:
 @pytest.mark.parametrize(("name", "needed"), [("p50", 6), ("p90", 36), ("p99", 368), ("p99_9", 3688)])
 def test_a_percentile_is_given_from_the_count_on_that_bounds_it_from_above(name: str, needed: int) -> None:
     values = latency(series(needed)).values
-    assert values[f"latency_{name}_ci95_low_ms"] <= values[f"latency_{name}_ms"]
-    assert values[f"latency_{name}_ms"] <= values[f"latency_{name}_ci95_high_ms"] == values["latency_max_ms"]
+    assert values[f"latency_{name}_ms"] <= values["latency_max_ms"]
     below = latency(series(needed - 1))
     assert f"latency_{name}_ms" not in below.values
     assert str(needed) in below.missing[f"latency_{name}_ms"]
 
 
-@pytest.mark.parametrize("count", [368, 1024, 24_576])
-def test_a_percentiles_interval_holds_the_true_percentile_as_often_as_it_says(count: int) -> None:
-    draws = np.random.default_rng(count + 1).exponential(5 * MS, (300, count)).astype(np.int64)
-    true_ms, covered = -5 * np.log(0.01), 0
-    for ns in draws:
-        values = latency(ns).values
-        covered += values["latency_p99_ci95_low_ms"] <= true_ms <= values["latency_p99_ci95_high_ms"]
-    assert covered / 300 >= 0.92
+@pytest.mark.parametrize(
+    ("name", "percentile"),
+    [
+        ("independent, cv 5 %", 50),
+        ("independent, cv 5 %", 99),
+        ("AR(1) 0.99", 90),
+        ("clock 1.0x / 1.3x, dwell 0.5 s", 90),
+        ("wander of 10 %, 0.25 s", 50),
+        ("wander of 10 %, 0.25 s", 90),
+    ],
+)
+def test_a_percentiles_interval_holds_the_true_percentile_as_often_as_it_says(name: str, percentile: int) -> None:
+    """Also where queries are alike in time; an interval that would end beyond the slowest query is not given."""
+    rng = np.random.default_rng(percentile)
+    true_ms = np.percentile(np.concatenate([STATIONARY[name](10_000, rng)[0] for _ in range(200)]), percentile)
+    held = []
+    for _ in range(300):
+        values = latency((STATIONARY[name](10_000, rng)[0] * MS).astype(np.int64)).values
+        if f"latency_p{percentile}_ci95_low_ms" in values:
+            held.append(
+                values[f"latency_p{percentile}_ci95_low_ms"] <= true_ms <= values[f"latency_p{percentile}_ci95_high_ms"]
+            )
+    assert len(held) > 100
+    assert np.mean(held) >= 0.91  # 92 % less the chance of so few runs
+
+
+def test_slow_queries_in_a_cluster_leave_a_high_percentile_without_an_interval() -> None:
+    ns = series(1000)
+    ns[400:412] *= 10
+    figures = latency(ns)
+    assert "clusters" in figures.missing["latency_p99_ci95_high_ms"]
+    assert figures.values["latency_p99_ms"] > 6
 
 
 @pytest.mark.parametrize("queries", [64, 200, 1024, 24_576])

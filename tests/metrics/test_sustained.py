@@ -41,7 +41,9 @@ def test_windows_are_disjoint_and_share_what_is_left_over() -> None:
 
 
 def test_a_short_window_says_nothing_of_sustained_speed() -> None:
-    assert sustained(np.full(599, 100.0)).values == {}
+    short = sustained(np.full(599, 100.0))
+    assert short.values == {}
+    assert "600 s, there are 599" in short.missing["sustained_ratio"]
     assert sustained(np.full(600, 100.0)).values["sustained_ratio"] == 1
 
 

@@ -177,6 +177,16 @@ def test_a_loose_limit_does_not_hide_an_interval_that_says_nothing() -> None:
     assert judge(facts).state is VerdictState.invalid
 
 
+def test_what_ran_beside_the_accuracy_pass_is_in_no_figure() -> None:
+    facts = Facts(**{**GOOD, "activities": {"accuracy": activity(others=0.5, stolen=0.5)}})
+    assert judge(facts).state is VerdictState.valid
+
+
+def test_what_ran_beside_the_search_may_have_changed_its_choice() -> None:
+    (reason,) = judge(Facts(**{**GOOD, "activities": {"search": activity(others=0.5)}})).reasons
+    assert "in the search phase" in reason.message
+
+
 def test_stolen_time_shows_a_virtual_machine_that_does_not_say_so() -> None:
     facts = Facts(**{**GOOD, "activities": {"latency": activity(stolen=0.05)}})
     (reason,) = judge(facts).reasons

@@ -199,6 +199,24 @@ def test_show_lists_every_setting_tried() -> None:
     assert "the accelerator is in use" in text
 
 
+def test_show_says_what_the_machine_did_in_each_phase_of_each_process() -> None:
+    watched = {
+        "seconds": 10.04, "own": 0.5, "others": 0.031, "stolen": None, "involuntary_switches": 12,
+        "clocks_mhz": [2900.0, 3100.0], "throttle_events": 0,
+    }  # fmt: skip
+    phases = {"warmup": {"queries": 3}, "latency": {"activity": watched}}
+    text = printed(show(record(details={"phases": phases, "repeats": [phases]})))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["latency", "10.0", "50.0%", "3.1%", "12", "2900", "to", "3100", "0"] in lines
+    assert ["latency", "(repeat", "2)", "10.0", "50.0%", "3.1%", "12", "2900", "to", "3100", "0"] in lines
+
+
+def test_show_lists_the_runs_in_fresh_processes() -> None:
+    runs = [{"latency_ms": 4.5, "latency_uncertainty": 0.012, "throughput_ips": 220.0}] * 2
+    text = " ".join(printed(show(record(details={"runs": runs}))).split())
+    assert "1 4.5 ms ± 1.2%, 220 inferences/s 2 4.5 ms" in text
+
+
 def test_show_gives_the_throughput_of_each_five_minutes_of_a_long_window() -> None:
     def shown(seconds: int) -> str:
         phases = {"throughput": {"ips_by_second": [100.0] * 300 + [70.0] * (seconds - 300)}}

@@ -7,6 +7,7 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
+from ..observer import Activity, Counters
 from ..runtimes.base import Compiled
 from .loop import NS, Report
 from .saturate import batches, saturate
@@ -17,7 +18,7 @@ CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
 
 
 class Search(NamedTuple):
-    """The best setting, all trials in their order, and the rate of the best one at batch 1.
+    """The best setting, all trials in their order, the rate of the best one at batch 1, and what the machine did.
 
     `batch1_ips` is of one trial made for it after the others, so it is not the highest of several; None where the best
     setting has batch 1 itself, or no time was left.
@@ -27,6 +28,7 @@ class Search(NamedTuple):
     trials: list[Trial]
     batch1_ips: float | None
     truncated: bool  # the time limit came before the search had ended
+    activity: Activity  # over all trials, compiling included
 
 
 def search(
@@ -43,6 +45,8 @@ def search(
     before `limit_ns` of the clock; the first one is always. Raises what a trial of the first raises: a larger setting
     that fails bounds the search.
     """
+    before = Counters.read()
+    clocks_mhz: list[float] = []
     trials: list[Trial] = []
     took_ns: dict[Setting, int] = {}
     compiling_ns = 0  # the longest so far
@@ -66,7 +70,8 @@ def search(
 
     def run(setting: Setting) -> Trial:
         start = time.perf_counter_ns()
-        trial = _run_trial(timed_compile, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
+        trial, clocks = _run_trial(timed_compile, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
+        clocks_mhz.extend(clocks)
         took_ns.setdefault(setting, time.perf_counter_ns() - start)
         return trial
 
@@ -86,7 +91,7 @@ def search(
         if fits(at_batch_1):
             trials.append(run(at_batch_1))
             batch1_ips = trials[-1].ips
-    return Search(best, trials, batch1_ips, truncated)
+    return Search(best, trials, batch1_ips, truncated, Counters.read().since(before, clocks_mhz))
 
 
 def _run_trial(
@@ -97,7 +102,8 @@ def _run_trial(
     limit_ns: int,
     progress: Report,
     must_run: bool,
-) -> Trial:
+) -> tuple[Trial, list[float]]:
+    """One trial, and the clocks in its window (MHz)."""
     message = "trying batch %d, %d in flight" % setting
     progress(0.0, message)
     try:
@@ -107,8 +113,8 @@ def _run_trial(
     except Exception as error:  # a larger setting may exceed the model, the memory or the device
         if must_run:
             raise
-        return Trial(setting.batch, setting.in_flight, None, _first_line(error))
-    return Trial(setting.batch, setting.in_flight, window.ips)
+        return Trial(setting.batch, setting.in_flight, None, _first_line(error)), []
+    return Trial(setting.batch, setting.in_flight, window.ips), window.activity.clocks_mhz
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..observer import Look, Observer
 from ..preprocess import InputTable, dequantize, top_classes
 from ..runtimes.base import Request, TensorSpec
 from .loop import Report
@@ -21,21 +22,23 @@ def stages(
     """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensor to its best five."""
     count = min(len(images), STAGES_QUERIES)
     tensor = table.apply(images[:1])
-    preprocess_ns, postprocess_ns = 0, 0
-    for index in range(count):
-        image = np.ascontiguousarray(images[index : index + 1])
-        before = time.perf_counter_ns()
-        table.apply(image, tensor)
-        preprocess_ns += time.perf_counter_ns() - before
-        request.set_input(request.prepare(tensor))
-        request.execute()
-        raw = request.get_output()
-        before = time.perf_counter_ns()
-        top_classes(dequantize(raw.reshape(1, -1), output.scale, output.zero_point), _TOP)
-        postprocess_ns += time.perf_counter_ns() - before
-    progress(1.0, "%d queries" % count)
+    preprocess_ns, postprocess_ns, done = 0, 0, 0
+    with Observer(lambda: Look(done, done / count, "%d of %d queries" % (done, count)), progress) as observer:
+        for index in range(count):
+            image = np.ascontiguousarray(images[index : index + 1])
+            before = time.perf_counter_ns()
+            table.apply(image, tensor)
+            preprocess_ns += time.perf_counter_ns() - before
+            request.set_input(request.prepare(tensor))
+            request.execute()
+            raw = request.get_output()
+            before = time.perf_counter_ns()
+            top_classes(dequantize(raw.reshape(1, -1), output.scale, output.zero_point), _TOP)
+            postprocess_ns += time.perf_counter_ns() - before
+            done += 1
     return {
         "preprocess_ms": preprocess_ns / count / 1e6,
         "postprocess_ms": postprocess_ns / count / 1e6,
         "queries": count,
+        "activity": observer.activity._asdict(),
     }

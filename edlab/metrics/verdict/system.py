@@ -9,6 +9,7 @@ from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
 _STOLEN = 0.02
+_UNTIMED = "accuracy"  # what runs beside it changes none of its figures
 _SLOW_GOVERNORS = ("powersave", "conservative")
 
 
@@ -43,7 +44,8 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
 
 def _load_rules(facts: Facts) -> Iterator[Finding]:
     """The worst phase counts: one name and one figure say more than four."""
-    others = {name: activity.others for name, activity in facts.activities.items() if activity.others is not None}
+    timed = {name: activity for name, activity in facts.activities.items() if not name.startswith(_UNTIMED)}
+    others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
     if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
         yield degraded(
             "background_load",
@@ -52,7 +54,7 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
         )
     stolen = {
         name: activity.stolen
-        for name, activity in facts.activities.items()
+        for name, activity in timed.items()
         if activity.stolen is not None and not name.startswith("idle")
     }
     if stolen and stolen[worst := max(stolen, key=stolen.__getitem__)] > _STOLEN:
