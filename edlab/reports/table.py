@@ -227,6 +227,7 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
     yield from _uncertainty(records)
+    yield from _medians(records)
     yield from _boundaries(records)
     for kernels, numbers in _int8_kernels(records).items():
         yield _Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
@@ -258,6 +259,18 @@ def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
             "protocol.repeats=5 measures that",
             "dim",
         )
+
+
+def _medians(records: Sequence[RunRecord]) -> Iterator[_Note]:
+    """The median latency of rows in which bursts of other load raised the mean."""
+    medians = [
+        f"#{number} {_write(record.metrics['latency_p50_ms'], '')}"
+        for number, record in enumerate(records, 1)
+        if record.verdict and any(reason.code == "latency_bursts" for reason in record.verdict.reasons)
+        if "latency_p50_ms" in record.metrics
+    ]
+    if medians:
+        yield _Note(f"ms is the mean; the median, which bursts of other load hardly change: {', '.join(medians)}", "dim")
 
 
 def _measured(record: RunRecord) -> set[str]:

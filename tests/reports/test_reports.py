@@ -185,6 +185,18 @@ def test_why_a_row_has_batch_1_only_is_below_the_table_where_another_has_more() 
     assert "batch 1 only" not in printed(table([at(1, 1), fixed]))
 
 
+def test_where_bursts_raised_the_mean_the_median_is_below_the_table() -> None:
+    bursts = Reason(code="latency_bursts", message="m", advice="a")
+    disturbed = record(
+        metrics={"latency_ms": 5.0, "latency_p50_ms": 4.0},
+        verdict=Verdict(state=VerdictState.degraded, reasons=[bursts]),
+    )
+    calm = record(metrics={"latency_ms": 5.0, "latency_p50_ms": 4.0})
+    assert "#2 4.00" in markdown([calm, disturbed])
+    assert "#1 4.00" not in markdown([calm, disturbed])
+    assert "median" not in markdown([calm])
+
+
 TRIALS = [
     {"batch": 1, "in_flight": 1, "ips": 10.0, "note": ""},
     {"batch": 4, "in_flight": 1, "ips": 20.0, "note": ""},
