@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from workplace import Workplace
 
 from edlab.cache import Cache
+from edlab.config import TrackingConfig
 
 
 def pytest_configure() -> None:
@@ -33,12 +36,35 @@ def cache(tmp_path: Path) -> Cache:
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all workplaces of this session, so that each model is exported once."""
-    return tmp_path_factory.mktemp("shared") / "cache"
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the workers of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cache(shared_folder: Path) -> Path:
+    """One cache for all workplaces, so that each model is exported once."""
+    return shared_folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def empty_database(shared_folder: Path) -> Path:
+    """An MLflow database without runs: making one takes seconds, copying it none."""
+    from edlab.tracking import Tracker
+
+    folder = shared_folder / "database"
+    with FileLock(shared_folder / "database.lock"):
+        if not folder.exists():
+            Tracker(TrackingConfig(name="mlflow", uri=f"sqlite:///{folder}/mlflow.db", experiment="template"))
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, shared_cache: Path) -> Workplace:
-    """An empty folder to use edlab in."""
+def workplace(tmp_path: Path, shared_cache: Path, empty_database: Path) -> Workplace:
+    """A folder to use edlab in, without runs."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
     return Workplace(tmp_path, shared_cache)

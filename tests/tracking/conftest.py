@@ -53,22 +53,12 @@ def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes], log: P
     raise RuntimeError(f"the MLflow server did not answer:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
-def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: making one takes seconds, copying it none."""
-    from edlab.tracking import Tracker
-
-    folder = tmp_path_factory.mktemp("template")
-    Tracker(TrackingConfig(name="mlflow", uri=f"sqlite:///{folder}/mlflow.db", experiment="template"))
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def local(tmp_path: Path, database_template: Path) -> TrackingConfig:
+def local(tmp_path: Path, empty_database: Path) -> TrackingConfig:
     """The default kind of store: a database and a folder of artifacts."""
     folder = tmp_path / "mlruns"
     folder.mkdir()
-    (folder / "mlflow.db").write_bytes(database_template.read_bytes())
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
     return TrackingConfig(name="mlflow", uri=f"sqlite:///{folder}/mlflow.db", experiment="edlab")
 
 
