@@ -270,7 +270,7 @@ def _medians(records: Sequence[RunRecord]) -> Iterator[_Note]:
         if "latency_p50_ms" in record.metrics
     ]
     if medians:
-        yield _Note(f"ms is the mean; the median, which bursts of other load hardly change: {', '.join(medians)}", "dim")
+        yield _Note(f"ms is the mean; the median, which bursts of load hardly change: {', '.join(medians)}", "dim")
 
 
 def _measured(record: RunRecord) -> set[str]:
