@@ -53,6 +53,7 @@ class _Job:
     config: EdlabConfig
     number: int
     folder: Path
+    swept: list[str]  # the words of this run that another has otherwise, beyond the groups' names
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
@@ -136,7 +137,7 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
 
     def task(composed: DictConfig) -> None:
         assert sweep is not None
-        job = _job(composed)
+        job = _job(composed, arguments)
         if job.config.sweep.order is SweepOrder.random:
             postponed.append(job)
         else:
@@ -160,17 +161,18 @@ def _interrupt(signal_number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _job(composed: DictConfig) -> _Job:
-    """What Hydra makes of one combination of the overrides; called while it runs that job."""
+def _job(composed: DictConfig, given: Sequence[str]) -> _Job:
+    """What Hydra makes of one combination of the overrides that were given; called while it runs that job."""
     hydra = HydraConfig.get()
+    swept = [word for word in hydra.overrides.task if word not in given and "." in word.partition("=")[0]]
     number = int(hydra.job.num) + 1 if "num" in hydra.job and hydra.job.num is not None else 1
-    return _Job(to_config(composed), number, Path(hydra.runtime.output_dir))
+    return _Job(to_config(composed), number, Path(hydra.runtime.output_dir), swept)
 
 
 def _run(job: _Job, position: int, sweep: Sweep, console: Console) -> None:
     from edlab import benchmark  # after the command line has been checked: this is where heavy imports begin
 
-    title = benchmark.title(job.config)
+    title = " · ".join([benchmark.title(job.config), *job.swept])
     with RunDisplay(console, title, number=position, total=sweep.total, sweep_started=sweep.started) as display:
         record = benchmark.run(job.config, sweep_id=sweep.id, folder=job.folder, on_progress=display)
         display.ended(record)

@@ -151,6 +151,8 @@ def test_a_sweep_in_random_order_makes_every_row_and_numbers_them_as_given(workp
     assert result.returncode == 0, result.stdout + result.stderr
     made = [(record.params["device.threads"], record.params["quantization.name"]) for record in workplace.records()]
     assert made == [(1, "fp32"), (1, "int8"), (2, "fp32"), (2, "int8")]
+    for threads, name in made:
+        assert f"digits_cnn · {name} · onnxruntime · cpu · device.threads={threads}" in result.stdout
     assert "[4/4]" in result.stdout
 
 
