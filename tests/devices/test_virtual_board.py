@@ -28,7 +28,7 @@ FEW = (
     "protocol.throughput.max_batch=1",
     "protocol.throughput.max_in_flight=1",
 )
-BOTH = ("-m", "device=cpu,virtual_board", "converter=litert,onnxruntime")
+BOTH = ("-m", "device=cpu,virtual_board")
 
 
 def script(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,10 +54,10 @@ def ssh_config() -> Iterator[str]:
 @pytest.mark.timeout(1500)
 def test_aarch64_gives_the_accuracy_of_this_machine(workplace: Workplace, ssh_config: str) -> None:
     workplace.environment["EDLAB_SSH_CONFIG"] = ssh_config
-    check(workplace, "quantization=fp32,int8")
+    check(workplace, "converter=litert,onnxruntime", "quantization=fp32,int8")
     data = Path(os.environ.get("EDLAB_TEST_DATA", "none"))
     if Path(data, "imagenet_samples").is_dir():
-        check(workplace, "quantization=int8", "dataset.images=8", *photographs(data))
+        check(workplace, "quantization=int8", "converter=litert", "dataset.images=8", *photographs(data))
 
 
 def check(workplace: Workplace, *words: str) -> None:
