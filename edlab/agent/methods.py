@@ -235,7 +235,6 @@ class Agent:
         stored = model.images(images)
         in_flight = model.runtime.threads
         compiled = model.compile(in_flight, batch=1)
-        start = time.perf_counter()
         results, activity = predict(
             compiled.requests,
             model.table,
@@ -244,11 +243,10 @@ class Agent:
             np.asarray(indices),
             lambda fraction, message: progress("predict", fraction, message),
         )
-        seconds = time.perf_counter() - start
         _save(out, results)
         return {
             "images": len(results),
-            "seconds": seconds,
+            "seconds": activity.seconds,
             "in_flight": in_flight,
             "options": compiled.options,
             "activity": activity._asdict(),
@@ -353,12 +351,12 @@ class Agent:
 
         limit_ns = time.perf_counter_ns() + int(max_seconds * 1e9)
         if setting:
-            best, found = phases.Setting(*setting), None
+            found = phases.Search(phases.Setting(*setting), [], None, False, None)
         else:
             limits = phases.Limits(max_batch, max_in_flight, len(system.allowed_cpus()), gain)
             search_limit_ns = limit_ns - int(seconds * 1e9)
             found = phases.search(model.compile, pool, limits, trial_seconds, search_limit_ns, report)
-            best = found.best
+        best = found.best
         compiled = model.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
         window, readings = _sampled(
@@ -371,7 +369,7 @@ class Agent:
         driver = phases.driver_limit(best.batch, best.in_flight) if rate > _FAST_PER_S else None
         return {
             "throughput_ips": window.ips,
-            "batch1_ips": window.ips if best.batch == 1 else found and found.batch1_ips,
+            "batch1_ips": window.ips if best.batch == 1 else found.batch1_ips,
             "driver_limit_ips": driver,
             "batch": best.batch,
             "in_flight": best.in_flight,
@@ -379,12 +377,12 @@ class Agent:
             "ips_by_second": window.ips_by_second,
             "seconds": window.seconds,
             "truncated": window.truncated,
-            "search_truncated": bool(found and found.truncated),
+            "search_truncated": found.truncated,
             "activity": window.activity._asdict(),
-            "search_activity": found.activity._asdict() if found else None,
+            "search_activity": found.activity._asdict() if found.activity else None,
             "start_ns": window.start_ns,
             "end_ns": window.end_ns,
-            "search": [trial._asdict() for trial in found.trials] if found else [],
+            "search": [trial._asdict() for trial in found.trials],
             "options": compiled.options,
             "readings": readings,
         }

@@ -31,7 +31,8 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
             "no query ended within the latency phase",
             hint="raise protocol.max_seconds, or take a smaller model",
         )
-    ms = np.sort(ns) / _NS_PER_MS
+    ordered = np.sort(ns)
+    ms = ordered / _NS_PER_MS
     quartile1, quartile3 = np.percentile(ms, [25, 75])
     values = {
         "latency_ms": float(ms.mean()),
@@ -46,7 +47,7 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
         figures |= Figures.withheld(["latency_std_ms"], "needs 2 queries, there is 1")
     in_windows = np.split(ns, np.cumsum(cut(ns, windows).counts)[:-1])
     for quantile in _QUANTILES:
-        figures |= _percentile(ms, in_windows, quantile)
+        figures |= _percentile(ordered, in_windows, quantile)
     interval = mean_interval(ns, windows)
     if interval is None:
         needs = f"needs {QUERIES_PER_WINDOW * windows} queries, there are {len(ns)}"
@@ -61,28 +62,30 @@ def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
     return Figures({"latency_ms": mean_ms, **dict(zip(INTERVAL, bounds, strict=True))})
 
 
-def _percentile(ms: NDArray[np.float64], in_windows: list[NDArray[np.int64]], quantile: float) -> Figures:
-    """One percentile of sorted times, given from the count on at which the slowest query bounds it from above at 95 %.
+def _percentile(ordered: NDArray[np.int64], in_windows: list[NDArray[np.int64]], quantile: float) -> Figures:
+    """One percentile of sorted times, ns; from the count on at which the slowest query bounds it from above at 95 %.
 
-    That is 1 - q^N >= 97.5 %. `in_windows` are the same times in windows equal in time, ns.
+    That is 1 - q^N >= 97.5 %. `in_windows` are the same times in windows equal in time.
     """
     name = f"latency_p{100 * quantile:g}".replace(".", "_")
     interval = (f"{name}_ci95_low_ms", f"{name}_ci95_high_ms")
-    count = len(ms)
+    count = len(ordered)
     needed = math.ceil(math.log(0.025) / math.log(quantile))
     if count < needed:
         return Figures.withheld((f"{name}_ms", *interval), f"needs {needed} queries, there are {count}")
-    figures = Figures({f"{name}_ms": float(ms[math.ceil(quantile * count) - 1])})
+    percentile = ordered[math.ceil(quantile * count) - 1]
+    figures = Figures({f"{name}_ms": float(percentile / _NS_PER_MS)})
     least = QUERIES_PER_WINDOW * len(in_windows)
     if count < least:
         return figures | Figures.withheld(interval, f"needs {least} queries, there are {count}")
-    low, high = _ranks(in_windows, quantile)
+    low, high = _ranks(in_windows, percentile, quantile)
     if high > count:
         return figures | Figures.withheld(interval, "slow queries come in clusters: it would end beyond the slowest")
-    return figures | Figures(dict(zip(interval, (float(ms[low - 1]), float(ms[high - 1])), strict=True)))
+    bounds = (float(ordered[rank - 1] / _NS_PER_MS) for rank in (low, high))
+    return figures | Figures(dict(zip(interval, bounds, strict=True)))
 
 
-def _ranks(in_windows: list[NDArray[np.int64]], quantile: float) -> tuple[int, int]:
+def _ranks(in_windows: list[NDArray[np.int64]], percentile: np.int64, quantile: float) -> tuple[int, int]:
     """The ranks (from 1) of the order statistics that hold the true percentile at 95 %; the upper may not exist.
 
     For independent queries the count below the true percentile is binomial, whatever the distribution (Hahn and
@@ -91,7 +94,6 @@ def _ranks(in_windows: list[NDArray[np.int64]], quantile: float) -> tuple[int, i
     """
     counts = np.array([len(window) for window in in_windows])
     count = int(counts.sum())
-    percentile = np.partition(np.concatenate(in_windows), rank := math.ceil(quantile * count) - 1)[rank]
     below = np.array([np.count_nonzero(window <= percentile) for window in in_windows])
     half = half_width(below, counts)
     low, high = binom.ppf([0.025, 0.975], count, quantile)

@@ -28,7 +28,7 @@ class Search(NamedTuple):
     trials: list[Trial]
     batch1_ips: float | None
     truncated: bool  # the time limit came before the search had ended
-    activity: Activity  # over all trials, compiling included
+    activity: Activity | None  # over all trials, compiling included; None where the setting was known
 
 
 def search(
