@@ -221,6 +221,13 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[Edla
     return configs, math.prod(len(values) for values in choices)
 
 
+def swept_keys(arguments: Sequence[str]) -> set[str]:
+    """The keys that have several values in the words of a command line."""
+    words = [word for word in arguments if "=" in word and not word.startswith("-")]
+    overrides = OverridesParser.create().parse_overrides(words)
+    return {override.key_or_group for override in overrides if override.is_sweep_override()}
+
+
 def _is_hydras(override: Override) -> bool:
     return bool(override.key_or_group.split(".")[0].split("/")[0] == "hydra")
 

@@ -25,7 +25,15 @@ from rich.padding import Padding
 from rich.text import Text
 
 from edlab.cache import Cache
-from edlab.composition import check_overrides, config_dir, explain, register_configs, to_config, with_new_keys
+from edlab.composition import (
+    check_overrides,
+    config_dir,
+    explain,
+    register_configs,
+    swept_keys,
+    to_config,
+    with_new_keys,
+)
 from edlab.config import EdlabConfig, SweepOrder
 from edlab.errors import ConfigError
 from edlab.identity import new_sweep_folder
@@ -164,7 +172,8 @@ def _interrupt(signal_number: int, frame: Any) -> None:
 def _job(composed: DictConfig, given: Sequence[str]) -> _Job:
     """What Hydra makes of one combination of the overrides that were given; called while it runs that job."""
     hydra = HydraConfig.get()
-    swept = [word for word in hydra.overrides.task if word not in given and "." in word.partition("=")[0]]
+    keys = {key for key in swept_keys(given) if "." in key}  # the groups are in the title
+    swept = [word.lstrip("+") for word in hydra.overrides.task if word.lstrip("+").partition("=")[0] in keys]
     number = int(hydra.job.num) + 1 if "num" in hydra.job and hydra.job.num is not None else 1
     return _Job(to_config(composed), number, Path(hydra.runtime.output_dir), swept)
 

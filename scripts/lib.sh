@@ -24,7 +24,8 @@ install() {
     fi
     if [ ! -e "$stamp" ] || [ "$root/pyproject.toml" -nt "$stamp" ] || [ "$root/constraints.txt" -nt "$stamp" ]; then
         echo "installing edlab[$extras] into $venv (some minutes the first time)"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        # Not compiled: Python compiles what is imported, and most of what is installed never is.
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
             --constraint "$root/constraints.txt" --editable "$root[$extras]"
         touch "$stamp"
     fi

@@ -147,12 +147,14 @@ def test_repeats_run_in_fresh_processes_and_give_the_spread_between_them(workpla
 
 
 def test_a_sweep_in_random_order_makes_every_row_and_numbers_them_as_given(workplace: Workplace) -> None:
-    result = workplace.run("-m", "sweep.order=random", "device.threads=1,2", "quantization=fp32,int8")
+    words = ("device.threads=1,2", "quantization=fp32,int8", "device.sensors=[ ]")
+    result = workplace.run("-m", "sweep.order=random", *words)
     assert result.returncode == 0, result.stdout + result.stderr
     made = [(record.params["device.threads"], record.params["quantization.name"]) for record in workplace.records()]
     assert made == [(1, "fp32"), (1, "int8"), (2, "fp32"), (2, "int8")]
     for threads, name in made:
         assert f"digits_cnn · {name} · onnxruntime · cpu · device.threads={threads}" in result.stdout
+    assert "device.sensors" not in result.stdout  # one value for all rows
     assert "[4/4]" in result.stdout
 
 
