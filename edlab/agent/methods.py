@@ -226,6 +226,7 @@ class Agent:
             "inputs": [spec._asdict() for spec in compiled.inputs],
             "outputs": [spec._asdict() for spec in compiled.outputs],
             "options": compiled.options,
+            "on_cpu": instance.runs_on_cpu(),
             "int8": kernels,
         }
 

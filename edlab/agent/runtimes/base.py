@@ -135,6 +135,10 @@ class Runtime(ABC):
         """
         raise AgentError("this runtime builds nothing on the target")
 
+    def runs_on_cpu(self) -> bool:
+        """Whether the model, once loaded, runs on the processor whose clocks the agent watches; False: not known."""
+        return False
+
     @abstractmethod
     def load(self) -> None:
         """Read the model file into the runtime's own form."""

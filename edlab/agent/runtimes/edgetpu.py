@@ -29,6 +29,9 @@ class Runtime(litert.Runtime):
     def check_device(options: dict[str, Any]) -> None:
         _delegate(options["device"])
 
+    def runs_on_cpu(self) -> bool:
+        return False
+
     def load(self) -> None:
         super().load()
         self._delegate = _delegate(self.options["device"])

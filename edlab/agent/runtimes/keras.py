@@ -20,6 +20,11 @@ class Runtime(base.Runtime):
 
         return "%s on tensorflow %s" % (keras.__version__, tensorflow.__version__)
 
+    def runs_on_cpu(self) -> bool:
+        import tensorflow
+
+        return not tensorflow.config.list_physical_devices("GPU")
+
     def load(self) -> None:
         import tensorflow
 

@@ -19,6 +19,9 @@ class Runtime(base.Runtime):
     def version() -> str:
         return "%s %s" % (_package().__name__, _package().__version__)
 
+    def runs_on_cpu(self) -> bool:
+        return True
+
     def load(self) -> None:
         _package()  # importing is no part of the compile time
         with open(self.path, "rb") as file:

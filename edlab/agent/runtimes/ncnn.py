@@ -27,6 +27,9 @@ class Runtime(base.Runtime):
 
         return str(ncnn.__version__)
 
+    def runs_on_cpu(self) -> bool:
+        return True
+
     def load(self) -> None:
         import ncnn  # noqa: F401  -- importing is no part of the compile time
 

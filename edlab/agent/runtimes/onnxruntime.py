@@ -50,6 +50,9 @@ class Runtime(base.Runtime):
             if name not in built_in:
                 raise _without(name, "this build has " + ", ".join(built_in))
 
+    def runs_on_cpu(self) -> bool:
+        return bool(self.options["providers"] == [_CPU])
+
     def load(self) -> None:
         import onnxruntime  # importing is no part of the compile time
 

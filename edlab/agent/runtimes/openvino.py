@@ -45,6 +45,9 @@ class Runtime(base.Runtime):
     def check_device(options: dict[str, Any]) -> None:
         _device(_api().Core(), str(options["device"]))
 
+    def runs_on_cpu(self) -> bool:
+        return self._device == "CPU"
+
     def load(self) -> None:
         self._core = _api().Core()
         self._device = _device(self._core, str(self.options["device"]))

@@ -34,6 +34,9 @@ class Runtime(base.Runtime):
     def check_device(options: dict[str, Any]) -> None:
         _device(str(options["device"]))
 
+    def runs_on_cpu(self) -> bool:
+        return bool(self._device.type == "cpu")
+
     def load(self) -> None:
         import torch
 
