@@ -57,7 +57,7 @@ def run(
         on_progress("record", None, "")
         files = Files()
         with _ended_early(record), _step(record, Step.record):
-            fill_record(record, config, outcome, weakened(config.protocol))
+            fill_record(record, config, outcome, weakened(config))
             files = run_files(record, config, outcome, folder)
         with _ended_early(record), _step(record, Step.record):
             tracker.finish(record, files)
@@ -94,7 +94,7 @@ def _make(
                 again = target.enter_context(deploy(config, inputs, converted, cache, progress))
             with _step(record, Step.measure):
                 measure_again(config, inputs, again, outcome.measurement, folder, progress)
-    join_repeats(outcome.measurement, config.protocol, folder)
+    join_repeats(outcome.measurement, folder)
 
 
 def _numbered(on_progress: OnProgress, number: int, total: int) -> OnProgress:

@@ -26,6 +26,7 @@ from edlab.config import (
     EdlabConfig,
     Execution,
     ModelOrigin,
+    PowerConfig,
     Precision,
     ProtocolConfig,
     QuantizationConfig,
@@ -142,6 +143,10 @@ def _check_numbers(config: EdlabConfig) -> None:
         "protocol.throughput.seconds": (protocol.throughput.seconds, 0.1),
         "protocol.throughput.trial_seconds": (protocol.throughput.trial_seconds, 0.01),
         "protocol.max_interval": (protocol.max_interval, 0),
+        "power.interval_s": (config.power.interval_s, 0.001),
+        "power.idle_seconds": (config.power.idle_seconds, 0.1),
+        "power.active_seconds": (config.power.active_seconds, 0),
+        "power.active_samples": (config.power.active_samples, 1),
         "dataset.images": (config.dataset.images, 1),
         "protocol.max_accuracy_drop": (protocol.max_accuracy_drop, 0),
         "model.label_offset": (config.model.label_offset, 0),
@@ -279,11 +284,15 @@ def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
     return "; ".join(filter(None, (f"did you mean '{close[0]}'?" if close else "", listing)))
 
 
-def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
-    """The settings of a protocol that ask for less than the shipped tier of its name does."""
+def weakened(config: EdlabConfig) -> tuple[str, ...]:
+    """The settings of protocol and power that ask for less than the tier of that name does; of no tier, than `quick`.
+
+    How large a batch and how many requests in flight are tried, and what a conversion may cost, are the user's to say.
+    """
+    protocol, power, usual = config.protocol, config.power, PowerConfig()
     path = config_dir() / "protocol" / f"{protocol.name}.yaml"
     if not path.exists():
-        return ()
+        path = path.with_name("quick.yaml")
     tier = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ProtocolConfig), OmegaConf.load(path)))
     assert isinstance(tier, ProtocolConfig)
     below = {
@@ -297,6 +306,10 @@ def weakened(protocol: ProtocolConfig) -> tuple[str, ...]:
         "protocol.windows": protocol.windows > tier.windows,  # narrower than it can be trusted
         "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds,
         "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
+        "protocol.throughput.gain": protocol.throughput.gain > tier.throughput.gain,
+        "power.idle_seconds": power.idle_seconds < usual.idle_seconds,
+        "power.active_seconds": power.active_seconds < usual.active_seconds,
+        "power.active_samples": power.active_samples < usual.active_samples,
     }
     return tuple(name for name, is_below in below.items() if is_below)
 

@@ -169,12 +169,16 @@ class TestAuto:
         (["protocol=sustained", "protocol.throughput.seconds=null"], "protocol.throughput.seconds"),
         (["protocol=normal", "protocol.windows=20"], "protocol.windows"),
         (["protocol=normal", "protocol.max_interval=0.2"], "protocol.max_interval"),
+        (["protocol=normal", "protocol.throughput.gain=1"], "protocol.throughput.gain"),
+        (["protocol=normal", "power.active_seconds=1"], "power.active_seconds"),
+        (["protocol=normal", "power.active_samples=20"], "power.active_samples"),
+        (["protocol=smoke", "protocol.name=mine"], "protocol.seconds"),  # of no tier: less than the least
     ],
 )
 def test_what_is_weaker_than_its_tier_is_named(words: list[str], weaker: str) -> None:
-    assert weaker in weakened(compose_config(words).protocol)
+    assert weaker in weakened(compose_config(words))
 
 
 def test_what_is_stronger_than_its_tier_is_not() -> None:
     stronger = ["protocol=quick", "protocol.throughput.seconds=60", "protocol.max_interval=0.02", "protocol.repeats=3"]
-    assert weakened(compose_config(stronger).protocol) == ()
+    assert weakened(compose_config(stronger)) == ()

@@ -2,7 +2,7 @@
 
 from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.figures import Figures
-from edlab.metrics.latency import latency
+from edlab.metrics.latency import latency, pooled_latency
 from edlab.metrics.power import Bounds, estimated_power, idle_power, power
 from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
@@ -27,6 +27,7 @@ __all__ = [
     "judge",
     "latency",
     "over_runs",
+    "pooled_latency",
     "power",
     "setting",
     "stability",

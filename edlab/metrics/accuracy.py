@@ -86,6 +86,6 @@ def _tied(logits: NDArray[np.floating]) -> int:
 
 
 def _top5(top_k: NDArray[np.integer], targets: NDArray[np.integer]) -> Figures:
-    if top_k.shape[1] < 5:
+    if top_k.shape[1] < _TOP:
         return Figures.withheld(["accuracy_top5"], f"only the best {top_k.shape[1]} classes are known")
-    return Figures({"accuracy_top5": float((top_k[:, :5] == targets[:, None]).any(axis=1).mean())})
+    return Figures({"accuracy_top5": float((top_k[:, :_TOP] == targets[:, None]).any(axis=1).mean())})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,28 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
             "no query ended within the latency phase",
             hint="raise protocol.max_seconds, or take a smaller model",
         )
+    clusters = "slow queries come in clusters: it would end beyond the slowest"
+    figures = _distribution(ns, np.split(ns, np.cumsum(cut(ns, windows).counts)[:-1]), clusters)
+    interval = mean_interval(ns, windows)
+    if interval is None:
+        needs = f"needs {QUERIES_PER_WINDOW * windows} queries, there are {len(ns)}"
+        return figures | Figures.withheld(INTERVAL, needs)
+    low, high = (bound / _NS_PER_MS for bound in interval)
+    return figures | mean_and_interval(float(ns.mean() / _NS_PER_MS), (high - low) / 2)
+
+
+def pooled_latency(runs: Sequence[NDArray[np.int64]]) -> Figures:
+    """The same of the queries of several processes together, each int64 (N,), but for the mean's interval.
+
+    Every query weighs the same here, whichever process made it. The percentiles' intervals take each process as one
+    window: what changes from one to the next is in them. The mean and its interval are `edlab.metrics.over_runs`'.
+    """
+    differ = "the processes differ by too much for so few of them: it would end beyond the slowest query"
+    return _distribution(np.concatenate(runs), list(runs), differ)
+
+
+def _distribution(ns: NDArray[np.int64], windows: list[NDArray[np.int64]], too_wide: str) -> Figures:
+    """All but the mean's interval; `windows` are the same times in parts, for the percentiles' intervals."""
     ordered = np.sort(ns)
     ms = ordered / _NS_PER_MS
     quartile1, quartile3 = np.percentile(ms, [25, 75])
@@ -45,15 +68,9 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
         figures |= Figures({"latency_std_ms": float(ms.std(ddof=1))})
     else:
         figures |= Figures.withheld(["latency_std_ms"], "needs 2 queries, there is 1")
-    in_windows = np.split(ns, np.cumsum(cut(ns, windows).counts)[:-1])
     for quantile in _QUANTILES:
-        figures |= _percentile(ordered, in_windows, quantile)
-    interval = mean_interval(ns, windows)
-    if interval is None:
-        needs = f"needs {QUERIES_PER_WINDOW * windows} queries, there are {len(ns)}"
-        return figures | Figures.withheld(INTERVAL, needs)
-    low, high = (bound / _NS_PER_MS for bound in interval)
-    return figures | mean_and_interval(float(ms.mean()), (high - low) / 2)
+        figures |= _percentile(ordered, windows, quantile, too_wide)
+    return figures
 
 
 def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
@@ -62,10 +79,12 @@ def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
     return Figures({"latency_ms": mean_ms, **dict(zip(INTERVAL, bounds, strict=True))})
 
 
-def _percentile(ordered: NDArray[np.int64], in_windows: list[NDArray[np.int64]], quantile: float) -> Figures:
+def _percentile(
+    ordered: NDArray[np.int64], windows: list[NDArray[np.int64]], quantile: float, too_wide: str
+) -> Figures:
     """One percentile of sorted times, ns; from the count on at which the slowest query bounds it from above at 95 %.
 
-    That is 1 - q^N >= 97.5 %. `in_windows` are the same times in windows equal in time.
+    That is 1 - q^N >= 97.5 %. `windows` are the same times in parts; `too_wide` is why an interval has no upper end.
     """
     name = f"latency_p{100 * quantile:g}".replace(".", "_")
     interval = (f"{name}_ci95_low_ms", f"{name}_ci95_high_ms")
@@ -75,26 +94,26 @@ def _percentile(ordered: NDArray[np.int64], in_windows: list[NDArray[np.int64]],
         return Figures.withheld((f"{name}_ms", *interval), f"needs {needed} queries, there are {count}")
     percentile = ordered[math.ceil(quantile * count) - 1]
     figures = Figures({f"{name}_ms": float(percentile / _NS_PER_MS)})
-    least = QUERIES_PER_WINDOW * len(in_windows)
+    least = QUERIES_PER_WINDOW * len(windows)
     if count < least:
         return figures | Figures.withheld(interval, f"needs {least} queries, there are {count}")
-    low, high = _ranks(in_windows, percentile, quantile)
+    low, high = _ranks(windows, percentile, quantile)
     if high > count:
-        return figures | Figures.withheld(interval, "slow queries come in clusters: it would end beyond the slowest")
+        return figures | Figures.withheld(interval, too_wide)
     bounds = (float(ordered[rank - 1] / _NS_PER_MS) for rank in (low, high))
     return figures | Figures(dict(zip(interval, bounds, strict=True)))
 
 
-def _ranks(in_windows: list[NDArray[np.int64]], percentile: np.int64, quantile: float) -> tuple[int, int]:
+def _ranks(windows: list[NDArray[np.int64]], percentile: np.int64, quantile: float) -> tuple[int, int]:
     """The ranks (from 1) of the order statistics that hold the true percentile at 95 %; the upper may not exist.
 
     For independent queries the count below the true percentile is binomial, whatever the distribution (Hahn and
-    Meeker, 1991, 5.2). Queries that are alike in time vary more than that: how much, the share of each window that
-    lies below the percentile says, as the windows' means do for the mean. The wider counts.
+    Meeker, 1991, 5.2). Queries that are alike in time vary more than that: the spread of the windows' shares below the
+    percentile says how much, as the spread of their means does for the mean. The wider counts.
     """
-    counts = np.array([len(window) for window in in_windows])
+    counts = np.array([len(window) for window in windows])
     count = int(counts.sum())
-    below = np.array([np.count_nonzero(window <= percentile) for window in in_windows])
+    below = np.array([np.count_nonzero(window <= percentile) for window in windows])
     half = half_width(below, counts)
     low, high = binom.ppf([0.025, 0.975], count, quantile)
     return (

@@ -13,10 +13,13 @@ from scipy.integrate import trapezoid
 from edlab.metrics.figures import Figures
 from edlab.source import Reason
 
-_MEASURED = ("power_w", "energy_per_inference_mj", "efficiency_ips_per_w")
+_HEADLINES = ("power_w", "energy_per_inference_mj", "efficiency_ips_per_w")
+_MEASURED = (*_HEADLINES, "power_standard_error_w", "power_readings", "power_readings_dropped")
+_IDLE = ("idle_power_w", "idle_power_standard_error_w")
 _NS_PER_S = 1e9
 _ALWAYS = -(2**63)  # ns: before any reading
 _LARGEST_GAP = 0.1  # of the window: where the sensor was silent for longer, interpolation would invent the figure
+_LARGEST_GAP_IDLE = 1 / 3  # of a shorter span, whose figure only serves to compare
 _LARGEST_SHARE = 0.05  # of the readings: what may be dropped, or be zero
 _LEAST_RENEWED = 20  # readings; fewer say little of a window's mean
 _MARGIN = 1.25  # of the window that is proposed for a slow sensor
@@ -42,7 +45,7 @@ class Bounds:
     def most_of_one_reading(self) -> float:
         """Watts above which a reading is impossible."""
         specified = math.inf if self.max_watts is None else _MOST_OF_ONE_READING * self.max_watts
-        return min(_MOST_WATTS.get(self.boundary, max(_MOST_WATTS.values())), specified)
+        return min(_MOST_WATTS[self.boundary], specified)
 
 
 def power(
@@ -110,17 +113,27 @@ def idle_power(
     start_ns: int = _ALWAYS,
     bounds: Bounds = Bounds(),
 ) -> Figures:
-    """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on. The arrays: see `power`."""
-    believable = are_believable(watts, bounds) & (t_ns >= start_ns)
+    """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on. The arrays: see `power`.
+
+    Withheld where the sensor gave too little to say it: then a load's power is not compared with it either.
+    """
+    t_ns, watts = t_ns[t_ns >= start_ns], watts[t_ns >= start_ns]
+    believable = are_believable(watts, bounds)
+    dropped = watts[~believable]
+    if len(dropped) > _LARGEST_SHARE * len(watts):
+        return Figures.withheld(_IDLE, _absurd(dropped, len(watts), bounds).message)
     t_ns, watts = t_ns[believable], watts[believable]
-    if len(t_ns) < 2:
-        return Figures.withheld(["idle_power_w"], f"needs 2 readings, there are {len(t_ns)}")
-    return Figures({"idle_power_w": _mean_watts(t_ns, watts), "idle_power_standard_error_w": _standard_error(watts)})
+    if len(t_ns) < _BLOCKS:
+        return Figures.withheld(_IDLE, f"needs {_BLOCKS} readings, there are {len(t_ns)}")
+    gap, seconds = float(np.diff(t_ns).max()) / _NS_PER_S, float(t_ns[-1] - t_ns[0]) / _NS_PER_S
+    if gap > _LARGEST_GAP_IDLE * seconds:
+        return Figures.withheld(_IDLE, _silent(gap, seconds, "").message)
+    return Figures(dict(zip(_IDLE, (_mean_watts(t_ns, watts), _standard_error(watts)), strict=True)))
 
 
 def estimated_power(specified_watts: float | None, throughput_ips: float, reason: str) -> Figures:
     """What the device's specification says, as `estimated_*`; `reason` is why nothing was measured, or estimated."""
-    measured = Figures.withheld(_MEASURED, reason)
+    measured = Figures.withheld(_HEADLINES, reason)
     if not specified_watts:
         return measured | Figures.withheld(("estimated_power_w", "estimated_efficiency_ips_per_w"), reason)
     return measured | Figures(

@@ -16,13 +16,13 @@ _LOW, _HIGH, _ = INTERVAL
 
 
 def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
-    """The figures of `runs`, at least two, as one; `pooled` are the latency's, from the queries of all runs together.
+    """The figures of `runs`, at least two, as one; `pooled` is `pooled_latency` of their queries.
 
     A run counts as one, however many queries it made: each figure is the mean of the runs', but for what `pooled` has
     (percentiles, extremes, outliers). `latency_run_spread` and `throughput_run_spread` are the range of the runs'
     values over their mean. The latency's 95 % interval is Student's t over the runs' means, or the one within the runs
-    where that is wider. Efficiency and energy are ratios of the means. A figure that one run could not measure is
-    missing.
+    where that is wider; the standard errors of power likewise. Efficiency and energy are ratios of the means. A figure
+    that one run could not measure is missing.
     """
     first, *others = runs
     shared = [name for name in first.values if name not in pooled.missing and all(name in run.values for run in others)]
@@ -39,6 +39,9 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     if "latency_ms" in values:
         half = max(_half_width_over(runs), _half_width_within(runs))
         figures |= mean_and_interval(values["latency_ms"], half)
+    for name in ("power", "idle_power"):
+        if f"{name}_standard_error_w" in values:
+            figures |= Figures({f"{name}_standard_error_w": _standard_error(runs, name)})
     if "power_w" in values:
         rate, watts = values["throughput_ips"], values["power_w"]
         figures |= Figures({"efficiency_ips_per_w": rate / watts, "energy_per_inference_mj": 1e3 * watts / rate})
@@ -64,12 +67,15 @@ def typical(runs: Sequence[Stability]) -> Stability:
 
 
 def _joined(name: str, values: NDArray[np.float64]) -> float:
-    """Of the runs' values: counts add up, independent errors add up in squares, all else is averaged."""
-    if name.startswith("power_readings"):
-        return float(values.sum())
-    if name.endswith("_standard_error_w"):
-        return float(np.sqrt(np.sum(values**2)) / len(values))
-    return float(values.mean())
+    """Of the runs' values: counts add up, all else is averaged."""
+    return float(values.sum() if name.startswith("power_readings") else values.mean())
+
+
+def _standard_error(runs: Sequence[Figures], name: str) -> float:
+    """Of the mean power over the runs: from the spread of the runs, or from their own errors where those are larger."""
+    watts, errors = _values(runs, f"{name}_w"), _values(runs, f"{name}_standard_error_w")
+    over = watts.std(ddof=1) / np.sqrt(len(runs))
+    return float(max(over, np.sqrt(np.sum(errors**2)) / len(runs)))
 
 
 def _half_width_over(runs: Sequence[Figures]) -> float:

@@ -62,9 +62,11 @@ def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:
 
 def _bursts(ns: NDArray[np.int64]) -> float:
     count = min(int(ns.sum() // _SLICE_NS), len(ns) // _SLICE_QUERIES)
-    counts = cut(ns, max(count, 1)).counts
-    medians = _medians(ns, counts)
-    return float(np.mean(medians > _SLOW * np.quantile(medians, _BASE)))
+    slices = cut(ns, max(count, 1))
+    medians = _medians(ns, slices.counts)
+    slow = medians > _SLOW * np.quantile(medians, _BASE)
+    stalled = len(slices.counts) - len(medians)  # in which no query ended, where five do on the average
+    return float((np.count_nonzero(slow) + stalled) / len(slices.counts))
 
 
 def _medians(ns: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

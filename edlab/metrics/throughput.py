@@ -25,13 +25,13 @@ def setting(batch: int, in_flight: int) -> Figures:
     return Figures({"throughput_batch": float(batch), "throughput_in_flight": float(in_flight)})
 
 
-def batch1(ips: float | None) -> Figures:
-    """The best rate at batch 1, inferences per second; None: the search had no time left to try it again.
+def batch1(ips: float | None, note: str = "") -> Figures:
+    """The best rate at batch 1, inferences per second; None: it could not be tried, and `note` says why.
 
     It is the throughput itself where its batch is 1, else one trial made for it after the search.
     """
     if ips is None:
-        return Figures.withheld(["throughput_batch1_ips"], "no time was left for a trial at batch 1")
+        return Figures.withheld(["throughput_batch1_ips"], note)
     return Figures({"throughput_batch1_ips": ips})
 
 

@@ -72,9 +72,9 @@ def sees(device: DeviceConfig, sensor: Mapping[str, Any]) -> bool:
 
 
 def _measure(sensor: Mapping[str, Any]) -> Source:
-    stand_in = sensor.get("stand_in", "")
+    stand_in = sensor["stand_in"]
     description = f"{sensor['name']}, from the files under {stand_in}" if stand_in else sensor["name"]
-    lag_s = sensor.get("lag_s", 0.0)
+    lag_s = sensor["lag_s"]
     return Source(sensor["boundary"], description, sensor=sensor["name"], lag_s=lag_s, stand_in=stand_in)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edlab.agent.statistics import cut
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DPI = 110
 _MOST_POINTS = 5000
 _QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
 
@@ -33,15 +37,11 @@ def latency_plot(
     Left the queries with their mean, its 95 % interval, the windows' means and p99; right their histogram. The axis
     ends above the 99.5 % quantile; how many queries lie beyond it is said in the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     ms = ns / 1e6
     mean, p99 = figures["latency_ms"], figures.get("latency_p99_ms")
     top = 1.05 * float(np.quantile(ms, 0.995, method="higher"))
     bottom = 0.97 * float(ms.min())
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(9, title)
     series, histogram = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     shown = np.unique(np.linspace(0, len(ms) - 1, min(len(ms), _MOST_POINTS)).astype(np.int64))
     series.plot(shown, ms[shown], ".", markersize=2, color=_QUERY, alpha=0.6)
@@ -66,8 +66,7 @@ def latency_plot(
     histogram.hist(ms[ms <= top], bins=60, orientation="horizontal", color=_QUERY)
     histogram.axhline(mean, color=_LINE, linewidth=1)
     histogram.set(xlabel="queries")
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=_DPI)
 
 
 def throughput_plot(trials: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -76,15 +75,11 @@ def throughput_plot(trials: Sequence[dict[str, Any]], path: Path, *, title: str)
     `trials` have batch, in_flight and ips, None where the setting could not run. Trials of one setting are points; the
     line goes through their means.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rates: dict[int, dict[int, list[float]]] = {}
     for trial in trials:
         if trial["ips"] is not None:
             rates.setdefault(trial["in_flight"], {}).setdefault(trial["batch"], []).append(trial["ips"])
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(6, title)
     axes = figure.subplots()
     for in_flight, by_batch in sorted(rates.items()):
         batches = sorted(by_batch)
@@ -96,17 +91,12 @@ def throughput_plot(trials: Sequence[dict[str, Any]], path: Path, *, title: str)
     axes.set_xticks(every, [str(batch) for batch in every])
     axes.set(xlabel="batch", ylabel="inferences/s", ylim=(0, None))
     axes.legend(fontsize=8)
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=_DPI)
 
 
 def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, path: Path, *, title: str) -> None:
     """Write a PNG of the throughput in each second of its window, and of the power where a sensor was read."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(9, title)
     axes = figure.subplots()
     minutes = np.arange(len(ips)) / 60
     axes.plot(minutes, ips, color=_QUERY, linewidth=0.8, label="inferences/s")
@@ -116,8 +106,18 @@ def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, p
         power.plot(minutes, [np.nan if each is None else each for each in watts], color=_WINDOW, linewidth=0.8)
         power.set(ylabel="W", ylim=(0, None))
         power.yaxis.label.set_color(_WINDOW)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _figure(width: float, title: str) -> Figure:
+    """An empty one, inches wide, that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def _interval(values: Mapping[str, float]) -> str:

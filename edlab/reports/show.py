@@ -25,7 +25,6 @@ _GROUPS = {
 
 _MOST_CLASSES = 12
 _MOST_SKIPPED = 5
-_LONG_S = 360  # from here on the throughput over time is shown
 
 
 def show(record: RunRecord) -> RenderableType:
@@ -121,9 +120,9 @@ def _activities(phases: dict[str, dict[str, Any]]) -> RenderableType | None:
 
 def _curve(ips: list[float]) -> dict[str, str]:
     """The throughput of each five minutes, as `sustained` compares them; empty of a window that is short."""
-    if len(ips) <= _LONG_S:
-        return {}
     rates = by_window(ips)
+    if len(rates) < 2:
+        return {}
     minutes = len(ips) / len(rates) / 60
     return {
         f"minutes {index * minutes:.3g} to {(index + 1) * minutes:.3g}": f"{_number(rate)} inferences/s"

@@ -88,16 +88,16 @@ def _repeat_folder(folder: Path, number: int) -> Path:
     return folder / f"repeat-{number}"
 
 
-def join_repeats(measurement: Measurement, protocol: ProtocolConfig, folder: Path) -> None:
+def join_repeats(measurement: Measurement, folder: Path) -> None:
     """Make the figures of the first run and of its repeats one; `folder` gets the queries of all of them in order."""
     if not measurement.repeats:
         return
     folders = [folder, *(_repeat_folder(folder, number) for number, _ in enumerate(measurement.repeats, 2))]
-    ns = np.concatenate([np.load(each / LATENCIES_FILE) for each in folders])
-    np.save(folder / LATENCIES_FILE, ns)
+    ns = [np.load(each / LATENCIES_FILE) for each in folders]
+    np.save(folder / LATENCIES_FILE, np.concatenate(ns))
     runs = [measurement, *measurement.repeats]
     measurement.runs = [run.figures for run in runs]
-    joined = metrics.over_runs(measurement.runs, metrics.latency(ns, protocol.windows))
+    joined = metrics.over_runs(measurement.runs, metrics.pooled_latency(ns))
     stabilities = [run.stability for run in runs if run.stability]
     measurement.stability = metrics.typical(stabilities) if stabilities else None
     joined |= metrics.stability_figures(measurement.stability)
@@ -148,7 +148,7 @@ def _measure_idle(
         measurement.figures |= metrics.idle_power(
             *_read_samples(probe.samples_out),
             start_ns=span["start_ns"] + round(source.lag_s * 1e9),
-            bounds=metrics.Bounds(source.boundary),
+            bounds=metrics.Bounds(source.boundary, max_watts=config.device.specification.max_watts),
         )
 
 
@@ -219,29 +219,38 @@ def _measure_throughput(
     rate = window["throughput_ips"]
     measurement.figures |= metrics.throughput(rate, complexity.flops)
     measurement.figures |= metrics.setting(window["batch"], window["in_flight"])
-    if setting is None:
-        measurement.figures |= metrics.batch1(window["batch1_ips"])
+    if window["batch"] == 1:
+        measurement.figures |= metrics.batch1(rate)
+    elif setting is None:
+        measurement.figures |= metrics.batch1(window["batch1_ips"], window["batch1_note"])
     measurement.batch_one_only = _batch_one_only(inputs, artifact, window["search"])
     measurement.figures |= metrics.sustained(np.array(window["ips_by_second"]))
     if probe:
-        samples = _read_samples(probe.samples_out)
-        bounds = _bounds(source, config.device, measurement.figures)
-        length_s = len(window["ips_by_second"])
-        window["watts_by_second"] = metrics.watts_by_second(*samples, window["start_ns"], length_s, bounds)
-        measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
-        measurement.figures |= metrics.power(
-            *samples,
-            window["start_ns"],
-            window["end_ns"],
-            rate,
-            min_seconds=config.power.active_seconds,
-            min_samples=config.power.active_samples,
-            lag_s=source.lag_s,
-            bounds=bounds,
-            error=window["readings"]["error"],
-        )
+        _add_power(probe, source, config, window, measurement)
     else:
         measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
+
+
+def _add_power(
+    probe: Probe, source: power.Source, config: EdlabConfig, window: dict[str, Any], measurement: Measurement
+) -> None:
+    """The power over the throughput window, from what the sensor read beside it."""
+    samples = _read_samples(probe.samples_out)
+    bounds = _bounds(source, config.device, measurement.figures)
+    length_s = len(window["ips_by_second"])
+    window["watts_by_second"] = metrics.watts_by_second(*samples, window["start_ns"], length_s, bounds)
+    measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
+    measurement.figures |= metrics.power(
+        *samples,
+        window["start_ns"],
+        window["end_ns"],
+        window["throughput_ips"],
+        min_seconds=config.power.active_seconds,
+        min_samples=config.power.active_samples,
+        lag_s=source.lag_s,
+        bounds=bounds,
+        error=window["readings"]["error"],
+    )
 
 
 def _batch_one_only(inputs: Inputs, artifact: Artifact, trials: list[dict[str, Any]]) -> str:

@@ -82,8 +82,8 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
     """The files that belong to the run, written into `folder` where they do not exist yet."""
     latencies = folder / LATENCIES_FILE
     plot = folder / "latency.png"
-    if latencies.exists():
-        measurement = outcome.measurement
+    measurement = outcome.measurement
+    if latencies.exists() and "latency_ms" in measurement.figures.values:
         # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
         runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
         queries = [run.phases["latency"]["queries"] for run in runs]
@@ -95,7 +95,7 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
             title=record.name,
             windows=config.protocol.windows,
         )
-    window = outcome.measurement.phases.get("throughput", {})
+    window = measurement.phases.get("throughput", {})
     search_plot, over_time = folder / "throughput.png", folder / "over_time.png"
     if search := window.get("search"):
         throughput_plot(search, search_plot, title=record.name)
@@ -105,7 +105,7 @@ def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: 
         converted=outcome.artifact.files if outcome.artifact else (),
         conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
         latencies=latencies if latencies.exists() else None,
-        latency_plot=plot if latencies.exists() else None,
+        latency_plot=plot if plot.exists() else None,
         throughput_plot=search_plot if search else None,
         over_time_plot=over_time if long else None,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
@@ -251,6 +251,9 @@ def _facts(
         activities={name: Activity(**phase["activity"]) for name, phase in phases.items() if "activity" in phase},
         virtual_machine=bool(deployment.hello.get("virtual")),
         governor=deployment.before.get("governor"),
+        scaling_driver=deployment.before.get("scaling_driver"),
+        on_cpu=deployment.model["on_cpu"],
+        sustained_ratio=figures.get("sustained_ratio"),
         trained=inputs.source.trained,
         accelerated_fraction=_accelerated_fraction(config.device, outcome),
         power_mode_changed=next(filter(None, (_changed(deployment.before, run.after, _MODES) for run in runs)), ""),

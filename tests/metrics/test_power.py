@@ -65,7 +65,7 @@ def test_unevenly_spaced_samples_are_weighted_by_time() -> None:
 def test_a_window_that_cannot_carry_a_figure_withholds_it(t_ns: np.ndarray, reason: str) -> None:
     figures = power(t_ns, np.full(len(t_ns), 5.0), 0, int(t_ns[-1]), 10.0)
     assert not figures.values
-    assert figures.missing.keys() == {"power_w", "energy_per_inference_mj", "efficiency_ips_per_w"}
+    assert figures.missing.keys() >= {"power_w", "power_readings", "energy_per_inference_mj", "efficiency_ips_per_w"}
     assert reason in figures.missing["power_w"]
 
 
@@ -75,8 +75,35 @@ def test_a_sensor_that_reads_zero_is_no_measurement() -> None:
 
 
 def test_idle_power_is_apart() -> None:
-    assert idle_power(np.array([0, S, 2 * S]), np.array([2.0, 4.0, 2.0])).values["idle_power_w"] == 3.0
-    assert "idle_power_w" in idle_power(np.array([0]), np.array([2.0])).missing
+    t_ns = np.arange(0, 20 * S + 1, S)
+    assert idle_power(t_ns, np.where(t_ns / S % 2, 4.0, 2.0)).values["idle_power_w"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("watts", "bounds", "reason"),
+    [
+        (np.full(5, 2.0), Bounds(), "needs 10 readings, there are 5"),
+        (np.where(np.arange(100) < 60, -1.0, 2.0), Bounds(), "60 of 100 readings"),
+        (np.where(np.arange(100) % 10, 2.0, 400.0), Bounds(max_watts=10.0), "10 of 100 readings"),
+    ],
+)
+def test_idle_power_is_withheld_where_the_sensor_says_too_little(
+    watts: np.ndarray, bounds: Bounds, reason: str
+) -> None:
+    figures = idle_power(np.arange(len(watts)) * S // 20, watts, bounds=bounds)
+    assert not figures.values
+    assert reason in figures.missing["idle_power_w"]
+
+
+def test_one_glitch_does_not_raise_idle_power() -> None:
+    watts = np.where(np.arange(100) == 50, 4000.0, 2.0)
+    figures = idle_power(np.arange(100) * S // 20, watts, bounds=Bounds("rail", max_watts=10.0))
+    assert figures.values["idle_power_w"] == 2.0
+
+
+def test_a_gap_in_idle_withholds_it() -> None:
+    t_ns = np.concatenate((np.arange(10) * S // 20, 5 * S + np.arange(10) * S // 20))
+    assert "silent" in idle_power(t_ns, np.full(20, 2.0)).missing["idle_power_w"]
 
 
 def test_a_specification_never_gives_a_plain_power() -> None:
@@ -141,7 +168,7 @@ def test_a_reading_far_above_the_specification_is_dropped() -> None:
 def test_readings_that_are_not_believed_withhold_the_figure(watts: np.ndarray, bounds: Bounds, code: str) -> None:
     figures = measure(watts, bounds=bounds)
     assert not figures.values
-    assert figures.missing.keys() == {"power_w", "energy_per_inference_mj", "efficiency_ips_per_w"}
+    assert figures.missing.keys() >= {"power_w", "energy_per_inference_mj", "efficiency_ips_per_w"}
     assert figures.missing["power_w"].startswith(f"{code}: ")
     assert [doubt.code for doubt in figures.doubts] == [code]
     assert figures.doubts[0].advice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edlab.metrics import Figures, Stability, latency, over_runs, typical
+from edlab.metrics import Figures, Stability, latency, over_runs, pooled_latency, typical
 
 
 def run(latency_ms: float, half: float = 0.01, **others: float) -> Figures:
@@ -44,15 +44,40 @@ def test_runs_that_agree_by_chance_do_not_narrow_what_each_is_uncertain_by() -> 
 
 def test_percentiles_and_extremes_are_of_the_queries_of_all_runs() -> None:
     first, second = np.full(100, 2_000_000), np.full(300, 4_000_000)
-    pooled = latency(np.concatenate([first, second]))
+    pooled = pooled_latency([first, second])
     values = over_runs([latency(first), latency(second)], pooled).values
     assert values["latency_ms"] == pytest.approx(3.0)  # a run counts as one
     assert values["latency_p50_ms"] == 4.0
     assert (values["latency_min_ms"], values["latency_max_ms"]) == (2.0, 4.0)
 
 
+def test_the_interval_of_a_percentile_holds_what_changes_from_one_process_to_the_next() -> None:
+    rng = np.random.default_rng(1)
+    covered = given = 0
+    for _ in range(300):
+        levels = 5 * (1 + rng.normal(0, 0.1, 5))
+        runs = [(1e6 * level * rng.lognormal(0, 0.05, 300)).astype(np.int64) for level in levels]
+        figures = pooled_latency(runs)
+        if "latency_p50_ci95_low_ms" in figures.values:
+            given += 1
+            covered += figures.values["latency_p50_ci95_low_ms"] <= 5 <= figures.values["latency_p50_ci95_high_ms"]
+    assert given > 100
+    assert covered / given > 0.9
+
+
+def test_processes_too_few_and_too_different_for_a_percentiles_interval_say_so() -> None:
+    figures = pooled_latency([np.full(100, 2_000_000), np.full(100, 4_000_000), np.full(100, 6_000_000)])
+    assert figures.values["latency_p50_ms"] == 4.0
+    assert "processes differ" in figures.missing["latency_p50_ci95_low_ms"]
+
+
+def test_the_error_of_power_holds_what_changes_from_one_process_to_the_next() -> None:
+    runs = [run(1.0, power_w=watts, power_standard_error_w=0.01) for watts in (5.0, 6.0, 7.0)]
+    assert over_runs(runs, NO_POOL).values["power_standard_error_w"] == pytest.approx(1 / np.sqrt(3))
+
+
 def test_counts_of_readings_add_up_and_independent_errors_in_squares() -> None:
-    runs = [run(1.0, power_readings=200.0, power_standard_error_w=0.3) for _ in range(4)]
+    runs = [run(1.0, power_w=5.0, power_readings=200.0, power_standard_error_w=0.3) for _ in range(4)]
     values = over_runs(runs, NO_POOL).values
     assert values["power_readings"] == 800
     assert values["power_standard_error_w"] == pytest.approx(0.15)

@@ -95,6 +95,14 @@ def test_bursts_are_a_share_of_the_time() -> None:
     assert found.bursts == pytest.approx(0.21, abs=0.02)
 
 
+def test_a_stall_longer_than_a_slice_is_a_burst() -> None:
+    ns = np.full(90_000, 100_000)
+    ns[40_000] = 500_000_000  # a twentieth of the time, in which no query ended
+    found = stability(ns, 10)
+    assert found
+    assert found.bursts == pytest.approx(0.05, abs=0.01)
+
+
 def test_too_few_queries_say_nothing_of_stability() -> None:
     assert stability(np.full(29, 5_000_000), WINDOWS) is None
     assert stability(np.array([1] * 40 + [10**9]), WINDOWS) is None

@@ -26,8 +26,9 @@ def activity(
     stolen: float | None = 0.0,
     clocks: tuple[float, ...] = (3000.0, 2950.0),
     events: int | None = 0,
+    seconds: float = 10.0,
 ) -> Activity:
-    return Activity(10.0, 0.5, others, stolen, 3, list(clocks), events)
+    return Activity(seconds, 0.5, others, stolen, 3, list(clocks), events)
 
 
 def changed(**figures: Any) -> dict[str, Any]:
@@ -80,6 +81,9 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         ({"activities": {"latency": activity(others=0.5)}}, "DEGRADED", "background_load"),
         ({"activities": {"throughput": activity(stolen=0.03)}}, "DEGRADED", "cpu_stolen"),
         ({"governor": "powersave"}, "DEGRADED", "slow_governor"),
+        ({"power_mode_changed": "power_mode from 15W to MAXN"}, "INVALID", "power_mode_changed"),
+        ({"sustained_ratio": 0.6}, "DEGRADED", "not_sustained"),
+        ({"activities": {"search": activity(events=3)}}, "DEGRADED", "throttled"),
         ({"trained": False, "outputs": OutputFacts(agreement_top1=0.1)}, "DEGRADED", "untrained_weights"),
         ({"assumed_preprocessing": ("mean", "std")}, "DEGRADED", "assumed_preprocessing"),
         ({"stated": (Reason(code="training_mode", message="m", advice="a"),)}, "DEGRADED", "training_mode"),
@@ -104,6 +108,9 @@ def test_each_rule_gives_its_state_code_and_advice(change: dict[str, Any], state
         changed(bursts=0.04),
         {"latency_interval_ms": (4.8, 5.2), "max_interval": 0.1},
         {"activities": {"latency": activity(others=None, stolen=None, clocks=(), events=None)}},
+        {"activities": {"stages": activity(seconds=0.012, others=0.4, stolen=0.5)}},  # a tick of /proc/stat
+        {"governor": "powersave", "scaling_driver": "intel_pstate"},  # its usual policy
+        {"sustained_ratio": 0.99},
     ],
 )
 def test_what_is_within_the_limits_is_no_reason(harmless: dict[str, Any]) -> None:
@@ -152,6 +159,13 @@ def test_advice_is_possible_on_that_machine(virtual: bool) -> None:
 def test_throttling_is_yes_no_or_cannot_tell(clocks: tuple[float, ...], events: int | None, answer: str) -> None:
     facts = Facts(tier="quick", activities={"latency": activity(clocks=clocks, events=events)})
     assert throttled(facts)[0] == answer
+
+
+def test_the_processors_clocks_say_nothing_of_an_accelerator() -> None:
+    steady = {"latency": activity(clocks=(3000.0, 2990.0) * 5, events=0)}
+    assert throttled(Facts(tier="quick", activities=steady, on_cpu=False))[0] == "cannot tell"
+    hot = {"latency": activity(events=3)}
+    assert throttled(Facts(tier="quick", activities=hot, on_cpu=False))[0] == "yes"
 
 
 def test_phases_with_other_numbers_of_busy_cores_are_not_compared() -> None:

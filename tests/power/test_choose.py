@@ -9,9 +9,10 @@ from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
 from edlab.power import choose
 
-RAPL = {"name": "rapl package-0", "kind": "rapl", "boundary": "package"}
-NVML = {"name": "nvml gpu0", "kind": "nvml", "boundary": "module"}
-METER = {"name": "hwmon:power_meter power1", "kind": "hwmon", "boundary": "board_dc"}
+PLAIN = {"lag_s": 0.0, "stand_in": ""}
+RAPL = {"name": "rapl package-0", "kind": "rapl", "boundary": "package", **PLAIN}
+NVML = {"name": "nvml gpu0", "kind": "nvml", "boundary": "module", **PLAIN}
+METER = {"name": "hwmon:power_meter power1", "kind": "hwmon", "boundary": "board_dc", **PLAIN}
 SPECIFIED = DeviceConfig(
     name="cpu",
     sensors=["rapl", "hwmon:power_meter"],
@@ -38,7 +39,7 @@ def test_a_sensor_can_be_named() -> None:
 
 
 def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
-    card = {"name": "hwmon:amdgpu PPT", "kind": "hwmon", "boundary": "module"}
+    card = {"name": "hwmon:amdgpu PPT", "kind": "hwmon", "boundary": "module", **PLAIN}
     assert choose(config(Sensor.auto), [card], SPECIFIED).boundary == "estimated"
 
 

@@ -65,6 +65,9 @@ class Facts:
     virtual_machine: bool = False
     repeats: int = 1  # fresh processes that the timed phases ran in
     governor: str | None = None
+    scaling_driver: str | None = None
+    on_cpu: bool = True  # the model runs on the processor whose clocks and thermal events are watched
+    sustained_ratio: float | None = None  # of the last five minutes of a long throughput window to its fastest five
     power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
     trained: bool = True
     accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU
@@ -77,10 +80,12 @@ class Facts:
 
 
 def degraded(code: str, message: str, advice: str) -> Finding:
+    """A reason that makes a run DEGRADED at least."""
     return VerdictState.degraded, Reason(code=code, message=message, advice=advice)
 
 
 def invalid(code: str, message: str, advice: str) -> Finding:
+    """A reason that makes a run INVALID."""
     return VerdictState.invalid, Reason(code=code, message=message, advice=advice)
 
 

@@ -9,6 +9,7 @@ from edlab.record import VerdictState
 
 
 def input_rules(facts: Facts) -> Iterator[Finding]:
+    """Whether the model saw what it was trained on."""
     for reason in facts.stated:
         yield VerdictState.degraded, reason
     if not facts.trained:

@@ -21,6 +21,7 @@ _CLAIM_SHARE = 0.5
 
 
 def output_rules(facts: Facts) -> Iterator[Finding]:
+    """Whether what came out of the model is right, and how much of it was scored."""
     outputs = facts.outputs
     yield from _kernel_rules(outputs)
     if not facts.trained:

@@ -8,6 +8,7 @@ from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
 
 
 def power_rules(facts: Facts) -> Iterator[Finding]:
+    """Whether the readings of the sensor are believed."""
     for doubt in facts.power.doubts:
         yield degraded(doubt.code, doubt.message, doubt.advice)
     if facts.power.stand_in:

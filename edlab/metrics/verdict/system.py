@@ -11,9 +11,13 @@ _BUSY = 0.10
 _STOLEN = 0.02
 _UNTIMED = "accuracy"  # what runs beside it changes none of its figures
 _SLOW_GOVERNORS = ("powersave", "conservative")
+# Their "powersave" is the usual policy, which follows the load: Linux, admin-guide/pm/intel_pstate.rst, amd-pstate.rst.
+_OWN_GOVERNORS = ("intel_pstate", "amd-pstate-epp")
+_LEAST_S = 1.0  # /proc/stat counts in ticks of 10 ms: a short phase is a few of them
 
 
 def system_rules(facts: Facts) -> Iterator[Finding]:
+    """What was measured on, what else ran there, and how its clocks and power modes were set."""
     if facts.stand_in:
         yield degraded(
             "emulated",
@@ -28,7 +32,7 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
             f"while it was measured someone changed {facts.power_mode_changed}",
             "let nobody else use the board, and run it again",
         )
-    if facts.governor in _SLOW_GOVERNORS:
+    if facts.governor in _SLOW_GOVERNORS and facts.scaling_driver not in _OWN_GOVERNORS:
         yield degraded(
             "slow_governor",
             f"the clock governor is '{facts.governor}'",
@@ -44,7 +48,11 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
 
 def _load_rules(facts: Facts) -> Iterator[Finding]:
     """The worst phase counts: one name and one figure say more than four."""
-    timed = {name: activity for name, activity in facts.activities.items() if not name.startswith(_UNTIMED)}
+    timed = {
+        name: activity
+        for name, activity in facts.activities.items()
+        if activity.seconds >= _LEAST_S and not name.startswith(_UNTIMED)
+    }
     others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
     if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
         yield degraded(

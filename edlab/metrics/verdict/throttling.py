@@ -11,10 +11,13 @@ from edlab.metrics.verdict.facts import Facts, Finding, degraded
 
 _CLOCK_LOSS = 0.10
 _LEAST_LOOKS = 5
-_TIMED = ("warmup", "latency", "throughput")
+_TIMED = ("warmup", "latency", "throughput")  # with a steady load each
+_LOADED = (*_TIMED, "search")
 
 
 class Throttled(StrEnum):
+    """The answer to whether the target throttled."""
+
     yes = "yes"
     no = "no"
     unknown = "cannot tell"
@@ -25,10 +28,11 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
 
     Thermal events, where the processor counts them, and the clocks within each timed phase: phases keep different
     numbers of cores busy, so their clocks do not compare. Clocks that never move prove nothing (a virtual machine shows
-    a constant), and neither do clocks that go up and down.
+    a constant), and neither do clocks that go up and down. Those of the processor say nothing of an accelerator.
     """
     timed = {name: activity for name, activity in facts.activities.items() if name.startswith(_TIMED)}
-    counts = [activity.throttle_events for activity in timed.values() if activity.throttle_events is not None]
+    loaded = [activity for name, activity in facts.activities.items() if name.startswith(_LOADED)]
+    counts = [activity.throttle_events for activity in loaded if activity.throttle_events is not None]
     if sum(counts):
         return Throttled.yes, f"the processor counted {sum(counts)} thermal events"
     clocks = {name: np.array(a.clocks_mhz) for name, a in timed.items() if len(a.clocks_mhz) >= _LEAST_LOOKS}
@@ -37,6 +41,8 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
         first, last = np.median(series[:fifth]), np.median(series[-fifth:])
         if last < (1 - _CLOCK_LOSS) * first:
             return Throttled.yes, f"the clock fell from {first:.0f} to {last:.0f} MHz in the {name} phase"
+    if not facts.on_cpu:
+        return Throttled.unknown, "the model runs off the processor, and the accelerator's own clock is not watched"
     for name, series in clocks.items():
         low, high = np.quantile(series, [0.1, 0.9])
         if low < (1 - _CLOCK_LOSS) * high:
@@ -49,6 +55,7 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
 
 
 def throttling_rules(facts: Facts) -> Iterator[Finding]:
+    """A reason where it did."""
     answer, ground = throttled(facts)
     if answer is Throttled.yes:
         yield degraded("throttled", ground, "cool the target, or set a clock that it can hold")

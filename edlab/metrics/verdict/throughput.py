@@ -6,15 +6,23 @@ from collections.abc import Iterator
 
 from edlab.metrics.verdict.facts import Facts, Finding, degraded
 
+_HELD = 0.98  # of the peak; one that does not throttle stays above it: docs/metrics.md
 _SHARE = 1 / 3  # of what the loop can drive: from here on its own cost is a large part of what was measured
 
 
 def throughput_rules(facts: Facts) -> Iterator[Finding]:
+    """Whether the search was complete, the rate held, and the driving loop fast enough."""
     if facts.search_unfinished:
         yield degraded(
             "search_unfinished",
             "the search for the best setting ended before its last trials; a better one may exist",
             "raise protocol.max_seconds, or set protocol.throughput.max_batch or max_in_flight lower",
+        )
+    if facts.sustained_ratio is not None and facts.sustained_ratio < _HELD:
+        yield degraded(
+            "not_sustained",
+            f"the throughput ended at {facts.sustained_ratio:.1%} of its peak: throughput_ips is the mean over both",
+            "quote throughput_sustained_ips for continuous use, or cool the target",
         )
     ips, limit = facts.throughput_ips, facts.driver_limit_ips
     if ips is not None and limit is not None and ips > _SHARE * limit:

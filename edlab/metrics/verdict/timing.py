@@ -21,6 +21,7 @@ _NOTABLE = 0.01  # what took this share of the cores' time is named as a likely 
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
+    """Whether the protocol's minima were asked for and reached."""
     if facts.truncated:
         yield invalid(
             "minima_not_reached",
@@ -48,6 +49,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def stability_rules(facts: Facts) -> Iterator[Finding]:
+    """Whether the latency is known well enough, and stayed the same."""
     if facts.latency_interval_ms and facts.latency_ms:
         low, high = facts.latency_interval_ms
         width = (high - low) / facts.latency_ms
