@@ -14,7 +14,8 @@ from edlab.agent.statistics import relative_width
 
 Series = NDArray[np.float64]
 SECONDS = 10.0  # of a stationary series, whatever its number of queries: a faster model makes more of them
-LIMIT, MOST_S = 0.05, 120.0  # protocol.max_interval and protocol.max_seconds of protocol=quick
+# protocol.max_interval, max_seconds and windows of protocol=quick; its least is SECONDS.
+LIMIT, MOST_S, WINDOWS = 0.05, 120.0, 10
 
 
 def _ar1(queries: int, rng: np.random.Generator, phi: float, cv: float) -> Series:
@@ -24,7 +25,7 @@ def _ar1(queries: int, rng: np.random.Generator, phi: float, cv: float) -> Serie
 
 
 def _wandering(queries: int, rng: np.random.Generator, tau_s: float, cv: float, noise: float) -> tuple[Series, float]:
-    """A level that forgets itself in `tau_s` (Ornstein-Uhlenbeck), times the noise of each query."""
+    """A level with the autocorrelation exp(-t / tau_s) (Ornstein-Uhlenbeck), times the noise of each query."""
     level = _ar1(queries, rng, float(np.exp(-SECONDS / queries / tau_s)), cv)
     return level * rng.lognormal(0, noise, queries), float(np.exp(noise**2 / 2))
 
@@ -44,8 +45,13 @@ def _periodic(queries: int, rng: np.random.Generator) -> tuple[Series, float]:
     return series, float(base * np.exp(0.03**2 / 2) + 5.0 / period)
 
 
+def _dwell_queries(queries: int, dwell_s: float) -> float:
+    """How many queries a clock lasts for on average; 1: it changes at each query."""
+    return max(dwell_s / SECONDS * queries, 1.0)
+
+
 def _two_clocks(queries: int, rng: np.random.Generator, dwell_s: float) -> tuple[Series, float]:
-    flips = rng.random(queries) < 1 / max(dwell_s / SECONDS * queries, 1.0)
+    flips = rng.random(queries) < 1 / _dwell_queries(queries, dwell_s)
     flips[0] = rng.random() < 0.5
     return np.where(np.cumsum(flips) % 2 == 0, 1.0, 1.3) * rng.lognormal(0, 0.02, queries), float(
         1.15 * np.exp(0.02**2 / 2)
@@ -57,7 +63,8 @@ def _heavy_tail(queries: int, rng: np.random.Generator) -> tuple[Series, float]:
     return series, float(np.exp(0.03**2 / 2) + 0.01 * (1 + 1 / 1.1))
 
 
-# Name -> (series, true mean) of so many queries in SECONDS.
+# Name -> (series, true mean) of so many queries in SECONDS. The seconds of a wander are its tau, half of its integrated
+# autocorrelation time.
 STATIONARY = {
     "independent, cv 5 %": lambda n, rng: (rng.lognormal(0, 0.05, n), float(np.exp(0.05**2 / 2))),
     "AR(1) 0.5": lambda n, rng: (_ar1(n, rng, 0.5, 0.05), 1.0),
@@ -78,21 +85,26 @@ STATIONARY = {
 
 
 def correlation_s(name: str, queries: int) -> float:
-    """How long a stationary series remembers (its integrated correlation time), s; 0: each query by itself."""
+    """The integrated autocorrelation time of a stationary series, s: its autocorrelation, integrated over all lags.
+
+    From minus to plus infinity: the mean of T seconds, where T is much longer, has the variance of one query times this
+    over T. Of independent queries it is the time of one, here also of one with a stall at a fixed interval, which
+    averages itself out; of a wander it is that of the level, 2 tau.
+    """
     each = SECONDS / queries
     if name.startswith("AR(1)"):
         phi = float(name.split()[1])
         return each * (1 + phi) / (1 - phi)
     if name.startswith("wander"):
         return 2 * float(name.split()[-2])
-    if name.startswith("clock"):  # autocorrelation exp(-2 t / dwell)
-        return float(name.split()[-2])
-    return 0.0
+    if name.startswith("clock"):  # an AR(1) of 1 - 2 / dwell; a clock that changes at each query averages out
+        return each * (_dwell_queries(queries, float(name.split()[-2])) - 1)
+    return each
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine does to latencies: stalls (a second, mean ms), a slow wander (cv, s), noise of a query (cv)."""
+    """What a machine does to latencies: stalls (a second, mean ms), wander (cv, tau in s), noise of a query (cv)."""
 
     stalls: tuple[tuple[float, float], ...]
     wander: tuple[float, float]
@@ -137,17 +149,21 @@ def disturbed(base_ms: float, machine: Machine, fault: str, seconds: float, rng:
     return series * FAULTS[fault](t, rng.random())
 
 
-def measured(run: Callable[[float], Series], windows: int = 10) -> tuple[Series, float]:
+def first(series: Series, seconds: float) -> Series:
+    """The queries, ms, that begin in so many seconds."""
+    return series[: int(np.searchsorted(np.cumsum(series) / 1e3, seconds)) + 1]
+
+
+def measured(run: Callable[[float], Series]) -> tuple[Series, float]:
     """What the latency phase of protocol=quick keeps, by its stopping rule, and the seconds that it took.
 
-    `run(seconds)` simulates about so long; it is asked again for as long as the interval is too wide, as if the run
-    had gone on: a longer series is a new one of the same kind.
+    `run(seconds)` simulates about so long. It is asked once, for the longest phase: one that goes on keeps what it has.
     """
+    whole = run(MOST_S)
     goal = SECONDS
     while True:
-        series = run(goal)
-        series = series[: int(np.searchsorted(np.cumsum(series) / 1e3, goal)) + 1]
-        width = relative_width(series, windows)
+        series = first(whole, goal)
+        width = relative_width(series, WINDOWS)
         longer = None if width is None or goal >= MOST_S else goal_after(goal, width, LIMIT, MOST_S)
         if longer is None:
             return series, goal
