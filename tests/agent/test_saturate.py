@@ -190,6 +190,15 @@ def no_collection() -> Iterator[None]:
 
 
 def test_a_trial_that_failed_is_let_go_before_the_next_is_compiled() -> None:
+    together = threading.Barrier(2)
+
+    class Both(Broken):
+        """Fails when the other does."""
+
+        def execute(self) -> None:
+            together.wait(PATIENCE_S)
+            super().execute()
+
     failed: list[weakref.ref[Echo]] = []
     held: list[int] = []
 
@@ -197,7 +206,7 @@ def test_a_trial_that_failed_is_let_go_before_the_next_is_compiled() -> None:
         held.append(sum(reference() is not None for reference in failed))
         if batch == 1:
             return compiled([Echo(0.001)])
-        requests = [Broken(), Broken()]
+        requests = [Both(), Both()]
         failed.extend(map(weakref.ref, requests))
         return compiled(requests)
 
