@@ -34,7 +34,6 @@ class _Model:
             names = ", ".join(spec.name for spec in compiled.inputs)
             raise AgentError("the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names))
         self.runtime = runtime
-        self.compiled = compiled
         self.request = compiled.requests[0]
         self.request.bind()
         self.input, self.output = compiled.inputs[0], compiled.outputs[0]
@@ -43,10 +42,6 @@ class _Model:
         self.table = InputTable(mean, std, layout, self.input.dtype, self.input.scale, self.input.zero_point, channels)
         self._pool_key: tuple[object, ...] = ()
         self._pool: list[np.ndarray] = []
-
-    def compile(self, in_flight: int, batch: int) -> Compiled:
-        """The model ready for this setting; that of the latency phases is at hand already."""
-        return self.compiled if (in_flight, batch) == (1, 1) else self.runtime.compile(in_flight, batch)
 
     def images(self, path: str) -> np.ndarray:
         """The stored images (N, H, W, 3), memory-mapped. Raises `AgentError` where they do not fit the input."""
@@ -235,7 +230,7 @@ class Agent:
         model = self._open_model()
         stored = model.images(images)
         in_flight = model.runtime.threads
-        compiled = model.compile(in_flight, batch=1)
+        compiled = model.runtime.compile(in_flight, batch=1)
         results, activity = predict(
             compiled.requests,
             model.table,
@@ -339,8 +334,10 @@ class Agent:
         """Search for the best setting, then measure it over one saturated window, both within `max_seconds`.
 
         With `setting`, [batch, in flight], that one is measured and nothing is searched.
+        Every setting is compiled anew, also that of the latency phases: a model that has run before has an advantage.
         Queries in progress at the limit are waited for. `truncated` where it cut the window short, `search_truncated`
-        where the search had settings left to try.
+        where it ended the search or cut one of its trials short. `batch1_note` says why batch1_ips is None; see
+        `phases.Search`.
         With `sensor` (a name of `sensors`) its samples are written to `samples_out`: float64 (n, 2) of t_ns and watts
         over the window and one beyond either end. `readings` then says how many failed, and what the last one said.
         """
@@ -352,13 +349,13 @@ class Agent:
 
         limit_ns = time.perf_counter_ns() + int(max_seconds * 1e9)
         if setting:
-            found = phases.Search(phases.Setting(*setting), [], None, False, None)
+            found = phases.Search(phases.Setting(*setting), [], None, "", False, None)
         else:
             limits = phases.Limits(max_batch, max_in_flight, len(system.allowed_cpus()), gain)
             search_limit_ns = limit_ns - int(seconds * 1e9)
-            found = phases.search(model.compile, pool, limits, trial_seconds, search_limit_ns, report)
+            found = phases.search(model.runtime.compile, pool, limits, trial_seconds, search_limit_ns, report)
         best = found.best
-        compiled = model.compile(best.in_flight, best.batch)
+        compiled = model.runtime.compile(best.in_flight, best.batch)
         tensors = phases.batches(pool, best.batch)
         window, readings = _sampled(
             lambda: phases.saturate(compiled.requests, tensors, seconds, limit_ns, report),
@@ -371,6 +368,7 @@ class Agent:
         return {
             "throughput_ips": window.ips,
             "batch1_ips": window.ips if best.batch == 1 else found.batch1_ips,
+            "batch1_note": found.batch1_note,
             "driver_limit_ips": driver,
             "batch": best.batch,
             "in_flight": best.in_flight,

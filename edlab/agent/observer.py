@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple
 
 from . import system
 
-_LOOK_S = 1.0  # each look takes Python's lock for some 0.1 ms: docs/results has what that costs
+LOOK_S = 1.0  # each look takes Python's lock for some 0.1 ms: docs/results has what that costs
 
 
 class Look(NamedTuple):
@@ -36,7 +36,7 @@ class Activity(NamedTuple):
 
 
 class Observer:
-    """Looks once a second, from entering the context to leaving it: passes progress on, and reads the clocks.
+    """Looks each LOOK_S, from entering the context to leaving it: passes progress on, and reads the clocks.
 
     The first report comes before anything runs, so that short phases are named as well. Then nothing is reported while
     the count stands still: a phase that hangs must not look alive.
@@ -50,7 +50,9 @@ class Observer:
         self._clocks: list[float] = []
 
     def __enter__(self) -> Observer:
-        self._progress(0.0, self._look().message)
+        first = self._look()
+        self._seen = first.done
+        self._progress(0.0, first.message)
         self._before = Counters.read()
         self._thread.start()
         return self
@@ -66,11 +68,10 @@ class Observer:
         return self._after.since(self._before, self._clocks)
 
     def _run(self) -> None:
-        seen = -1
-        while not self._stop.wait(_LOOK_S):
+        while not self._stop.wait(LOOK_S):
             done, fraction, message = self._look()
-            if done > seen:
-                seen = done
+            if done > self._seen:
+                self._seen = done
                 self._progress(fraction, message)
             self._read_clocks()
 

@@ -38,12 +38,14 @@ def describe(root: Path = _ROOT) -> dict[str, Any]:
 def state(root: Path = _ROOT) -> dict[str, Any]:
     """What changes while a benchmark runs.
 
-    clocks_mhz (of the cores this process may use), governor, temperatures_c by zone, throttle_count (thermal events
-    since boot, where the processor counts them), load_1m, peak_memory_mb, free_disk_mb (where the agent lies).
+    clocks_mhz (of the cores this process may use), governor (see `governor`), scaling_driver (whose governor that is),
+    temperatures_c by zone, throttle_count (thermal events since boot, where the processor counts them), load_1m,
+    peak_memory_mb, free_disk_mb (where the agent lies).
     """
     return {
         "clocks_mhz": clocks_mhz(root),
-        "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
+        "governor": governor(root),
+        "scaling_driver": scaling_driver(root),
         "temperatures_c": temperatures_c(root),
         "throttle_count": throttle_count(root),
         "load_1m": os.getloadavg()[0],
@@ -92,6 +94,29 @@ def clocks_mhz(root: Path = _ROOT) -> list[float]:
         return [kilohertz / 1000 for kilohertz in clocks if kilohertz is not None]
     listed = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), re.MULTILINE)
     return [float(listed[cpu]) for cpu in allowed_cpus() if cpu < len(listed)]
+
+
+_SLOW_GOVERNORS = ("powersave", "conservative")  # the slowest first
+
+
+def governor(root: Path = _ROOT) -> str | None:
+    """The clock governor of the allowed cores. Where theirs differ, one that holds clocks down comes before others."""
+    governors = list(filter(None, (_cpufreq(root, cpu, "scaling_governor") for cpu in allowed_cpus())))
+    slow = [name for name in _SLOW_GOVERNORS if name in governors]
+    return next(iter(slow + governors), None)
+
+
+def scaling_driver(root: Path = _ROOT) -> str | None:
+    """The kernel's clock driver of the first allowed core. What a governor's name means depends on it.
+
+    With intel_pstate and amd-pstate-epp, "powersave" is the usual, dynamic policy (Linux, admin-guide/pm,
+    intel_pstate.rst and amd-pstate.rst, active mode); with others it is the lowest clock (cpufreq.rst).
+    """
+    return _cpufreq(root, allowed_cpus()[0], "scaling_driver")
+
+
+def _cpufreq(root: Path, cpu: int, name: str) -> str | None:
+    return _text(root / "sys/devices/system/cpu/cpu{}/cpufreq".format(cpu) / name).strip() or None
 
 
 def temperatures_c(root: Path = _ROOT) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A request of known behaviour, and what the phases need beside it."""
+"""A request of known behaviour, a clock that only sleeping moves, and what else the phases need."""
 
 from __future__ import annotations
 
@@ -13,24 +13,48 @@ from numpy.typing import NDArray
 
 from edlab.agent.runtimes.base import Compiled, Request
 
+PATIENCE_S = 60.0  # for what must come at once; a test that waits so long has failed
+
+
+class Clock:
+    """In place of the module `time`: stands still unless somebody sleeps."""
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+
+    def perf_counter_ns(self) -> int:
+        return self._now_ns
+
+    def perf_counter(self) -> float:
+        return self._now_ns / 1e9
+
+    def sleep(self, seconds: float) -> None:
+        self._now_ns += round(seconds * 1e9)
+
 
 class Echo(Request):
-    """Sleeps, then gives back its input; keeps what it was given."""
+    """Sleeps by its clock, then gives back its input; keeps what it was given."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, clock: Any = time) -> None:
         self.seconds = seconds
+        self.clock = clock
+        self.prepared: list[float] = []
         self.seen: list[float] = []
         self.garbage_collection: list[bool] = []
         self.threads: set[int] = set()
 
-    def set_input(self, tensor: NDArray[Any]) -> None:
-        self.tensor = tensor
-        self.seen.append(float(tensor.flat[0]))
+    def prepare(self, tensor: NDArray[Any]) -> Any:
+        self.prepared.append(float(tensor.flat[0]))
+        return tensor
+
+    def set_input(self, prepared: Any) -> None:
+        self.tensor = prepared
+        self.seen.append(float(prepared.flat[0]))
 
     def execute(self) -> None:
         self.garbage_collection.append(gc.isenabled())
         self.threads.add(threading.get_ident())
-        time.sleep(self.seconds)
+        self.clock.sleep(self.seconds)
 
     def get_output(self) -> NDArray[Any]:
         return self.tensor

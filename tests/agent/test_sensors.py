@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from echo import PATIENCE_S
 
 from edlab.agent import sensors
 from edlab.agent.errors import AgentError
 from edlab.agent.sensors import hwmon, nvml, rapl
-from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Sampler, pause
+from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Sample, Sampler, pause, spanning
 
 
 def write(root: Path, **files: object) -> Path:
@@ -75,6 +77,14 @@ def test_a_sum_that_misses_a_package_is_refused_with_the_reason(tmp_path: Path, 
     assert "1 of 2 packages" in found.unusable[0].reason
     assert file in found.unusable[0].reason
     assert found.unusable[0].hint
+
+
+def test_a_counter_that_does_not_say_where_it_starts_again_is_refused(tmp_path: Path) -> None:
+    write(fake_rapl(tmp_path) / "intel-rapl:1", max_energy_range_uj=0)
+    found = rapl.survey(tmp_path)
+    assert found.sensors == []
+    assert "max_energy_range_uj is 0" in found.unusable[0].reason
+    assert "above 0" in found.unusable[0].hint
 
 
 def test_a_rapl_that_may_not_be_read_says_so(tmp_path: Path) -> None:
@@ -186,32 +196,35 @@ def test_no_driver_no_sensor() -> None:
     assert nvml.survey("libthere-is-none.so").sensors == []
 
 
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ((25, 45), [20, 30, 40, 50]),
+        ((30, 40), [20, 30, 40, 50]),
+        ((0, 15), [10, 20]),
+        ((45, 99), [40, 50]),
+        ((99, 99), [50]),
+        ((0, 99), [10, 20, 30, 40, 50]),
+    ],
+)
+def test_a_span_has_its_samples_and_one_beyond_each_end(span: tuple[int, int], expected: list[int]) -> None:
+    samples = [Sample(t_ns, t_ns / 10) for t_ns in (10, 20, 30, 40, 50)]
+    assert spanning(samples, *span).tolist() == [[t_ns, t_ns / 10] for t_ns in expected]
+
+
 class Ramp(PowerSensor):
-    """One more watt each reading."""
+    """One more watt each reading; `many` is set after six."""
 
     def __init__(self) -> None:
         super().__init__("ramp", "ramp", "rail")
         self.readings = 0
+        self.many = threading.Event()
 
     def watts(self) -> float:
+        if self.readings == 6:
+            self.many.set()
         self.readings += 1
         return self.readings
-
-
-def test_the_sampler_covers_the_window_and_one_sample_beyond_each_end() -> None:
-    with Sampler(Ramp(), 0.01) as sampler:
-        time.sleep(0.1)
-        start = time.perf_counter_ns()
-        time.sleep(0.2)
-        end = time.perf_counter_ns()
-        time.sleep(0.1)
-    samples = sampler.between(start, end)
-    inside = (samples[:, 0] >= start) & (samples[:, 0] <= end)
-    assert not inside[0]
-    assert not inside[-1]
-    assert inside[1:-1].all()
-    assert inside.sum() >= 3
-    assert (np.diff(samples[:, 1]) == 1).all()
 
 
 def test_a_failed_reading_is_a_gap() -> None:
@@ -221,24 +234,27 @@ def test_a_failed_reading_is_a_gap() -> None:
                 raise OSError(5, "Input/output error")
             return self.readings
 
-    with Sampler(Flaky(), 0.01) as sampler:
-        time.sleep(0.3)
-    samples = sampler.between(0, time.perf_counter_ns())
+    start = time.perf_counter_ns()
+    with Sampler(Flaky(), 0.001) as sampler:
+        assert sampler.sensor.many.wait(PATIENCE_S)  # type: ignore[attr-defined]
+    samples = sampler.between(start, time.perf_counter_ns())
     assert sampler.failed == 1
     assert "Input/output error" in sampler.error
     assert samples[:5, 1].tolist() == [1, 2, 3, 4, 6]
 
 
-def test_a_sensor_that_gives_nothing_ends_no_phase() -> None:
+@pytest.mark.parametrize("error", [OSError("no such device"), ZeroDivisionError("integer modulo by zero")])
+def test_a_sensor_that_gives_nothing_ends_no_phase_and_is_read_on(error: Exception) -> None:
     class Unplugged(Ramp):
         def watts(self) -> float:
-            raise OSError("no such device")
+            super().watts()
+            raise error
 
-    with Sampler(Unplugged(), 0.01) as sampler:
-        time.sleep(0.05)
+    with Sampler(Unplugged(), 0.001) as sampler:
+        assert sampler.sensor.many.wait(PATIENCE_S)  # type: ignore[attr-defined]
     assert sampler.between(0, 1).shape == (0, 2)
-    assert sampler.failed >= 1
-    assert sampler.error == "OSError: no such device"
+    assert sampler.failed >= 6
+    assert sampler.error == f"{type(error).__name__}: {error}"
 
 
 def test_readings_keep_step_with_no_load_that_repeats() -> None:

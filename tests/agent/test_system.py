@@ -36,7 +36,8 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
             "sys__class__thermal__thermal_zone0__temp": "45500\n",
             "sys__class__thermal__thermal_zone0__type": "cpu-thermal\n",
             "sys__class__thermal__thermal_zone1__temp": "disabled\n",
-            "sys__devices__system__cpu__cpu0__cpufreq__scaling_governor": "performance\n",
+            cpu + "cpufreq__scaling_governor": "performance\n",
+            cpu + "cpufreq__scaling_driver": "intel_pstate\n",
             cpu + "thermal_throttle__core_throttle_count": "3\n",
         },
     )
@@ -46,7 +47,7 @@ def test_a_board_is_read_from_its_files(tmp_path: Path) -> None:
     assert system.describe(root)["stand_in"] == "QEMU user mode"
     state = system.state(root)
     assert state["temperatures_c"] == {"thermal_zone0 (cpu-thermal)": 45.5}
-    assert state["governor"] == "performance"
+    assert (state["governor"], state["scaling_driver"]) == ("performance", "intel_pstate")
     assert state["throttle_count"] == 3
     assert state["peak_memory_mb"] == pytest.approx(2048 * 1024 / 1e6)
     assert system.describe(root)["memory_mb"] == pytest.approx(4096 * 1024 / 1e6)
@@ -61,10 +62,39 @@ def test_clocks_are_those_of_the_allowed_cores(tmp_path: Path) -> None:
     assert system.clocks_mhz(tmp_path) == [cpu + 1 for cpu in system.allowed_cpus()]
 
 
+@pytest.mark.parametrize(
+    ("governors", "told"),
+    [
+        (["performance", "schedutil", "performance", "performance"], "schedutil"),
+        (["powersave", "performance", "performance", "performance"], "performance"),  # of a core that is not allowed
+        (["performance", "performance", "conservative", "performance"], "conservative"),
+        (["performance", "conservative", "performance", "powersave"], "powersave"),
+        (["performance", "", "", "ondemand"], "ondemand"),
+        (["performance", "", "", ""], None),
+    ],
+)
+def test_the_governor_is_the_slowest_of_the_allowed_cores(
+    governors: list[str], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "allowed_cpus", lambda: [1, 2, 3])
+    for cpu, governor in enumerate(governors):
+        if governor:
+            fill(tmp_path, **{f"sys__devices__system__cpu__cpu{cpu}__cpufreq__scaling_governor": governor + "\n"})
+    assert system.state(tmp_path)["governor"] == told
+
+
+def test_the_driver_is_that_of_the_first_allowed_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "allowed_cpus", lambda: [1, 2])
+    for cpu, driver in enumerate(("acpi-cpufreq", "amd-pstate-epp", "cppc_cpufreq")):
+        fill(tmp_path, **{f"sys__devices__system__cpu__cpu{cpu}__cpufreq__scaling_driver": driver + "\n"})
+    assert system.state(tmp_path)["scaling_driver"] == "amd-pstate-epp"
+
+
 def test_what_a_system_does_not_tell_is_none_or_absent(tmp_path: Path) -> None:
     assert system.describe(tmp_path)["stand_in"] is None
     state = system.state(tmp_path)
-    assert (state["governor"], state["throttle_count"], state["peak_memory_mb"]) == (None, None, None)
+    assert (state["governor"], state["scaling_driver"]) == (None, None)
+    assert (state["throttle_count"], state["peak_memory_mb"]) == (None, None)
     assert (state["temperatures_c"], state["clocks_mhz"]) == ({}, [])
     assert system.cpu_seconds(tmp_path) is None
 

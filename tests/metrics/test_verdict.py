@@ -260,27 +260,35 @@ def test_a_wrong_label_order_is_not_the_conversions_fault_and_a_lossy_conversion
     assert "labels_do_not_match" not in {reason.code for reason in judge(Facts(**GOOD, outputs=lossy)).reasons}
 
 
-@pytest.mark.parametrize(("lost", "won"), [(9, 0), (30, 21), (0, 0)])
-def test_the_number_of_images_needed_decides_the_drop(lost: int, won: int) -> None:
-    """As many of them lost and won in so many images as in these 100 bring the interval under the limit."""
+@pytest.mark.parametrize(
+    ("lost", "won", "scored", "decision"),  # lost and won of 1000 images; the limit is a drop of 30 of 1000
+    [
+        (10, 0, 100, []),
+        (30, 20, 300, []),
+        (80, 20, 100, ["accuracy_lost"]),
+        (0, 0, 50, []),
+    ],
+)
+def test_the_number_of_images_needed_decides_the_drop(lost: int, won: int, scored: int, decision: list[str]) -> None:
+    """Where the same shares of them are lost and won, and half as many do not."""
 
-    def outputs(images: int) -> OutputFacts:
-        targets = np.zeros(images, int)
-        cells = np.arange(images) % 1000  # of each thousand
-        baseline = np.where(cells < won, 1, 0)
-        now = np.where((cells >= won) & (cells < won + lost), 1, 0)
-        figures = drop(np.eye(2)[now], np.eye(2)[baseline], targets).values
+    def judged(images: int) -> dict[str, Reason]:
+        cells = np.arange(images)
+        lost_here, won_here = round(lost * images / 1000), round(won * images / 1000)
+        baseline = np.where(cells < won_here, 1, 0)  # class 0 is the right one
+        now = np.where((cells >= won_here) & (cells < won_here + lost_here), 1, 0)
+        figures = drop(np.eye(2)[now], np.eye(2)[baseline], np.zeros(images, int)).values
         interval = (figures["accuracy_drop_ci95_low"], figures["accuracy_drop_ci95_high"])
-        return OutputFacts(**{**GOOD_OUTPUTS, "drop_ci95": interval, "scored_images": images, "max_drop": 0.03})
+        change = {"drop_ci95": interval, "scored_images": images, "max_drop": 0.03}
+        verdict = judge(Facts(**GOOD, outputs=OutputFacts(**{**GOOD_OUTPUTS, **change})))
+        return {reason.code: reason for reason in verdict.reasons}
 
-    few = outputs(60 if lost == 0 else 1000) if lost != 30 else outputs(300)
-    reasons = [reason for reason in judge(Facts(**GOOD, outputs=few)).reasons if reason.code == "too_few_images"]
-    if reasons:
-        needed = int(re.search(r"about ([\d,]+)", reasons[0].advice)[1].replace(",", ""))  # type: ignore[index]
-        assert needed > few.scored_images
-        assert not judge(Facts(**GOOD, outputs=outputs(1000 * -(-needed // 1000)))).reasons
-    else:
-        assert lost == 9
+    few = judged(scored)
+    assert list(few) == ["too_few_images"]
+    needed = int(re.search(r"about ([\d,]+)", few["too_few_images"].advice)[1].replace(",", ""))  # type: ignore[index]
+    assert needed > scored
+    assert list(judged(needed // 2)) == ["too_few_images"]
+    assert list(judged(needed)) == decision
 
 
 def test_an_interval_that_holds_the_limit_is_undecided_whatever_its_width() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from .idle import Idle, idle
 from .latency import Latencies, latency
-from .saturate import Window, batches, driver_limit, saturate
+from .saturate import batches, driver_limit, saturate
 from .search import Search, search
 from .settings import Limits, Setting, Trial
 from .stages import STAGES_QUERIES, stages
 from .warmup import halves_agree, warmup
+from .window import Window
 
 __all__ = [
     "STAGES_QUERIES",

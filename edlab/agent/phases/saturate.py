@@ -1,45 +1,22 @@
-"""Throughput: every request kept busy, and what completes in a window counted.
-
-A window opens and closes with a completion. Of the other requests, whose queries straddle its edges, each query counts
-by the share of its time that lies inside. Requests that start together complete together, again and again: if only
-whole queries counted, each edge could lose almost one query of every request.
-"""
+"""Throughput: every request kept busy, each by a thread, and what completes in a window counted (`window`)."""
 
 from __future__ import annotations
 
 import threading
 import time
 from array import array
-from typing import Any, NamedTuple, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import FixedBatchError
-from ..observer import Activity, Look, Observer
+from ..observer import Look, Observer
 from ..runtimes.base import Request
 from .loop import NS, Report, no_garbage_collection
+from .window import Window, bounds, window_of
 
 _POLL_S = 0.001
 _DRIVER_SECONDS = 0.2
-
-
-class Window(NamedTuple):
-    """A saturated window, from one completion to another."""
-
-    completed: float  # images; those of a query that straddles an edge by the share of its time inside
-    start_ns: int
-    end_ns: int
-    truncated: bool  # the time limit came before the seconds asked for
-    ips_by_second: list[float]  # the rate in each whole second of it
-    activity: Activity
-
-    @property
-    def seconds(self) -> float:
-        return (self.end_ns - self.start_ns) / NS
-
-    @property
-    def ips(self) -> float:
-        return self.completed / self.seconds
 
 
 class _Null(Request):
@@ -86,7 +63,10 @@ def saturate(
     """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
 
     The window opens when the last request completes its first query, and closes with the first completion after
-    `seconds`, or after `limit_ns` of the clock. All stay busy until each has completed once more. Raises
+    `seconds`, or after `limit_ns` of the clock. All stay busy until each has completed once more. When this returns
+    or raises, nothing drives a request any more.
+
+    Raises the first error of a request, `RuntimeError` where the system starts no thread for one, and
     `FixedBatchError` where the outputs show that the batch was not taken as one.
     """
     batch = len(tensors[0])
@@ -107,34 +87,39 @@ def saturate(
                 output = get_output()
                 stamps.append(clock())
                 index += 1
-            if len(output) != batch:
+            if stamps and len(output) != batch:  # none: another request failed before this one had begun
                 raise FixedBatchError("the output for a batch of %d has %d rows" % (batch, len(output)))
         except BaseException as error:
             errors.append(error)
             stop.set()
 
-    threads = [
-        threading.Thread(target=drive, args=(request, stamps, offset), daemon=True)
-        for offset, (request, stamps) in enumerate(zip(requests, completions))
-    ]
-
     def look() -> Look:
         done, message = sum(map(len, completions)), "%d requests in flight" % len(completions)
         if not all(completions):
             return Look(done, 0.0, "waiting for the first of " + message)
-        start, end = _bounds(completions, seconds, limit_ns)
+        start, end = bounds(completions, seconds, limit_ns)
         return Look(done, min((time.perf_counter_ns() - start) / (end - start), 1.0), message)
 
+    threads: list[threading.Thread] = []  # that were started
     with Observer(look, progress) as observer, no_garbage_collection():
-        for thread in threads:
-            thread.start()
-        _await_window(completions, stop, seconds, limit_ns)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for offset, (request, stamps) in enumerate(zip(requests, completions)):
+                thread = threading.Thread(target=drive, args=(request, stamps, offset), daemon=True)
+                thread.start()
+                threads.append(thread)
+            _await_window(completions, stop, seconds, limit_ns)
+        except RuntimeError as error:  # no more threads; raised below, as an old contextlib would keep it in a cycle
+            errors.append(error)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
     if errors:
-        raise errors[0]
-    return _window(completions, seconds, limit_ns, batch, observer.activity)
+        # A traceback holds this frame, and so the requests: an error that stayed in the list would keep them, and all
+        # the memory of the model with them, until the next garbage collection.
+        del errors[1:]
+        raise errors.pop()
+    return window_of(completions, seconds, limit_ns, batch, observer.activity)
 
 
 def _await_window(completions: list[array[int]], stop: threading.Event, seconds: float, limit_ns: int) -> None:
@@ -142,33 +127,6 @@ def _await_window(completions: list[array[int]], stop: threading.Event, seconds:
     while not all(completions):
         if stop.wait(_POLL_S):
             return
-    _, close_from = _bounds(completions, seconds, limit_ns)
+    _, close_from = bounds(completions, seconds, limit_ns)
     while not stop.is_set() and min(stamps[-1] for stamps in completions) < close_from:
         stop.wait(max((close_from - time.perf_counter_ns()) / NS, _POLL_S))
-
-
-def _bounds(completions: list[array[int]], seconds: float, limit_ns: int) -> tuple[int, int]:
-    """When the window opened, and from when on a completion closes it."""
-    start = max(stamps[0] for stamps in completions)
-    return start, max(start + 1, min(start + int(seconds * NS), limit_ns))
-
-
-def _window(completions: list[array[int]], seconds: float, limit_ns: int, batch: int, activity: Activity) -> Window:
-    start, close_from = _bounds(completions, seconds, limit_ns)
-    stamps = [np.array(each, np.int64) - start for each in completions]
-    length = min(int(each[np.searchsorted(each, close_from - start)]) for each in stamps)
-    completed = float(_done(stamps, [0, length])[1] * batch)
-    truncated = length < int(seconds * NS)
-    edges = range(0, length + 1, NS)
-    by_second: list[float] = (np.diff(_done(stamps, edges)) * batch).tolist()
-    return Window(completed, start, start + length, truncated, by_second, activity)
-
-
-def _done(stamps: list[np.ndarray], moments: Sequence[int]) -> np.ndarray:
-    """Queries done between the first of `moments` and each, int64 ns: each request does its queries evenly.
-
-    Its `stamps` are the ends of its queries, and reach beyond the moments at both ends.
-    """
-    done = np.array([np.interp(moments, each, np.arange(len(each))) for each in stamps])
-    since: np.ndarray = (done - done[:, :1]).sum(axis=0)
-    return since

@@ -12,8 +12,10 @@ from ..runtimes.base import Compiled
 from .loop import NS, Report
 from .saturate import batches, saturate
 from .settings import Limits, Setting, Trial, next_setting, winner
+from .window import Window
 
 _QUERIES_AROUND = 3  # of each request: before the window, while it closes, and in progress when it has
+_NO_TIME = "no time was left for a trial at batch 1"
 CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
 
 
@@ -21,13 +23,15 @@ class Search(NamedTuple):
     """The best setting, all trials in their order, the rate of the best one at batch 1, and what the machine did.
 
     `batch1_ips` is of one trial made for it after the others, so it is not the highest of several; None where the best
-    setting has batch 1 itself, or no time was left.
+    setting has batch 1 itself, or where `batch1_note` says why: the note of the trial, which failed, or that no time
+    was left for one.
     """
 
     best: Setting
     trials: list[Trial]
     batch1_ips: float | None
-    truncated: bool  # the time limit came before the search had ended
+    batch1_note: str
+    truncated: bool  # the time limit came before the search had ended, or cut one of its trials short
     activity: Activity | None  # over all trials, compiling included; None where the setting was known
 
 
@@ -50,6 +54,7 @@ def search(
     trials: list[Trial] = []
     took_ns: dict[Setting, int] = {}
     compiling_ns = 0  # the longest so far
+    truncated = False
 
     def timed_compile(in_flight: int, batch: int) -> Compiled:
         nonlocal compiling_ns
@@ -69,13 +74,15 @@ def search(
         return time.perf_counter_ns() + took_ns.get(setting, new_ns) + window_ns <= limit_ns
 
     def run(setting: Setting) -> Trial:
+        nonlocal truncated
         start = time.perf_counter_ns()
-        trial, clocks = _run_trial(timed_compile, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
-        clocks_mhz.extend(clocks)
+        trial, window = _run_trial(timed_compile, pool, setting, trial_seconds, limit_ns, progress, must_run=not trials)
+        if window:
+            clocks_mhz.extend(window.activity.clocks_mhz)
+            truncated = truncated or window.truncated
         took_ns.setdefault(setting, time.perf_counter_ns() - start)
         return trial
 
-    truncated = False
     while True:
         setting = next_setting(trials, limits)
         if setting is None:
@@ -85,13 +92,15 @@ def search(
             break
         trials.append(run(setting))
     best = winner(trials, limits)
-    batch1_ips = None
+    batch1_ips, batch1_note = None, ""
     if best.batch > 1:
         at_batch_1 = winner([trial for trial in trials if trial.batch == 1], limits._replace(max_batch=1))
         if fits(at_batch_1):
             trials.append(run(at_batch_1))
-            batch1_ips = trials[-1].ips
-    return Search(best, trials, batch1_ips, truncated, Counters.read().since(before, clocks_mhz))
+            batch1_ips, batch1_note = trials[-1].ips, trials[-1].note
+        else:
+            batch1_note = _NO_TIME
+    return Search(best, trials, batch1_ips, batch1_note, truncated, Counters.read().since(before, clocks_mhz))
 
 
 def _run_trial(
@@ -102,8 +111,8 @@ def _run_trial(
     limit_ns: int,
     progress: Report,
     must_run: bool,
-) -> tuple[Trial, list[float]]:
-    """One trial, and the clocks in its window (MHz)."""
+) -> tuple[Trial, Window | None]:
+    """One trial and its window; None where it could not run."""
     message = "trying batch %d, %d in flight" % setting
     progress(0.0, message)
     try:
@@ -113,8 +122,8 @@ def _run_trial(
     except Exception as error:  # a larger setting may exceed the model, the memory or the device
         if must_run:
             raise
-        return Trial(setting.batch, setting.in_flight, None, _first_line(error)), []
-    return Trial(setting.batch, setting.in_flight, window.ips), window.activity.clocks_mhz
+        return Trial(setting.batch, setting.in_flight, None, _first_line(error)), None
+    return Trial(setting.batch, setting.in_flight, window.ips), window
 
 
 def _first_line(error: Exception) -> str:

@@ -48,6 +48,7 @@ class Trial(NamedTuple):
 
     @property
     def setting(self) -> Setting:
+        """What was tried."""
         return Setting(self.batch, self.in_flight)
 
 

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -115,6 +115,17 @@ def pause(interval_s: float, generator: random.Random) -> float:
     return interval_s * (0.5 + generator.random())
 
 
+def spanning(samples: Sequence[Sample], start_ns: int, end_ns: int) -> np.ndarray:
+    """float64 (n, 2) of t_ns and watts: the samples from `start_ns` to `end_ns`, and one beyond either end.
+
+    `samples` are in order of time. The two beyond let the power at the ends be interpolated.
+    """
+    times = np.array([sample.t_ns for sample in samples], np.int64)
+    first = max(0, int(np.searchsorted(times, start_ns)) - 1)
+    last = int(np.searchsorted(times, end_ns, side="right")) + 1
+    return np.array(samples[first:last], np.float64).reshape(-1, 2)
+
+
 class Sampler:
     """Reads a sensor about each `interval_s` in a separate thread, from entering the context to leaving it.
 
@@ -139,14 +150,8 @@ class Sampler:
         self._thread.join()
 
     def between(self, start_ns: int, end_ns: int) -> np.ndarray:
-        """float64 (n, 2) of t_ns and watts: the samples from `start_ns` to `end_ns`, and one beyond either end.
-
-        The two beyond let the power at the ends be interpolated. No rows where nothing could be read.
-        """
-        times = np.array([sample.t_ns for sample in self._samples], np.int64)
-        first = max(0, int(np.searchsorted(times, start_ns)) - 1)
-        last = int(np.searchsorted(times, end_ns, side="right")) + 1
-        return np.array(self._samples[first:last], np.float64).reshape(-1, 2)
+        """The samples of a span as `spanning` gives them; no rows where nothing could be read."""
+        return spanning(self._samples, start_ns, end_ns)
 
     def _run(self) -> None:
         generator = random.Random(os.getpid())
@@ -155,7 +160,7 @@ class Sampler:
                 sample = self.sensor.read()
                 if sample is not None:
                     self._samples.append(sample)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # a thread that dies says nothing: the samples would end without a reason
                 self.failed += 1
                 self.error = "%s: %s" % (type(error).__name__, error)
             if self._stop.wait(pause(self._interval_s, generator)):

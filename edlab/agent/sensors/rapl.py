@@ -38,7 +38,7 @@ def survey(root: Path = Path("/sys/class/powercap")) -> Found:
     if isinstance(problem, PermissionError):
         hint = "sudo chmod a+r %s/intel-rapl:*/energy_uj" % root
     else:
-        hint = "see the files in %s: name, and integers in energy_uj and max_energy_range_uj" % zone
+        hint = "see the files in %s: name, an integer in energy_uj, and one above 0 in max_energy_range_uj" % zone
     return Found([], [Unusable(_NAME, _NAME, reason, hint)])
 
 
@@ -49,10 +49,18 @@ class Rapl(EnergyCounter):
         """Raises `OSError` or `ValueError` where a package does not say where its counter starts again."""
         super().__init__(_NAME, _NAME, "package")
         self._counters = [zone / "energy_uj" for zone in zones]
-        self._spans = [int((zone / "max_energy_range_uj").read_text()) / 1e6 for zone in zones]
+        self._spans = [_span(zone / "max_energy_range_uj") for zone in zones]
 
     def joules(self) -> list[float]:
         return [int(counter.read_text()) / 1e6 for counter in self._counters]
 
     def spans(self) -> list[float]:
         return self._spans
+
+
+def _span(path: Path) -> float:
+    """The joules after which a counter starts again."""
+    microjoules = int(path.read_text())
+    if microjoules <= 0:
+        raise ValueError("%s is %d, which does not say where the counter starts again" % (path, microjoules))
+    return microjoules / 1e6
