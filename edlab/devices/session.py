@@ -319,11 +319,11 @@ class AgentSession:
         """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
 
         With `setting`, (batch, in flight), that one is measured and nothing is searched.
-        Gives throughput_ips, batch1_ips (None where it was not measured), driver_limit_ips (None where completions are
-        too few for it to matter), batch, in_flight, completed, ips_by_second, seconds, truncated (`max_seconds` cut the
-        window short), search_truncated (it cut the search short), activity (of the window), search_activity (None:
-        nothing was searched), start_ns, end_ns, search (the trials), options, and of a probe its readings: failed,
-        error.
+        Gives throughput_ips, batch1_ips (None where it was not measured: batch1_note says why), driver_limit_ips
+        (None where completions are too few for it to matter), batch, in_flight, completed, ips_by_second, seconds,
+        truncated (`max_seconds` cut the window short), search_truncated (it ended the search or cut a trial short),
+        activity (of the window), search_activity (None: nothing was searched), start_ns, end_ns, search (the trials),
+        options, and of a probe its readings: failed, error.
         """
         limits = {"seconds": seconds, "max_seconds": max_seconds, "setting": setting}
         params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}
