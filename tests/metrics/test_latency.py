@@ -92,7 +92,7 @@ def test_slow_queries_in_a_cluster_leave_a_high_percentile_without_an_interval()
     ],
 )
 def test_the_interval_holds_the_true_mean_as_often_as_it_says(name: str, queries: int) -> None:
-    """For each series whose integrated autocorrelation time is below a window; docs/results/coverage.md has the others."""
+    """Where the integrated autocorrelation time is below a window; docs/results/coverage.md has the others."""
     rng = np.random.default_rng(queries)
     runs = 150 if queries > 2000 else 400
     covered = 0
