@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from edlab.agent import system
 from edlab.agent.runtimes.base import Compiled, Request
 
 PATIENCE_S = 60.0  # for what must come at once; a test that waits so long has failed
@@ -58,6 +60,26 @@ class Echo(Request):
 
     def get_output(self) -> NDArray[Any]:
         return self.tensor
+
+
+class Looks:
+    """What had been reported at each look of the observer; `released` is set at the fifth."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reports: list[str] = []
+        self.at_each: list[list[str]] = []
+        self.released = threading.Event()
+        monkeypatch.setattr(system, "clocks_mhz", self._clocks)
+
+    def report(self, fraction: float, message: str) -> None:
+        self.reports.append(message)
+
+    def _clocks(self) -> list[float]:
+        """Read at the end of each look."""
+        self.at_each.append(list(self.reports))
+        if len(self.at_each) == 5:
+            self.released.set()
+        return []
 
 
 def in_seconds(seconds: float) -> int:

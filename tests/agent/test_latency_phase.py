@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from echo import PATIENCE_S, Clock, Echo, pool, quiet
+from echo import PATIENCE_S, Clock, Echo, Looks, pool, quiet
 from numpy.typing import NDArray
 
 from edlab.agent import observer, phases, system
@@ -148,27 +148,17 @@ def test_latency_reports_from_another_thread_and_never_back(clock: Clock) -> Non
 
 @pytest.mark.usefixtures("watchful")
 def test_a_query_that_hangs_is_not_reported_as_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    reports: list[str] = []
-    looks: list[list[str]] = []  # what had been reported at each
-    released = threading.Event()
-
-    def clocks() -> list[float]:
-        """Read at the end of each look."""
-        looks.append(list(reports))
-        if len(looks) == 5:
-            released.set()
-        return []
+    looks = Looks(monkeypatch)
 
     class Hanging(Echo):
         """In the first query that is measured. Those before it do not count."""
 
         def execute(self) -> None:
             if len(self.seen) > UNTIMED:
-                assert released.wait(PATIENCE_S)
+                assert looks.released.wait(PATIENCE_S)
 
-    monkeypatch.setattr(system, "clocks_mhz", clocks)
-    latency(Hanging(), queries=1, seconds=0, max_seconds=9, progress=lambda _, message: reports.append(message))
-    assert looks[4] == ["0 queries"]
+    latency(Hanging(), queries=1, seconds=0, max_seconds=9, progress=looks.report)
+    assert looks.at_each[4] == ["0 queries"]
 
 
 @pytest.mark.usefixtures("watchful")

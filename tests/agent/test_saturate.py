@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from echo import PATIENCE_S, Echo, compiled, in_seconds, pool, quiet
+from echo import PATIENCE_S, Echo, Looks, compiled, in_seconds, pool, quiet
 from numpy.typing import NDArray
 
 from edlab.agent import observer, phases, system
@@ -125,24 +125,14 @@ def test_a_model_is_heard_of_before_its_first_completion_and_while_the_window_cl
 
 @pytest.mark.usefixtures("watchful")
 def test_a_model_that_hangs_is_heard_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    reports: list[str] = []
-    looks: list[list[str]] = []  # what had been reported at each
-    released = threading.Event()
-
-    def clocks() -> list[float]:
-        """Read at the end of each look."""
-        looks.append(list(reports))
-        if len(looks) == 5:
-            released.set()
-        return []
+    looks = Looks(monkeypatch)
 
     class Hanging(Echo):
         def execute(self) -> None:
-            assert released.wait(PATIENCE_S)
+            assert looks.released.wait(PATIENCE_S)
 
-    monkeypatch.setattr(system, "clocks_mhz", clocks)
-    phases.saturate([Hanging()], pool(1), 0, in_seconds(0), lambda _, message: reports.append(message))
-    assert looks[4] == ["waiting for the first of 1 requests in flight"]
+    phases.saturate([Hanging()], pool(1), 0, in_seconds(0), looks.report)
+    assert looks.at_each[4] == ["waiting for the first of 1 requests in flight"]
 
 
 @pytest.mark.usefixtures("watchful")
