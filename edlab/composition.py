@@ -227,9 +227,8 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> tuple[list[Edla
 
 
 def swept_keys(arguments: Sequence[str]) -> set[str]:
-    """The keys that have several values in the words of a command line."""
-    words = [word for word in arguments if "=" in word and not word.startswith("-")]
-    overrides = OverridesParser.create().parse_overrides(words)
+    """The keys that have several values in the words of a command line that `check_overrides` has passed."""
+    overrides = OverridesParser.create().parse_overrides(list(arguments))
     return {override.key_or_group for override in overrides if override.is_sweep_override()}
 
 

@@ -52,6 +52,7 @@ class Sweep:
     folder: Path
     total: int | None  # None where a sweeper of its own decides how many
     started: float  # seconds since the epoch
+    swept: frozenset[str]  # the keys, beyond the groups' names, that have several values
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if flags.cfg or flags.info or flags.hydra_help:
         return _hydra(arguments, None, console)
     sweep_id, sweep_folder = new_sweep_folder()
-    sweep = Sweep(sweep_id, sweep_folder, total, time.time())
+    swept = frozenset(key for key in swept_keys(flags.overrides) if "." in key)  # the groups are in the title
+    sweep = Sweep(sweep_id, sweep_folder, total, time.time(), swept)
     folder = [
         f"hydra.sweep.dir={sweep.folder}",
         "hydra.sweep.subdir=${hydra.job.num}",
@@ -145,7 +147,7 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
 
     def task(composed: DictConfig) -> None:
         assert sweep is not None
-        job = _job(composed, arguments)
+        job = _job(composed, sweep.swept)
         if job.config.sweep.order is SweepOrder.random:
             postponed.append(job)
         else:
@@ -169,10 +171,9 @@ def _interrupt(signal_number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _job(composed: DictConfig, given: Sequence[str]) -> _Job:
-    """What Hydra makes of one combination of the overrides that were given; called while it runs that job."""
+def _job(composed: DictConfig, keys: frozenset[str]) -> _Job:
+    """What Hydra makes of one combination of the overrides, of which these keys are swept; called in that job."""
     hydra = HydraConfig.get()
-    keys = {key for key in swept_keys(given) if "." in key}  # the groups are in the title
     swept = [word.lstrip("+") for word in hydra.overrides.task if word.lstrip("+").partition("=")[0] in keys]
     number = int(hydra.job.num) + 1 if "num" in hydra.job and hydra.job.num is not None else 1
     return _Job(to_config(composed), number, Path(hydra.runtime.output_dir), swept)
