@@ -1,25 +1,26 @@
-"""A content-addressed store of folders: made once, whole or not at all, shared by parallel runs."""
+"""A content-addressed store of folders: made once, whole or not at all, checked as they are read."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from edlab import checksums, durable, scratch
 from edlab.errors import StorageError
 
 _CHUNK = 1 << 20
-
-# What the system says where files cannot be written, whatever edlab does.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
+_USE_FILE = ".in-use.lock"
+_IN_USE_S = 6 * 3600  # what was read so recently may be in use by a run: it is not evicted
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
@@ -45,16 +46,36 @@ def default_cache_dir() -> Path:
     return Path(base).expanduser() / "edlab"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the cache."""
+
+    kind: str
+    key: str
+    folder: Path
+    size_bytes: int
+    used_at: float  # seconds since the epoch
+
+
 class Cache:
-    """Folders `<root>/<kind>/<key>`. A folder that exists is complete: it was renamed into place."""
+    """Folders `<root>/<kind>/<key>`. Each was complete when it was made; checksums show whether it still is."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_cache_dir()
+        self.dropped: list[str] = []  # entries that were found damaged, and why; they are rebuilt
 
     def find(self, kind: str, key: str) -> Path | None:
-        """The folder of this key, or None where it has not been made."""
+        """The folder of this key, or None where it has not been made. A damaged one is removed."""
         folder = self.root / kind / key
-        return folder if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        if damage := checksums.find_damage(folder):
+            with contextlib.suppress(OSError), self._lock(kind, key):  # of a cache that can only be read: it stays
+                self._drop(folder, damage)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder / checksums.FILE)
+        return folder
 
     def get_or_make(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """The folder of this key; `make(empty_folder)` fills it the first time, while other makers wait.
@@ -64,23 +85,90 @@ class Cache:
         if (found := self.find(kind, key)) is not None:
             return found
         parent = self.root / kind
-        try:
+        with durable.writing(parent, f"set EDLAB_CACHE to a folder with room (now {self.root})"):
             parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(parent / f"{key}.lock"):
-                if (found := self.find(kind, key)) is not None:
-                    return found
-                scratch = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=parent))
-                try:
-                    make(scratch)
-                    scratch.chmod(0o755)
-                    scratch.rename(parent / key)
-                finally:
-                    shutil.rmtree(scratch, ignore_errors=True)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise StorageError(
-                    f"cannot write {error.filename or parent}: {error.strerror}",
-                    hint=f"free space there, or point EDLAB_CACHE at a folder with room (now {self.root})",
-                ) from error
-            raise
+            with self._lock(kind, key):
+                if (parent / key).is_dir():  # made by another while this one waited
+                    return parent / key
+                prefix = f".{key[:16]}-"
+                scratch.remove_abandoned(parent, prefix)
+                with scratch.locked_folder(parent, prefix) as folder:
+                    make(folder)
+                    checksums.write(folder)
+                    folder.chmod(0o755)
+                    durable.rename(folder, parent / key)
         return parent / key
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep `clear` from removing what the block reads. Any number of processes can do so at once."""
+        with contextlib.ExitStack() as ending:
+            with contextlib.suppress(OSError):  # a cache that can only be read is not cleared either
+                ending.enter_context(self._use(fcntl.LOCK_SH))
+            yield
+
+    def clear(self) -> list[Entry]:
+        """Remove all entries, and return them. Raises `StorageError` while a run is using the cache."""
+        try:
+            with self._use(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return [entry for entry in self.entries() if self.remove(entry)]
+        except BlockingIOError as error:
+            raise StorageError(f"a run is using {self.root}", hint="clear it when that run has ended") from error
+
+    @contextlib.contextmanager
+    def _use(self, how: int) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / _USE_FILE, "ab") as file:
+            fcntl.flock(file, how)
+            yield
+
+    def entries(self) -> Iterator[Entry]:
+        """All that has been made."""
+        for listed in sorted(self.root.glob(f"*/*/{checksums.FILE}")):
+            folder = listed.parent
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                yield Entry(folder.parent.name, folder.name, folder, size, listed.stat().st_mtime)
+
+    def verify(self) -> Iterator[tuple[Entry, str]]:
+        """Each entry, and what is wrong with it (empty: nothing)."""
+        for entry in self.entries():
+            yield entry, checksums.find_damage(entry.folder)
+
+    def remove(self, entry: Entry) -> bool:
+        """Remove an entry, unless another process is making it just now; whether it was removed."""
+        try:
+            with self._lock(entry.kind, entry.key, timeout_s=0):
+                self._discard(entry.folder)
+        except (Timeout, OSError):
+            return False
+        return True
+
+    def tidy(self, max_gb: float | None = None) -> None:
+        """Remove what killed processes left, and above `max_gb` what was used longest ago."""
+        for kind in self.root.glob("*/"):
+            scratch.remove_abandoned(kind, ".")
+        if max_gb is None:
+            return
+        entries = sorted(self.entries(), key=lambda entry: entry.used_at)
+        excess = sum(entry.size_bytes for entry in entries) - max_gb * 1e9
+        for entry in entries:
+            if excess <= 0 or time.time() - entry.used_at < _IN_USE_S:
+                break
+            if self.remove(entry):
+                excess -= entry.size_bytes
+
+    def _lock(self, kind: str, key: str, timeout_s: float = -1) -> FileLock:
+        return FileLock(self.root / kind / f"{key}.lock", timeout=timeout_s)
+
+    def _drop(self, folder: Path, damage: str) -> None:
+        """Remove a damaged entry, unless another process has made it again meanwhile."""
+        if folder.is_dir() and checksums.find_damage(folder):
+            self._discard(folder)
+            self.dropped.append(f"{folder.parent.name}/{folder.name[:16]}: {damage}")
+
+    @staticmethod
+    def _discard(folder: Path) -> None:
+        """Remove a folder: at once as far as others see it."""
+        with scratch.locked_folder(folder.parent, f".{folder.name[:16]}-") as aside:
+            folder.rename(aside / folder.name)
