@@ -1,0 +1,60 @@
+"""Text that may be recorded and sent: without secrets, valid UTF-8, and of bounded length."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_HIDDEN = "***"
+MAX_CHARACTERS = 50_000  # of one text: a log's tail is read by a person
+_MIN_SECRET = 6  # characters: a shorter value of such a variable would also be replaced where it means nothing
+
+# "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "hf_token"; not "tokens" or "monkey"
+_NAME = (
+    r"[\w.-]{0,60}(?:password|passwd|passphrase|secret|credentials?|connection_string"
+    r"|(?<![a-z])(?:token|api_?key|access_?key|private_?key))(?![a-z])[\w.-]{0,60}"
+)
+_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+_ASSIGNED = re.compile(rf"({_NAME}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;}}'\"]+)", re.IGNORECASE)
+_USER_IN_ADDRESS = re.compile(r"(\w://)[^/\s]*@")  # user and password
+_PASSWORD_IN_ADDRESS = re.compile(r"(\w://)[^\s/:@]*:[^\s]+@")  # a password with slashes, which SQLAlchemy accepts
+_BEARER = re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}")
+
+
+def sanitized(value: Any) -> Any:
+    """The same value with every text in it, keys too, made fit to be recorded."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, Mapping):
+        return {sanitized(key): _HIDDEN if _is_secret(key, item) else sanitized(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [sanitized(item) for item in value]
+    return value
+
+
+def text(value: str) -> str:
+    """Without passwords and tokens, those of this process's environment included; bytes that are not UTF-8 as "?"."""
+    if len(value) > MAX_CHARACTERS:
+        half = MAX_CHARACTERS // 2
+        value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters left out ...\n{value[-half:]}"
+    value = value.encode("utf-8", "replace").decode()
+    for pattern in (_USER_IN_ADDRESS, _PASSWORD_IN_ADDRESS):
+        value = pattern.sub(rf"\1{_HIDDEN}@", value)
+    for pattern in (_ASSIGNED, _BEARER):
+        value = pattern.sub(rf"\1{_HIDDEN}", value)
+    for secret in _secrets():
+        value = value.replace(secret, _HIDDEN)
+    return value
+
+
+def _is_secret(name: object, value: object) -> bool:
+    single = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return single and isinstance(name, str) and bool(_SECRET_NAME.fullmatch(name))
+
+
+def _secrets() -> list[str]:
+    return [
+        content for name, content in os.environ.items() if _SECRET_NAME.fullmatch(name) and len(content) >= _MIN_SECRET
+    ]
