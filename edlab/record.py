@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import BaseModel, Field
 
+from edlab import durable
+from edlab.errors import StorageError
+from edlab.sanitize import sanitized
 from edlab.source import Reason
 
 __all__ = ["Reason", "RunRecord", "Status", "Step", "Verdict", "VerdictState"]
@@ -17,7 +22,9 @@ SCHEMA_VERSION = 1
 
 
 class Status(StrEnum):
-    """How the run ended."""
+    """How the run ended, if it has."""
+
+    running = "running"
 
     ok = "ok"
     failed = "failed"
@@ -58,10 +65,13 @@ class RunRecord(BaseModel):
     """
 
     schema_version: int = SCHEMA_VERSION
+    uuid: str = Field(default_factory=lambda: uuid4().hex)  # edlab's own, by which MLflow's run is found again
     run_id: str = ""  # MLflow's, once it is known
+    unrecorded: str = ""  # why MLflow does not have the run yet
     name: str
     sweep_id: str
     started_at: str  # ISO 8601 with offset
+    ended_at: str = ""
     status: Status = Status.ok
     step: Step | None = None  # where a run that is not ok ended
     reason: str = ""
@@ -84,12 +94,26 @@ class RunRecord(BaseModel):
             phases |= {f"{name} (repeat {number})": phase for name, phase in repeat.items()}
         return phases
 
+    def sanitize(self) -> None:
+        """Make every text fit to be written and sent: see `edlab.sanitize`."""
+        for name in ("reason", "hint", "log_tail", "unrecorded", "params", "missing", "tags", "environment", "details"):
+            setattr(self, name, sanitized(getattr(self, name)))
+        if self.verdict:
+            self.verdict = Verdict.model_validate(sanitized(self.verdict.model_dump()))
+
+    @property
+    def ended_ms(self) -> int:
+        """When the run ended, milliseconds since the epoch."""
+        return int(datetime.fromisoformat(self.ended_at or self.started_at).timestamp() * 1000)
+
     def write(self, path: Path) -> None:
         """Write result.json, whole or not at all."""
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
-        scratch.replace(path)
+        durable.write_text(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
-        return cls.model_validate_json(path.read_text())
+        """The run of a result.json. Raises `StorageError` for a damaged one."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValueError as error:
+            raise StorageError(f"{path} is damaged", hint="remove it, or bring it back from a copy") from error

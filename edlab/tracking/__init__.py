@@ -1,5 +1,7 @@
 """Every run in MLflow: what it was made of, what it gave, the model that ran; and the way back to each."""
 
-from edlab.tracking.tracker import DatasetInfo, Files, Tracker
+from edlab.tracking.files import DatasetInfo, Files
+from edlab.tracking.recorder import Recorder
+from edlab.tracking.tracker import Tracker
 
-__all__ = ["DatasetInfo", "Files", "Tracker"]
+__all__ = ["DatasetInfo", "Files", "Recorder", "Tracker"]

@@ -43,6 +43,12 @@ class Alive:
         self._lock.release()
 
 
+def remove_lock(tags: Mapping[str, str], folder: Path) -> None:
+    """Remove the lock of a run of this machine that has been let go of, once the run so tagged has ended in MLflow."""
+    if tags.get("edlab.machine") == _machine_id() and (name := tags.get("edlab.lock")):
+        (folder / name).unlink(missing_ok=True)
+
+
 def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
     """Whether the run so tagged has lost its process; False where that cannot be told: on another machine.
 
@@ -57,7 +63,6 @@ def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
         return False
     try:
         with FileLock(path, timeout=0):
-            path.unlink(missing_ok=True)
             return True
     except Timeout:
         return False

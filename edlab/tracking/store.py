@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edlab import durable
 from edlab.cache import default_cache_dir
 from edlab.config import TrackingConfig
-from edlab.errors import StorageError, TrackingError
+from edlab.errors import EdlabError, StorageError, TrackingError
+from edlab.sanitize import text
+from edlab.tracking import database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
 _SQLITE = "sqlite:///"
-_ANSWER_S = 5  # a server that takes longer for its first answer is taken as unreachable
 
 # MLflow reads these as it is imported. Nothing here reports home or prints beside edlab's own output.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what fails is said by edlab, without SQLAlchemy's traceback
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
+    # Its own 7 tries of 120 s would hold up a sweep for a quarter of an hour; what cannot be sent is kept.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a run that was created and not answered would be created twice
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 
 
 class Store:
     """MLflow at `config.uri`, with the experiment named there; both are made on demand.
 
-    Raises `TrackingError` within seconds where they cannot be reached or made.
+    Raises `TrackingError` within a minute where they cannot be reached or made.
     """
 
     def __init__(self, config: TrackingConfig) -> None:
@@ -44,21 +48,17 @@ class Store:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        self.uri, self.folder = _locate(config.uri)
+        with self.explained("open it"):
+            self.uri, self.folder = _locate(config.uri)
         self.experiment = config.experiment
-        if self.folder and "'" in str(self.folder):
-            raise TrackingError(
-                f"MLflow cannot keep runs in a folder with a quote in its name: {self.folder}",
-                hint="work in another folder, or set MLFLOW_TRACKING_URI",
-            )
-        with self.explained("open it"), _one_quick_try():
+        with self.explained("open it"):
             self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
             self.experiment_id = self._find_or_make_experiment()
 
     @property
     def shown_uri(self) -> str:
         """The address without a password."""
-        return _without_password(self.uri)
+        return text(self.uri)
 
     @property
     def is_server(self) -> bool:
@@ -72,6 +72,10 @@ class Store:
 
     def _find_or_make_experiment(self) -> str:
         experiment = self.client.get_experiment_by_name(self.experiment) or self._make_experiment()
+        if not experiment.experiment_id:
+            raise TrackingError(
+                f"{self.shown_uri} answers, and not as an MLflow server does", hint="correct MLFLOW_TRACKING_URI"
+            )
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"the experiment '{self.experiment}' is deleted in MLflow at {self.shown_uri}",
@@ -96,18 +100,15 @@ class Store:
     @contextmanager
     def explained(self, action: str) -> Iterator[None]:
         """Turn what MLflow and its libraries raise into `TrackingError`, a full disk into `StorageError`."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-                raise StorageError(
-                    f"cannot write {error.filename or self.folder}: {error.strerror}",
-                    hint="free space there, or keep the runs elsewhere with MLFLOW_TRACKING_URI",
-                ) from error
-            first_line = _without_password(str(error).strip() or type(error).__name__).splitlines()[0]
+        except EdlabError:
+            raise
+        except Exception as error:  # each of MLflow's stores raises what its library does
+            place = self.folder or "a temporary file"
+            if storage_error := durable.storage_error(error, place, "set MLFLOW_TRACKING_URI to another place"):
+                raise storage_error from error
+            first_line = text(str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackingError(
                 f"MLflow at {self.shown_uri}: cannot {action}: {first_line[:300]}", hint=self._hint()
             ) from error
@@ -120,37 +121,35 @@ class Store:
         return "give MLFLOW_TRACKING_URI the form sqlite:///mlruns/mlflow.db or http://host:5000"
 
 
-def _without_password(text: str) -> str:
-    """The text with the user and password of any address in it left out."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+def store_name(config: TrackingConfig) -> str:
+    """What tells this store from any other, without a password."""
+    uri = config.uri
+    if uri.startswith(_SQLITE):
+        uri = f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}"
+    return f"{text(uri)} {config.experiment}"
 
 
 def _locate(uri: str) -> tuple[str, Path | None]:
-    """The address in a form that no change of folder alters, and the folder of a database file."""
+    """The address in a form that no change of folder alters, and the folder of a database file, which is made."""
+    if not uri:
+        raise TrackingError("MLFLOW_TRACKING_URI is empty", hint="unset it: the runs are then kept in ./mlruns")
     if not uri.startswith(_SQLITE):
         return uri, None
-    database = Path(uri.removeprefix(_SQLITE)).absolute()
+    file = Path(uri.removeprefix(_SQLITE)).absolute()
+    if file.is_dir():
+        raise TrackingError(f"{file} is a folder", hint="set MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db")
+    if "'" in str(file):
+        raise TrackingError(
+            f"MLflow cannot keep runs in a folder with a quote in its name: {file.parent}",
+            hint="work in another folder, or set MLFLOW_TRACKING_URI",
+        )
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        database.create(file, file.parent / "artifacts")
     except OSError as error:
         raise StorageError(
-            f"cannot make {database.parent}: {error.strerror}",
-            hint="run in a folder that can be written, or keep the runs elsewhere with MLFLOW_TRACKING_URI",
+            f"cannot make {file}: {error.strerror}",
+            hint="free space there, run in a folder that can be written, or keep the runs elsewhere with "
+            "MLFLOW_TRACKING_URI",
         ) from error
-    return f"{_SQLITE}{database}", database.parent
-
-
-@contextmanager
-def _one_quick_try() -> Iterator[None]:
-    """Let MLflow's requests fail at once: its own 7 tries of 120 s would hold up a sweep for a quarter of an hour."""
-    quick = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(_ANSWER_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    before = {name: os.environ.get(name) for name in quick}
-    os.environ.update(quick)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return database.address(file), file.parent

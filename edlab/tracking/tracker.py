@@ -9,9 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -20,7 +18,8 @@ from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
 from edlab.record import RunRecord, Status, Verdict, VerdictState
 from edlab.tracking import ui
-from edlab.tracking.liveness import Alive, is_dead
+from edlab.tracking.files import DatasetInfo, Files
+from edlab.tracking.liveness import Alive, is_dead, remove_lock
 from edlab.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -43,40 +42,6 @@ _ENDED = {
 }
 
 
-@dataclass(frozen=True)
-class DatasetInfo:
-    """The images that a run was scored on."""
-
-    name: str
-    digest: str  # of the images and labels
-    source: str  # a folder, an address, or the name of a package's data set
-    profile: Mapping[str, Any] = field(default_factory=dict)  # counts and the like
-
-
-@dataclass(frozen=True)
-class Files:
-    """What a run has made beside its record; whatever it did not get to is None or empty."""
-
-    converted: tuple[Path, ...] = ()  # the file that ran, and those that lie beside it
-    conversion_log: Path | None = None
-    latencies: Path | None = None  # .npy, int64 nanoseconds of each query
-    latency_plot: Path | None = None  # .png
-    throughput_plot: Path | None = None  # .png
-    over_time_plot: Path | None = None  # .png, of a window of a minute or more
-    dataset: DatasetInfo | None = None
-
-    def artifacts(self) -> dict[str, Path]:
-        """The single files by the name that MLflow keeps them under."""
-        named = {
-            "conversion.log": self.conversion_log,
-            "latencies.npy": self.latencies,
-            "latency.png": self.latency_plot,
-            "throughput.png": self.throughput_plot,
-            "over_time.png": self.over_time_plot,
-        }
-        return {name: path for name, path in named.items() if path is not None}
-
-
 class Tracker:
     """Writes runs to MLflow, and finds them again.
 
@@ -87,6 +52,7 @@ class Tracker:
     def __init__(self, config: TrackingConfig) -> None:
         self._store = Store(config)
         self._client = self._store.client
+        self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have made
         self._alive: dict[str, Alive] = {}
 
     def start(self, record: RunRecord) -> str:
@@ -94,39 +60,61 @@ class Tracker:
         self.reap()
         with self._store.explained("start a run"):
             run = self._create_run(record)
-        with self._given_up(run.info.run_id), self._store.explained("start a run"):
-            self._log_params(run, record.params)
+            try:
+                self._log_params(run, record.params)
+            except BaseException:
+                self._let_go(run.info.run_id)
+                raise
         return str(run.info.run_id)
 
-    def finish(self, record: RunRecord, files: Files) -> None:
-        """Write all that the run `record.run_id` gave, and end it with its status.
+    def send(self, record: RunRecord, files: Files) -> str:
+        """Write all that a run gave, and end it with its status; return its id.
 
-        Raises `TrackingError` or `StorageError` where that is not possible. Whatever is raised, the run ends with what
-        it has: KILLED where it was interrupted, else FAILED; `reap` ends it where not even that can be written now.
+        The run is the one that `start` made, or that an earlier `send` began: what is there already is not written
+        twice. Raises `TrackingError` or `StorageError`; then the run is as far as it got, and can be sent again.
         """
-        with self._given_up(record.run_id), self._store.explained(f"record run {record.run_id}"):
-            run = self._client.get_run(record.run_id)
-            model = self._create_logged_model(record) if files.converted else None
-            self._log_values(run, record, files, model)
-            self._log_files(run, record, files)
-            if model:
-                self._log_converted(run, model, files.converted)
-            self._terminate(record.run_id, record.status)
+        with self._store.explained(f"record run {record.name}"):
+            run = self._find_begun(record) or self._create_run(record)
+            record.run_id = str(run.info.run_id)
+            try:
+                model = self._logged_model(run, record) if files.converted else None
+                self._log_values(run, record, files, model)
+                self._log_files(run, record, files)
+                if model:
+                    self._log_converted(run, model, files.converted)
+                self._client.set_terminated(record.run_id, _ENDED[record.status], end_time=record.ended_ms)
+            except BaseException:
+                self._let_go(record.run_id)
+                raise
+            self._end(run)
+            if unanswered := self._unanswered.pop(record.uuid, None):
+                unanswered.end()
+        return record.run_id
+
+    def is_reachable(self) -> bool:
+        """Whether the store answers now."""
+        try:
+            with self._store.explained("open it"):
+                self._client.get_experiment(self._store.experiment_id)
+        except EdlabError:
+            return False
+        return True
 
     def reap(self) -> list[str]:
         """End the runs of this host whose process is gone as KILLED, edlab.status=interrupted; return their ids."""
         with self._store.explained("look for interrupted runs"):
             running = self._search(f"attributes.status = 'RUNNING' and tags.`edlab.host` = '{platform.node()}'")
-            dead = [run.info.run_id for run in running if is_dead(run.data.tags, self._store.lock_folder)]
-            for run_id in dead:
+            dead = [run for run in running if is_dead(run.data.tags, self._store.lock_folder)]
+            for run in dead:
                 tags = {
                     "edlab.status": Status.interrupted.value,
                     "edlab.reason": "the process that made this run was killed",
                     "edlab.hint": "run it again: conversions that ended are in the cache",
                 }
-                self._client.log_batch(run_id, tags=_tags(tags))
-                self._client.set_terminated(run_id, "KILLED")
-        return dead
+                self._client.log_batch(run.info.run_id, tags=_tags(tags))
+                self._client.set_terminated(run.info.run_id, "KILLED")
+                remove_lock(run.data.tags, self._store.lock_folder)
+        return [run.info.run_id for run in dead]
 
     def find(self, name: str, wanted: Callable[[Run], bool] = lambda run: True) -> Run:
         """The run with this id, or the only one whose id starts so, or the latest of this name that is `wanted`.
@@ -154,7 +142,7 @@ class Tracker:
     def latest(self, count: int) -> list[RunRecord]:
         """What is known of the latest runs without fetching their files, the latest first."""
         with self._store.explained("list the runs"):
-            return [_record_of_tags(run) for run in self._search("", limit=count)]
+            return [self._record_of_tags(run) for run in self._search("", limit=count)]
 
     def record(self, name: str) -> RunRecord:
         """The record of the run that `find` finds."""
@@ -206,14 +194,23 @@ class Tracker:
             )
         return ui.serve(self._store.uri, host, port)
 
+    def _find_begun(self, record: RunRecord) -> Run | None:
+        """The run of this record, where one was made."""
+        found = self._search(f"tags.`edlab.uuid` = '{record.uuid}'", limit=1)
+        return self._client.get_run(found[0].info.run_id) if found else None  # with its inputs and outputs
+
     def _create_run(self, record: RunRecord) -> Run:
         """A run with a sign of life."""
         alive = Alive(self._store.lock_folder)
-        tags = {**alive.tags, "edlab.sweep_id": record.sweep_id}
+        tags = {**alive.tags, "edlab.sweep_id": record.sweep_id, "edlab.uuid": record.uuid}
         try:
             run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
         except BaseException:
-            alive.end()
+            if self._store.is_server:  # it may have made the run all the same: then `reap` must find it dead
+                alive.let_go()
+                self._unanswered[record.uuid] = alive
+            else:
+                alive.end()
             raise
         self._alive[run.info.run_id] = alive
         return run
@@ -233,7 +230,25 @@ class Tracker:
             if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
                 with tempfile.TemporaryDirectory() as folder:
                     return RunRecord.read(Path(self._client.download_artifacts(run_id, "result.json", folder)))
-        return _record_of_tags(run)
+        return self._record_of_tags(run)
+
+    def _record_of_tags(self, run: Run) -> RunRecord:
+        """What a run's parameters, metrics and tags say, without its files."""
+        tags = run.data.tags
+        running = run.info.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
+        state = tags.get("edlab.verdict")
+        return RunRecord(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            sweep_id=tags.get("edlab.sweep_id", ""),
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
+            status=Status.running if running else Status(tags.get("edlab.status", Status.interrupted)),
+            reason=tags.get("edlab.reason", ""),
+            hint=tags.get("edlab.hint", ""),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            verdict=Verdict(state=VerdictState(state)) if state else None,
+        )
 
     def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
         """Log the parameters that the run does not have yet."""
@@ -249,12 +264,16 @@ class Tracker:
         if run.info.run_name != record.name:  # the precision of a model file is known once it is read
             self._client.update_run(run_id, name=record.name)
         self._log_params(run, record.params)
-        tags = list(_tags(_record_tags(record)))
+        told = _record_tags(record)
+        for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - told.keys():  # of `reap`
+            self._client.delete_tag(run_id, name)
+        tags = list(_tags(told))
         metrics = _metrics(record, files.dataset, model.model_id if model else None)
         self._client.log_batch(run_id, metrics=metrics, tags=tags[:_VALUES_PER_BATCH])
         for start in range(_VALUES_PER_BATCH, len(tags), _VALUES_PER_BATCH):
             self._client.log_batch(run_id, tags=tags[start : start + _VALUES_PER_BATCH])
-        if files.dataset:
+        logged = run.inputs.dataset_inputs if run.inputs else []  # MLflow refuses the same one again
+        if files.dataset and not logged:
             self._log_dataset(run_id, files.dataset)
 
     def _log_dataset(self, run_id: str, info: DatasetInfo) -> None:
@@ -277,17 +296,21 @@ class Tracker:
             (folder / "environment.json").write_text(json.dumps(record.environment, indent=2, default=str) + "\n")
             if record.status is Status.failed:
                 (folder / "failure.log").write_text(_failure_log(record))
-            for name, path in files.artifacts().items():
+            for name, path in files.named.items():
                 (folder / name).symlink_to(path.absolute())
             self._client.log_artifacts(run_id, temp)
         for path in files.converted:
             self._client.log_artifact(run_id, str(path), CONVERTED)
 
-    def _create_logged_model(self, record: RunRecord) -> LoggedModel:
+    def _logged_model(self, run: Run, record: RunRecord) -> LoggedModel:
+        """The model of this run: the one that an earlier `send` made, or a new one."""
+        experiments = [self._store.experiment_id]
+        for model in self._client.search_logged_models(experiments, f"tags.`edlab.uuid` = '{record.uuid}'"):
+            return model
         return self._client.create_logged_model(
             self._store.experiment_id,
             name=re.sub(r"[/:.%\"']+", "_", record.name),
-            source_run_id=record.run_id,
+            source_run_id=run.info.run_id,
             tags={key: value[:_TAG_LENGTH] for key, value in _record_tags(record).items()},
             params={key: _text(value)[:_PARAM_LENGTH] for key, value in record.params.items()},
         )
@@ -300,7 +323,9 @@ class Tracker:
             if not self._link(run, model, path.name):
                 self._client.log_model_artifact(model.model_id, str(path))
         self._client.finalize_logged_model(model.model_id, "READY")
-        self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        logged = run.outputs.model_outputs if run.outputs else []  # MLflow refuses the same one again
+        if model.model_id not in [output.model_id for output in logged]:
+            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
 
     def _link(self, run: Run, model: LoggedModel, name: str) -> bool:
         """Whether the file of the run could become one of the model without a second copy."""
@@ -310,48 +335,29 @@ class Tracker:
         source, target = run_folder / CONVERTED / name, model_folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.unlink(missing_ok=True)
             os.link(source, target)
         except OSError:  # a file system without hard links
             return False
         return True
 
-    def _terminate(self, run_id: str, status: Status) -> None:
-        self._client.set_terminated(run_id, _ENDED[status])
-        if alive := self._alive.pop(run_id, None):
+    def _end(self, run: Run) -> None:
+        if alive := self._alive.pop(run.info.run_id, None):
             alive.end()
+        else:
+            remove_lock(run.data.tags, self._store.lock_folder)
 
-    @contextmanager
-    def _given_up(self, run_id: str) -> Iterator[None]:
-        """End the run where the block fails; where that fails too, leave it to `reap`."""
-        try:
-            yield
-        except BaseException as error:
-            try:
-                self._give_up(run_id, error)
-            finally:
-                if alive := self._alive.pop(run_id, None):
-                    alive.let_go()
-            raise
-
-    def _give_up(self, run_id: str, error: BaseException) -> None:
-        """End a run that could not be recorded. What fails here too is left: the error itself is on its way up."""
-        status = Status.interrupted if isinstance(error, KeyboardInterrupt) else Status.failed
-        tags = {
-            "edlab.status": status.value,
-            "edlab.step": "record",
-            "edlab.reason": str(error) or type(error).__name__,
-            "edlab.hint": error.hint if isinstance(error, EdlabError) else "",
-        }
-        with suppress(EdlabError), self._store.explained("end the run"):
-            self._client.log_batch(run_id, tags=_tags(tags))
-            self._terminate(run_id, status)
+    def _let_go(self, run_id: str) -> None:
+        """Leave a run that is not recorded whole: `reap` ends it, `send` completes it."""
+        if alive := self._alive.pop(run_id, None):
+            alive.let_go()
 
 
 def _record_tags(record: RunRecord) -> dict[str, str]:
     """The tags `edlab.*`: those of the record, its end, its verdict, and why metrics are missing."""
     tags = {f"edlab.{key}": value for key, value in record.tags.items()}
     tags["edlab.status"] = record.status.value
-    tags["edlab.sweep_id"] = record.sweep_id
+    tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
     optional = {"edlab.step": record.step, "edlab.reason": record.reason, "edlab.hint": record.hint}
     tags.update({key: str(value) for key, value in optional.items() if value})
     if record.verdict:
@@ -370,7 +376,6 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
     """The metrics, of the logged model too; accuracy tied to its data set."""
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
     metrics = []
     for name, value in record.metrics.items():
         scored = dataset if dataset and name.startswith("accuracy_") else None
@@ -378,7 +383,7 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
             Metric(
                 name,
                 float(value),
-                timestamp=now,
+                timestamp=record.ended_ms,  # the same at each try: a value that is there already is not added
                 step=0,
                 model_id=model_id,
                 dataset_name=scored.name if scored else None,
@@ -391,25 +396,6 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
 def _without_quotes(word: str) -> str:
     """The word for one of MLflow's filters, which have no escape for a quote: _ stands for any one character."""
     return re.sub(r"['\\]", "_", word)
-
-
-def _record_of_tags(run: Run) -> RunRecord:
-    """What a run's parameters, metrics and tags say, without its files."""
-    tags = run.data.tags
-    running = run.info.status == "RUNNING"
-    state = tags.get("edlab.verdict")
-    return RunRecord(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        sweep_id=tags.get("edlab.sweep_id", ""),
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
-        status=Status(tags.get("edlab.status", Status.interrupted)),
-        reason="the run is still being made" if running else tags.get("edlab.reason", ""),
-        hint=tags.get("edlab.hint", ""),
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        verdict=Verdict(state=VerdictState(state)) if state else None,
-    )
 
 
 def _local_path(uri: str) -> Path | None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_server import MlflowServer
 
 from edlab.config import TrackingConfig
 from edlab.record import Reason, RunRecord, Verdict, VerdictState
@@ -22,35 +17,12 @@ from edlab.tracking import DatasetInfo, Files
 @pytest.fixture(scope="session")
 def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an `mlflow server` on the loopback interface."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *options, *stores], stdout=log, stderr=log, env=environment
-        )
+    server = MlflowServer(tmp_path_factory.mktemp("server"))
     try:
-        _wait_until_it_answers(f"{uri}/health", server, folder / "log")
-        yield uri
+        server.start()
+        yield server.uri
     finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"the MLflow server did not answer:\n{log.read_text()}")
+        server.end()
 
 
 @pytest.fixture
@@ -107,9 +79,11 @@ def files(tmp_path: Path) -> Files:
     (folder / "plot").write_bytes(b"\x89PNG")
     return Files(
         converted=(folder / "model.xml", folder / "model.bin"),
-        conversion_log=folder / "steps.txt",
-        latencies=folder / "raw.npy",
-        latency_plot=folder / "plot",
-        throughput_plot=folder / "plot",
+        named={
+            "conversion.log": folder / "steps.txt",
+            "latencies.npy": folder / "raw.npy",
+            "latency.png": folder / "plot",
+            "throughput.png": folder / "plot",
+        },
         dataset=DatasetInfo("digits", "cd" * 32, "sklearn.datasets.load_digits", {"images": 360}),
     )

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,8 @@ from mlflow import MlflowClient
 
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, StorageError, TrackingError
-from edlab.tracking import Tracker, ui
+from edlab.record import RunRecord
+from edlab.tracking import Files, Tracker, ui
 
 
 def config(uri: str) -> TrackingConfig:
@@ -50,6 +56,78 @@ def test_processes_that_start_together_share_one_experiment(local: TrackingConfi
     assert names.count("shared") == 1
 
 
+OPEN = (
+    "import sys\nfrom edlab.config import TrackingConfig\nfrom edlab.tracking import Tracker\n"
+    "Tracker(TrackingConfig(name='mlflow', uri=sys.argv[1], experiment='edlab'))\n"
+)
+
+
+def start(uri: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen([sys.executable, "-c", OPEN, uri], stderr=subprocess.PIPE, env=environment)
+
+
+def test_sweeps_that_start_at_once_in_an_empty_folder_all_open_the_store(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    children = [start(uri) for _ in range(3)]
+    assert [(child.wait(timeout=120), child.stderr.read()) for child in children if child.stderr] == [(0, b"")] * 3
+    Tracker(config(uri))
+    assert {path.name for path in (tmp_path / "mlruns").iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+
+
+@pytest.mark.parametrize("bytes_written", [1, 200_000, 450_000])
+def test_a_start_that_is_killed_leaves_a_store_that_opens(tmp_path: Path, bytes_written: int) -> None:
+    folder = tmp_path / "mlruns"
+    child = start(f"sqlite:///{folder}/mlflow.db")
+
+    def written() -> int:
+        size = 0
+        for path in folder.glob("*mlflow.db*"):
+            with contextlib.suppress(FileNotFoundError):  # SQLite's journals come and go
+                size += path.stat().st_size
+        return size
+
+    while child.poll() is None and not (folder.is_dir() and written() >= bytes_written):
+        time.sleep(0.002)
+    child.kill()
+    child.wait()
+    Tracker(config(f"sqlite:///{folder}/mlflow.db"))
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+
+
+def test_a_half_made_store_of_an_older_version_says_what_to_do(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as half:
+        half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        half.execute("CREATE TABLE _alembic_tmp_tags (key TEXT)")
+    with pytest.raises(TrackingError, match="is incomplete") as caught:
+        Tracker(config(f"sqlite:///{tmp_path}/mlflow.db"))
+    assert "rm" in caught.value.hint
+    assert (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("name", ["a?b=c", "a%20b", "a#b", "a b", "ä"])
+def test_the_database_is_where_the_user_stands_whatever_the_folders_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, record: Callable[[], RunRecord], files: Files
+) -> None:
+    folder = tmp_path / "work" / name
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("EDLAB_CACHE", str(tmp_path / "cache"))
+    tracker = Tracker(config("sqlite:///mlruns/mlflow.db"))
+    made = record()
+    made.run_id = tracker.start(made)
+    tracker.send(made, files)
+    assert (folder / "mlruns" / "mlflow.db").stat().st_size
+    assert list((folder / "mlruns" / "artifacts").rglob("result.json"))
+    assert Tracker(config("sqlite:///mlruns/mlflow.db")).record(made.run_id).metrics == made.metrics
+    assert [path.name for path in (tmp_path / "work").iterdir()] == [name]
+
+
+def test_an_address_of_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="is a folder"):
+        Tracker(config(f"sqlite:///{tmp_path}"))
+
+
 def test_an_unreachable_server_is_an_error_within_seconds() -> None:
     with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
@@ -67,6 +145,29 @@ def test_a_server_that_accepts_and_says_nothing_is_an_error() -> None:
         silent.listen()
         with pytest.raises(TrackingError):
             Tracker(config(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+
+
+def test_a_server_of_something_else_is_said(tmp_path: Path) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(TrackingError, match="not as an MLflow server"):
+            Tracker(config(f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+
+
+def test_an_empty_address_is_said() -> None:
+    with pytest.raises(TrackingError, match="is empty"):
+        Tracker(config(""))
 
 
 @pytest.mark.parametrize("uri", ["nonsense://x", "file:///tmp/runs"])

@@ -19,6 +19,7 @@ from edlab.config import TrackingConfig
 from edlab.errors import StorageError, TrackingError
 from edlab.record import RunRecord, Status, Step
 from edlab.tracking import Files, Tracker
+from edlab.tracking.store import Store
 
 MakeRecord = Callable[..., RunRecord]
 
@@ -26,7 +27,7 @@ MakeRecord = Callable[..., RunRecord]
 def made(tracker: Tracker, record: RunRecord, files: Files | None = None) -> RunRecord:
     """The record of a run that was started and finished."""
     record.run_id = tracker.start(record)
-    tracker.finish(record, files or Files())
+    tracker.send(record, files or Files())
     return record
 
 
@@ -109,7 +110,7 @@ def test_what_becomes_known_after_the_start_is_added(config: TrackingConfig, rec
     tracker, one = Tracker(config), record()
     one.run_id = tracker.start(one)
     one.params["dataset.images_scored"] = 360
-    tracker.finish(one, Files())
+    tracker.send(one, Files())
     assert MlflowClient(tracking_uri=config.uri).get_run(one.run_id).data.params["dataset.images_scored"] == "360"
 
 
@@ -158,53 +159,39 @@ def test_each_end_has_its_mlflow_status(
     assert run.data.tags["edlab.status"] == status
 
 
-def test_a_run_that_cannot_be_recorded_fails_and_says_so(
-    local: TrackingConfig, record: MakeRecord, tmp_path: Path
-) -> None:
-    tracker, one = Tracker(local), record()
-    one.run_id = tracker.start(one)
-    with pytest.raises((StorageError, TrackingError)):
-        tracker.finish(one, Files(converted=(tmp_path / "vanished.onnx",)))
-    run = MlflowClient(tracking_uri=local.uri).get_run(one.run_id)
-    assert run.info.status == "FAILED"
-    assert run.data.tags["edlab.step"] == "record"
-    assert run.data.metrics  # what could be recorded was
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "reason"),
-    [(KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"), (ValueError("not a number"), "FAILED", "not a number")],
-)
-def test_a_run_whose_recording_breaks_off_is_ended(
-    local: TrackingConfig,
+@pytest.mark.parametrize("method", ["log_batch", "log_inputs", "log_artifacts", "log_outputs", "set_terminated"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_run_whose_sending_breaks_off_anywhere_is_completed_by_the_next_and_nothing_is_there_twice(
+    config: TrackingConfig,
     record: MakeRecord,
+    files: Files,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    method: str,
     error: BaseException,
-    status: str,
-    reason: str,
+    reaped: bool,
 ) -> None:
-    tracker, one = Tracker(local), record()
-    one.run_id = tracker.start(one)
-    monkeypatch.setattr(MlflowClient, "log_artifacts", raising(error))
-    with pytest.raises(type(error)):
-        tracker.finish(one, Files())
-    run = MlflowClient(tracking_uri=local.uri).get_run(one.run_id)
-    assert run.info.status == status
-    assert run.data.tags["edlab.reason"] == reason
-    assert not list((tmp_path / "mlruns" / "locks").iterdir())
-
-
-def test_a_run_that_can_not_even_be_ended_is_reaped_while_this_process_lives(
-    local: TrackingConfig, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracker, one = Tracker(local), record()
-    one.run_id = tracker.start(one)
+    tracker, one = Tracker(config), record()
+    run_id = tracker.start(one)
     with monkeypatch.context() as broken:
-        broken.setattr(MlflowClient, "set_terminated", raising(OSError(errno.ENOSPC, "No space left on device")))
-        with pytest.raises(StorageError):
-            tracker.finish(one, Files())
-    assert Tracker(local).reap() == [one.run_id]
+        broken.setattr(MlflowClient, method, raising(error))
+        with pytest.raises((StorageError, KeyboardInterrupt)):
+            tracker.send(one, files)
+    later = Tracker(config)
+    if reaped:
+        assert later.reap() == [run_id]
+    assert later.send(one, files) == run_id
+    assert later.send(one, files) == run_id
+    client = MlflowClient(tracking_uri=config.uri)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["edlab.status"] == "ok"
+    assert "edlab.reason" not in run.data.tags
+    assert [metric.value for metric in client.get_metric_history(run_id, "latency_ms")] == [1.25]
+    assert len(run.outputs.model_outputs) == len(run.inputs.dataset_inputs) == 1
+    assert {"result.json", "converted", "latencies.npy"} <= {file.path for file in client.list_artifacts(run_id)}
+    assert later.record(run_id).metrics == one.metrics
+    assert not (Store(config).lock_folder / run.data.tags["edlab.lock"]).exists()
 
 
 def test_a_start_that_fails_leaves_no_sign_of_life(
@@ -266,6 +253,20 @@ def test_a_killed_run_is_ended_at_the_next_start_and_a_living_one_is_not(
     assert tracker.record("killed").status is Status.interrupted
     assert tracker.record("killed").params == {"model.name": "net"}
     assert Tracker(config).reap() == []
+
+
+def test_a_killed_run_that_could_not_be_ended_is_ended_by_the_next(
+    local: TrackingConfig, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(local)
+    run_id = tracker.start(record())
+    tracker._let_go(run_id)  # as the kernel does
+    assert [run.status for run in tracker.latest(1)] == [Status.interrupted]  # before anybody has written so
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "log_batch", raising(OSError("database is locked")))
+        with pytest.raises(TrackingError):
+            tracker.reap()
+    assert tracker.reap() == [run_id]
 
 
 def test_a_run_from_before_a_restart_is_dead(local: TrackingConfig, record: MakeRecord) -> None:

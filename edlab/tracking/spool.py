@@ -1,0 +1,128 @@
+"""Runs that have ended, kept on this disk until MLflow has them: a server that is away costs no figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edlab import durable
+from edlab.record import RunRecord
+from edlab.scratch import locked_folder, remove_abandoned
+from edlab.tracking.files import DatasetInfo, Files
+
+FOLDER = Path("mlruns", "spool")
+_LOCK_TIMEOUT_S = 10.0
+_UNFINISHED = ".new-"
+_ENTRY, _RECORD, _CONVERTED = "entry.json", "result.json", "converted"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that MLflow does not have yet."""
+
+    folder: Path
+    store: str  # where it is to go: `Store.name`
+    origin: Path  # the folder of the run, with the result.json that a person reads
+
+    def record(self) -> RunRecord:
+        """The run."""
+        return RunRecord.read(self.folder / _RECORD)
+
+    def files(self) -> Files:
+        """What it made."""
+        kept = json.loads((self.folder / _ENTRY).read_text())
+        return Files(
+            converted=tuple(self.folder / _CONVERTED / name for name in kept["converted"]),
+            named={name: self.folder / name for name in kept["named"]},
+            dataset=DatasetInfo(**kept["dataset"]) if kept["dataset"] else None,
+        )
+
+
+class Spool:
+    """The entries below the current folder, oldest first. An entry that exists is whole: it was renamed into place."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._folder = folder.absolute()
+
+    def add(self, record: RunRecord, files: Files, store: str, origin: Path) -> Entry:
+        """Keep a run; its files are linked where the file system can, else copied. Raises `StorageError`: no room."""
+        with durable.writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with locked_folder(self._folder, _UNFINISHED) as scratch:
+                self._fill(scratch, record, files, store, origin)
+                folder = self._folder / f"{time.time_ns():020}-{record.uuid[:8]}"
+                durable.rename(scratch, folder)
+        return Entry(folder, store, origin)
+
+    def _fill(self, folder: Path, record: RunRecord, files: Files, store: str, origin: Path) -> None:
+        (folder / _CONVERTED).mkdir()
+        for path in files.converted:
+            _link(path, folder / _CONVERTED / path.name)
+        for name, path in files.named.items():
+            _link(path, folder / name)
+        record.write(folder / _RECORD)
+        entry = {
+            "store": store,
+            "origin": str(origin.absolute()),
+            "converted": [path.name for path in files.converted],
+            "named": list(files.named),
+            "dataset": asdict(files.dataset) if files.dataset else None,
+        }
+        (folder / _ENTRY).write_text(json.dumps(entry, indent=2))
+        durable.sync_tree(folder)
+
+    def entries(self) -> list[Entry]:
+        """All entries, in the order in which their runs ended. A damaged one is left where it is, and out."""
+        found = []
+        for path in sorted(self._folder.glob(f"[!.]*/{_ENTRY}")):
+            with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # or sent meanwhile, by another process
+                kept = json.loads(path.read_text())
+                found.append(Entry(path.parent, kept["store"], Path(kept["origin"])))
+        return found
+
+    def damaged(self) -> list[Path]:
+        """The folders that are no entries; the run itself is in its own folder below mlruns/sweeps."""
+        known = {entry.folder for entry in self.entries()}
+        return [folder for folder in sorted(self._folder.glob("[!.]*")) if folder not in known]
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a run that MLflow has. The entry goes whole or not at all."""
+        gone = entry.folder.with_name(f".sent-{entry.folder.name}")
+        entry.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what killed processes left of entries."""
+        for left in self._folder.glob(".sent-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        remove_abandoned(self._folder, _UNFINISHED)
+
+    @contextmanager
+    def sending(self) -> Iterator[bool]:
+        """Hold the right to send; False where another process keeps it for long."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

@@ -1,0 +1,64 @@
+"""A real MLflow server on the loopback interface, which can be killed, stopped for a while, and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ANSWERS_WITHIN_S = 90
+
+
+class MlflowServer:
+    """`mlflow server` on one port; its database and artifacts are in a folder that outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.uri = f"http://{self.address}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        host, port = self.address.split(":")
+        options = ["--host", host, "--port", port, "--workers", "1"]
+        stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        files = ["--artifacts-destination", str(self.folder / "files")]
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *options, *stores, *files],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + ANSWERS_WITHIN_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError(f"the MLflow server did not answer:\n{(self.folder / 'log').read_text()}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the server and its workers; after SIGKILL it can be started again."""
+        assert self._process
+        os.killpg(self._process.pid, number)
+        if number is signal.SIGKILL:
+            self._process.wait()
+            self._process = None
+
+    def end(self) -> None:
+        """Kill it, if it runs."""
+        if self._process:
+            self.send(signal.SIGKILL)
