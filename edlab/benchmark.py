@@ -10,17 +10,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edlab.cache import NO_ROOM, Cache
+from edlab import durable, signals
+from edlab.cache import Cache
 from edlab.composition import decide, describe, weakened
 from edlab.config import EdlabConfig
-from edlab.errors import EdlabError, StorageError, UnsupportedError
+from edlab.errors import EdlabError, UnsupportedError
 from edlab.record import RunRecord, Status, Step
 from edlab.steps.convert import check, convert, read_weights
 from edlab.steps.deploy import deploy
 from edlab.steps.load import Inputs, OnProgress, load
 from edlab.steps.measure import join_repeats, measure, measure_again
 from edlab.steps.record import Outcome, fill_record, run_files
-from edlab.tracking import Files, Tracker
+from edlab.tracking import Files, Recorder
 
 if TYPE_CHECKING:
     import torch
@@ -34,34 +35,38 @@ def run(
     on_progress: OnProgress = lambda phase, fraction, message: None,
     cache: Cache | None = None,
     module: torch.nn.Module | None = None,
+    recorder: Recorder | None = None,
 ) -> RunRecord:
-    """Make one run and record it in MLflow and in `folder`/result.json. What goes wrong is in the record, not raised.
+    """Make one run and record it in `folder`/result.json and in MLflow. What goes wrong is in the record, not raised.
 
     `module` is a live model in place of the one that `config.model` names.
     """
     cache = cache or Cache()
-    folder.mkdir(parents=True, exist_ok=True)
+    recorder = recorder or Recorder(config.tracking)
     record = _new_record(config, sweep_id)
     outcome = Outcome()
+    files = Files()
     with _ended_early(record), _step(record, Step.record):
-        tracker = Tracker(config.tracking)
-        record.run_id = tracker.start(record)
-    if record.run_id:
-        with _ended_early(record):
+        folder.mkdir(parents=True, exist_ok=True)
+        recorder.begin(record)
+    if record.status is Status.ok:
+        with _ended_early(record), cache.in_use():
             with _step(record, Step.load):
                 outcome.inputs = load(config, cache, folder, on_progress, module)
                 config = decide(config, outcome.inputs.source)
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
             _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
         record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed undecided
-        on_progress("record", None, "")
-        files = Files()
-        with _ended_early(record), _step(record, Step.record):
+        with _ended_early(record), signals.deferred(), _step(record, Step.record):
+            on_progress("record", None, "")
             fill_record(record, config, outcome, weakened(config))
             files = run_files(record, config, outcome, folder)
-        with _ended_early(record), _step(record, Step.record):
-            tracker.finish(record, files)
-    record.write(folder / "result.json")
+    record.details["cache_dropped"] = cache.dropped
+    record.ended_at = _now()
+    try:
+        recorder.end(record, files, folder)
+    except Exception as error:  # Ctrl-C goes on to the sweep: the run itself has ended
+        _end_early(record, error)
     return record
 
 
@@ -115,9 +120,13 @@ def _new_record(config: EdlabConfig, sweep_id: str) -> RunRecord:
     return RunRecord(
         name=_name(config),
         sweep_id=sweep_id,
-        started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        started_at=_now(),
         params=describe(config),
     )
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 @contextmanager
@@ -143,8 +152,7 @@ def _ended_early(record: RunRecord) -> Iterator[None]:
 
 
 def _end_early(record: RunRecord, error: BaseException) -> None:
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        error = StorageError(f"cannot write {error.filename}: {error.strerror}", hint="free space on that disk")
+    error = durable.storage_error(error, "a file") or error
     if isinstance(error, KeyboardInterrupt):
         record.status, record.reason = Status.interrupted, "interrupted by the user"
         record.hint = "run the same line again: what was converted is in the cache"

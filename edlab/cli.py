@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from edlab import __version__
+from edlab import __version__, durable
 from edlab.errors import EdlabError
 from edlab.terminal import PatientConsole, print_error
 
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
     console = PatientConsole(highlight=False)
     try:
-        return _dispatch([argument for argument in arguments if argument != "--debug"], console)
+        with durable.writing("a file"):
+            return _dispatch([argument for argument in arguments if argument != "--debug"], console)
     except EdlabError as error:
         if debug:
             raise
@@ -90,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("run", metavar="RUN", help=f"{_RUN} with a model")
     pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
     pull.set_defaults(action=_pull)
+
+    cache = commands.add_parser("cache", help="list, check or clear what is kept for later runs")
+    cache.add_argument("what", choices=("list", "verify", "clear"))
+    cache.set_defaults(action=_cache)
+
+    sync = commands.add_parser("sync", help="send to MLflow what could not be sent while it was away")
+    sync.set_defaults(action=_sync)
 
     ui = commands.add_parser("ui", help="open MLflow's UI on the runs of this folder")
     ui.add_argument("--host", default="127.0.0.1")
@@ -152,6 +160,30 @@ def _pull(options: argparse.Namespace, console: Console) -> int:
     for path in _tracker().pull(options.run, options.to):
         console.print(str(path), markup=False, soft_wrap=True)
     return 0
+
+
+def _cache(options: argparse.Namespace, console: Console) -> int:
+    from edlab import cache_command
+    from edlab.cache import Cache
+
+    actions = {"list": cache_command.show, "verify": cache_command.verify, "clear": cache_command.clear}
+    return actions[options.what](Cache(), console)
+
+
+def _sync(options: argparse.Namespace, console: Console) -> int:
+    from edlab.composition import compose_config
+    from edlab.tracking import Recorder
+
+    recorder = Recorder(compose_config([]).tracking)
+    recorder.open()
+    waiting = recorder.flush()
+    lines = [f"{waiting} runs still wait in mlruns/spool: {recorder.problem}"] if waiting else []
+    for store, count in recorder.not_for_this_store().items():
+        lines.append(f"{count} runs wait for {store}: set MLFLOW_TRACKING_URI to it, then run edlab sync")
+    for folder in recorder.damaged():
+        lines.append(f"{folder} is damaged: the run is in mlruns/sweeps; remove the folder")
+    console.print("\n".join(lines) or "MLflow has all runs", highlight=False, markup=False, soft_wrap=True)
+    return 1 if lines else 0
 
 
 def _ui(options: argparse.Namespace, console: Console) -> int:

@@ -7,6 +7,7 @@ import difflib
 import itertools
 import math
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from edlab.registry import load_target, plugins
 from edlab.source import SourceModel
 
 _CROSSED = ("device=", "converter=")
+_composing = threading.Lock()  # Hydra keeps one state for the whole process
 _AUTO = "auto"
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
@@ -187,10 +189,12 @@ def compose_config(overrides: Sequence[str]) -> EdlabConfig:
     """The configuration of one run. Raises `ConfigError` naming the valid words."""
     register_configs()
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        with _composing, initialize_config_dir(str(config_dir()), version_base="1.3"):
             return to_config(compose("config", overrides=with_new_keys(overrides)))
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         raise explain(error) from error
+    except TypeError as error:  # Hydra's, of a group that is set to a list with null in it
+        raise ConfigError(f"Hydra cannot read {' '.join(overrides)}: {error}", hint="correct these values") from error
 
 
 def with_new_keys(words: Sequence[str]) -> list[str]:

@@ -174,6 +174,7 @@ class ConverterConfig:
     name: str = MISSING
     timeout_s: float = 1800.0  # of each step
     memory_limit_gb: Optional[float] = None  # of each step; None: 90 % of what is free when it starts
+    log_limit_mb: float = 500.0  # of what each step prints
     options: Dict[str, Any] = field(default_factory=dict)  # of this toolchain; unknown ones are refused
 
 
@@ -198,8 +199,8 @@ class DeviceConfig:
     execution: Execution = Execution.native
     machines: List[str] = field(default_factory=list)  # processors that it can be, as `uname -m` says; none: any
     stand_in: str = ""  # what this really is, where it is not the device itself: its figures are `emulated_*`
-    exclusive: bool = False  # one run at a time, whoever asks; a device that is reached by ssh always is
-    lock_timeout: float = 3600.0  # seconds to wait for another's run to end
+    lock_timeout: float = 3600.0  # seconds to wait for another's run on the same machine to end
+    memory_limit_gb: Optional[float] = None  # of the agent on this machine; None: 90 % of what is free as it starts
     target: Optional[str] = None  # which unit of it, where its runtime has several (intel: CPU, GPU, NPU)
     power_mode: Optional[str] = None  # jetson: set for the run, and what was before is restored; None: left alone
     runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
@@ -289,6 +290,13 @@ class SweepConfig:
 
 
 @dataclass
+class CacheConfig:
+    """What is kept for later runs, below EDLAB_CACHE."""
+
+    max_gb: Optional[float] = None  # above it, what was used longest ago is removed as a command starts; None: no limit
+
+
+@dataclass
 class TrackingConfig:
     name: str = MISSING
     uri: str = MISSING
@@ -308,3 +316,4 @@ class EdlabConfig:
     power: PowerConfig = MISSING
     tracking: TrackingConfig = MISSING
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)

@@ -6,13 +6,12 @@ import argparse
 import difflib
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra import main as hydra_main
 from hydra._internal.utils import get_args_parser  # Hydra's own reading of its flags; it has no public one
@@ -24,6 +23,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
+from edlab import signals
 from edlab.cache import Cache
 from edlab.composition import (
     check_overrides,
@@ -35,11 +35,13 @@ from edlab.composition import (
     with_new_keys,
 )
 from edlab.config import EdlabConfig, SweepOrder
-from edlab.errors import ConfigError
+from edlab.errors import ConfigError, StorageError
 from edlab.identity import new_sweep_folder
 from edlab.readiness import preflight
 from edlab.record import RunRecord, Status
+from edlab.scratch import temporary_folder
 from edlab.terminal import RunDisplay
+from edlab.tracking import Recorder
 
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
@@ -52,7 +54,9 @@ class Sweep:
     folder: Path
     total: int | None  # None where a sweeper of its own decides how many
     started: float  # seconds since the epoch
+    recorder: Recorder
     swept: frozenset[str]  # the keys, beyond the groups' names, that have several values
+    made: dict[Path, RunRecord] = field(default_factory=dict)  # by folder: those of this process, written or not
 
 
 @dataclass(frozen=True)
@@ -79,22 +83,32 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return _hydra(arguments, None, console)
     sweep_id, sweep_folder = new_sweep_folder()
     swept = frozenset(key for key in swept_keys(flags.overrides) if "." in key)  # the groups are in the title
-    sweep = Sweep(sweep_id, sweep_folder, total, time.time(), swept)
+    recorder = Recorder(configs[0].tracking)
+    recorder.open()  # makes the database before runs in parallel want it; fails in the first seconds without a server
+    recorder.flush()
+    sweep = Sweep(sweep_id, sweep_folder, total, time.time(), recorder, swept)
+    for number in range(total or 0):  # while there is room for them
+        (sweep_folder / str(number)).mkdir(parents=True, exist_ok=True)
     folder = [
         f"hydra.sweep.dir={sweep.folder}",
         "hydra.sweep.subdir=${hydra.job.num}",
         f"hydra.run.dir={sweep.folder}/0",
     ]
-    _reach_tracking(configs[0])
-    _preflight(configs, console)
+    cache = Cache()
+    cache.tidy(configs[0].cache.max_gb)
+    interrupted = False
     try:
-        _hydra([*arguments, *folder], sweep, console)
+        with temporary_folder():
+            _preflight(configs, cache, console)
+            _hydra([*arguments, *folder], sweep, console)
+            recorder.flush()
     except KeyboardInterrupt:
-        return INTERRUPTED_EXIT_CODE
+        signals.ignore()
+        interrupted = True
     finally:
-        records = read_records(sweep.folder)
-        _report(records, sweep, console)
-    return exit_code(records)
+        records = _all_records(sweep)
+        _report(records, sweep, recorder.waiting(), console)
+    return INTERRUPTED_EXIT_CODE if interrupted else exit_code(records)
 
 
 def _read_flags(arguments: Sequence[str]) -> argparse.Namespace:
@@ -109,16 +123,9 @@ def _read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     return flags
 
 
-def _reach_tracking(config: EdlabConfig) -> None:
-    """Make the database before runs in parallel want it, and fail in the first seconds where there is no server."""
-    from edlab.tracking import Tracker
-
-    Tracker(config.tracking)
-
-
-def _preflight(configs: Sequence[EdlabConfig], console: Console) -> None:
+def _preflight(configs: Sequence[EdlabConfig], cache: Cache, console: Console) -> None:
     """Say in the first seconds what these runs will lack; they are made all the same, as far as they go."""
-    for finding in preflight(configs, Cache()):
+    for finding in preflight(configs, cache):
         console.print(f"[yellow]lacking[/] {escape(finding.part)}", highlight=False)
         console.print(Padding(Text(finding.facts), (0, 0, 0, 3)))
         console.print(Padding(Text(finding.mend, "cyan"), (0, 0, 0, 3)))
@@ -141,6 +148,15 @@ def read_records(folder: Path) -> list[RunRecord]:
     return [RunRecord.read(path) for path in sorted(folder.glob("*/result.json"), key=lambda p: int(p.parent.name))]
 
 
+def _all_records(sweep: Sweep) -> list[RunRecord]:
+    """The records on the disk, and those that it had no room for, in the order of their runs."""
+    records = dict(sweep.made)
+    for path in sweep.folder.glob("*/result.json"):
+        with suppress(StorageError):  # damaged: the one in memory counts
+            records[path.parent.absolute()] = RunRecord.read(path)
+    return [records[folder] for folder in sorted(records, key=lambda folder: int(folder.name))]
+
+
 def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
     register_configs()
     postponed: list[_Job] = []
@@ -153,7 +169,7 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
         else:
             _run(job, job.number, sweep, console)
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.handle()
     sys.argv = ["edlab", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors in its own words and exits
     try:
@@ -165,10 +181,6 @@ def _hydra(arguments: list[str], sweep: Sweep | None, console: Console) -> int:
         assert sweep is not None
         _run(job, position, sweep, console)
     return 0
-
-
-def _interrupt(signal_number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _job(composed: DictConfig, keys: frozenset[str]) -> _Job:
@@ -184,21 +196,32 @@ def _run(job: _Job, position: int, sweep: Sweep, console: Console) -> None:
 
     title = " · ".join([benchmark.title(job.config), *job.swept])
     with RunDisplay(console, title, number=position, total=sweep.total, sweep_started=sweep.started) as display:
-        record = benchmark.run(job.config, sweep_id=sweep.id, folder=job.folder, on_progress=display)
+        record = benchmark.run(
+            job.config, sweep_id=sweep.id, folder=job.folder, on_progress=display, recorder=sweep.recorder
+        )
+        sweep.made[job.folder.absolute()] = record
         display.ended(record)
     if record.status is Status.interrupted:
         raise KeyboardInterrupt
 
 
-def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> None:
-    from edlab.reports.table import table
+def _report(records: Sequence[RunRecord], sweep: Sweep, waiting: int, console: Console) -> None:
+    from edlab.reports.table import markdown, table
 
     if not records:
         return
+    with suppress(OSError):  # a full disk has failed rows already
+        (sweep.folder / "table.md").write_text(markdown(records))
     console.print()
     console.print(table(records))
     if sweep.total and len(records) < sweep.total:
         console.print(f"{len(records)} of {sweep.total} runs were made.")
+    if waiting:
+        console.print(
+            f"[yellow]{waiting} runs are not in MLflow yet:[/] {escape(sweep.recorder.problem)}\n"
+            "they are kept in mlruns/spool; the next run sends them, or [cyan]edlab sync[/]",
+            highlight=False,
+        )
     console.print(
         f"[dim]sweep {sweep.id}; compare runs with `edlab ui`, one run with `edlab show RUN`[/]", highlight=False
     )

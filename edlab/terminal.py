@@ -15,6 +15,7 @@ from edlab.errors import EdlabError
 from edlab.record import RunRecord, Status, VerdictState
 
 _MARKS = {
+    Status.running: "[cyan]…[/]",
     Status.ok: "[green]✓[/]",
     Status.failed: "[red]✗[/]",
     Status.skipped: "[yellow]–[/]",
@@ -83,7 +84,8 @@ class RunDisplay:
             self._console.print(f"      {phase} {escape(step)}".rstrip(), highlight=False)
             return
         if self._task is not None:
-            self._progress.remove_task(self._task)
+            ended, self._task = self._task, None  # Ctrl-C may come before there is a new one
+            self._progress.remove_task(ended)
         self._task = self._progress.add_task(f"      {phase}", total=None, message=step)
 
     def ended(self, record: RunRecord) -> None:

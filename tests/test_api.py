@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from workplace import FAST
 
 import edlab
 from edlab.errors import ConfigError
-from edlab.record import Status
+from edlab.record import RunRecord, Status
 
 FASTER = FAST[1:]
 
@@ -60,6 +61,17 @@ def test_a_registered_model() -> None:
     record = edlab.run("tiny_registered", dataset="synthetic", protocol="smoke", overrides=FASTER)
     assert record.status is Status.ok, record.reason
     assert record.params["model.name"] == "tiny_registered"
+
+
+def test_threads_make_runs_at_once() -> None:
+    def make(converter: str) -> RunRecord:
+        return edlab.run("digits_cnn", converter=converter, quantization="fp32", protocol="smoke", overrides=FASTER)
+
+    with ThreadPoolExecutor(2) as pool:
+        records = list(pool.map(make, ["onnxruntime", "openvino"]))
+    assert [record.status for record in records] == [Status.ok] * 2, [record.reason for record in records]
+    assert [record.params["converter.name"] for record in records] == ["onnxruntime", "openvino"]
+    assert len({record.run_id for record in records} - {""}) == 2
 
 
 def test_a_failed_run_is_a_record() -> None:

@@ -19,7 +19,7 @@ def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path
     measurement = Measurement(figures=latency(ns), phases={"latency": {"queries": len(ns)}}, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
     files = run_files(record, compose_config([]), Outcome(measurement=measurement), tmp_path)
-    assert files.latency_plot == tmp_path / "latency.png"
+    assert files.named["latency.png"] == tmp_path / "latency.png"
     assert (tmp_path / "latency.png").exists()
 
 

@@ -17,6 +17,9 @@ from rich.text import Text
 from edlab.record import RunRecord, Status, VerdictState
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
+_STATUS_STYLES = {
+    Status.running: "cyan", Status.skipped: "yellow", Status.failed: "red", Status.interrupted: "red",
+}  # fmt: skip
 _NONE = "–"
 _IN_USE = "model.input."  # what follows from other parameters, which have columns where they differ
 
@@ -214,7 +217,7 @@ def _end(record: RunRecord) -> str:
 
 def _styled_end(record: RunRecord) -> Text:
     if record.status is not Status.ok:
-        return Text(_end(record), "yellow" if record.status is Status.skipped else "red")
+        return Text(_end(record), _STATUS_STYLES[record.status])
     return Text(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")
 
 
@@ -226,6 +229,10 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"~ estimated, not measured: {sources}", "dim")
     if any(name.startswith("emulated_") for record in records for name in record.metrics):
         yield _Note("≈ measured on a stand-in for the device", "dim")
+    for reason, numbers in _unrecorded(records).items():
+        yield _Note(f"not in MLflow yet ({_rows(numbers, records)}): {reason}", "yellow")
+    for entry, numbers in _rebuilt(records).items():
+        yield _Note(f"damaged in the cache and rebuilt ({_rows(numbers, records)}): {entry}", "dim")
     yield from _uncertainty(records)
     yield from _medians(records)
     yield from _boundaries(records)
@@ -245,6 +252,24 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
             yield _Note(f"what was converted is kept: edlab pull {', '.join(kept)}", "dim", indent=3)
     for (advice, affected), codes in _verdict_reasons(records).items():
         yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
+
+
+def _unrecorded(records: Sequence[RunRecord]) -> dict[str, list[int]]:
+    """Why MLflow does not have rows yet, and which those are."""
+    rows: dict[str, list[int]] = {}
+    for number, record in enumerate(records, 1):
+        if record.unrecorded:
+            rows.setdefault(record.unrecorded, []).append(number)
+    return rows
+
+
+def _rebuilt(records: Sequence[RunRecord]) -> dict[str, list[int]]:
+    """The cache's entries that were damaged, and the rows that found them so."""
+    rows: dict[str, list[int]] = {}
+    for number, record in enumerate(records, 1):
+        for entry in record.details.get("cache_dropped", ()):
+            rows.setdefault(entry, []).append(number)
+    return rows
 
 
 def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
@@ -320,7 +345,7 @@ def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[i
     """Where and why rows did not end well, with the mend, and the rows that each holds for."""
     rows: dict[tuple[str, str, str], list[int]] = {}
     for number, record in enumerate(records, 1):
-        if record.status is not Status.ok:
+        if record.status not in (Status.ok, Status.running):
             where = f" at {record.step}" if record.step else ""
             rows.setdefault((where, record.reason, record.hint), []).append(number)
     return rows

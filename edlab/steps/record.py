@@ -16,17 +16,19 @@ from edlab import metrics
 from edlab.agent.observer import Activity
 from edlab.artifact import Artifact
 from edlab.cache import digest
-from edlab.config import CalibrationConfig, DatasetConfig, DeviceConfig, EdlabConfig, Precision
+from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
 from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
 from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
+from edlab.sanitize import text
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
 from edlab.tracking import DatasetInfo, Files
 
 _MODES = ("power_mode", "jetson_clocks")
+_ON_CPU = "CPUExecutionProvider"  # as onnxruntime calls it
 _LONG_S = 60  # from here on a curve over time says something
 _HEADLINES = ("accuracy_top1", "latency_ms", "throughput_ips", "flops_per_s", "power_w", "efficiency_ips_per_w")
 
@@ -80,34 +82,34 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
 
 def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path) -> Files:
     """The files that belong to the run, written into `folder` where they do not exist yet."""
+    measurement, named = outcome.measurement, {}
+    if outcome.artifact:
+        named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
     latencies = folder / LATENCIES_FILE
-    plot = folder / "latency.png"
-    measurement = outcome.measurement
     if latencies.exists() and "latency_ms" in measurement.figures.values:
         # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
         runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
         queries = [run.phases["latency"]["queries"] for run in runs]
+        named |= {"latencies.npy": latencies, "latency.png": folder / "latency.png"}
         latency_plot(
             np.load(latencies),
             measurement.figures.values,
             queries,
-            plot,
+            named["latency.png"],
             title=record.name,
             windows=config.protocol.windows,
         )
     window = measurement.phases.get("throughput", {})
-    search_plot, over_time = folder / "throughput.png", folder / "over_time.png"
     if search := window.get("search"):
-        throughput_plot(search, search_plot, title=record.name)
-    if long := len(window.get("ips_by_second", ())) >= _LONG_S:
-        over_time_plot(window["ips_by_second"], window.get("watts_by_second"), over_time, title=record.name)
+        named["throughput.png"] = folder / "throughput.png"
+        throughput_plot(search, named["throughput.png"], title=record.name)
+    if len(window.get("ips_by_second", ())) >= _LONG_S:
+        named["over_time.png"] = folder / "over_time.png"
+        watts = window.get("watts_by_second")
+        over_time_plot(window["ips_by_second"], watts, named["over_time.png"], title=record.name)
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
-        conversion_log=_conversion_log(outcome.artifact, folder / "conversion.log") if outcome.artifact else None,
-        latencies=latencies if latencies.exists() else None,
-        latency_plot=plot if plot.exists() else None,
-        throughput_plot=search_plot if search else None,
-        over_time_plot=over_time if long else None,
+        named=named,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
 
@@ -118,7 +120,9 @@ def _conversion_log(artifact: Artifact, path: Path) -> Path:
     for step in artifact.steps:
         tools = ", ".join(f"{tool} {version}" for tool, version in step.tools.items())
         origin = "from the cache; it took" if step.cached else "ran for"
-        parts.append(f"== {step.name} ({tools}): {origin} {step.seconds:.1f} s\n{step.log.read_text(errors='replace')}")
+        parts.append(
+            f"== {step.name} ({tools}): {origin} {step.seconds:.1f} s\n{text(step.log.read_text(errors='replace'))}"
+        )
     path.write_text("\n".join(parts) or "no conversion: the source file itself runs\n")
     return path
 
@@ -131,7 +135,7 @@ def _dataset(config: DatasetConfig, data: PreparedData) -> DatasetInfo:
     }
     labels = None if data.labels is None else data.labels[data.evaluation].tolist()
     scored = digest([data.digest, [data.files[index] for index in data.evaluation], labels])
-    return DatasetInfo(name=data.name, digest=scored, source=config.path or data.name, profile=profile)
+    return DatasetInfo(name=data.name, digest=scored, source=text(config.path or data.name), profile=profile)
 
 
 def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
@@ -255,7 +259,7 @@ def _facts(
         on_cpu=deployment.model["on_cpu"],
         sustained_ratio=figures.get("sustained_ratio"),
         trained=inputs.source.trained,
-        accelerated_fraction=_accelerated_fraction(config.device, outcome),
+        accelerated_fraction=_accelerated_fraction(outcome),
         power_mode_changed=next(filter(None, (_changed(deployment.before, run.after, _MODES) for run in runs)), ""),
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
@@ -304,12 +308,12 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
     )
 
 
-def _accelerated_fraction(device: DeviceConfig, outcome: Outcome) -> float | None:
+def _accelerated_fraction(outcome: Outcome) -> float | None:
     """Share of the operators that are off the CPU (0..1), as the runtime or the compiler tells; else None."""
     assert outcome.deployment
     nodes: dict[str, int] | None = outcome.deployment.model["options"].get("nodes")
-    if nodes and device.exclusive:
-        return 1 - nodes.get("CPUExecutionProvider", 0) / sum(nodes.values())
+    if nodes and not outcome.deployment.model["on_cpu"]:
+        return 1 - nodes.get(_ON_CPU, 0) / sum(nodes.values())
     return outcome.artifact.accelerated_fraction if outcome.artifact else None
 
 

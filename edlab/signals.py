@@ -1,0 +1,68 @@
+"""Ctrl-C, SIGTERM and SIGHUP: each ends a sweep as KeyboardInterrupt, and none cuts the writing of a row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ORDERLY_S = 10.0  # in which a row that was interrupted is recorded, and its processes end
+
+
+class _Interrupter:
+    """A handler that raises KeyboardInterrupt, and ignores what comes soon after: it would cut the recording."""
+
+    def __init__(self) -> None:
+        self._deaf_until_s = 0.0
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if number == signal.SIGHUP:
+            _silence()
+        now = time.monotonic()
+        if now >= self._deaf_until_s:
+            self._deaf_until_s = now + _ORDERLY_S
+            raise KeyboardInterrupt
+
+
+def handle() -> None:
+    """Let Ctrl-C, SIGTERM and a terminal that closes end the program in order; one that is ignored (nohup) stays so."""
+    interrupter = _Interrupter()
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupter)
+
+
+def ignore() -> None:
+    """Ignore further signals: printing the table takes no time, and then the process ends."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Hold signals back until the end of the block, which is short. Only the main thread receives any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    handlers = {number: signal.signal(number, lambda got, frame: received.append(got)) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if received:
+            signal.raise_signal(received[0])
+
+
+def _silence() -> None:
+    """Write to nowhere from now on: the terminal is gone, and printing would fail."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(nowhere, descriptor)
