@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -33,13 +34,18 @@ from edlab.registry import load_target
 _POLL_S = 0.05
 _ORPHAN_POLL_S = 1.0
 _TAIL_LINES = 30
-_DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_TAIL_BYTES = 1 << 16
+_MOST_CHARACTERS = 500  # of an error's first line
+_MARK = "EDLAB_PROCESS"  # the variable by which a child's children are found that have left its process group
+_DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
     """The last lines of a log, or nothing where there is none."""
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return ""
 
@@ -51,32 +57,38 @@ def run_isolated(
     log: Path,
     timeout_s: float = 1800.0,
     memory_limit_gb: float | None = None,
+    log_limit_mb: float = 500.0,
     environment: Mapping[str, str] | None = None,
 ) -> Any:
     """Call the function that `target` names with `arguments` in a child process and return its JSON result.
 
     `memory_limit_gb` bounds the resident memory of the child and its children; None takes 90 % of what is free now.
-    Raises the edlab error that the function raised, or `ConversionError` for a crash, a time-out or too much memory.
+    `log_limit_mb` bounds what they print. Raises the edlab error that the function raised, or `ConversionError` for a
+    crash, a time-out, too much memory or too much output.
     """
     name = target.partition(":")[2]
-    limit = int(memory_limit_gb * 1e9) if memory_limit_gb else int(psutil.virtual_memory().available * 0.9)
+    memory = int(memory_limit_gb * 1e9) if memory_limit_gb else int(psutil.virtual_memory().available * 0.9)
+    limits = _Limits(timeout_s, memory, int(log_limit_mb * 1e6))
+    mark = secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="edlab-") as folder:
         request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
         call = {"target": target, "arguments": dict(arguments), "log": str(log), "parent": os.getpid()}
         request.write_text(json.dumps(call, default=str))
+        path = os.pathsep.join(filter(None, sys.path))
         with open(log, "ab") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "edlab.isolation", str(request), str(answer)],
+                [sys.executable, "-X", "faulthandler", "-m", "edlab.isolation", str(request), str(answer)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
+                env={**os.environ, "PYTHONPATH": path, _MARK: mark, **(environment or {})},
                 start_new_session=True,
             )
             try:
-                _wait(child, name, log, timeout_s, limit)
+                _wait(child, name, log, limits)
             finally:
                 _kill_group(child)
+                kill_marked(_MARK, mark)
         if not answer.exists():
             raise ConversionError(
                 f"{name} crashed with {describe_exit(child.returncode)}",
@@ -86,8 +98,14 @@ def run_isolated(
         return _unpack(json.loads(answer.read_text()), log)
 
 
-def _wait(child: subprocess.Popen[bytes], name: str, log: Path, timeout_s: float, limit_bytes: int) -> None:
-    deadline = time.monotonic() + timeout_s
+class _Limits(NamedTuple):
+    timeout_s: float
+    memory_bytes: int
+    log_bytes: int
+
+
+def _wait(child: subprocess.Popen[bytes], name: str, log: Path, limits: _Limits) -> None:
+    deadline = time.monotonic() + limits.timeout_s
     while True:
         try:
             child.wait(timeout=_POLL_S)
@@ -96,13 +114,19 @@ def _wait(child: subprocess.Popen[bytes], name: str, log: Path, timeout_s: float
             pass
         if time.monotonic() > deadline:
             raise ConversionError(
-                f"{name} did not end within {timeout_s:g} s",
+                f"{name} did not end within {limits.timeout_s:g} s",
                 hint="raise converter.timeout_s, or take a smaller model or fewer calibration images",
                 log=log_tail(log),
             )
-        if _resident_bytes(child.pid) > limit_bytes:
+        if log.stat().st_size > limits.log_bytes:
             raise ConversionError(
-                f"{name} took more than {limit_bytes / 1e9:.1f} GB of memory",
+                f"{name} printed more than {limits.log_bytes / 1e6:,.0f} MB",
+                hint="read the beginning of its log, or raise converter.log_limit_mb",
+                log=log_tail(log),
+            )
+        if _resident_bytes(child.pid) > limits.memory_bytes:
+            raise ConversionError(
+                f"{name} took more than {limits.memory_bytes / 1e9:.1f} GB of memory",
                 hint="take fewer calibration images (quantization.calibration.images=...), or raise "
                 "converter.memory_limit_gb",
                 log=log_tail(log),
@@ -121,6 +145,14 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+
+
+def kill_marked(variable: str, value: str) -> None:
+    """Kill every process with this variable in its environment: a daemon leaves its process group, but keeps that."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(variable) == value:
+                process.kill()
 
 
 def describe_exit(code: int) -> str:
@@ -151,11 +183,12 @@ def _serve(request_path: Path, answer_path: Path) -> None:
     try:
         answer = {"result": _call(request)}
     except EdlabError as error:
-        answer = {"kind": type(error).__name__, "message": error.message, "hint": error.hint, "log": error.log}
+        texts = {"message": error.message, "hint": error.hint, "log": error.log}
+        answer = {"kind": type(error).__name__, **{key: text[-_TAIL_BYTES:] for key, text in texts.items()}}
     except Exception as error:
         traceback.print_exc()
         first_line = str(error).strip().splitlines()[:1]
-        answer = {"kind": type(error).__name__, "name": name, "message": "".join(first_line)[:500]}
+        answer = {"kind": type(error).__name__, "name": name, "message": "".join(first_line)[:_MOST_CHARACTERS]}
     scratch = answer_path.with_suffix(".tmp")
     scratch.write_text(json.dumps(answer, default=str))
     scratch.rename(answer_path)

@@ -8,6 +8,7 @@ from rich.table import Table
 from edlab import converters, readiness
 from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig, ModelOrigin
+from edlab.errors import EdlabError
 
 
 def models() -> Table:
@@ -46,9 +47,13 @@ def toolchains() -> Table:
     """The converters by name, with what each does and lacks here."""
     table = _table("converter", "takes", "makes", "quantization", "installed")
     for name in converters.available():
-        kind = converters.load(name)
         (finding,) = readiness.converter(ConverterConfig(name=name))
         installed = "[green]yes[/]" if finding.fit else f"[yellow]{escape(finding.facts)}[/]"
+        try:
+            kind = converters.load(name)
+        except EdlabError:  # of an outside package that cannot be imported: the finding says why
+            table.add_row(name, "", "", "", installed)
+            continue
         table.add_row(name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)
     return table
 

@@ -28,9 +28,10 @@ def load_target(target: str) -> Any:
         raise ConfigError(f"'{target}' is not of the form package.module:name")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:  # of the module itself, or of what it imports
+    except (Exception, SystemExit) as error:  # of the module itself, or of what it imports: anything can happen there
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise ConfigError(
-            f"cannot import '{module_name}' of '{target}': {error}",
+            f"cannot import '{module_name}' of '{target}': {kind}{error}",
             hint=f"install what it needs, or put its folder on PYTHONPATH; python -c 'import {module_name}' says more",
         ) from error
     try:

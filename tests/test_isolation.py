@@ -62,6 +62,29 @@ def hang_with_child(pid_file: str) -> None:
     time.sleep(600)
 
 
+def become_a_daemon(pid_file: str) -> None:
+    """As vendors' servers do: a session of its own, and no parent."""
+    script = f"echo $$ > {pid_file}; exec sleep 600"
+    subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    while not Path(pid_file).exists() or not Path(pid_file).read_text().strip():
+        time.sleep(0.01)
+
+
+def print_without_end() -> None:
+    while True:
+        print("x" * 1_000_000)
+
+
+def fail_at_length() -> None:
+    raise DataError("m" * 10_000_000, log="\udcff" * 1_000_000)
+
+
+def segfault() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
 def call(tmp_path: Path, function: Any, **options: Any) -> Any:
     arguments = options.pop("arguments", {})
     return run_isolated(f"{__name__}:{function.__name__}", arguments, log=tmp_path / "step.log", **options)
@@ -140,6 +163,31 @@ def test_too_much_memory_is_ended(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="memory") as caught:
         call(tmp_path, eat, memory_limit_gb=0.5, timeout_s=60)
     assert "memory_limit_gb" in caught.value.hint
+
+
+def test_a_daemon_that_a_tool_leaves_is_ended(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    call(tmp_path, become_a_daemon, arguments={"pid_file": str(pid_file)})
+    wait_until(lambda: not alive(int(pid_file.read_text())))
+
+
+def test_output_without_end_is_ended_before_the_disk_is_full(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="printed more than 20 MB") as caught:
+        call(tmp_path, print_without_end, log_limit_mb=20)
+    assert "log_limit_mb" in caught.value.hint
+    assert len(caught.value.log) < 100_000
+
+
+def test_an_error_of_ten_megabytes_comes_out_short(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        call(tmp_path, fail_at_length)
+    assert len(caught.value.message) + len(caught.value.log) < 200_000
+
+
+def test_a_crash_in_native_code_says_which_line_called_it(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="SIGSEGV") as caught:
+        call(tmp_path, segfault)
+    assert "in segfault" in caught.value.log
 
 
 def test_an_unknown_target_is_said(tmp_path: Path) -> None:

@@ -27,9 +27,13 @@ FILES = {
         [project.entry-points."edlab.runtimes"]
         acme = "acme_edlab.runtime"
 
+        [project.entry-points."edlab.converters"]
+        acme_broken = "acme_edlab.broken:Converter"
+
         [project.entry-points."edlab.devices"]
         acme_npu = "acme_edlab.device:DEVICE"
     """,
+    "acme_edlab/broken.py": "raise RuntimeError('no licence file')",
     "acme_edlab/__init__.py": "",
     "acme_edlab/models.py": """
         import edlab
@@ -104,3 +108,16 @@ def test_what_the_device_cannot_run_is_refused_with_the_nearest(acme: Workplace)
     (record,) = acme.records()
     assert record.status == "skipped"
     assert record.hint == "acme_npu runs int8: quantization=int8"
+
+
+def test_one_that_cannot_be_imported_costs_the_rows_that_use_it_and_nothing_else(acme: Workplace) -> None:
+    result = acme.run("-m", "converter=acme_broken,onnxruntime", "quantization=fp32")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    broken, good = acme.records()
+    assert broken.status == "failed"
+    assert "acme_edlab.broken" in broken.reason
+    assert "no licence file" in broken.reason
+    assert "defect of edlab" not in broken.hint
+    assert good.status == "ok"
+    assert "no licence file" in acme.edlab("converters").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 
@@ -16,6 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workdir", help="where the host's files are kept, on a target that does not see the host's")
     parser.add_argument("--host-silence-s", type=float, help="end where the host gives not even a heartbeat so long")
     options = parser.parse_args(arguments)
+    faulthandler.enable()  # where a runtime crashes, stderr has the Python line that called it
     cpus = [int(cpu) for cpu in options.cpus.split(",") if cpu]
     if cpus:
         os.sched_setaffinity(0, cpus)

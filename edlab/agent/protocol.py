@@ -29,7 +29,9 @@ Progress = Callable[[str, Optional[float], str], None]  # (phase, fraction 0..1 
 Method = Callable[..., Dict[str, Any]]  # (progress, **params) -> result
 
 HEARTBEAT_S = 2.0
+MARK_VARIABLE = "EDLAB_AGENT"  # with it the host finds, and ends, what an agent on its machine leaves behind
 _CHUNK = 1 << 16
+_MOST_CHARACTERS = 20000  # of an error's text and of its traceback
 _GRACE_S = 2.0  # for the method in progress to end, once the host has gone
 
 
@@ -107,11 +109,19 @@ def _answer(methods: dict[str, Method], request: dict[str, Any], channel: Channe
             "id": identity,
             "error": {
                 "type": type(told).__name__,
-                "message": str(told),
+                "message": _text(told),
                 "hint": getattr(told, "hint", ""),
-                "traceback": traceback.format_exc(),
+                "traceback": traceback.format_exc()[-_MOST_CHARACTERS:],
             },
         }
+
+
+def _text(error: BaseException) -> str:
+    """What an error says, not its ten megabytes of it; some cannot even say that."""
+    try:
+        return str(error)[:_MOST_CHARACTERS]
+    except Exception:
+        return type(error).__name__
 
 
 def _read(descriptor: int, inbox: queue.Queue[dict[str, Any] | None], silence_s: float | None) -> None:

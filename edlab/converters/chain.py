@@ -14,7 +14,7 @@ from edlab.cache import Cache, digest, sha256_files
 from edlab.config import ConverterConfig, QuantizationConfig
 from edlab.converters.base import Converter, Step
 from edlab.converters.calibration import CalibrationData
-from edlab.errors import MissingDependencyError
+from edlab.errors import ConversionError, MissingDependencyError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
 
@@ -123,9 +123,11 @@ def _run(
         log=log,
         timeout_s=config.timeout_s,
         memory_limit_gb=config.memory_limit_gb,
+        log_limit_mb=config.log_limit_mb,
         environment={"PYTHONHASHSEED": "0"},  # tools that iterate over sets write the same file twice
     )
     seconds = time.monotonic() - started
+    _ensure_files(folder, step)
     names = [step.output, *sorted({path.name for path in folder.iterdir()} - {step.output, StepReport.FILE})]
     log.rename(folder / _LOG)
     record = {
@@ -138,6 +140,15 @@ def _run(
         "sha256": sha256_files(folder / name for name in names),
     }
     (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _ensure_files(folder: Path, step: Step) -> None:
+    """Raise `ConversionError` where a step did not write what it has to, or anything but files."""
+    fix = f"{step.function.partition(':')[0]} has to write the file {step.output}, and beside it nothing but files"
+    if not (folder / step.output).exists():
+        raise ConversionError(f"{step.name} ended without an error and wrote no {step.output}", hint=fix)
+    if others := sorted(path.name for path in folder.iterdir() if not path.is_file() or path.is_symlink()):
+        raise ConversionError(f"{step.name} wrote {others[0]}, which is no file", hint=fix)
 
 
 def _failure_log(cache: Cache, key: str) -> Path:

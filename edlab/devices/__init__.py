@@ -6,14 +6,15 @@ from contextlib import AbstractContextManager
 
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
+from edlab.devices.arrays import read_array
 from edlab.devices.base import Device
 from edlab.devices.local import LocalDevice
 from edlab.devices.session import AgentSession, Pool, Probe
 from edlab.devices.ssh import SshDevice
 from edlab.errors import ConfigError
-from edlab.registry import plugins
+from edlab.registry import load_target, plugins
 
-__all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get"]
+__all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get", "read_array"]
 
 
 def get(config: DeviceConfig, cache: Cache) -> Device:
@@ -27,7 +28,7 @@ def get(config: DeviceConfig, cache: Cache) -> Device:
         raise ConfigError(
             f"there is no kind of device '{config.kind}'", hint="there are " + ", ".join(["local", "ssh", *kinds])
         )
-    kind: type[Device] = kinds[config.kind].load()
+    kind: type[Device] = load_target(kinds[config.kind].value)
     return kind(config, cache)
 
 

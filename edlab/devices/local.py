@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
-from urllib.parse import quote
+from pathlib import Path
 
+import psutil
+
+from edlab.agent.protocol import MARK_VARIABLE
+from edlab.config import DeviceConfig
 from edlab.devices import agent_zip
 from edlab.devices.base import Device
 from edlab.devices.session import AgentSession
 from edlab.errors import ConfigError, DeviceError
+from edlab.isolation import kill_marked
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_SHARE = 0.9  # of what is free when the agent starts
 
 
 class LocalDevice(Device):
@@ -20,13 +29,14 @@ class LocalDevice(Device):
         python = self.config.python or sys.executable
         cpus = ",".join(map(str, self._cpus()))
         archive = agent_zip.build(self.cache)
+        mark = secrets.token_hex(8)
         try:
             process = subprocess.Popen(
                 [python, str(archive), "--cpus", cpus],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **self.config.env},
+                env={**os.environ, **self.config.env, MARK_VARIABLE: mark},
                 start_new_session=True,
             )
         except OSError as error:
@@ -34,12 +44,7 @@ class LocalDevice(Device):
                 f"cannot start the agent of {self.config.name} with {python}: {error.strerror}",
                 hint="give device.python the path of a Python interpreter, or leave it out",
             ) from error
-        return AgentSession(process, self.config, self._lock() if self.config.exclusive else None)
-
-    def _lock(self) -> str:
-        """The accelerator, by whatever name the device goes: the runtimes that drive it, and which unit it is."""
-        words = [*sorted(set(self.config.runtimes.values())), self.config.target]
-        return quote("-".join(filter(None, words)), safe="")
+        return _LocalSession(process, self.config, mark)
 
     def _cpus(self) -> list[int]:
         allowed = sorted(os.sched_getaffinity(0))
@@ -50,3 +55,36 @@ class LocalDevice(Device):
                 hint=f"device.threads={len(allowed)}",
             )
         return allowed[:threads]
+
+
+class _LocalSession(AgentSession):
+    """Ends an agent that takes the memory of this machine, before the system ends something else for it.
+
+    With the agent end the daemons that a vendor's runtime started: they have the mark in their environment.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, mark: str) -> None:
+        self._mark = mark
+        gigabytes = device.memory_limit_gb
+        self._limit = int(gigabytes * 1e9) if gigabytes else int(psutil.virtual_memory().available * _SHARE)
+        super().__init__(process, device)
+
+    def check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:
+        super().check_alive(method, moved, timeout_s, silence_s)
+        if self._resident_bytes() > self._limit:
+            raise self.lost(
+                f"the agent took more than {self._limit / 1e9:.1f} GB of memory in '{method}'",
+                "take a smaller model or protocol.throughput.max_batch, or raise device.memory_limit_gb",
+            )
+
+    def _kill(self) -> None:
+        super()._kill()
+        kill_marked(MARK_VARIABLE, self._mark)
+
+    def _resident_bytes(self) -> int:
+        """Of the agent alone; read in microseconds, while it is being timed."""
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):  # it has ended
+            return 0
+        return int(pages) * _PAGE

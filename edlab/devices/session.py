@@ -29,13 +29,15 @@ from edlab.source import Preprocessing
 
 OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
 
-SILENCE_S = 10.0  # five heartbeats missed
+SILENCE_S = 45.0  # a query may hold Python's lock in native code for half a minute, and with it the heartbeats
 LOADING_SILENCE_S = 120.0  # importing and compiling may hold Python's lock, and so the heartbeats, in native code
 STALL_S = 600.0
 # TensorRT tries kernels for many minutes on a small board, and says nothing. Heartbeats go on meanwhile: its Python
 # bindings let go of Python's lock (NVIDIA/TensorRT, python/src/infer/pyCore.cpp, build_serialized_network).
 BUILD_S = 3600.0
 _EXIT_S = 5.0
+_LOCK = "machine"
+_LONGEST_MESSAGE, _LONGEST_LINE = 1 << 24, 1 << 12  # bytes: what never ends its line must not fill the memory
 _TAIL_LINES = 40
 _PROBES = Path(int8.__file__).parent / "probes"
 
@@ -63,15 +65,10 @@ class AgentSession:
     This class is for an agent that sees the host's files. A device elsewhere overrides `put`, `get` and `outbox`.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, lock: str | None = None) -> None:
-        """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only.
-
-        `lock` names what a run on the target locks, in all of that machine: part of a file's name; None: any number
-        may run.
-        """
-        self._process = process
+    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig) -> None:
+        """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only."""
+        self.process = process
         self._device = device
-        self._lock_name = lock
         self._writing = threading.Lock()
         self._ids = itertools.count(1)
         self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -111,9 +108,8 @@ class AgentSession:
         """The result of one of the agent's methods.
 
         Raises `AgentError` with the agent's message where the method failed, `StorageError` where the target's disk
-        takes no more; `DeviceError` where the agent has
-        ended, gave not even a heartbeat for `silence_s`, or neither progress nor a result for `timeout_s`. After a
-        `DeviceError` of these the agent is gone.
+        takes no more; `DeviceError` where the agent has ended, gave not even a heartbeat for `silence_s`, or neither
+        progress nor a result for `timeout_s`. After a `DeviceError` of these the agent is gone.
         """
         identity = next(self._ids)
         self._send({"id": identity, "method": method, "params": dict(params or {})})
@@ -122,10 +118,10 @@ class AgentSession:
             try:
                 message = self._inbox.get(timeout=0.5)
             except queue.Empty:
-                self._check_alive(method, moved, timeout_s, silence_s)
+                self.check_alive(method, moved, timeout_s, silence_s)
                 continue
             if message is None:
-                raise self._lost(f"the agent on {self._device.name} ended in '{method}' with {self._exit()}")
+                raise self.lost(f"the agent on {self._device.name} ended in '{method}' with {self._exit()}")
             if message.get("id") != identity:
                 continue  # the rest of a call that the caller gave up
             moved = time.monotonic()
@@ -141,14 +137,13 @@ class AgentSession:
                 return result
 
     def lock(self, on_progress: OnProgress | None = None) -> None:
-        """Have the device for this session alone until the agent ends; nothing, where several may run at once.
+        """Have the target for this session alone until the agent ends, whoever asks and from whichever folder.
 
-        Whom it waits for is told to `on_progress`. Raises `AgentError` with that after `device.lock_timeout`.
+        All of the machine: its processor, memory and heat serve every accelerator there. `on_progress` is told whom it
+        waits for. Raises `AgentError` with that after `device.lock_timeout`.
         """
-        if self._lock_name is not None:
-            who = {"holder": f"{_user()}@{socket.gethostname()}", "pid": os.getpid()}
-            params = {"name": self._lock_name, **who, "timeout_s": self._device.lock_timeout}
-            self.call("lock", params, on_progress)
+        who = {"holder": f"{_user()}@{socket.gethostname()}", "pid": os.getpid()}
+        self.call("lock", {"name": _LOCK, **who, "timeout_s": self._device.lock_timeout}, on_progress)
 
     def put(self, files: Sequence[Path]) -> list[str]:
         """The paths on the target of files that lie here; there they lie beside one another."""
@@ -342,11 +337,11 @@ class AgentSession:
 
     def close(self, grace_s: float = _EXIT_S) -> None:
         """Let the agent end by itself within `grace_s`, then end its process group."""
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         with self._writing, contextlib.suppress(BrokenPipeError):  # it has ended already, with something unsent
-            self._process.stdin.close()
+            self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=grace_s)
+            self.process.wait(timeout=grace_s)
         self._kill()
         for thread in self._threads:
             thread.join(timeout=_EXIT_S)
@@ -368,45 +363,46 @@ class AgentSession:
         try:
             self._write(request)
         except (BrokenPipeError, ValueError):  # ValueError: closed on this side
-            raise self._lost(f"the agent on {self._device.name} has ended with {self._exit()}") from None
+            raise self.lost(f"the agent on {self._device.name} has ended with {self._exit()}") from None
 
     def _write(self, message: dict[str, Any]) -> None:
         """Write one line, whichever thread it comes from. Raises `ValueError` once the session is closed."""
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         with self._writing:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
 
-    def _check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:
+    def check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:
+        """Raise `DeviceError`, and end the agent, where it must be taken for dead; called twice a second in a call."""
         now = time.monotonic()
         if now - self._last_heard > silence_s:
-            raise self._lost(f"the agent on {self._device.name} has been silent for {silence_s:g} s in '{method}'")
+            raise self.lost(f"the agent on {self._device.name} has been silent for {silence_s:g} s in '{method}'")
         if now - moved > timeout_s:
-            raise self._lost(f"'{method}' on {self._device.name} made no progress for {timeout_s:g} s")
+            raise self.lost(f"'{method}' on {self._device.name} made no progress for {timeout_s:g} s")
 
-    def _lost(self, message: str) -> DeviceError:
+    def lost(self, message: str, hint: str = "its log's tail says what it did last") -> DeviceError:
         """End the agent; the error to raise, with what it said last."""
         self._kill()
         for thread in self._threads:
             thread.join(timeout=_EXIT_S)
-        return DeviceError(message, hint="its log's tail says what it did last", log=self.log)
+        return DeviceError(message, hint=hint, log=self.log)
 
     def _exit(self) -> str:
         try:
-            return describe_exit(self._process.wait(timeout=_EXIT_S))
+            return describe_exit(self.process.wait(timeout=_EXIT_S))
         except subprocess.TimeoutExpired:
             return "its output closed"
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def _read(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        for line in iter(lambda: stream.readline(_LONGEST_MESSAGE), b""):
             message = _message(line)
             if message is None:  # a login shell that greets
-                self._stderr.append("(stdout) " + line.decode(errors="replace").rstrip())
+                self._stderr.append("(stdout) " + line[:_LONGEST_LINE].decode(errors="replace").rstrip())
                 continue
             self._last_heard = time.monotonic()
             if message.get("event") == "heartbeat":
@@ -416,7 +412,7 @@ class AgentSession:
         self._inbox.put(None)
 
     def _read_stderr(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
             self._stderr.append(line.decode(errors="replace").rstrip())
 
 
@@ -426,8 +422,19 @@ def _message(line: bytes) -> dict[str, Any] | None:
         message = json.loads(line)
     except ValueError:
         return None
-    known = isinstance(message, dict) and message.keys() & {"event", "result", "error"}
-    return message if known else None
+    return message if isinstance(message, dict) and _is_complete(message) else None
+
+
+def _is_complete(message: dict[str, Any]) -> bool:
+    """Whether it has all that `AgentSession` reads of a message of its kind: see agent/protocol.py."""
+    if message.get("event") == "heartbeat":
+        return isinstance(message.get("pid"), int)
+    if "event" in message:
+        return message.keys() >= {"phase", "fraction", "message"}
+    if "error" in message:
+        error = message["error"]
+        return isinstance(error, dict) and error.keys() >= {"type", "message", "hint", "traceback"}
+    return isinstance(message.get("result"), dict)
 
 
 def _user() -> str:

@@ -29,7 +29,6 @@ from edlab.openssh import FAILED, Link
 _KILL_S = 5.0
 HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke without a word
 DEFAULT_PYTHON = "python3"
-_LOCK = "board"  # all of it: its processor, memory and heat serve every accelerator there
 
 # Python of any version can read this, and no login shell changes it between single quotes. The folder of the login is
 # no place to import from.
@@ -164,7 +163,7 @@ class SshSession(AgentSession):
     """Speaks with an agent on a board, which has files of its own, and ends itself where its host falls silent."""
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, link: Link, board: Board) -> None:
-        super().__init__(process, device, lock=_LOCK)
+        super().__init__(process, device)
         self._link = link
         self._files = RemoteFiles(link, self.call, device.workdir_limit_gb, board.rsync)
         threading.Thread(target=self._beat, daemon=True).start()
@@ -186,7 +185,7 @@ class SshSession(AgentSession):
 
     def _kill(self) -> None:
         """End ssh, which ends the agent; and one that has not even a thread left to notice that."""
-        lives = self._process.poll() is None
+        lives = self.process.poll() is None
         super()._kill()
         if lives and self._agent_pid is not None:
             with contextlib.suppress(DeviceError):  # the link is dead: the agent will miss the heartbeats
@@ -195,7 +194,7 @@ class SshSession(AgentSession):
     def _exit(self) -> str:
         """How the agent ended. ssh's exit code is the same where it was killed and where the link broke."""
         told = super()._exit()
-        if self._process.returncode != FAILED:
+        if self.process.returncode != FAILED:
             return told
         return "a signal there (the board ran out of memory?)" if self._link.is_up() else "the link to it"
 

@@ -17,7 +17,7 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
 from edlab.converters.check import Comparison, compare, ensure_same_file, find_problem
-from edlab.devices import AgentSession, Pool, Probe
+from edlab.devices import AgentSession, Pool, Probe, read_array
 from edlab.errors import MeasurementError
 from edlab.steps import reference
 from edlab.steps.deploy import Deployment
@@ -170,7 +170,7 @@ def _measure_latency(
         max_interval=protocol.max_interval,
         on_progress=on_progress,
     )
-    stages_ns: NDArray[np.int64] = np.load(folder / _STAGES_FILE)
+    stages_ns: NDArray[np.int64] = read_array(folder / _STAGES_FILE, 2)
     total_ns = stages_ns.sum(axis=1)
     np.save(folder / LATENCIES_FILE, total_ns)
     measurement.figures |= metrics.latency(total_ns, protocol.windows)
@@ -273,7 +273,7 @@ def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    samples = np.load(path)
+    samples = read_array(path, 2)
     return samples[:, 0].astype(np.int64), samples[:, 1]
 
 
@@ -297,7 +297,7 @@ def _measure_outputs(
     measurement.phases["accuracy"] = deployment.session.predict(
         data.images, rows.tolist(), out, on_progress=on_progress
     )
-    logits: NDArray[np.float32] = np.load(out)
+    logits: NDArray[np.float32] = read_array(out, 2)
     np.save(folder / _PREDICTIONS_FILE, top_classes(logits, _KEPT_CLASSES))
     out.unlink()  # 200 MB for ImageNet, in each row
     _check_runtime(logits[: reference.CHECK_IMAGES], inputs, deployment, cache, on_progress)

@@ -18,7 +18,7 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig
 from edlab.data import PreparedData
-from edlab.devices import agent_zip
+from edlab.devices import agent_zip, read_array
 from edlab.errors import ConversionError, DeviceError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
@@ -84,7 +84,7 @@ def logits(
             session.predict(data.images, indices, folder / "logits.npy", on_progress=on_progress)
 
     try:
-        outputs: NDArray[np.float32] = np.load(cache.get_or_make("predictions", key, make) / "logits.npy")
+        outputs: NDArray[np.float32] = read_array(cache.get_or_make("predictions", key, make) / "logits.npy", 2)
     except DeviceError as error:
         hint = error.hint
         if artifact.steps:

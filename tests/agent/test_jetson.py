@@ -154,7 +154,7 @@ def test_a_host_or_a_link_that_dies_leaves_the_mode_as_it_was(
         with connect(tmp_path, host=remote.host, python=sys.executable) as session:
             session.set_power_mode("MAXN")
             assert mode(board) == "0"
-            clients = [psutil.Process(session._process.pid)]
+            clients = [psutil.Process(session.process.pid)]
             for process in clients if killed == "the host" else remote.connections():
                 sshd.kill(process)
             wait_until(lambda: mode(board) == "1")
@@ -177,7 +177,7 @@ def test_the_next_run_waits_until_the_mode_is_restored(
         waits.append(message)
         (board / "held").unlink(missing_ok=True)
 
-    with connect(tmp_path, exclusive=True) as first, connect(tmp_path, exclusive=True) as second:
+    with connect(tmp_path) as first, connect(tmp_path) as second:
         first.lock()
         first.set_power_mode("MAXN")
         (board / "held").touch()

@@ -24,10 +24,11 @@ from edlab import devices
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
 from edlab.devices import AgentSession, Pool, Probe, agent_zip
+from edlab.devices.session import SILENCE_S
 from edlab.errors import AgentError, ConfigError, DeviceError, StorageError
 
 ODD_RUNTIME = """
-import errno, os, signal, subprocess, sys, time
+import ctypes, errno, os, signal, subprocess, sys, time
 from . import base
 
 class Mean(base.Request):
@@ -82,8 +83,28 @@ class Runtime(base.Runtime):
             file.write("%d %d" % (os.getpid(), child.pid))
         time.sleep(600)
 
+    def daemon(self):
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        with open(self.options["pid_file"], "w") as file:
+            file.write("%d %d" % (os.getpid(), child.pid))
+
+    def hold_the_gil(self):
+        ctypes.PyDLL(None).sleep(12)
+
     def stop(self):
         os.kill(os.getpid(), signal.SIGSTOP)
+
+    def swell(self):
+        held = []
+        while True:
+            held.append(bytearray(b"x" * 10_000_000))
+            time.sleep(0.01)
+
+    def rant(self):
+        raise ValueError("x" * 10_000_000)
+
+    def flood(self):
+        os.write(1, b"x" * 100_000_000)
 """
 
 
@@ -230,6 +251,36 @@ def test_a_hang_without_progress_is_ended_with_its_children(session: AgentSessio
     wait_until(lambda: gone(pids(tmp_path)))
 
 
+def test_native_code_that_holds_pythons_lock_is_not_taken_for_dead(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="no weights"):  # it came back, and went on
+        session.call("open", odd("hold_the_gil", tmp_path), silence_s=SILENCE_S)
+
+
+def test_a_daemon_of_a_runtime_ends_with_its_agent(cache: Cache, odd_runtime: None, tmp_path: Path) -> None:
+    with devices.connect(DeviceConfig(name="cpu"), cache) as session, pytest.raises(AgentError, match="no weights"):
+        session.call("open", odd("daemon", tmp_path))
+    wait_until(lambda: gone(pids(tmp_path)))
+
+
+def test_an_agent_that_eats_the_memory_is_ended_and_says_so(cache: Cache, odd_runtime: None, tmp_path: Path) -> None:
+    device = DeviceConfig(name="cpu", memory_limit_gb=0.5)
+    with devices.connect(device, cache) as session, pytest.raises(DeviceError, match=r"more than 0\.5 GB") as caught:
+        session.call("open", odd("swell", tmp_path))
+    assert "device.memory_limit_gb" in caught.value.hint
+
+
+def test_an_error_of_ten_megabytes_comes_over_short(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(AgentError) as caught:
+        session.call("open", odd("rant", tmp_path))
+    assert len(caught.value.message) + len(caught.value.log) < 100_000
+
+
+def test_a_flood_without_a_line_does_not_fill_the_memory(session: AgentSession, tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="no weights"):
+        session.call("open", odd("flood", tmp_path))
+    assert len(session.log) < 1_000_000
+
+
 def build(session: AgentSession, behaviour: str, tmp_path: Path, **limits: float) -> None:
     options = odd(behaviour, tmp_path)["options"]
     session.build("odd", [tmp_path / "model"], tmp_path / "built", options=options, **limits)
@@ -252,7 +303,7 @@ def test_an_agent_that_dies_in_a_build_is_not_waited_for_as_long_as_that(
 @pytest.mark.parametrize("line", [b"no json", b"[]"])
 def test_an_agent_that_is_sent_nonsense_ends_and_says_so(session: AgentSession, line: bytes) -> None:
     session.hello()
-    stdin = session._process.stdin
+    stdin = session.process.stdin
     assert stdin is not None
     stdin.write(line + b"\n")
     stdin.flush()

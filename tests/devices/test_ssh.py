@@ -467,7 +467,7 @@ def test_a_file_that_is_not_there_cannot_be_fetched(session: AgentSession, tmp_p
 
 def client_of(session: AgentSession) -> int:
     """The ssh process that the agent of this session is behind."""
-    return session._process.pid
+    return session.process.pid
 
 
 DISASTERS: dict[str, Callable[[LoopbackBoard, AgentSession, int], object]] = {
@@ -568,27 +568,11 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "locks"))
 
 
-CORAL = DeviceConfig(name="coral", exclusive=True, runtimes={"edgetpu": "edgetpu"}, target="usb/0")
-
-
-def test_an_exclusive_device_of_this_machine_serves_one_run_at_a_time(
+def test_this_machine_serves_one_run_at_a_time_whatever_it_runs_on(
     cache: Cache, own_locks: None, tmp_path: Path
 ) -> None:
-    two_on_one(CORAL, cache, dataclasses.replace(CORAL, name="my own"), Cache(tmp_path / "other cache"))
-
-
-def test_two_accelerators_of_this_machine_may_run_at_once(cache: Cache, own_locks: None) -> None:
-    second = dataclasses.replace(CORAL, target="usb/1", lock_timeout=0.0)
-    with devices.connect(CORAL, cache) as one, devices.connect(second, cache) as other:
-        one.lock()
-        other.lock()
-
-
-def test_a_device_that_is_shared_has_no_lock(cache: Cache) -> None:
-    device = DeviceConfig(name="cpu")
-    with devices.connect(device, cache) as one, devices.connect(device, cache) as other:
-        one.lock()
-        other.lock()
+    coral = DeviceConfig(name="coral", runtimes={"edgetpu": "edgetpu"}, target="usb/0")
+    two_on_one(DeviceConfig(name="cpu", threads=1), cache, coral, Cache(tmp_path / "other cache"))
 
 
 # --- whole runs ---

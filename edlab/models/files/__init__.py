@@ -7,7 +7,7 @@ from pathlib import Path
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.files import foreign, keras, onnx, onnx_external, pt2, tflite
-from edlab.models.files.base import ModelFile, choose_output, classes_of, random_operators, training_mode
+from edlab.models.files.base import ModelFile, choose_output, classes_of, damaged, random_operators, training_mode
 
 __all__ = ["ModelFile", "choose_output", "classes_of", "inputs_of", "load_file", "random_operators", "training_mode"]
 
@@ -33,7 +33,10 @@ def load_file(config: ModelConfig, folder: Path) -> ModelFile:
         )
     foreign.ensure_is(path)
     suffix = path.suffix.lower()
-    return _READERS[suffix](config, path, folder / f"source{suffix}")
+    try:
+        return _READERS[suffix](config, path, folder / f"source{suffix}")
+    except UnicodeDecodeError as error:  # of a name in the file: the libraries decode them as they are asked for
+        raise damaged(path, suffix[1:].upper(), error) from error
 
 
 def inputs_of(config: ModelConfig) -> list[Path]:

@@ -1,0 +1,27 @@
+"""The arrays that an agent wrote, read by its host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab.errors import DeviceError
+
+
+def read_array(path: Path, dimensions: int) -> NDArray[Any]:
+    """The array of an npy file with so many dimensions. Raises `DeviceError` where the file holds anything else."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy reads the header with Python's own parser, which raises errors of its own
+        raise _damaged(path, str(error)) from error
+    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu":
+        raise _damaged(path, f"it does not hold numbers in {dimensions} dimensions")
+    return array
+
+
+def _damaged(path: Path, why: str) -> DeviceError:
+    why = why.splitlines()[0][:200] if why else "it is empty"
+    return DeviceError(f"{path.name}, which the agent wrote, cannot be read: {why}", hint="run it again")
