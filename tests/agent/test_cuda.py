@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,7 @@ def stand_in_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Graph, "replays", 0)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", Capture)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
@@ -237,3 +239,22 @@ def test_graphs_can_be_switched_off(stand_in_cuda: None) -> None:
     request = CudaRequest(lambda tensor: (tensor.mean((2, 3)),), torch.zeros(1, 3, 2, 2), "cpu", False)
     assert request.note == "switched off"
     np.testing.assert_array_equal(logits_of(request, np.ones((1, 3, 2, 2), np.float32)), np.ones((1, 3)))
+
+
+def test_one_host_thread_drives_a_request(stand_in_cuda: None) -> None:
+    """Torch would copy an image with as many threads as there are cores, which then spin."""
+    import torch
+
+    def drive(request: CudaRequest) -> int:
+        request.bind()
+        logits_of(request, np.ones((1, 3, 2, 2), np.float32))
+        return int(torch.get_num_threads())
+
+    usual = torch.get_num_threads()
+    request = CudaRequest(lambda tensor: tensor.mean((2, 3)), torch.zeros(1, 3, 2, 2), "cpu", False)
+    try:
+        torch.set_num_threads(4)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(drive, request).result() == 1
+    finally:
+        torch.set_num_threads(usual)

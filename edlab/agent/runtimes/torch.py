@@ -145,6 +145,9 @@ class CudaRequest(base.Request):
                 self._capture()
 
     def bind(self) -> None:
+        # Torch copies a large image on the host with all cores, and OpenMP's threads then spin on them: they take time
+        # from the threads that drive the other requests, and stretch the slowest queries.
+        self._torch.set_num_threads(1)
         self._torch.cuda.set_stream(self._stream)  # torch keeps the current device and stream by thread
 
     def prepare(self, tensor: np.ndarray) -> Any:
