@@ -136,6 +136,46 @@ def test_an_unknown_operator_is_named() -> None:
     assert complexity.note == "cannot be counted: the graph has aten::_fft_r2c"
 
 
+class Compares(nn.Module):
+    """Comparisons and whole numbers in place, and a conjugate."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        whole = (images * 8).int()
+        conjugate = torch.conj_physical(torch.complex(images, images)).real
+        return conjugate + whole.gcd_(whole).lcm_(whole) + images.clone().eq_(1.0)
+
+
+FREE_OF_PRODUCTS: dict[str, nn.Module] = {
+    "Hardtanh": nn.Hardtanh(),
+    "Hardtanh in place": nn.Hardtanh(inplace=True),
+    "ReLU6 in place": nn.ReLU6(inplace=True),
+    "LeakyReLU": nn.LeakyReLU(),
+    "LeakyReLU in place": nn.LeakyReLU(inplace=True),
+    "ELU": nn.ELU(),
+    "ELU in place": nn.ELU(inplace=True),
+    "CELU": nn.CELU(),
+    "CELU in place": nn.CELU(inplace=True),
+    "SELU": nn.SELU(),
+    "SELU in place": nn.SELU(inplace=True),
+    "Hardsigmoid": nn.Hardsigmoid(),
+    "Hardsigmoid in place": nn.Hardsigmoid(inplace=True),
+    "comparisons": Compares(),
+}
+
+
+@pytest.mark.parametrize("name", FREE_OF_PRODUCTS)
+def test_what_a_release_does_not_tag_as_pointwise_is_free_by_its_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch 2.11 tags none of these in place; here `mul` and `add`, which all releases tag, are all that is left."""
+    tags = torch._ops.OpOverload.tags
+    kept = ("aten::mul", "aten::add")
+    untagged = property(lambda operator: tags.fget(operator) if operator._schema.name in kept else [])
+    monkeypatch.setattr(torch._ops.OpOverload, "tags", untagged)
+    complexity = count_torch(nn.Sequential(nn.Conv2d(3, 4, 1), FREE_OF_PRODUCTS[name]).eval(), IMAGE)
+    assert (complexity.macs, complexity.note) == (1024 * 12, "")
+
+
 def test_branches_count_where_they_cost_the_same() -> None:
     assert count_torch(Branches(same=True).eval(), IMAGE).macs == 3 * 32 * 32 * 32
     assert "cond with branches of different cost" in count_torch(Branches(same=False).eval(), IMAGE).note
