@@ -38,9 +38,9 @@ def run(console: Console, words: Sequence[str]) -> int:
 
 
 def _of_run(words: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
-    """The converter and the device that these words choose; all of both is wanted, so nothing is optional."""
+    """What the run that these words choose needs; it needs all of it, so nothing is optional."""
     (config,), _ = check_overrides(words, multirun=False)
-    findings = [*readiness.converter(config.converter), *readiness.device(config.device, cache)]
+    findings = readiness.of_run(config, cache)
     return {" ".join(words): [dataclasses.replace(finding, optional=False) for finding in findings]}
 
 

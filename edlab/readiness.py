@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,14 +39,27 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
     toolchains = {repr(config.converter): config.converter for config in native}
     targets: dict[str, DeviceConfig] = {}
     made: dict[str, set[str]] = {}
+    findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain)]
     for config in native:
         key = _identity(config.device)
         targets[key] = config.device
-        made.setdefault(key, set()).add(converters.load(config.converter.name).format)
-    findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain)]
+        made.setdefault(key, set()).update(_made(config.converter))
     for key, target in targets.items():
         findings += device(target, cache, sorted(made[key] & target.runtimes.keys()))
     return [finding for finding in findings if not finding.fit]
+
+
+def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
+    """What one run needs: its converter, and its device with the runtime for what that converter makes."""
+    yield from converter(config.converter)
+    yield from device(config.device, cache, _made(config.converter))
+
+
+def _made(config: ConverterConfig) -> list[str]:
+    """The format that this converter makes; none where it cannot be loaded, which is a finding already."""
+    with contextlib.suppress(EdlabError):
+        return [converters.load(config.name).format]
+    return []
 
 
 def _identity(device: DeviceConfig) -> str:
@@ -56,7 +70,11 @@ def _identity(device: DeviceConfig) -> str:
 def converter(config: ConverterConfig) -> Iterator[Finding]:
     """The packages and programs of a toolchain."""
     part = f"converter={config.name}"
-    kind = converters.load(config.name)
+    try:
+        kind = converters.load(config.name)
+    except EdlabError as error:
+        yield Finding(part, False, error.message, error.hint, optional=True)
+        return
     if missing := kind.missing():
         mends = sorted({kind.requirements[package] for package in missing})
         mend = " && ".join(f"pip install '{mend}'" for mend in mends)
@@ -73,7 +91,8 @@ def converter(config: ConverterConfig) -> Iterator[Finding]:
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:
     """Connect, and say what the target has and lacks; of its runtimes those for `formats` (None: all)."""
     name = config.name
-    runtimes = {made: config.runtimes[made] for made in (config.runtimes if formats is None else formats)}
+    wanted = list(config.runtimes) if formats is None else formats
+    runtimes = sorted({config.runtimes[made] for made in wanted if made in config.runtimes})
     try:
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
@@ -82,36 +101,56 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
                 yield Finding(f"device={name}", True, f"in use: {error.message}")
                 return
             hello, state = session.hello(), session.state()
-            found = session.probe(sorted(set(runtimes.values()))) if runtimes else {}
+            found = session.probe(runtimes) if runtimes else {}
             sensors, unusable = session.sensors(), session.unusable_sensors()
     except EdlabError as error:
         nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.host)
         yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
         return
-    yield Finding(f"device={name}", True, str(hello["board"] or hello["cpu"] or hello["machine"]))
+    yield Finding(f"device={name}", True, _machine(hello))
     yield Finding(f"{name}: python", True, f"{hello['python']}, numpy {hello['numpy']}")
     yield from _condition(config, state)
-    for file_format, runtime in runtimes.items():
-        answer = found[runtime]
-        if "version" in answer:
-            yield Finding(f"{name}: {runtime}", True, f"{answer['version']} runs {file_format}")
-        else:
-            yield Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"], optional=True)
+    for made in wanted:
+        yield _runtime(config, made, found)
     yield from _power(config, sensors, unusable)
+
+
+def _runtime(config: DeviceConfig, made: str, found: dict[str, dict[str, str]]) -> Finding:
+    """Whether files of the format `made` can run; `found` is the agent's answer by runtime."""
+    name, runtime = config.name, config.runtimes.get(made)
+    if runtime is None:
+        able = ", ".join(config.runtimes)
+        return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it runs {able}")
+    answer = found[runtime]
+    if "version" in answer:
+        return Finding(f"{name}: {runtime}", True, f"{answer['version']} runs {made}")
+    return Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"], optional=True)
+
+
+def _machine(hello: dict[str, Any]) -> str:
+    """The board or the processor, and the graphics cards that NVIDIA's driver names."""
+    machine = str(hello["board"] or hello["cpu"] or hello["machine"])
+    return f"{machine}; GPU: {hello['gpu']}, driver {hello['gpu_driver']}" if "gpu" in hello else machine
 
 
 def _power(
     config: DeviceConfig, sensors: Sequence[dict[str, Any]], unusable: Sequence[dict[str, str]]
 ) -> Iterator[Finding]:
-    """The sensors that can be read; those that cannot are of interest where they see the device."""
+    """The sensors that see the device; of the others only those that can be read, as ones that are not used."""
     part = f"{config.name}: power"
-    found = ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
-    files = {sensor["stand_in"] for sensor in sensors if sensor["stand_in"]}
+    seeing = [sensor for sensor in sensors if power.sees(config, sensor)]
+    others = [sensor for sensor in sensors if not power.sees(config, sensor)]
+    files = {sensor["stand_in"] for sensor in seeing if sensor["stand_in"]}
     note = f"; from the files under {files.pop()}, not the hardware" if files else ""
-    yield Finding(part, True, (found or _without_sensor(config)) + note)
+    note += f"; not in device.sensors: {_listed(others)}" if others else ""
+    yield Finding(part, True, (_listed(seeing) or _without_sensor(config)) + note)
     for sensor in unusable:
         if power.sees(config, sensor):
             yield Finding(part, False, f"{sensor['name']}: {sensor['reason']}", sensor["hint"], optional=True)
+
+
+def _listed(sensors: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
 
 
 def _without_sensor(config: DeviceConfig) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 from workplace import Workplace
 
 from edlab import devices
@@ -13,11 +16,63 @@ from edlab.composition import compose_config
 from edlab.record import Status
 
 
+@pytest.fixture
+def card(tmp_path: Path) -> str:
+    """A word that gives the device an NVIDIA card by a stand-in for its driver's library."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("the stand-in for libnvidia-ml is C, and there is no cc")
+    source, out = Path(__file__).parent / "agent/standins/nvml.c", tmp_path / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", str(source), "-o", str(out)], check=True)
+    return f"device.env.LD_LIBRARY_PATH={tmp_path}"
+
+
+def line(report: str, part: str) -> str:
+    """The line of the report that is of this part."""
+    return next(line for line in report.splitlines() if part in line)
+
+
 def test_doctor_says_what_a_run_has(workplace: Workplace) -> None:
     result = workplace.edlab("doctor", "device=cpu", "converter=onnxruntime")
     assert result.returncode == 0, result.stdout + result.stderr
     for part in ("converter=onnxruntime", "device=cpu", "python", "numpy", "disk", "power"):
         assert part in result.stdout
+
+
+def test_doctor_asks_for_the_runtime_that_the_run_needs_and_no_other(workplace: Workplace) -> None:
+    """As on a GPU whose onnxruntime is built without CUDA, which is no matter to torch."""
+    words = ("device=cpu", "device.runtimes={onnx:absent,pt2:torch}")
+    result = workplace.edlab("doctor", *words, "converter=torch")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "runs pt2" in line(result.stdout, "cpu: torch")
+    assert "absent" not in result.stdout.replace(words[1], "")
+    result = workplace.edlab("doctor", *words, "converter=onnxruntime")
+    assert result.returncode == 1
+    assert "no runtime 'absent'" in line(result.stdout, "cpu: absent")
+    assert "cpu: torch" not in result.stdout
+
+
+def test_doctor_says_that_a_device_has_no_runtime_for_what_the_converter_makes(workplace: Workplace) -> None:
+    result = workplace.edlab("doctor", "device=cuda", "converter=litert")
+    assert result.returncode == 1
+    assert "no runtime for it" in line(result.stdout, "cuda: tflite")
+    assert "it runs onnx, pt2" in result.stdout
+
+
+def test_the_card_is_a_fact_of_the_target_and_its_power_no_cpus(workplace: Workplace, card: str) -> None:
+    result = workplace.edlab("doctor", "device=cpu", "converter=onnxruntime", card)
+    assert "GPU: Stand-in Card, driver 580.1" in line(result.stdout, "✓  device=cpu")
+    assert line(result.stdout, "cpu: power").endswith("not in device.sensors: nvml:0 Stand-in Card (module)")
+    result = workplace.edlab("doctor", "device=cuda", "converter=onnxruntime", card)
+    assert "nvml:0 Stand-in Card (module)" in line(result.stdout, "cuda: power")
+    assert "not in" not in line(result.stdout, "cuda: power")
+
+
+def test_the_card_is_in_the_record_of_what_a_run_ran_on(workplace: Workplace, card: str) -> None:
+    device = compose_config(["device=cpu", card]).device
+    with devices.connect(device, Cache(Path(workplace.environment["EDLAB_CACHE"]))) as session:
+        hello = session.hello()
+    assert (hello["gpu"], hello["gpu_driver"]) == ("Stand-in Card", "580.1")
 
 
 def test_doctor_names_the_mend_of_a_board_that_is_not_configured(workplace: Workplace) -> None:
@@ -33,9 +88,10 @@ def test_doctor_refuses_a_wrong_word(workplace: Workplace) -> None:
     assert "did you mean 'cpu'?" in result.stderr
 
 
-def test_a_busy_device_is_not_disturbed(workplace: Workplace) -> None:
+def test_a_busy_device_is_not_disturbed(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in use says by whom, and nothing is imported beside another's measurement."""
-    words = ["device=cpu", "device.exclusive=true", "device.name=busy"]
+    monkeypatch.setenv("EDLAB_LOCK_DIR", workplace.environment["EDLAB_LOCK_DIR"])
+    words = ["device=cpu", "device.name=busy"]
     device = compose_config(words).device
     with devices.connect(device, Cache(Path(workplace.environment["EDLAB_CACHE"]))) as session:
         session.lock()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import AgentError
+from .protocol import MARK_VARIABLE
 
 _ROOT = Path("/")
 _GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")  # how their devfreq nodes end: 17000000.ga10b
@@ -91,6 +92,7 @@ class PowerModeChange:
             stderr=subprocess.DEVNULL,
             pass_fds=() if lock is None else (lock,),  # flock(2): held until every copy of it is closed
             start_new_session=True,  # out of the group that is killed with the agent
+            env={name: value for name, value in os.environ.items() if name != MARK_VARIABLE},  # nor found by its mark
         )
         try:
             _set(mode)

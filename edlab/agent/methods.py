@@ -16,6 +16,7 @@ from .predict import predict
 from .preprocess import InputTable
 from .protocol import Method, Progress
 from .runtimes.base import Compiled, Runtime
+from .sensors import nvml
 from .sensors.base import Sampler, Sensor
 from .store import Store
 
@@ -100,9 +101,9 @@ class Agent:
         }
 
     def hello(self, progress: Progress) -> dict[str, Any]:
-        """Who answers, and on what: agent, python, numpy, pid, and what `system.describe` says."""
+        """Who answers, and on what: agent, python, numpy, pid; what `system`, `jetson` and `nvml` describe."""
         versions = {"agent": __version__, "python": platform.python_version(), "numpy": np.__version__}
-        described = dict(system.describe(), **jetson.describe())
+        described = dict(system.describe(), **jetson.describe(), **nvml.describe())
         return dict(described, pid=os.getpid(), executable=sys.executable, **versions)
 
     def probe(

@@ -34,14 +34,16 @@ def show(record: RunRecord) -> RenderableType:
         named = {name: value for name, value in record.metrics.items() if _group(name) == title}
         if named:
             parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
-    if trials := record.details.get("phases", {}).get("throughput", {}).get("search"):
-        parts += ["", _pairs("throughput search (batch x in flight, inferences/s)", _trials(trials))]
+    throughput = record.details.get("phases", {}).get("throughput", {})
+    if trials := throughput.get("search"):
+        found = _trials(trials) | _at_limits(throughput, record.params)
+        parts += ["", _pairs("throughput search (batch x in flight, inferences/s)", found)]
     if runs := record.details.get("runs"):
         place = " on the stand-in" if "stand_in" in record.tags else ""
         parts += ["", _pairs(f"runs in fresh processes{place}", dict(_runs(runs)))]
     if activities := _activities(record.phases):
         parts += ["", activities]
-    if curve := _curve(record.details.get("phases", {}).get("throughput", {}).get("ips_by_second", [])):
+    if curve := _curve(throughput.get("ips_by_second", [])):
         parts += ["", _pairs("throughput over time", curve)]
     if only := record.tags.get("batch_one_only"):
         parts += ["", _pairs("batch", {"1 only": only})]
@@ -64,8 +66,8 @@ def show(record: RunRecord) -> RenderableType:
 
 def _heading(record: RunRecord) -> RenderableType:
     facts = {"run": record.run_id, "started": record.started_at, "sweep": record.sweep_id}
-    if record.status is Status.ok:
-        facts["status"] = "ok"
+    if record.status in (Status.ok, Status.running):
+        facts["status"] = str(record.status)
     else:
         facts |= {"status": f"{record.status} at {record.step}", "reason": record.reason, "hint": record.hint}
     if throttled := record.tags.get("throttled"):
@@ -88,6 +90,16 @@ def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
         rate = trial["note"] if trial["ips"] is None else _number(trial["ips"])
         rates.setdefault(f"{trial['batch']} x {trial['in_flight']}", []).append(rate)
     return {setting: ", ".join(found) for setting, found in rates.items()}
+
+
+def _at_limits(throughput: dict[str, Any], params: dict[str, Any]) -> dict[str, str]:
+    """The limits of the search that its choice lies at: larger settings win only by being faster, so it was rising."""
+    chosen = {"max_batch": throughput.get("batch", 1), "max_in_flight": throughput.get("in_flight", 1)}
+    return {
+        f"{limit}={value}": "the best setting lies at this limit: a larger one may be faster"
+        for limit, value in chosen.items()
+        if value > 1 and params.get(f"protocol.throughput.{limit}") == value
+    }
 
 
 def _runs(runs: list[dict[str, float]]) -> Iterator[tuple[str, str]]:

@@ -192,8 +192,9 @@ def test_nvml_gives_the_watts_of_cards_that_tell_them(monkeypatch: pytest.Monkey
         sensor.read()
 
 
-def test_no_driver_no_sensor() -> None:
+def test_no_driver_no_sensor_and_no_card() -> None:
     assert nvml.survey("libthere-is-none.so").sensors == []
+    assert nvml.describe("libthere-is-none.so") == {}
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,13 @@ def test_a_measured_power_needs_no_mark() -> None:
     assert "~" not in printed(table([record(metrics={"power_w": 12.0})]))
 
 
+def test_rows_that_mlflow_lacks_and_entries_that_were_rebuilt_stand_below() -> None:
+    away, rebuilt = record(unrecorded="it is away"), record(details={"cache_dropped": ["steps/ab: out is damaged"]})
+    text = printed(table([away, rebuilt, away]))
+    assert "not in MLflow yet (#1, #3): it is away" in text
+    assert "damaged in the cache and rebuilt (#2): steps/ab: out is damaged" in text
+
+
 def test_failures_stand_below_with_step_reason_and_hint() -> None:
     for text in (printed(table([record(), record(**FAILED)])), markdown([record(), record(**FAILED)])):
         assert "FAILED" in text
@@ -209,6 +216,18 @@ def test_show_lists_every_setting_tried() -> None:
     text = printed(show(record(details={"phases": {"throughput": {"search": TRIALS}}})))
     assert "4 x 1 20, 21" in " ".join(text.split())
     assert "the accelerator is in use" in text
+
+
+def test_show_says_that_the_search_ended_at_its_limit() -> None:
+    limits = {"protocol.throughput.max_batch": 4, "protocol.throughput.max_in_flight": 2}
+
+    def shown(batch: int, in_flight: int) -> str:
+        phase = {"search": TRIALS, "batch": batch, "in_flight": in_flight}
+        return " ".join(printed(show(record(limits, details={"phases": {"throughput": phase}}))).split())
+
+    assert "max_in_flight=2 the best setting lies at this limit" in shown(1, 2)
+    assert "max_batch=4 the best setting lies at this limit" in shown(4, 1)
+    assert "lies at this limit" not in shown(1, 1)
 
 
 def test_show_says_what_the_machine_did_in_each_phase_of_each_process() -> None:

@@ -1,4 +1,4 @@
-"""NVML: the power of NVIDIA graphics cards, through the driver's own library.
+"""NVML: what NVIDIA graphics cards are and the power that they take, through the driver's own library.
 
 nvmlDeviceGetPowerUsage gives milliwatts of the whole card, memory and circuitry included; since Ampere they are the
 mean of one second, before it (and on GA100) they are of the moment (NVML API reference). The reading is renewed about
@@ -15,10 +15,27 @@ from .base import Found, PowerSensor, Unusable
 _SUCCESS = 0
 _LAG_S = 1.1  # the mean of one second, renewed each 100 ms
 _HINT = "nvidia-smi --query-gpu=name,power.draw --format=csv shows what the driver says"
+_LIBRARY = "libnvidia-ml.so.1"
 _NAME_LENGTH = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
+_VERSION_LENGTH = 80  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
 
 
-def survey(library: str = "libnvidia-ml.so.1") -> Found:
+def describe(library: str = _LIBRARY) -> dict[str, str]:
+    """`gpu`, the names of the cards in nvidia-smi's order, and `gpu_driver`, its version; empty where it finds none."""
+    try:
+        nvml = _load(library)
+    except RuntimeError:  # `survey` says why
+        return {}
+    if nvml is None:
+        return {}
+    count = ctypes.c_uint()
+    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))  # leaves it 0 where it fails
+    found = [_handle(nvml, index) for index in range(count.value)]
+    names = ", ".join(filter(None, (_name(nvml, handle) for code, handle in found if code == _SUCCESS)))
+    return {"gpu": names, "gpu_driver": _driver(nvml)} if names else {}
+
+
+def survey(library: str = _LIBRARY) -> Found:
     """The cards that give their power; none where the driver is not installed."""
     try:
         nvml = _load(library)
@@ -34,8 +51,7 @@ def _of_driver(nvml: Any) -> Found:
         return Found([], [Unusable("nvml", "nvml", "nvmlDeviceGetCount_v2 gave error %d" % code, _HINT)])
     found = Found([], [])
     for index in range(count.value):
-        handle = ctypes.c_void_p()
-        code = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle))
+        code, handle = _handle(nvml, index)
         name = "nvml:%d %s" % (index, _name(nvml, handle) if code == _SUCCESS else "")
         if code == _SUCCESS:
             code = nvml.nvmlDeviceGetPowerUsage(handle, ctypes.byref(ctypes.c_uint()))
@@ -74,7 +90,19 @@ def _load(library: str) -> ctypes.CDLL | None:
     return nvml
 
 
+def _handle(nvml: Any, index: int) -> tuple[int, ctypes.c_void_p]:
+    """NVML's code, and the card's handle where that is success."""
+    handle = ctypes.c_void_p()
+    return nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)), handle
+
+
 def _name(nvml: Any, handle: ctypes.c_void_p) -> str:
     buffer = ctypes.create_string_buffer(_NAME_LENGTH)
     nvml.nvmlDeviceGetName(handle, buffer, ctypes.c_uint(_NAME_LENGTH))
+    return buffer.value.decode(errors="replace")
+
+
+def _driver(nvml: Any) -> str:
+    buffer = ctypes.create_string_buffer(_VERSION_LENGTH)
+    nvml.nvmlSystemGetDriverVersion(buffer, ctypes.c_uint(_VERSION_LENGTH))
     return buffer.value.decode(errors="replace")
