@@ -128,6 +128,15 @@ def test_a_reason_names_what_else_ran_with_its_figure() -> None:
     assert "2000 to 3000 MHz" in message
 
 
+def test_a_tick_in_a_phase_of_milliseconds_is_no_cause_and_no_sign_of_a_virtual_machine() -> None:
+    tick = activity(seconds=0.012, others=0.4, stolen=0.5)
+    facts = Facts(**{**GOOD, "warmup_settled": False, "activities": {"warmup": tick}})
+    (reason,) = judge(facts).reasons
+    assert reason.code == "warmup_unsettled"
+    assert "meanwhile" not in reason.message
+    assert "virtual machine" not in reason.advice
+
+
 def test_the_phase_with_the_most_is_named() -> None:
     phases = {"idle": activity(others=0.2), "latency": activity(others=0.4), "throughput": activity(others=0.3)}
     (reason,) = judge(Facts(**{**GOOD, "activities": phases})).reasons

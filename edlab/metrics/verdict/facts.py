@@ -12,6 +12,8 @@ from edlab.source import Reason
 
 Finding = tuple[VerdictState, Reason]
 
+_LEAST_SHARE_S = 1.0  # /proc/stat counts in ticks of 10 ms
+
 
 @dataclass(frozen=True)
 class OutputFacts:
@@ -78,6 +80,11 @@ class Facts:
     outputs: OutputFacts = OutputFacts()
     power: PowerFacts = PowerFacts()
 
+    @property
+    def cpu_shares(self) -> Mapping[str, Activity]:
+        """The activities of phases long enough for the kernel's ticks to give shares of CPU time."""
+        return {name: activity for name, activity in self.activities.items() if activity.seconds >= _LEAST_SHARE_S}
+
 
 def degraded(code: str, message: str, advice: str) -> Finding:
     """A reason that makes a run DEGRADED at least."""
@@ -95,7 +102,7 @@ def steadier(facts: Facts) -> str:
     A virtual machine has neighbours that nobody here can stop, and clocks that are not its own.
     """
     repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
-    stolen = any(activity.stolen for activity in facts.activities.values())
+    stolen = any(activity.stolen for activity in facts.cpu_shares.values())
     if facts.virtual_machine or stolen:
         return f"this is a virtual machine, whose neighbours cannot be stopped: compare rows with {repeats}"
     return f"stop what else runs on the target, fix its clocks and cool it, or compare rows with {repeats}"

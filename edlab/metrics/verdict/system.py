@@ -13,7 +13,6 @@ _UNTIMED = "accuracy"  # what runs beside it changes none of its figures
 _SLOW_GOVERNORS = ("powersave", "conservative")
 # Their "powersave" is the usual policy, which follows the load: Linux, admin-guide/pm/intel_pstate.rst, amd-pstate.rst.
 _OWN_GOVERNORS = ("intel_pstate", "amd-pstate-epp")
-_LEAST_S = 1.0  # /proc/stat counts in ticks of 10 ms: a short phase is a few of them
 
 
 def system_rules(facts: Facts) -> Iterator[Finding]:
@@ -48,11 +47,7 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
 
 def _load_rules(facts: Facts) -> Iterator[Finding]:
     """The worst phase counts: one name and one figure say more than four."""
-    timed = {
-        name: activity
-        for name, activity in facts.activities.items()
-        if activity.seconds >= _LEAST_S and not name.startswith(_UNTIMED)
-    }
+    timed = {name: activity for name, activity in facts.cpu_shares.items() if not name.startswith(_UNTIMED)}
     others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
     if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
         yield degraded(

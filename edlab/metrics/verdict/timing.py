@@ -92,7 +92,7 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
 
 def _meanwhile(facts: Facts, phase: str) -> str:
     """What else went on in the phase, with figures; empty where nothing was seen."""
-    runs = [_causes(activity) for name, activity in facts.activities.items() if name.startswith(phase)]
+    runs = [_causes(activity) for name, activity in facts.cpu_shares.items() if name.startswith(phase)]
     seen = max(runs, key=len, default=[])  # of the repeats the one in which most went on
     return f"; meanwhile {', '.join(seen)}" if seen else ""
 
