@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,17 @@ from edlab.config import TrackingConfig
 
 
 def pytest_configure() -> None:
-    """Let the programs that tests start be interrupted: a shell's background job ignores SIGINT, and hands that on."""
+    """Let the programs that tests start be interrupted, and measure beside those of other workers.
+
+    A shell's background job ignores SIGINT, and hands that on.
+    """
+    os.environ["EDLAB_LOCK_DIR"] = tempfile.mkdtemp(prefix="edlab-locks-")
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["EDLAB_LOCK_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from edlab.config import DeviceConfig
 from edlab.devices import Probe
 from edlab.record import Status, VerdictState
 
-SHORT = ("power.idle_seconds=0.5", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
+SHORT = ("power.idle_seconds=2", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
 
 
 class Package:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
-import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from fault_injection import forked
 
 from edlab.record import RunRecord
 from edlab.sweep import read_records
@@ -24,27 +28,43 @@ FAST = (
 )
 
 
+# It has imported the libraries once; each command is forked from it.
+os.environ.update(forked.ENVIRONMENT)
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_FORKSERVER.set_forkserver_preload(list(forked.IMPORTS))
+
+
+def _edlab(words: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, err: Path) -> None:
+    with open(os.devnull, "rb") as nothing, open(out, "wb") as stdout, open(err, "wb") as stderr:
+        forked.run_edlab(words, folder, environment, nothing.fileno(), stdout.fileno(), stderr.fileno())
+
+
 class Workplace:
     """A folder in which `edlab` is used from the shell, as a person would; conversions are shared by the session."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
+        locks = folder.parent / "locks"  # tests that run beside one another do not wait for one another
+        locks.mkdir(exist_ok=True)
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "EDLAB_"))},
             "EDLAB_CACHE": str(cache),
+            "EDLAB_LOCK_DIR": str(locks),
             "COLUMNS": "200",
         }
 
     def edlab(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run `edlab ARGUMENTS` here and give its exit code and output."""
-        return subprocess.run(
-            [sys.executable, "-m", "edlab.cli", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            command = _FORKSERVER.Process(target=_edlab, args=(arguments, self.folder, self.environment, out, err))
+            command.start()
+            command.join(timeout_s)
+            if command.exitcode is None:
+                command.kill()
+                raise subprocess.TimeoutExpired(["edlab", *arguments], timeout_s, out.read_bytes(), err.read_bytes())
+            texts = [path.read_text(errors="replace") for path in (out, err)]
+            return subprocess.CompletedProcess(["edlab", *arguments], command.exitcode, *texts)
 
     def run(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """`edlab run` with the shortest protocol."""
