@@ -15,6 +15,8 @@ from workplace import Workplace
 from edlab.cache import Cache
 from edlab.config import TrackingConfig
 
+_LONG = ("test_samples", "test_run", "test_interruptions", "test_virtual_board", "test_faults")
+
 
 def pytest_configure() -> None:
     """Let the programs that tests start be interrupted, and measure beside those of other workers.
@@ -28,6 +30,11 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["EDLAB_LOCK_DIR"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes first, so that workers end together."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
 
 
 @pytest.fixture(scope="session")
