@@ -139,7 +139,7 @@ class Cache:
         """Remove an entry, unless another process is making it just now; whether it was removed."""
         try:
             with self._lock(entry.kind, entry.key, timeout_s=0):
-                self._discard(entry.folder)
+                scratch.discard(entry.folder)
         except (Timeout, OSError):
             return False
         return True
@@ -164,11 +164,5 @@ class Cache:
     def _drop(self, folder: Path, damage: str) -> None:
         """Remove a damaged entry, unless another process has made it again meanwhile."""
         if folder.is_dir() and checksums.find_damage(folder):
-            self._discard(folder)
+            scratch.discard(folder)
             self.dropped.append(f"{folder.parent.name}/{folder.name[:16]}: {damage}")
-
-    @staticmethod
-    def _discard(folder: Path) -> None:
-        """Remove a folder: at once as far as others see it."""
-        with scratch.locked_folder(folder.parent, f".{folder.name[:16]}-") as aside:
-            folder.rename(aside / folder.name)

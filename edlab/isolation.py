@@ -10,7 +10,6 @@ raised inside comes out as the same error, a disk that takes no more as `Storage
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -27,8 +26,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from edlab import errors
-from edlab.errors import ConversionError, EdlabError, StorageError
+from edlab import durable, errors
+from edlab.errors import ConversionError, EdlabError
 from edlab.registry import load_target
 
 _POLL_S = 0.05
@@ -37,7 +36,7 @@ _TAIL_LINES = 30
 _TAIL_BYTES = 1 << 16
 _MOST_CHARACTERS = 500  # of an error's first line
 _MARK = "EDLAB_PROCESS"  # the variable by which a child's children are found that have left its process group
-_DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_SHARE = 0.9  # of the memory that is free when a child starts
 
 
 def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
@@ -67,8 +66,7 @@ def run_isolated(
     crash, a time-out, too much memory or too much output.
     """
     name = target.partition(":")[2]
-    memory = int(memory_limit_gb * 1e9) if memory_limit_gb else int(psutil.virtual_memory().available * 0.9)
-    limits = _Limits(timeout_s, memory, int(log_limit_mb * 1e6))
+    limits = _Limits(timeout_s, memory_limit_bytes(memory_limit_gb), int(log_limit_mb * 1e6))
     mark = secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="edlab-") as folder:
         request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
@@ -96,6 +94,11 @@ def run_isolated(
                 log=log_tail(log),
             )
         return _unpack(json.loads(answer.read_text()), log)
+
+
+def memory_limit_bytes(gigabytes: float | None) -> int:
+    """What a child may take: so many gigabytes, else 90 % of what is free now."""
+    return int(gigabytes * 1e9) if gigabytes else int(psutil.virtual_memory().available * _SHARE)
 
 
 class _Limits(NamedTuple):
@@ -200,14 +203,13 @@ def _serve(request_path: Path, answer_path: Path) -> None:
 def _call(request: dict[str, Any]) -> Any:
     try:
         return load_target(request["target"])(**request["arguments"])
+    except PermissionError:  # of a device, or a file of the tool's own: not the disk's
+        raise
     except OSError as error:
-        if error.errno not in _DISK_TAKES_NO_MORE:
-            raise
-        path = error.filename or Path(request["log"]).parent  # a write that fails does not say where
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}",
-            hint="free space there, or point EDLAB_CACHE and TMPDIR at folders with room",
-        ) from error
+        place = Path(request["log"]).parent  # a write that fails does not say where
+        if explained := durable.storage_error(error, place, "set EDLAB_CACHE and TMPDIR to folders with room"):
+            raise explained from error
+        raise
 
 
 def _end_with(parent: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,13 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder: at once as far as others see it, and also on a disk that has no room for a new one."""
+    gone = folder.with_name(f".{folder.name[:16]}-{secrets.token_hex(4)}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextmanager

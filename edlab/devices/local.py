@@ -8,18 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
-
 from edlab.agent.protocol import MARK_VARIABLE
 from edlab.config import DeviceConfig
 from edlab.devices import agent_zip
 from edlab.devices.base import Device
 from edlab.devices.session import AgentSession
 from edlab.errors import ConfigError, DeviceError
-from edlab.isolation import kill_marked
+from edlab.isolation import kill_marked, memory_limit_bytes
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_SHARE = 0.9  # of what is free when the agent starts
 
 
 class LocalDevice(Device):
@@ -65,8 +62,7 @@ class _LocalSession(AgentSession):
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, mark: str) -> None:
         self._mark = mark
-        gigabytes = device.memory_limit_gb
-        self._limit = int(gigabytes * 1e9) if gigabytes else int(psutil.virtual_memory().available * _SHARE)
+        self._limit = memory_limit_bytes(device.memory_limit_gb)
         super().__init__(process, device)
 
     def check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from edlab import durable
 from edlab.record import RunRecord
-from edlab.scratch import locked_folder, remove_abandoned
+from edlab.scratch import discard, locked_folder, remove_abandoned
 from edlab.tracking.files import DatasetInfo, Files
 
 FOLDER = Path("mlruns", "spool")
@@ -95,15 +95,11 @@ class Spool:
 
     def remove(self, entry: Entry) -> None:
         """Forget a run that MLflow has. The entry goes whole or not at all."""
-        gone = entry.folder.with_name(f".sent-{entry.folder.name}")
-        entry.folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        discard(entry.folder)
 
     def tidy(self) -> None:
         """Remove what killed processes left of entries."""
-        for left in self._folder.glob(".sent-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        remove_abandoned(self._folder, _UNFINISHED)
+        remove_abandoned(self._folder, ".")
 
     @contextmanager
     def sending(self) -> Iterator[bool]:

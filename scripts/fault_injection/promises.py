@@ -83,7 +83,7 @@ def check_leftovers(world: World) -> None:
     """No lock, no temporary file."""
     mlruns = world.work / "mlruns"
     left = [*(mlruns / "locks").glob("*"), *world.folder.glob("cache/*/.*-*/"), *world.folder.glob("tmp/edlab-*")]
-    left += [path for path in mlruns.rglob("*") if path.name.startswith((".new-", ".sent-"))]
+    left += [*mlruns.rglob(".new-*"), *mlruns.glob("spool/.*/")]
     assert not left, f"left over: {[str(path.relative_to(world.folder)) for path in left]}"
 
 
