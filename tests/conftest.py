@@ -21,8 +21,10 @@ _LONG = ("test_samples", "test_run", "test_interruptions", "test_virtual_board",
 def pytest_configure() -> None:
     """Let the programs that tests start be interrupted, and measure beside those of other workers.
 
-    A shell's background job ignores SIGINT, and hands that on.
+    A shell's background job ignores SIGINT, and hands that on. OpenMP's threads spin while they wait, which takes the
+    cores from other workers.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["EDLAB_LOCK_DIR"] = tempfile.mkdtemp(prefix="edlab-locks-")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 
 from edlab import converters
-from edlab.artifact import Artifact, StepReport
+from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Precision, QuantizationConfig
 from edlab.converters import Capability, Converter, Step
@@ -19,56 +17,6 @@ from edlab.converters.chain import run_chain
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError, UnsupportedError
 from edlab.source import SourceModel
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
-
-
-def upper(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    print("upper was here")
-    Path(out).write_text(Path(inputs[0]).read_text().upper() + options.get("suffix", ""))
-    Path(out).with_suffix(".extra").write_text(f"{calibration}")
-
-
-def reported(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    Path(out).write_text(Path(inputs[0]).read_text())
-    StepReport(figures={"mapped_fraction": 0.5}, accelerated_fraction=0.5).write_beside(out)
-
-
-def hang(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    print("about to hang", flush=True)
-    time.sleep(600)
-
-
-def crash(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    print("about to crash", flush=True)
-    os.abort()
-
-
-def gorge(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    hoard = []
-    while True:
-        hoard.append(bytes(range(256)) * (1 << 18))  # 64 MB
-        time.sleep(0.05)
-
-
-def half_written(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    Path(out).write_text("half")
-    raise ValueError("the vendor's tool said no")
-
-
-def write_nothing(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    pass
-
-
-def write_a_folder(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    Path(out).mkdir()
-
-
-def leave_a_folder(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    Path(out).write_text("x")
-    Path(out).with_name("scratch").mkdir()
-
-
-def leave_a_link(inputs: list[str], out: str, options: dict[str, Any], calibration: Any) -> None:
-    Path(out).symlink_to("/nowhere")
 
 
 class _Plan(Converter):
@@ -92,7 +40,7 @@ def step(function: str, **changes: Any) -> Step:
     given = {
         "name": function,
         "version": 1,
-        "function": f"test_chain:{function}",
+        "function": f"chain_tools:{function}",
         "output": "out.text",
         "format": "text",
         "precision": "fp32",
@@ -216,10 +164,10 @@ def test_other_source_content_makes_the_chain_run_again(source: SourceModel, cac
         ("crash", {}, "SIGABRT", "log", "about to crash"),
         ("gorge", {"memory_limit_gb": 0.5}, "memory", "calibration.images", ""),
         ("half_written", {}, "the vendor's tool said no", "log", "half_written"),
-        ("write_nothing", {}, "wrote no out.text", "test_chain has to write", ""),
-        ("write_a_folder", {}, "wrote out.text, which is no file", "test_chain has to write", ""),
-        ("leave_a_folder", {}, "wrote scratch, which is no file", "test_chain has to write", ""),
-        ("leave_a_link", {}, "wrote no out.text", "test_chain has to write", ""),
+        ("write_nothing", {}, "wrote no out.text", "chain_tools has to write", ""),
+        ("write_a_folder", {}, "wrote out.text, which is no file", "chain_tools has to write", ""),
+        ("leave_a_folder", {}, "wrote scratch, which is no file", "chain_tools has to write", ""),
+        ("leave_a_link", {}, "wrote no out.text", "chain_tools has to write", ""),
     ],
 )
 def test_a_tool_that_fails_is_one_clear_error_and_leaves_nothing_in_the_cache(
