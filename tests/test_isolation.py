@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -13,81 +12,28 @@ from typing import Any
 
 import psutil
 import pytest
+from isolation_tools import (
+    become_a_daemon,
+    break_down,
+    crash,
+    double,
+    eat,
+    fail_at_length,
+    fill_the_disk,
+    hang,
+    print_without_end,
+    refuse,
+    segfault,
+    write_to_a_cd,
+)
 
 from edlab.errors import ConfigError, ConversionError, DataError, StorageError
 from edlab.isolation import run_isolated
 
 
-def double(value: int) -> dict[str, int]:
-    print("doubling", value)
-    return {"value": 2 * value, "pid": os.getpid()}
-
-
-def refuse() -> None:
-    raise DataError("no images in 'photos'", hint="give dataset.path")
-
-
-def break_down() -> None:
-    raise ValueError("bad op\nsecond line")
-
-
-def crash() -> None:
-    print("about to crash", flush=True)
-    os.abort()
-
-
-def hang(pid_file: str) -> None:
-    Path(pid_file).write_text(str(os.getpid()))
-    time.sleep(600)
-
-
-def eat() -> None:
-    hoard = []
-    while True:
-        hoard.append(bytearray(os.urandom(1 << 20)) * 64)
-
-
-def fill_the_disk() -> None:
-    with open("/dev/full", "wb") as file:
-        file.write(b"weights")
-
-
-def write_to_a_cd(path: str) -> None:
-    raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-
-def hang_with_child(pid_file: str) -> None:
-    child = subprocess.Popen(["sleep", "600"])
-    Path(pid_file).write_text(f"{os.getpid()} {child.pid}")
-    time.sleep(600)
-
-
-def become_a_daemon(pid_file: str) -> None:
-    """As vendors' servers do: a session of its own, and no parent."""
-    script = f"echo $$ > {pid_file}; exec sleep 600"
-    subprocess.Popen(["sh", "-c", script], start_new_session=True)
-    while not Path(pid_file).exists() or not Path(pid_file).read_text().strip():
-        time.sleep(0.01)
-
-
-def print_without_end() -> None:
-    while True:
-        print("x" * 1_000_000)
-
-
-def fail_at_length() -> None:
-    raise DataError("m" * 10_000_000, log="\udcff" * 1_000_000)
-
-
-def segfault() -> None:
-    import ctypes
-
-    ctypes.string_at(0)
-
-
 def call(tmp_path: Path, function: Any, **options: Any) -> Any:
     arguments = options.pop("arguments", {})
-    return run_isolated(f"{__name__}:{function.__name__}", arguments, log=tmp_path / "step.log", **options)
+    return run_isolated(f"isolation_tools:{function.__name__}", arguments, log=tmp_path / "step.log", **options)
 
 
 def alive(pid: int) -> bool:
@@ -151,7 +97,7 @@ def test_a_killed_parent_takes_the_child_and_its_children_along(tmp_path: Path) 
     arguments = {"pid_file": str(pid_file)}
     code = (
         "from pathlib import Path; from edlab.isolation import run_isolated; "
-        f"run_isolated('{__name__}:hang_with_child', {arguments!r}, log=Path({str(tmp_path / 'step.log')!r}))"
+        f"run_isolated('isolation_tools:hang_with_child', {arguments!r}, log=Path({str(tmp_path / 'step.log')!r}))"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
