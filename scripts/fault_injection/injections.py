@@ -49,8 +49,8 @@ def fault(function: Fault) -> Fault:
     return function
 
 
-def wait(command: Command) -> None:
-    command.wait(timeout=LONGEST_S)
+def wait(command: Command) -> int:
+    return command.wait(timeout=LONGEST_S)
 
 
 # -- processes that are killed --------------------------------------------------------------------------------------
@@ -309,6 +309,7 @@ def server_fault(world: World, rng: random.Random, life_s: float, number: signal
     with server(world) as start:
         running = start()
         after = rng.uniform(0, life_s)
+        before = world.sweeps()
         sweep = world.start()
         time.sleep(after)
         with suppress(ProcessLookupError):
@@ -319,11 +320,14 @@ def server_fault(world: World, rng: random.Random, life_s: float, number: signal
         else:
             running.wait()
             start()
-        wait(sweep)
+        code = wait(sweep)
+        said = world.output.read_text(errors="replace")
+        made = [folder for folder in world.sweeps() if folder not in before]
+        assert made or (code == 2 and "cannot open it" in said), f"no sweep, exit code {code}: {said[-500:]}"
         code = world.run("sync")
         assert code == 0, f"edlab sync ended with {code}: {world.output.read_text(errors='replace')[-500:]}"
-        world.sent_away += world.sweeps()[-1:]
-        check_server(world)
+        world.sent_away += made
+        check_server(world, made)
     return f"the server got {number.name} after {after:.2f} s, for {back_after_s:g} s"
 
 

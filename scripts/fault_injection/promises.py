@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 from fault_injection.world import World, command_line
 
@@ -87,16 +88,16 @@ def check_leftovers(world: World) -> None:
     assert not left, f"left over: {[str(path.relative_to(world.folder)) for path in left]}"
 
 
-def check_server(world: World) -> None:
-    """Each row of the latest sweep is on the tracking server once, with its figures."""
+def check_server(world: World, sweeps: list[Path]) -> None:
+    """Each row of these sweeps is on the tracking server once, with its figures."""
     from mlflow import MlflowClient
 
     client = MlflowClient(world.environment["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("edlab")
-    assert experiment, "the server has no experiment"
-    runs = client.search_runs([experiment.experiment_id])
+    assert experiment or not sweeps, "the server has no experiment"
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
     uuids = [run.data.tags.get("edlab.uuid") for run in runs]
-    for record in read_records(world.sweeps()[-1]):
+    for record in (record for sweep in sweeps for record in read_records(sweep)):
         assert uuids.count(record.uuid) == 1, f"{record.name} is {uuids.count(record.uuid)} times on the server"
         run = runs[uuids.index(record.uuid)]
         assert run.data.metrics.get("accuracy_top1") == record.metrics.get("accuracy_top1"), "another accuracy there"
