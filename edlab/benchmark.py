@@ -20,7 +20,7 @@ from edlab.steps.convert import check, convert, read_weights
 from edlab.steps.deploy import deploy
 from edlab.steps.load import Inputs, OnProgress, load
 from edlab.steps.measure import join_repeats, measure, measure_again
-from edlab.steps.record import Outcome, fill_record, run_files
+from edlab.steps.record import Outcome, draw_plots, fill_record, run_files
 from edlab.tracking import Files, Recorder
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def run(
     recorder = recorder or Recorder(config.tracking)
     record = _new_record(config, sweep_id)
     outcome = Outcome()
-    files = Files()
     with _ended_early(record), _step(record, Step.record):
         folder.mkdir(parents=True, exist_ok=True)
         recorder.begin(record)
-    if record.status is Status.ok:
+    begun = record.status is Status.ok
+    if begun:
         with _ended_early(record), cache.in_use():
             with _step(record, Step.load):
                 outcome.inputs = load(config, cache, folder, on_progress, module)
@@ -57,17 +57,25 @@ def run(
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
             _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
         record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed undecided
-        with _ended_early(record), signals.deferred(), _step(record, Step.record):
-            on_progress("record", None, "")
-            fill_record(record, config, outcome, weakened(config))
-            files = run_files(record, config, outcome, folder)
-    record.details["cache_dropped"] = cache.dropped
-    record.ended_at = _now()
     try:
-        recorder.end(record, files, folder)
+        with signals.deferred():  # what was measured is on the disk before Ctrl-C is heard
+            files = _fill(record, config, outcome, folder, on_progress) if begun else Files()
+            record.details["cache_dropped"] = cache.dropped
+            record.ended_at = _now()
+            recorder.keep(record, files, folder)
+        recorder.end(record, folder, lambda: draw_plots(record, config, outcome.measurement, folder))
     except Exception as error:  # Ctrl-C goes on to the sweep: the run itself has ended
         _end_early(record, error)
     return record
+
+
+def _fill(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path, on_progress: OnProgress) -> Files:
+    """Write into the record all that is known of the run, whether it ended well or not, and gather its files."""
+    with _ended_early(record), _step(record, Step.record):
+        on_progress("record", None, "")
+        fill_record(record, config, outcome, weakened(config))
+        return run_files(outcome, config, folder)
+    return Files()
 
 
 def _make(

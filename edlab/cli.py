@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from edlab import __version__, durable
-from edlab.errors import EdlabError
-from edlab.terminal import PatientConsole, print_error
+from edlab.errors import ConfigError, EdlabError
+from edlab.terminal import PatientConsole, counted, print_error
 
 if TYPE_CHECKING:
     from edlab.tracking import Tracker
@@ -62,11 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str], console: Console) -> int:
     if arguments[:1] == ["run"]:
         return _run(arguments[1:], console)
-    options = _parser().parse_args(arguments)
+    parser, commands = _parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+        near = difflib.get_close_matches(arguments[0], commands, n=1)
+        hint = (f"did you mean '{near[0]}'? " if near else "") + f"commands: {', '.join(commands)}"
+        raise ConfigError(f"unknown command '{arguments[0]}'", hint=hint)
+    options = parser.parse_args(arguments)
     return int(options.action(options, console))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """The parser, and the commands that it knows."""
     parser = argparse.ArgumentParser(prog="edlab", description="Benchmarks for edge deep learning accelerators.")
     parser.add_argument("--version", action="version", version=f"edlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -75,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, listing in (("models", "models"), ("devices", "devices"), ("converters", "toolchains")):
         commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
-    doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and what mends it")
+    doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and how to fix it")
     doctor.add_argument("words", nargs="*", metavar="KEY=VALUE", help="only what a run with these words needs")
     doctor.set_defaults(action=_doctor)
 
@@ -103,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
     ui.set_defaults(action=_ui)
-    return parser
+    return parser, commands.choices
 
 
 def _run(arguments: list[str], console: Console) -> int:
@@ -141,8 +148,13 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
 
 def _runs(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.table import listing
+    from edlab.tracking import Spool
 
     console.print(listing(_tracker().latest(options.last)))
+    if waiting := len(Spool().entries()):
+        console.print(
+            f"{counted(waiting, 'run')} in mlruns/spool, and not in MLflow yet: `edlab sync` sends what is there"
+        )
     return 0
 
 
@@ -177,9 +189,13 @@ def _sync(options: argparse.Namespace, console: Console) -> int:
     recorder = Recorder(compose_config([]).tracking)
     recorder.open()
     waiting = recorder.flush()
-    lines = [f"{waiting} runs still wait in mlruns/spool: {recorder.problem}"] if waiting else []
+    lines = [f"{counted(waiting, 'run')} still in mlruns/spool: {recorder.problem}"] if waiting else []
     for store, count in recorder.not_for_this_store().items():
-        lines.append(f"{count} runs wait for {store}: set MLFLOW_TRACKING_URI to it, then run edlab sync")
+        address, _, experiment = store.rpartition(" ")
+        lines.append(
+            f"{counted(count, 'run')} kept for {address} (experiment {experiment}): set MLFLOW_TRACKING_URI to that "
+            "address, then run edlab sync"
+        )
     for folder in recorder.damaged():
         lines.append(f"{folder} is damaged: the run is in mlruns/sweeps; remove the folder")
     console.print("\n".join(lines) or "MLflow has all runs", highlight=False, markup=False, soft_wrap=True)
@@ -194,7 +210,7 @@ def _tracker() -> Tracker:
     from edlab.composition import compose_config
     from edlab.tracking import Tracker
 
-    return Tracker(compose_config([]).tracking)
+    return Tracker(compose_config([]).tracking, create=False)
 
 
 if __name__ == "__main__":

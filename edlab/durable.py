@@ -25,13 +25,14 @@ _FIXES = {
 def storage_error(error: BaseException, place: Path | str, alternative: str = "") -> StorageError | None:
     """The `StorageError` for a full, protected or failing disk; None for any other error.
 
-    `place` is named where the system does not say which file it was; `alternative` is what else the user can do.
+    `place` is named where the system does not say which file it was; `alternative` is what else the user can do. Where
+    a file was being copied, it is the copy that has no room.
     """
     if not isinstance(error, OSError) or error.errno not in _FIXES:
         return None
     action = "read or write" if error.errno == errno.EIO else "write"
     hint = ", or ".join(filter(None, (_FIXES[error.errno], alternative)))
-    return StorageError(f"cannot {action} {error.filename or place}: {error.strerror}", hint=hint)
+    return StorageError(f"cannot {action} {error.filename2 or error.filename or place}: {error.strerror}", hint=hint)
 
 
 @contextmanager

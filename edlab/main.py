@@ -1,4 +1,4 @@
-"""The main job: `python -m edlab.main -m model=inception_v3,mnasnet device=cpu`."""
+"""The main job: `python -m edlab.main -m model=inception_v3,mnasnet device=cpu`, the same as `edlab run`."""
 
 from __future__ import annotations
 
@@ -7,4 +7,6 @@ import sys
 from edlab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["run", *sys.argv[1:]]))
+    words = sys.argv[1:]
+    is_command = bool(words) and words[0].isidentifier()  # `python -m edlab.main show RUN`; an override has a "="
+    sys.exit(main(words if is_command else ["run", *words]))

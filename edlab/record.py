@@ -16,7 +16,7 @@ from edlab.errors import StorageError
 from edlab.sanitize import sanitized
 from edlab.source import Reason
 
-__all__ = ["Reason", "RunRecord", "Status", "Step", "Verdict", "VerdictState"]
+__all__ = ["Reason", "RunRecord", "Status", "Step", "Verdict", "VerdictState", "as_text"]
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +48,11 @@ class VerdictState(StrEnum):
     valid = "VALID"
     degraded = "DEGRADED"
     invalid = "INVALID"
+
+
+def as_text(value: Any) -> str:
+    """The value of a parameter as MLflow keeps it, which has text only."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 class Verdict(BaseModel):

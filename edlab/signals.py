@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,6 +27,8 @@ class _Interrupter:
         now = time.monotonic()
         if now >= self._deaf_until_s:
             self._deaf_until_s = now + _ORDERLY_S
+            with suppress(OSError):  # no print: this may interrupt one
+                os.write(2, b"\ninterrupted: recording what there is\n")
             raise KeyboardInterrupt
 
 

@@ -40,7 +40,7 @@ from edlab.identity import new_sweep_folder
 from edlab.readiness import preflight
 from edlab.record import RunRecord, Status
 from edlab.scratch import temporary_folder
-from edlab.terminal import RunDisplay
+from edlab.terminal import RunDisplay, counted
 from edlab.tracking import Recorder
 
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
@@ -105,9 +105,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
     except KeyboardInterrupt:
         signals.ignore()
         interrupted = True
+        recorder.send_briefly()
     finally:
         records = _all_records(sweep)
-        _report(records, sweep, recorder.waiting(), console)
+        _report(records, sweep, console)
     return INTERRUPTED_EXIT_CODE if interrupted else exit_code(records)
 
 
@@ -205,7 +206,7 @@ def _run(job: _Job, position: int, sweep: Sweep, console: Console) -> None:
         raise KeyboardInterrupt
 
 
-def _report(records: Sequence[RunRecord], sweep: Sweep, waiting: int, console: Console) -> None:
+def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> None:
     from edlab.reports.table import markdown, table
 
     if not records:
@@ -215,11 +216,17 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, waiting: int, console: C
     console.print()
     console.print(table(records))
     if sweep.total and len(records) < sweep.total:
-        console.print(f"{len(records)} of {sweep.total} runs were made.")
-    if waiting:
+        console.print(f"{len(records)} of {sweep.total} runs were started.")
+    if waiting := sweep.recorder.waiting():
         console.print(
-            f"[yellow]{waiting} runs are not in MLflow yet:[/] {escape(sweep.recorder.problem)}\n"
-            "they are kept in mlruns/spool; the next run sends them, or [cyan]edlab sync[/]",
+            f"[yellow]{counted(waiting, 'run')} not in MLflow yet:[/] {escape(sweep.recorder.problem)}\n"
+            "kept in mlruns/spool; the next run sends what is there, or [cyan]edlab sync[/]",
+            highlight=False,
+        )
+    if lost := sweep.recorder.lost():
+        console.print(
+            f"[red]{counted(len(lost), 'run')} on no disk, since none has room:[/] {escape(', '.join(lost))}\n"
+            "free space, then run the same line again",
             highlight=False,
         )
     console.print(

@@ -39,6 +39,11 @@ def print_error(console: Console, error: EdlabError) -> None:
         console.print(f"[cyan]hint:[/]  {escape(error.hint)}", highlight=False)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 run is", "3 runs are"."""
+    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
+
+
 class RunDisplay:
     """The progress of one run; call it with (phase, fraction 0..1 or None, message)."""
 

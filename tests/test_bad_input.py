@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,27 @@ def test_a_full_disk_fails_the_row_and_leaves_nothing_half_written(workplace: Wo
 def test_debug_shows_the_traceback(workplace: Workplace) -> None:
     result = workplace.edlab("run", "--debug", *FAST, "model=nope")
     assert "Traceback" in result.stderr
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(workplace: Workplace) -> None:
+    result = workplace.edlab("doctr")
+    assert result.returncode == 2
+    assert "unknown command 'doctr'" in result.stderr
+    assert "did you mean 'doctor'?" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("runs",), ("show", "x"), ("pull", "x")])
+def test_a_command_that_reads_makes_no_database(tmp_path: Path, shared_cache: Path, command: tuple[str, ...]) -> None:
+    place = Workplace(tmp_path, shared_cache)
+    place.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/typo/mlflow.db"
+    result = place.edlab(*command)
+    assert result.returncode == 2
+    assert "typo/mlflow.db does not exist" in " ".join(result.stderr.split())
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("module", ["edlab", "edlab.main"])
+def test_python_m_takes_commands_too(workplace: Workplace, module: str) -> None:
+    words = [sys.executable, "-m", module, "runs", "--last", "1"]
+    result = subprocess.run(words, cwd=workplace.folder, env=workplace.environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -90,7 +90,7 @@ def test_a_server_that_dies_in_a_sweep_costs_nothing(workplace: Workplace, serve
     address = workplace.environment.pop("MLFLOW_TRACKING_URI")
     elsewhere = workplace.edlab("sync")
     assert elsewhere.returncode == 1
-    assert f"2 runs wait for {address}" in elsewhere.stdout
+    assert f"2 runs are kept for {address}" in elsewhere.stdout
     workplace.environment["MLFLOW_TRACKING_URI"] = address
     server.start()
     for _ in range(2):  # once is enough, and twice does no harm
@@ -201,6 +201,10 @@ def test_a_disk_that_fills_below_the_current_folder_is_said_and_loses_nothing(
         assert sweep.process.returncode == (1 if moment == "in a row" else 2), output
         assert moment != "in a row" or "[2/2]" in output  # the next row is tried
         assert output.count("No space left on device") >= 1
+        kept = list(disk.glob("mlruns/spool/[!.]*"))
+        assert ("kept in mlruns/spool" in output) == bool(kept)
+        written = list(disk.glob("mlruns/sweeps/*/*/result.json"))
+        assert moment != "in a row" or len(written) == 2 or "on no disk" in output
         filler.unlink()
         assert place.run().returncode == 0
         client = MlflowClient(f"sqlite:///{disk}/mlruns/mlflow.db")

@@ -69,7 +69,8 @@ def _heading(record: RunRecord) -> RenderableType:
     if record.status in (Status.ok, Status.running):
         facts["status"] = str(record.status)
     else:
-        facts |= {"status": f"{record.status} at {record.step}", "reason": record.reason, "hint": record.hint}
+        where = f" at {record.step}" if record.step else ""
+        facts |= {"status": f"{record.status}{where}", "reason": record.reason, "hint": record.hint}
     if throttled := record.tags.get("throttled"):
         facts["throttled"] = f"{throttled}: {record.details.get('throttled', '')}"
     if record.tags.get("weights") == "untrained":

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edlab.record import RunRecord, Status, VerdictState
+from edlab.record import RunRecord, Status, VerdictState, as_text
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
 _STATUS_STYLES = {
@@ -171,7 +171,7 @@ def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
     values: dict[str, set[str]] = {}
     for record in records:
         if key in record.params:
-            values.setdefault(str(record.params.get(within)), set()).add(str(record.params[key]))
+            values.setdefault(str(record.params.get(within)), set()).add(as_text(record.params[key]))
     return any(len(found) > 1 for found in values.values())
 
 
@@ -188,7 +188,7 @@ def _setting(record: RunRecord) -> str:
 def _name(record: RunRecord, heading: str) -> str:
     if heading == _SETTING:
         return _setting(record)
-    return str(record.params.get(_NAMES.get(heading, heading), _NONE))
+    return as_text(record.params.get(_NAMES.get(heading, heading), _NONE))
 
 
 def _short(heading: str) -> str:

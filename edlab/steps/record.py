@@ -80,38 +80,50 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
             record.missing["latency_run_spread"] = ended
 
 
-def run_files(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path) -> Files:
-    """The files that belong to the run, written into `folder` where they do not exist yet."""
-    measurement, named = outcome.measurement, {}
+def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
+    """The files that belong to the run; the log of its conversion is written into `folder`."""
+    named = {}
     if outcome.artifact:
         named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
-    latencies = folder / LATENCIES_FILE
-    if latencies.exists() and "latency_ms" in measurement.figures.values:
-        # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
-        runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
-        queries = [run.phases["latency"]["queries"] for run in runs]
-        named |= {"latencies.npy": latencies, "latency.png": folder / "latency.png"}
-        latency_plot(
-            np.load(latencies),
-            measurement.figures.values,
-            queries,
-            named["latency.png"],
-            title=record.name,
-            windows=config.protocol.windows,
-        )
-    window = measurement.phases.get("throughput", {})
-    if search := window.get("search"):
-        named["throughput.png"] = folder / "throughput.png"
-        throughput_plot(search, named["throughput.png"], title=record.name)
-    if len(window.get("ips_by_second", ())) >= _LONG_S:
-        named["over_time.png"] = folder / "over_time.png"
-        watts = window.get("watts_by_second")
-        over_time_plot(window["ips_by_second"], watts, named["over_time.png"], title=record.name)
+    if _has_latencies(outcome.measurement, folder):
+        named[LATENCIES_FILE] = folder / LATENCIES_FILE
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
         named=named,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
+
+
+def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement, folder: Path) -> list[Path]:
+    """The pictures of a run, drawn into `folder`: a second's work, and more on a machine that is busy."""
+    drawn = []
+
+    def path(name: str) -> Path:
+        drawn.append(folder / name)
+        return drawn[-1]
+
+    if _has_latencies(measurement, folder):
+        # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
+        runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
+        latency_plot(
+            np.load(folder / LATENCIES_FILE),
+            measurement.figures.values,
+            [run.phases["latency"]["queries"] for run in runs],
+            path("latency.png"),
+            title=record.name,
+            windows=config.protocol.windows,
+        )
+    window = measurement.phases.get("throughput", {})
+    if search := window.get("search"):
+        throughput_plot(search, path("throughput.png"), title=record.name)
+    if len(window.get("ips_by_second", ())) >= _LONG_S:
+        watts = window.get("watts_by_second")
+        over_time_plot(window["ips_by_second"], watts, path("over_time.png"), title=record.name)
+    return drawn
+
+
+def _has_latencies(measurement: Measurement, folder: Path) -> bool:
+    return (folder / LATENCIES_FILE).exists() and "latency_ms" in measurement.figures.values
 
 
 def _conversion_log(artifact: Artifact, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from edlab.tracking.files import DatasetInfo, Files
 from edlab.tracking.recorder import Recorder
+from edlab.tracking.spool import Spool
 from edlab.tracking.tracker import Tracker
 
-__all__ = ["DatasetInfo", "Files", "Recorder", "Tracker"]
+__all__ = ["DatasetInfo", "Files", "Recorder", "Spool", "Tracker"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +44,7 @@ class Recorder:
         self._unkept: list[_Ended] = []  # the disk had no room for them
         self._ask_again_at = 0.0  # by the monotonic clock
         self._sent: dict[str, str] = {}  # uuid -> MLflow's id
+        self._hanging: threading.Thread | None = None  # the last that sent briefly
         self.problem = ""  # why entries wait; empty where none does
 
     def open(self) -> Tracker:
@@ -60,52 +61,74 @@ class Recorder:
         with self._noting_problems():
             record.run_id = self.open().start(record)
 
-    def end(self, record: RunRecord, files: Files, folder: Path) -> None:
-        """Put the run on the disk, then send what waits. Raises `StorageError` where the disk has no room at all.
+    def keep(self, record: RunRecord, files: Files, folder: Path) -> None:
+        """Put a run that has ended on the disk. Raises `StorageError` where the disk has no room at all.
 
-        What could not be written is tried again with the next run, and by `flush`. Ctrl-C ends the sending, not the
-        writing: the run is sent later.
+        What could not be written is tried again with the next run, and by `flush`.
         """
         record.sanitize()
         self._unkept.append(_Ended(record, files, folder))
-        no_room = ""
         try:
             with signals.deferred():
                 self._keep()
         except StorageError as error:
             if not (folder / RESULT).exists():
                 raise
-            no_room = error.message  # in the spool; the figures are safe
+            record.unrecorded = error.message  # in the spool; the figures are safe
+
+    def end(self, record: RunRecord, folder: Path, draw: Callable[[], Sequence[Path]] = list) -> None:
+        """Send a run that was kept, with the pictures that `draw` makes, after those that wait.
+
+        Ctrl-C ends the sending: the run is sent later.
+        """
+        no_room, record.unrecorded = record.unrecorded, ""
+        if entry := self._entry_of(folder):
+            self._add_pictures(entry, record, draw)
         if record.status is Status.interrupted:
-            self._send_briefly()
+            self.send_briefly()
         elif not self._is_away():
             self.send()
         record.run_id = self._sent.get(record.uuid, record.run_id)
-        if self._waits(record, folder):
+        if self._entry_of(folder) or any(ended.record is record for ended in self._unkept):
             record.unrecorded = no_room or self.problem or "it has not answered, or another edlab is sending it"
             with suppress(OSError):
                 record.write(folder / RESULT)
 
-    def _send_briefly(self) -> None:
-        """Send for two seconds: after Ctrl-C nobody waits for a store that hangs."""
-        sending = threading.Thread(target=self.send, daemon=True)
-        sending.start()
-        sending.join(_INTERRUPTED_TIMEOUT_S)
+    def _add_pictures(self, entry: Entry, record: RunRecord, draw: Callable[[], Sequence[Path]]) -> None:
+        """A run without them is whole: what goes wrong is noted in it."""
+        try:
+            self._spool.add_files(entry, draw())
+        except Exception as error:
+            record.details["no_pictures"] = text(f"{type(error).__name__}: {error}")
+            with suppress(OSError):
+                self._spool.update(entry, record)
 
-    def _waits(self, record: RunRecord, folder: Path) -> bool:
-        in_spool = any(entry.origin == folder.absolute() for entry in self._entries())
-        return in_spool or any(ended.record is record for ended in self._unkept)
+    def send_briefly(self) -> None:
+        """Send for two seconds: after Ctrl-C nobody waits for a store that hangs."""
+        if self._hanging is None or not self._hanging.is_alive():
+            self._hanging = threading.Thread(target=self.send, daemon=True)
+            self._hanging.start()
+            self._hanging.join(_INTERRUPTED_TIMEOUT_S)
+
+    def _entry_of(self, folder: Path) -> Entry | None:
+        """What waits of the run in this folder."""
+        return next((entry for entry in self._entries() if entry.origin == folder.absolute()), None)
 
     def flush(self) -> int:
-        """Try all that waits; how many runs MLflow still does not have."""
+        """Try all that waits; how many runs are still kept until MLflow has them."""
         self._keep_what_fits()
         self.send()
         return self.waiting()
 
     def waiting(self) -> int:
-        """How many runs MLflow does not have yet, those included that the disk had no room for until now."""
+        """How many runs are kept until MLflow has them."""
         self._keep_what_fits()
-        return len(self._entries()) + len(self._unkept)
+        return len(self._entries())
+
+    def lost(self) -> list[str]:
+        """The runs that no disk has had room for: their figures end with this process."""
+        self._keep_what_fits()
+        return [ended.record.name for ended in self._unkept if not (ended.folder / RESULT).exists()]
 
     def not_for_this_store(self) -> dict[str, int]:
         """How many runs wait for other stores, by address and experiment."""

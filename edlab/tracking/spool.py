@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from edlab.tracking.files import DatasetInfo, Files
 FOLDER = Path("mlruns", "spool")
 _LOCK_TIMEOUT_S = 10.0
 _UNFINISHED = ".new-"
-_ENTRY, _RECORD, _CONVERTED = "entry.json", "result.json", "converted"
+_OWN = _ENTRY, _RECORD, _CONVERTED = "entry.json", "result.json", "converted"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Entry:
         kept = json.loads((self.folder / _ENTRY).read_text())
         return Files(
             converted=tuple(self.folder / _CONVERTED / name for name in kept["converted"]),
-            named={name: self.folder / name for name in kept["named"]},
+            named={path.name: path for path in sorted(self.folder.glob("[!.]*")) if path.name not in _OWN},
             dataset=DatasetInfo(**kept["dataset"]) if kept["dataset"] else None,
         )
 
@@ -73,11 +73,21 @@ class Spool:
             "store": store,
             "origin": str(origin.absolute()),
             "converted": [path.name for path in files.converted],
-            "named": list(files.named),
             "dataset": asdict(files.dataset) if files.dataset else None,
         }
         (folder / _ENTRY).write_text(json.dumps(entry, indent=2))
         durable.sync_tree(folder)
+
+    def add_files(self, entry: Entry, files: Iterable[Path]) -> None:
+        """Keep more files of a run, each whole or not at all. Raises `OSError` where there is no room."""
+        for path in files:
+            scratch = entry.folder / f".{path.name}"
+            _link(path, scratch)
+            scratch.replace(entry.folder / path.name)
+
+    def update(self, entry: Entry, record: RunRecord) -> None:
+        """Keep another record of the same run. Raises `OSError` where there is no room."""
+        record.write(entry.folder / _RECORD)
 
     def entries(self) -> list[Entry]:
         """All entries, in the order in which their runs ended. A damaged one is left where it is, and out."""

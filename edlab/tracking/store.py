@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from edlab import durable
@@ -37,19 +38,20 @@ _ENVIRONMENT = {
 
 
 class Store:
-    """MLflow at `config.uri`, with the experiment named there; both are made on demand.
+    """MLflow at `config.uri`, with the experiment named there; a database is made on demand, and so is the experiment.
 
-    Raises `TrackingError` within a minute where they cannot be reached or made.
+    Raises `TrackingError` within a minute where they cannot be reached or made, or where there is no database and
+    `create` is False.
     """
 
-    def __init__(self, config: TrackingConfig) -> None:
+    def __init__(self, config: TrackingConfig, create: bool = True) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         with self.explained("open it"):
-            self.uri, self.folder = _locate(config.uri)
+            self.uri, self.folder = _locate(config.uri, create)
         self.experiment = config.experiment
         with self.explained("open it"):
             self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
@@ -110,7 +112,8 @@ class Store:
                 raise storage_error from error
             first_line = text(str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackingError(
-                f"MLflow at {self.shown_uri}: cannot {action}: {first_line[:300]}", hint=self._hint()
+                f"MLflow at {self.shown_uri}: cannot {action}: {shorten(first_line, 300, placeholder=' ...')}",
+                hint=self._hint(),
             ) from error
 
     def _hint(self) -> str:
@@ -129,8 +132,8 @@ def store_name(config: TrackingConfig) -> str:
     return f"{text(uri)} {config.experiment}"
 
 
-def _locate(uri: str) -> tuple[str, Path | None]:
-    """The address in a form that no change of folder alters, and the folder of a database file, which is made."""
+def _locate(uri: str, create: bool) -> tuple[str, Path | None]:
+    """The address in a form that no change of folder alters, and the folder of a database file."""
     if not uri:
         raise TrackingError("MLFLOW_TRACKING_URI is empty", hint="unset it: the runs are then kept in ./mlruns")
     if not uri.startswith(_SQLITE):
@@ -138,6 +141,11 @@ def _locate(uri: str) -> tuple[str, Path | None]:
     file = Path(uri.removeprefix(_SQLITE)).absolute()
     if file.is_dir():
         raise TrackingError(f"{file} is a folder", hint="set MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db")
+    if not create and not file.exists():
+        raise TrackingError(
+            f"there are no runs: {file} does not exist",
+            hint="`edlab run` makes it; for the runs of another place, work in its folder or set MLFLOW_TRACKING_URI",
+        )
     if "'" in str(file):
         raise TrackingError(
             f"MLflow cannot keep runs in a folder with a quote in its name: {file.parent}",

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
-from edlab.record import RunRecord, Status, Verdict, VerdictState
+from edlab.record import RunRecord, Status, Verdict, VerdictState, as_text
 from edlab.tracking import ui
 from edlab.tracking.files import DatasetInfo, Files
 from edlab.tracking.liveness import Alive, is_dead, remove_lock
@@ -33,6 +33,9 @@ _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 _DATASET_DIGEST_LENGTH = 36
 
+_KILLED = "the process that made this run was killed before it recorded it"
+_AGAIN = "run the same line again: conversions that ended are in the cache"
+
 # What was refused before any work has ended as it should; its own status is in the tag edlab.status.
 _ENDED = {
     Status.ok: "FINISHED",
@@ -46,11 +49,11 @@ class Tracker:
     """Writes runs to MLflow, and finds them again.
 
     Opens or makes the database (or reaches the server) and the experiment at once: raises `TrackingError` where that
-    cannot be, so that a sweep fails before it has measured anything.
+    cannot be, so that a sweep fails before it has measured anything. With `create` False nothing is made.
     """
 
-    def __init__(self, config: TrackingConfig) -> None:
-        self._store = Store(config)
+    def __init__(self, config: TrackingConfig, create: bool = True) -> None:
+        self._store = Store(config, create)
         self._client = self._store.client
         self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have made
         self._alive: dict[str, Alive] = {}
@@ -106,11 +109,7 @@ class Tracker:
             running = self._search(f"attributes.status = 'RUNNING' and tags.`edlab.host` = '{platform.node()}'")
             dead = [run for run in running if is_dead(run.data.tags, self._store.lock_folder)]
             for run in dead:
-                tags = {
-                    "edlab.status": Status.interrupted.value,
-                    "edlab.reason": "the process that made this run was killed",
-                    "edlab.hint": "run it again: conversions that ended are in the cache",
-                }
+                tags = {"edlab.status": Status.interrupted.value, "edlab.reason": _KILLED, "edlab.hint": _AGAIN}
                 self._client.log_batch(run.info.run_id, tags=_tags(tags))
                 self._client.set_terminated(run.info.run_id, "KILLED")
                 remove_lock(run.data.tags, self._store.lock_folder)
@@ -236,6 +235,7 @@ class Tracker:
         """What a run's parameters, metrics and tags say, without its files."""
         tags = run.data.tags
         running = run.info.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
+        killed = run.info.status == "RUNNING" and not running
         state = tags.get("edlab.verdict")
         return RunRecord(
             run_id=run.info.run_id,
@@ -243,8 +243,8 @@ class Tracker:
             sweep_id=tags.get("edlab.sweep_id", ""),
             started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
             status=Status.running if running else Status(tags.get("edlab.status", Status.interrupted)),
-            reason=tags.get("edlab.reason", ""),
-            hint=tags.get("edlab.hint", ""),
+            reason=tags.get("edlab.reason", _KILLED if killed else ""),
+            hint=tags.get("edlab.hint", _AGAIN if killed else ""),
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
             verdict=Verdict(state=VerdictState(state)) if state else None,
@@ -254,7 +254,9 @@ class Tracker:
         """Log the parameters that the run does not have yet."""
         from mlflow.entities import Param
 
-        new = [Param(key, _text(value)[:_PARAM_LENGTH]) for key, value in params.items() if key not in run.data.params]
+        new = [
+            Param(key, as_text(value)[:_PARAM_LENGTH]) for key, value in params.items() if key not in run.data.params
+        ]
         for start in range(0, len(new), _VALUES_PER_BATCH):
             self._client.log_batch(run.info.run_id, params=new[start : start + _VALUES_PER_BATCH])
 
@@ -312,7 +314,7 @@ class Tracker:
             name=re.sub(r"[/:.%\"']+", "_", record.name),
             source_run_id=run.info.run_id,
             tags={key: value[:_TAG_LENGTH] for key, value in _record_tags(record).items()},
-            params={key: _text(value)[:_PARAM_LENGTH] for key, value in record.params.items()},
+            params={key: as_text(value)[:_PARAM_LENGTH] for key, value in record.params.items()},
         )
 
     def _log_converted(self, run: Run, model: LoggedModel, converted: Iterable[Path]) -> None:
@@ -407,7 +409,3 @@ def _local_path(uri: str) -> Path | None:
 def _failure_log(record: RunRecord) -> str:
     lines = [f"step:   {record.step}", f"reason: {record.reason}", f"hint:   {record.hint}", "", record.log_tail]
     return "\n".join(lines) + "\n"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)

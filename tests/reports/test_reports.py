@@ -212,6 +212,16 @@ TRIALS = [
 ]
 
 
+def test_params_read_from_mlflow_compare_with_those_of_a_record() -> None:
+    """A run in progress has what MLflow keeps, which is text."""
+    ended, running = at(1, 1), at(1, 1)
+    ended.params |= {"device.precisions": ["fp32", "int8"], "protocol.decompose_drop": False}
+    running.params |= {"device.precisions": '["fp32", "int8"]', "protocol.decompose_drop": "false"}
+    heading = markdown([ended, running]).splitlines()[0]
+    assert "precisions" not in heading
+    assert "decompose_drop" not in heading
+
+
 def test_show_lists_every_setting_tried() -> None:
     text = printed(show(record(details={"phases": {"throughput": {"search": TRIALS}}})))
     assert "4 x 1 20, 21" in " ".join(text.split())

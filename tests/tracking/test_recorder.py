@@ -38,7 +38,8 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ended(recorder: Recorder, record: RunRecord, files: Files, folder: Path) -> RunRecord:
     recorder.begin(record)
-    recorder.end(record, files, folder)
+    recorder.keep(record, files, folder)
+    recorder.end(record, folder)
     return record
 
 
@@ -151,9 +152,11 @@ def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(
     with monkeypatch.context() as broken:
         broken.setattr(RunRecord, "write", full)
         with pytest.raises(StorageError, match="No space left"):
-            ended(recorder, record(), files, tmp_path / "0")
-        assert recorder.flush() == 1
+            ended(recorder, record(name="first"), files, tmp_path / "0")
+        assert recorder.flush() == 0
+        assert recorder.lost() == ["first"]
     assert recorder.flush() == 0
+    assert recorder.lost() == []
     assert RunRecord.read(tmp_path / "0" / "result.json").metrics == record().metrics
     assert len(in_mlflow(local)) == 1
 
@@ -190,6 +193,35 @@ def test_a_spool_without_room_costs_no_figure(
     assert RunRecord.read(tmp_path / "0" / "result.json").unrecorded == ""
 
 
+def test_a_run_is_on_the_disk_before_its_pictures_are_drawn(
+    local: TrackingConfig, spool: Spool, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+    recorder, one, folder = Recorder(local, spool), record(), tmp_path / "0"
+    recorder.begin(one)
+    recorder.keep(one, files, folder)
+
+    def draw() -> list[Path]:
+        assert RunRecord.read(folder / "result.json").metrics == one.metrics
+        assert [entry.record().uuid for entry in spool.entries()] == [one.uuid]
+        (folder / "latency.png").write_bytes(b"PNG")
+        return [folder / "latency.png"]
+
+    recorder.end(one, folder, draw)
+    assert "no_pictures" not in one.details
+    assert "latency.png" in [file.path for file in MlflowClient(local.uri).list_artifacts(one.run_id)]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(
+    local: TrackingConfig, spool: Spool, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+    recorder, one = Recorder(local, spool), record()
+    recorder.begin(one)
+    recorder.keep(one, files, tmp_path / "0")
+    recorder.end(one, tmp_path / "0", raising(ValueError("no font")))
+    assert len(in_mlflow(local)) == 1
+    assert "no font" in RunRecord.read(tmp_path / "0" / "result.json").details["no_pictures"]
+
+
 @pytest.mark.parametrize("error", [KeyError("headers"), RuntimeError("an SDK's own")])
 def test_an_error_of_any_library_leaves_the_run_waiting(
     local: TrackingConfig,
@@ -217,12 +249,14 @@ def test_a_database_that_another_program_has_locked_is_waited_for_then_sent_to_l
     with closing(sqlite3.connect(local.uri.removeprefix("sqlite:///"))) as other:
         other.isolation_level = None
         other.execute("BEGIN EXCLUSIVE")
-        recorder.end(one, files, tmp_path / "0")
+        recorder.keep(one, files, tmp_path / "0")
+        recorder.end(one, tmp_path / "0")
         assert "database is locked" in one.unrecorded
         assert one.status is Status.ok
         interrupted = record(status=Status.interrupted)
         start = time.monotonic()
-        recorder.end(interrupted, files, tmp_path / "1")  # Ctrl-C: nobody waits
+        recorder.keep(interrupted, files, tmp_path / "1")
+        recorder.end(interrupted, tmp_path / "1")  # Ctrl-C: nobody waits
         assert time.monotonic() - start < 10  # two seconds, and what a busy machine adds
         other.execute("ROLLBACK")
     assert recorder.flush() == 0

@@ -262,6 +262,8 @@ def test_a_killed_run_that_could_not_be_ended_is_ended_by_the_next(
     run_id = tracker.start(record())
     tracker._let_go(run_id)  # as the kernel does
     assert [run.status for run in tracker.latest(1)] == [Status.interrupted]  # before anybody has written so
+    assert "was killed" in tracker.latest(1)[0].reason
+    assert "again" in tracker.latest(1)[0].hint
     with monkeypatch.context() as broken:
         broken.setattr(MlflowClient, "log_batch", raising(OSError("database is locked")))
         with pytest.raises(TrackingError):
