@@ -10,7 +10,7 @@ from edlab.composition import compose_config
 from edlab.metrics import latency
 from edlab.record import RunRecord, Status, Step
 from edlab.steps.measure import LATENCIES_FILE, Measurement
-from edlab.steps.record import Outcome, fill_record, run_files
+from edlab.steps.record import Outcome, draw_plots, fill_record, run_files
 
 
 def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path) -> None:
@@ -18,9 +18,11 @@ def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path
     np.save(tmp_path / LATENCIES_FILE, ns)
     measurement = Measurement(figures=latency(ns), phases={"latency": {"queries": len(ns)}}, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
-    files = run_files(record, compose_config([]), Outcome(measurement=measurement), tmp_path)
-    assert files.named["latency.png"] == tmp_path / "latency.png"
-    assert (tmp_path / "latency.png").exists()
+    files = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
+    assert files.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE
+    drawn = draw_plots(record, compose_config([]), measurement, tmp_path)
+    assert drawn == [tmp_path / "latency.png"]
+    assert drawn[0].exists()
 
 
 def test_its_figures_are_said_to_be_of_one_process() -> None:

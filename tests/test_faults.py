@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "faults"
-FAULTS = "kill_parent_at_first_start,kill_all,signals,damaged_cache,dead_server"
+FAULTS = "kill_all,damaged_cache,dead_server"  # other tests have the first start, signals and disks
 
 
 @pytest.mark.timeout(900)
 def test_a_sweep_that_is_broken_keeps_its_promises() -> None:
-    command = [sys.executable, str(SCRIPT), "--only", FAULTS, "--points", "5", "--seed", "1", "--workers", "1"]
+    command = [sys.executable, str(SCRIPT), "--only", FAULTS, "--points", "3", "--seed", "1", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
