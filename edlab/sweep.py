@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra import main as hydra_main
 from hydra._internal.utils import get_args_parser  # Hydra's own reading of its flags; it has no public one
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -41,7 +44,7 @@ from edlab.readiness import preflight
 from edlab.record import RunRecord, Status
 from edlab.scratch import temporary_folder
 from edlab.terminal import RunDisplay, counted
-from edlab.tracking import Recorder
+from edlab.tracking import RESULT, Recorder
 
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
@@ -56,7 +59,7 @@ class Sweep:
     started: float  # seconds since the epoch
     recorder: Recorder
     swept: frozenset[str]  # the keys, beyond the groups' names, that have several values
-    made: dict[Path, RunRecord] = field(default_factory=dict)  # by folder: those of this process, written or not
+    made: dict[Path, RunRecord] = field(default_factory=dict)  # by folder: those that no disk had room for
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class _Job:
     number: int
     folder: Path
     swept: list[str]  # the words of this run that another has otherwise, beyond the groups' names
+
+
+class ForgetRuns(Callback):  # type: ignore[misc]
+    """Hydra keeps the configuration of each run until the sweep has ended, and uses none: 0.3 MB a run."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """See `Callback.on_job_end`."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
@@ -200,7 +211,8 @@ def _run(job: _Job, position: int, sweep: Sweep, console: Console) -> None:
         record = benchmark.run(
             job.config, sweep_id=sweep.id, folder=job.folder, on_progress=display, recorder=sweep.recorder
         )
-        sweep.made[job.folder.absolute()] = record
+        if not (job.folder / RESULT).exists():
+            sweep.made[job.folder.absolute()] = record
         display.ended(record)
     if record.status is Status.interrupted:
         raise KeyboardInterrupt
