@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import math
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
 from edlab.config import (
     DeviceConfig,
     EdlabConfig,
@@ -33,7 +31,7 @@ from edlab.config import (
     QuantizationConfig,
 )
 from edlab.errors import ConfigError, EdlabError
-from edlab.registry import load_target, plugins
+from edlab.registry import did_you_mean, load_target, plugins
 from edlab.source import SourceModel
 
 _CROSSED = ("device=", "converter=")
@@ -127,49 +125,28 @@ def _set_precision(quantization: QuantizationConfig, precision: Precision) -> No
 
 
 def _check_numbers(config: EdlabConfig) -> None:
-    """Raise `ConfigError` for a count or a time that nothing can be made of."""
-    protocol = config.protocol
-    least = {
-        "device.specification.typical_watts": (config.device.specification.typical_watts, 0.001),
-        "device.specification.max_watts": (config.device.specification.max_watts, 0.001),
-        "device.memory_limit_gb": (config.device.memory_limit_gb, 0.01),
-        "device.threads": (config.device.threads, 1),
-        "device.lock_timeout": (config.device.lock_timeout, 0),
-        "device.workdir_limit_gb": (config.device.workdir_limit_gb, 0),
-        "quantization.calibration.images": (config.quantization.calibration.images, 1),
-        "converter.timeout_s": (config.converter.timeout_s, 1),
-        "converter.memory_limit_gb": (config.converter.memory_limit_gb, 0.01),
-        "converter.log_limit_mb": (config.converter.log_limit_mb, 0.001),
-        "cache.max_gb": (config.cache.max_gb, 0),
-        "protocol.queries": (protocol.queries, 1),
-        "protocol.seconds": (protocol.seconds, 0),
-        "protocol.pool": (protocol.pool, 1),
-        "protocol.repeats": (protocol.repeats, 1),
-        "protocol.windows": (protocol.windows, LEAST_WINDOWS),
-        "protocol.throughput.seconds": (protocol.throughput.seconds, 0.1),
-        "protocol.throughput.trial_seconds": (protocol.throughput.trial_seconds, 0.01),
-        "protocol.max_interval": (protocol.max_interval, 0),
-        "power.interval_s": (config.power.interval_s, 0.001),
-        "power.idle_seconds": (config.power.idle_seconds, 0.1),
-        "power.active_seconds": (config.power.active_seconds, 0),
-        "power.active_samples": (config.power.active_samples, 1),
-        "dataset.images": (config.dataset.images, 1),
-        "protocol.max_accuracy_drop": (protocol.max_accuracy_drop, 0),
-        "model.label_offset": (config.model.label_offset, 0),
-        "protocol.throughput.max_in_flight": (protocol.throughput.max_in_flight, 1),
-        "protocol.throughput.max_batch": (protocol.throughput.max_batch, 1),
-        "protocol.throughput.gain": (protocol.throughput.gain, 0),
-    }
-    for key, (value, minimum) in least.items():
-        if value is not None and value < minimum:
-            raise ConfigError(f"{key}={value} is below {minimum}", hint=f"set {key} to {minimum} or more")
-    if protocol.windows > MOST_WINDOWS:
-        raise ConfigError(f"protocol.windows={protocol.windows} is above {MOST_WINDOWS}", hint="10 is usual")
-    if protocol.repeats == 2:
+    """Raise `ConfigError` for a number that is out of its field's bounds, or that nothing can be made of."""
+    for key, value, bounds in _bounded("", config):
+        least, most = bounds["least"], bounds["most"]
+        if not value >= least:  # NaN is not
+            raise ConfigError(f"{key}={value} is below {least}", hint=f"set {key} to {least} or more")
+        if most is not None and value > most:
+            raise ConfigError(f"{key}={value} is above {most}", hint=f"set {key} to {most} or less")
+    if config.protocol.repeats == 2:
         raise ConfigError(
             "protocol.repeats=2: two processes say almost nothing of how far processes differ",
             hint="set protocol.repeats to 1, or to 3 or more (5 is usual)",
         )
+
+
+def _bounded(prefix: str, config: Any) -> Iterator[tuple[str, float, Mapping[str, Any]]]:
+    """Key, value and bounds of each number of a configuration, and of those in it."""
+    for each in fields(config):
+        key, value = f"{prefix}{each.name}", getattr(config, each.name)
+        if is_dataclass(value):
+            yield from _bounded(f"{key}.", value)
+        elif "least" in each.metadata and value is not None:
+            yield key, value, each.metadata
 
 
 def _check_runtime_options(device: DeviceConfig) -> None:
@@ -286,9 +263,8 @@ def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
 
 
 def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
-    close = difflib.get_close_matches(wrong, valid, n=1)
     listing = f"{place or 'valid'}: {', '.join(valid)}" if valid else ""
-    return "; ".join(filter(None, (f"did you mean '{close[0]}'?" if close else "", listing)))
+    return (did_you_mean(wrong, valid) + listing).rstrip()
 
 
 def weakened(config: EdlabConfig) -> tuple[str, ...]:

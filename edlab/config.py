@@ -13,6 +13,11 @@ from typing import Any, Dict, List, Optional
 from omegaconf import MISSING
 
 
+def number(default: Any, least: float, most: float | None = None) -> Any:
+    """A number's field with its bounds, both of them allowed; what is not set (None) has none."""
+    return field(default=default, metadata={"least": least, "most": most})
+
+
 class ModelOrigin(StrEnum):
     """Which source builds the model (edlab/models)."""
 
@@ -119,9 +124,9 @@ class ExifOrientation(StrEnum):
 class PreprocessingConfig:
     """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`."""
 
-    height: Optional[int] = None
-    width: Optional[int] = None
-    resize: Optional[int] = None
+    height: Optional[int] = number(None, 1)
+    width: Optional[int] = number(None, 1)
+    resize: Optional[int] = number(None, 1)
     resize_mode: Optional[ResizeMode] = None
     interpolation: Optional[Interpolation] = None
     antialias: Optional[bool] = None
@@ -143,8 +148,8 @@ class ModelConfig:
     layout: Optional[str] = None  # file: NCHW or NHWC, where the file does not tell
     output: Optional[str] = None  # the output to score, by its name, where the model has several
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
-    label_offset: Optional[int] = None
-    claimed_top1: Optional[float] = None  # 0..1
+    label_offset: Optional[int] = number(None, 0)
+    claimed_top1: Optional[float] = number(None, 0, 1)  # 0..1
     claimed_source: str = ""
 
     def __post_init__(self) -> None:
@@ -154,9 +159,9 @@ class ModelConfig:
 
 @dataclass
 class CalibrationConfig:
-    images: int = 64
+    images: int = number(64, 1)
     method: CalibrationMethod = CalibrationMethod.minmax
-    seed: int = 0
+    seed: int = number(0, 0)
 
 
 @dataclass
@@ -172,9 +177,9 @@ class QuantizationConfig:
 @dataclass
 class ConverterConfig:
     name: str = MISSING
-    timeout_s: float = 1800.0  # of each step
-    memory_limit_gb: Optional[float] = None  # of each step; None: 90 % of what is free when it starts
-    log_limit_mb: float = 500.0  # of what each step prints
+    timeout_s: float = number(1800.0, 1)  # of each step
+    memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of what is free when it starts
+    log_limit_mb: float = number(500.0, 0.001)  # of what each step prints
     options: Dict[str, Any] = field(default_factory=dict)  # of this toolchain; unknown ones are refused
 
 
@@ -182,8 +187,8 @@ class ConverterConfig:
 class SpecificationConfig:
     """What the vendor says of the device; never a measurement."""
 
-    typical_watts: Optional[float] = None
-    max_watts: Optional[float] = None
+    typical_watts: Optional[float] = number(None, 0.001)
+    max_watts: Optional[float] = number(None, 0.001)
     peak_ops: Dict[str, float] = field(default_factory=dict)  # precision -> operations per second
     source: str = ""
 
@@ -194,19 +199,19 @@ class DeviceConfig:
     kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
     host: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that is given one is reached by ssh
     workdir: str = ".cache/edlab-agent"  # ssh: on the target, from the home there: model files, images
-    workdir_limit_gb: float = 8.0  # ssh: the oldest files beyond it are removed
+    workdir_limit_gb: float = number(8.0, 0)  # ssh: the oldest files beyond it are removed
     env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
     execution: Execution = Execution.native
     machines: List[str] = field(default_factory=list)  # processors that it can be, as `uname -m` says; none: any
     stand_in: str = ""  # what this really is, where it is not the device itself: its figures are `emulated_*`
-    lock_timeout: float = 3600.0  # seconds to wait for another's run on the same machine to end
-    memory_limit_gb: Optional[float] = None  # of the agent on this machine; None: 90 % of what is free as it starts
+    lock_timeout: float = number(3600.0, 0)  # seconds to wait for another's run on the same machine to end
+    memory_limit_gb: Optional[float] = number(None, 0.01)  # of an agent on this machine; None: 90 % of what is free
     target: Optional[str] = None  # which unit of it, where its runtime has several (intel: CPU, GPU, NPU)
     power_mode: Optional[str] = None  # jetson: set for the run, and what was before is restored; None: left alone
     runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
     precisions: List[str] = field(default_factory=list)
     sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names
-    threads: Optional[int] = None  # cores that the agent may use and is pinned to; None: all
+    threads: Optional[int] = number(None, 1)  # cores that the agent may use and is pinned to; None: all
     python: Optional[str] = None  # interpreter on the target; None: this one
     options: Dict[str, Any] = field(default_factory=dict)  # by runtime: {openvino: {device: GPU}}
     specification: SpecificationConfig = field(default_factory=SpecificationConfig)
@@ -220,41 +225,41 @@ class DatasetConfig:
     labels: Optional[str] = None  # image_folder: a text file, one folder name a line, in the order of the classes
     class_order: Optional[ClassOrder] = None  # image_folder: how folders named by integers are numbered
     exif_orientation: ExifOrientation = ExifOrientation.ignore
-    images: Optional[int] = None  # score only so many, drawn with the seed; None: all
-    seed: int = 0
-    calibration_fraction: float = 0.1  # set aside for calibration, never scored
+    images: Optional[int] = number(None, 1)  # score only so many, drawn with the seed; None: all
+    seed: int = number(0, 0)
+    calibration_fraction: float = number(0.1, 0, 1)  # set aside for calibration, never scored
     calibration_path: Optional[str] = None  # calibrate on this folder instead, and score all of `path`
 
 
 @dataclass
 class WarmupConfig:
-    queries: int = 10
-    seconds: float = 2.0
-    tolerance: float = 0.02  # two half-windows agree within this on the median
-    max_seconds: float = 30.0
+    queries: int = number(10, 1)
+    seconds: float = number(2.0, 0)
+    tolerance: float = number(0.02, 0)  # two half-windows agree within this on the median
+    max_seconds: float = number(30.0, 0)
 
 
 @dataclass
 class ThroughputConfig:
-    max_batch: int = 64
-    max_in_flight: int = 16
-    gain: float = 0.03  # a larger setting is chosen where it gives more than this
-    trial_seconds: float = 1.0
-    seconds: Optional[float] = None  # least length of the window; null: protocol.seconds
+    max_batch: int = number(64, 1)
+    max_in_flight: int = number(16, 1)
+    gain: float = number(0.03, 0)  # a larger setting is chosen where it gives more than this
+    trial_seconds: float = number(1.0, 0.01)
+    seconds: Optional[float] = number(None, 0.1)  # least length of the window; null: protocol.seconds
 
 
 @dataclass
 class ProtocolConfig:
     name: str = MISSING
-    queries: int = MISSING  # both minima hold for the latency phase; `seconds` also for throughput
-    seconds: float = MISSING
-    max_seconds: float = MISSING  # hard limit of each phase
-    pool: int = 64  # real images that the queries rotate over
-    seed: int = 0
-    windows: int = 10  # equal in time, over which the mean's interval is taken
-    max_interval: float = 0.05  # the latency phase goes on until the interval is at most this part of the mean wide
-    repeats: int = 1  # the timed phases run in so many fresh processes of the agent, one after another
-    max_accuracy_drop: float = 0.01  # 0..1: what a conversion may cost before the verdict says so
+    queries: int = number(MISSING, 1)  # both minima hold for the latency phase; `seconds` also for throughput
+    seconds: float = number(MISSING, 0)
+    max_seconds: float = number(MISSING, 0)  # hard limit of each phase
+    pool: int = number(64, 1)  # real images that the queries rotate over
+    seed: int = number(0, 0)
+    windows: int = number(10, 5, 31)  # equal in time, over which the mean's interval is taken
+    max_interval: float = number(0.05, 0)  # the latency phase goes on until the interval is at most this / the mean
+    repeats: int = number(1, 1)  # the timed phases run in so many fresh processes of the agent, one after another
+    max_accuracy_drop: float = number(0.01, 0)  # 0..1: what a conversion may cost before the verdict says so
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
@@ -269,10 +274,10 @@ class ProtocolConfig:
 class PowerConfig:
     name: str = MISSING
     sensor: Sensor = Sensor.auto
-    interval_s: float = 0.05
-    idle_seconds: float = 5.0
-    active_seconds: float = 10.0  # least length of the throughput phase where a sensor is read
-    active_samples: int = 100
+    interval_s: float = number(0.05, 0.001)
+    idle_seconds: float = number(5.0, 0.1)
+    active_seconds: float = number(10.0, 0)  # least length of the throughput phase where a sensor is read
+    active_samples: int = number(100, 1)
 
 
 class SweepOrder(StrEnum):
@@ -293,7 +298,7 @@ class SweepConfig:
 class CacheConfig:
     """What is kept for later runs, below EDLAB_CACHE."""
 
-    max_gb: Optional[float] = None  # above it, what was used longest ago is removed as a command starts; None: no limit
+    max_gb: Optional[float] = number(None, 0)  # above it, the least recently used goes as a command starts
 
 
 @dataclass

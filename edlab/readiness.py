@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from edlab import converters, devices, power
+from edlab.agent.messages import Availability, Machine, SensorFound, Sensors, State
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.errors import AgentError, EdlabError
@@ -101,56 +101,54 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
                 yield Finding(f"device={name}", True, f"in use: {error.message}")
                 return
             hello, state = session.hello(), session.state()
-            found = session.probe(runtimes) if runtimes else {}
-            sensors, unusable = session.sensors(), session.unusable_sensors()
+            found = session.available(runtimes) if runtimes else {}
+            sensors = session.sensors()
     except EdlabError as error:
         nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.host)
         yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
         return
     yield Finding(f"device={name}", True, _machine(hello))
-    yield Finding(f"{name}: python", True, f"{hello['python']}, numpy {hello['numpy']}")
+    yield Finding(f"{name}: python", True, f"{hello.python}, numpy {hello.numpy}")
     yield from _condition(config, state)
     for made in wanted:
         yield _runtime(config, made, found)
-    yield from _power(config, sensors, unusable)
+    yield from _power(config, sensors)
 
 
-def _runtime(config: DeviceConfig, made: str, found: dict[str, dict[str, str]]) -> Finding:
+def _runtime(config: DeviceConfig, made: str, found: dict[str, Availability]) -> Finding:
     """Whether files of the format `made` can run; `found` is the agent's answer by runtime."""
     name, runtime = config.name, config.runtimes.get(made)
     if runtime is None:
         able = ", ".join(config.runtimes)
         return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it runs {able}")
     answer = found[runtime]
-    if "version" in answer:
-        return Finding(f"{name}: {runtime}", True, f"{answer['version']} runs {made}")
-    return Finding(f"{name}: {runtime}", False, answer["reason"], answer["hint"], optional=True)
+    if answer.version:
+        return Finding(f"{name}: {runtime}", True, f"{answer.version} runs {made}")
+    return Finding(f"{name}: {runtime}", False, answer.reason, answer.hint, optional=True)
 
 
-def _machine(hello: dict[str, Any]) -> str:
+def _machine(hello: Machine) -> str:
     """The board or the processor, and the graphics cards that NVIDIA's driver names."""
-    machine = str(hello["board"] or hello["cpu"] or hello["machine"])
-    return f"{machine}; GPU: {hello['gpu']}, driver {hello['gpu_driver']}" if "gpu" in hello else machine
+    machine = hello.board or hello.cpu or hello.machine
+    return f"{machine}; GPU: {hello.gpu}, driver {hello.gpu_driver}" if hello.gpu else machine
 
 
-def _power(
-    config: DeviceConfig, sensors: Sequence[dict[str, Any]], unusable: Sequence[dict[str, str]]
-) -> Iterator[Finding]:
+def _power(config: DeviceConfig, found: Sensors) -> Iterator[Finding]:
     """The sensors that see the device; of the others only those that can be read, as ones that are not used."""
     part = f"{config.name}: power"
-    seeing = [sensor for sensor in sensors if power.sees(config, sensor)]
-    others = [sensor for sensor in sensors if not power.sees(config, sensor)]
-    files = {sensor["stand_in"] for sensor in seeing if sensor["stand_in"]}
+    seeing = [sensor for sensor in found.sensors if power.sees(config, sensor)]
+    others = [sensor for sensor in found.sensors if not power.sees(config, sensor)]
+    files = {sensor.stand_in for sensor in seeing if sensor.stand_in}
     note = f"; from the files under {files.pop()}, not the hardware" if files else ""
     note += f"; not in device.sensors: {_listed(others)}" if others else ""
     yield Finding(part, True, (_listed(seeing) or _without_sensor(config)) + note)
-    for sensor in unusable:
-        if power.sees(config, sensor):
-            yield Finding(part, False, f"{sensor['name']}: {sensor['reason']}", sensor["hint"], optional=True)
+    for unusable in found.unusable:
+        if power.sees(config, unusable):
+            yield Finding(part, False, f"{unusable.name}: {unusable.reason}", unusable.hint, optional=True)
 
 
-def _listed(sensors: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(f"{sensor['name']} ({sensor['boundary']})" for sensor in sensors)
+def _listed(sensors: Sequence[SensorFound]) -> str:
+    return ", ".join(f"{sensor.name} ({sensor.boundary})" for sensor in sensors)
 
 
 def _without_sensor(config: DeviceConfig) -> str:
@@ -159,16 +157,16 @@ def _without_sensor(config: DeviceConfig) -> str:
     return f"no sensor: estimated as {config.specification.typical_watts:g} W, from device.specification"
 
 
-def _condition(config: DeviceConfig, state: dict[str, Any]) -> Iterator[Finding]:
+def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
     """Disk, clocks and temperature, as far as the target tells them."""
     name = config.name
-    fit = state["free_disk_mb"] > _LOW_DISK_MB
+    fit = state.free_disk_mb > _LOW_DISK_MB
     place = "device.workdir" if config.host else "EDLAB_CACHE"
     mend = "" if fit else f"free space on the target's disk, or point {place} at another"
-    yield Finding(f"{name}: disk", fit, f"{state['free_disk_mb'] / 1000:.0f} GB free", mend)
-    clocks = f"{max(state['clocks_mhz']):.0f} MHz" if state["clocks_mhz"] else "not told"
-    governor = f", governor {state['governor']}" if state["governor"] else ""
+    yield Finding(f"{name}: disk", fit, f"{state.free_disk_mb / 1000:.0f} GB free", mend)
+    clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not told"
+    governor = f", governor {state.governor}" if state.governor else ""
     yield Finding(f"{name}: clocks", True, clocks + governor)
-    if temperatures := state["temperatures_c"]:
+    if temperatures := state.temperatures_c:
         hottest = max(temperatures, key=lambda zone: temperatures[zone])
         yield Finding(f"{name}: temperature", True, f"{temperatures[hottest]:.0f} °C, the hottest: {hottest}")

@@ -1,4 +1,4 @@
-"""What outside packages add through entry points, and what a program registers while it runs.
+"""What outside packages add through entry points.
 
 Groups: `edlab.models`, `edlab.devices`, `edlab.converters`, `edlab.runtimes`, `edlab.device_kinds`.
 """
@@ -7,10 +7,49 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from edlab.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Group(Generic[T]):
+    """The classes of one kind by name: the built-in ones, and those of the entry points `edlab.<group>`."""
+
+    def __init__(self, group: str, base: type[T], built_in: Mapping[str, str]) -> None:
+        """`built_in` names each as "package.module:class"; nothing is imported before it is asked for."""
+        self.group = group
+        self.base = base
+        self.built_in = built_in
+
+    def names(self) -> list[str]:
+        """All of them, the built-in ones first."""
+        return list(self._targets())
+
+    def load(self, name: str) -> type[T]:
+        """The class of this name. Raises `ConfigError` if it is unknown, cannot be imported or is of another kind."""
+        targets, noun = self._targets(), self.group.removesuffix("s").replace("_", " ")
+        if name not in targets:
+            raise ConfigError(
+                f"unknown {noun} '{name}'", hint=f"{did_you_mean(name, targets)}{noun}s: {', '.join(targets)}"
+            )
+        kind = load_target(targets[name])
+        if not (isinstance(kind, type) and issubclass(kind, self.base)):
+            base = f"{self.base.__module__}.{self.base.__name__}"
+            raise ConfigError(f"{targets[name]} is not a {self.base.__name__}", hint=f"derive the class from {base}")
+        return kind
+
+    def _targets(self) -> dict[str, str]:
+        return {**self.built_in, **{name: entry.value for name, entry in plugins(self.group).items()}}
+
+
+def did_you_mean(wrong: str, known: Iterable[str], count: int = 1) -> str:
+    """A hint's beginning, "did you mean 'x'? ", with the nearest `count` known names; empty if none is near."""
+    near = difflib.get_close_matches(wrong, list(known), n=count)
+    return f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:
@@ -37,6 +76,5 @@ def load_target(target: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
-        close = difflib.get_close_matches(attribute, vars(module), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"define {attribute} in {module_name}"
+        hint = did_you_mean(attribute, vars(module)).rstrip() or f"define {attribute} in {module_name}"
         raise ConfigError(f"module '{module_name}' has no '{attribute}'", hint=hint) from None

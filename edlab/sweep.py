@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import random
 import sys
@@ -42,6 +41,7 @@ from edlab.errors import ConfigError, StorageError
 from edlab.identity import new_sweep_folder
 from edlab.readiness import preflight
 from edlab.record import RunRecord, Status
+from edlab.registry import did_you_mean
 from edlab.scratch import temporary_folder
 from edlab.terminal import RunDisplay, counted
 from edlab.tracking import RESULT, Recorder
@@ -129,8 +129,7 @@ def _read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     flags, unknown = parser.parse_known_args(arguments)
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
-        close = difflib.get_close_matches(unknown[0], [*known, "--debug"], n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "`edlab run --help` lists what there is"
+        hint = did_you_mean(unknown[0], [*known, "--debug"]).rstrip() or "`edlab run --help` lists the options"
         raise ConfigError(f"there is no option '{unknown[0]}'", hint=hint)
     return flags
 

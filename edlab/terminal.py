@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edlab.errors import EdlabError
+from edlab.metrics import catalogue
 from edlab.record import RunRecord, Status, VerdictState
 
 _MARKS = {
@@ -110,13 +111,9 @@ def _summary(record: RunRecord) -> str:
         return f"{record.status}{where} (run {record.run_id[:8]})"
     prefix, mark = ("emulated_", "≈") if "stand_in" in record.tags else ("", "")
     parts = [
-        f"{label} {mark}{record.metrics[prefix + name] * scale:,.{digits}f}{unit}"
-        for label, name, scale, digits, unit in (
-            ("top-1", "accuracy_top1", 100, 1, " %"),
-            ("latency", "latency_ms", 1, 3, " ms"),
-            ("throughput", "throughput_ips", 1, 1, "/s"),
-        )
-        if prefix + name in record.metrics
+        f"{column.label} {mark}{column.write(record.metrics[prefix + name])}{column.unit}"
+        for name, column in catalogue.columns().items()
+        if column.label and prefix + name in record.metrics
     ]
     verdict = [str(record.verdict.state)] if record.verdict else []
     scored = prefix + "accuracy_top1" in record.metrics

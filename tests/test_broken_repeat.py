@@ -6,17 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from edlab.agent.messages import Activity, LatencyReport
 from edlab.composition import compose_config
 from edlab.metrics import latency
 from edlab.record import RunRecord, Status, Step
 from edlab.steps.measure import LATENCIES_FILE, Measurement
 from edlab.steps.record import Outcome, draw_plots, fill_record, run_files
+from edlab.steps.reports import Reports
 
 
 def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path) -> None:
     ns = np.full(40, 2_000_000)
     np.save(tmp_path / LATENCIES_FILE, ns)
-    measurement = Measurement(figures=latency(ns), phases={"latency": {"queries": len(ns)}}, repeats=[Measurement()])
+    activity = Activity(0.08, None, None, None, 0, [], None)
+    reports = Reports(latency=LatencyReport(len(ns), 0.08, False, activity, None))
+    measurement = Measurement(figures=latency(ns), reports=reports, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
     files = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
     assert files.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
 from edlab.composition import check_overrides, compose_config, config_dir, decide, describe, groups, options, weakened
-from edlab.config import CalibrationMethod, Precision
+from edlab.config import CalibrationMethod, EdlabConfig, Precision
 from edlab.errors import ConfigError
 from edlab.source import Preprocessing, SourceModel
 
@@ -69,7 +73,7 @@ def test_values_are_typed() -> None:
         ("=3", "", ""),
         ("device.threads=0", "device.threads=0", "1 or more"),
         ("protocol.windows=4", "protocol.windows=4", "5 or more"),
-        ("protocol.windows=40", "above 31", "10 is usual"),
+        ("protocol.windows=40", "above 31", "31 or less"),
         ("protocol.repeats=2", "protocol.repeats=2", "3 or more"),
         ("protocol.throughput.seconds=0", "protocol.throughput.seconds=0", "0.1 or more"),
         ("device.specification.typical_watts=-5", "typical_watts=-5", "0.001 or more"),
@@ -182,3 +186,32 @@ def test_what_is_weaker_than_its_tier_is_named(words: list[str], weaker: str) ->
 def test_what_is_stronger_than_its_tier_is_not() -> None:
     stronger = ["protocol=quick", "protocol.throughput.seconds=60", "protocol.max_interval=0.02", "protocol.repeats=3"]
     assert weakened(compose_config(stronger)) == ()
+
+
+def numbers(kind: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """The fields of a configuration that hold a number, by their keys."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        hint = hints[each.name]
+        if is_dataclass(hint):
+            yield from numbers(hint, f"{prefix}{each.name}.")
+        elif {int, float} & {hint, *get_args(hint)} and get_origin(hint) not in (dict, list):
+            yield f"{prefix}{each.name}", each
+
+
+def test_every_number_has_bounds() -> None:
+    found = dict(numbers(EdlabConfig))
+    assert len(found) > 30
+    assert [key for key, each in found.items() if "least" not in each.metadata] == []
+
+
+def test_the_windows_allowed_are_those_that_an_interval_is_known_for() -> None:
+    bounds = dict(numbers(EdlabConfig))["protocol.windows"].metadata
+    assert (bounds["least"], bounds["most"]) == (LEAST_WINDOWS, MOST_WINDOWS)
+
+
+@pytest.mark.parametrize("word", ["protocol.warmup.seconds=-1", "model.claimed_top1=2", "power.interval_s=nan"])
+def test_a_number_out_of_bounds_is_refused_with_them(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"is (above|below)") as caught:
+        compose_config([word])
+    assert "set " in caught.value.hint

@@ -72,7 +72,7 @@ def test_the_card_is_in_the_record_of_what_a_run_ran_on(workplace: Workplace, ca
     device = compose_config(["device=cpu", card]).device
     with devices.connect(device, Cache(Path(workplace.environment["EDLAB_CACHE"]))) as session:
         hello = session.hello()
-    assert (hello["gpu"], hello["gpu_driver"]) == ("Stand-in Card", "580.1")
+    assert (hello.gpu, hello.gpu_driver) == ("Stand-in Card", "580.1")
 
 
 def test_doctor_names_the_mend_of_a_board_that_is_not_configured(workplace: Workplace) -> None:

@@ -107,7 +107,7 @@ def test_a_line_of_the_agents_output_is_a_message_or_none(line: bytes) -> None:
     if message is None:
         return
     if "event" in message:
-        assert message.keys() >= {"phase", "fraction", "message"} or isinstance(message["pid"], int)
+        assert message.keys() >= {"fraction", "message"} or isinstance(message["pid"], int)
     elif "error" in message:
         assert message["error"].keys() >= {"type", "message", "hint", "traceback"}
     else:

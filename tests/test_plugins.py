@@ -29,12 +29,41 @@ FILES = {
 
         [project.entry-points."edlab.converters"]
         acme_broken = "acme_edlab.broken:Converter"
+        acme = "acme_edlab.convert:AcmeConverter"
 
         [project.entry-points."edlab.devices"]
         acme_npu = "acme_edlab.device:DEVICE"
     """,
     "acme_edlab/broken.py": "raise RuntimeError('no licence file')",
     "acme_edlab/__init__.py": "",
+    "acme_edlab/convert.py": """
+        import dataclasses
+        import shutil
+
+        from edlab.converters.onnxruntime import OnnxruntimeConverter
+
+
+        class AcmeConverter(OnnxruntimeConverter):
+            name = "acme"
+            format = "acme"
+
+            def _steps(self, source, quantization):
+                steps = super()._steps(source, quantization)
+                wrapped = dataclasses.replace(
+                    steps[-1],
+                    name="wrap",
+                    function="acme_edlab.convert:wrap",
+                    output="model.acme",
+                    format="acme",
+                    options={},
+                    calibrates=False,
+                )
+                return (*steps, wrapped)
+
+
+        def wrap(inputs, out, options, calibration):
+            shutil.copyfile(inputs[0], out)
+    """,
     "acme_edlab/models.py": """
         import edlab
 
@@ -62,7 +91,7 @@ FILES = {
             "defaults": [{"override /converter": "onnxruntime"}, {"override /quantization": "int8"}],
             "device": {
                 "name": "acme_npu",
-                "runtimes": {"onnx": "acme"},
+                "runtimes": {"onnx": "acme", "acme": "acme"},
                 "precisions": ["int8"],
                 "specification": {"typical_watts": 2.0, "source": "Acme data sheet"},
             },
@@ -100,6 +129,17 @@ def test_they_run_with_the_defaults_that_the_device_brings(acme: Workplace) -> N
     assert record.details["runtime"]["version"].startswith("acme on ")
     assert record.details["source"]["preprocessing"]["height"] == 16
     assert record.metrics["estimated_power_w"] == 2.0
+
+
+def test_a_format_that_only_their_device_opens_is_checked_and_emulated_in_the_form_before(acme: Workplace) -> None:
+    words = "model=acme_net", "device=acme_npu", "converter=acme", "dataset=synthetic"
+    for execution, format, runtime in (("native", "acme", "acme"), ("emulated", "onnx", "onnxruntime")):
+        result = acme.run(*words, f"device.execution={execution}")
+        assert result.returncode == 0, result.stdout + result.stderr
+        (record,) = acme.records()
+        assert record.details["artifact"]["format"] == format
+        assert record.details["runtime"]["runtime"] == runtime
+        assert record.details["weights"]["int8"] > 0  # of the ONNX file
 
 
 def test_what_the_device_cannot_run_is_refused_with_the_nearest(acme: Workplace) -> None:

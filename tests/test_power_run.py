@@ -101,18 +101,22 @@ def test_a_sensor_that_dies_ends_no_phase_and_may_recover(tmp_path: Path, shared
     counter = zone / "energy_uj"
     device = DeviceConfig(name="cpu", env={"EDLAB_SYSFS": str(tmp_path)})
     with devices.connect(device, Cache(shared_cache)) as session:
-        assert [sensor["name"] for sensor in session.sensors()] == ["rapl"]
+        assert [sensor.name for sensor in session.sensors().sensors] == ["rapl"]
         probe = Probe("rapl", 0.02, tmp_path / "samples.npy")
         threading.Timer(0.3, counter.unlink).start()
-        span = session.idle(seconds=1.0, probe=probe)
-        assert span["readings"]["failed"] > 0
-        assert "energy_uj" in span["readings"]["error"]
+        readings = session.idle(seconds=1.0, probe=probe).readings
+        assert readings is not None
+        assert readings.failed > 0
+        assert "energy_uj" in readings.error
         assert len(np.load(probe.samples_out)) > 0
-        dead = session.idle(seconds=0.3, probe=probe)  # not one reading, and no error that would end a run
-        assert dead["readings"]["failed"] > 0
+        dead = session.idle(seconds=0.3, probe=probe).readings  # not one, and no error that would end a run
+        assert dead is not None
+        assert dead.failed > 0
         assert len(np.load(probe.samples_out)) == 0
         counter.write_text("9000000000\n")
-        assert session.idle(seconds=0.3, probe=probe)["readings"]["failed"] <= 1  # the counter's jump is one
+        alive = session.idle(seconds=0.3, probe=probe).readings
+        assert alive is not None
+        assert alive.failed <= 1  # the counter's jump is one
 
 
 def test_the_doctor_names_a_sensor_that_cannot_be_used(sysfs: Path, tmp_path: Path, shared_cache: Path) -> None:

@@ -56,7 +56,7 @@ def test_an_estimate_never_has_a_measured_name(sweep: Workplace) -> None:
 
 
 def test_each_phase_says_what_the_machine_did_meanwhile(sweep: Workplace) -> None:
-    phases = ("idle", "warmup", "latency", "stages", "search", "throughput", "accuracy")
+    phases = ("idle", "warmup", "latency", "host_work", "search", "throughput", "accuracy")
     for record in sweep.records():
         assert set(record.phases) == set(phases)
         assert all(record.phases[name]["activity"]["seconds"] > 0 for name in phases)

@@ -27,12 +27,12 @@ def main(arguments: list[str] | None = None) -> None:
         os.chdir(options.workdir)  # what a vendor library drops
     requests, replies = _take_streams()
 
-    from .protocol import Method, serve
+    from .protocol import serve
 
-    def load() -> dict[str, Method]:
+    def load() -> object:
         from .methods import Agent
 
-        return Agent(options.workdir).methods
+        return Agent(options.workdir)
 
     serve(load, requests, replies, options.host_silence_s)
 

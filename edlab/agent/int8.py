@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .messages import Int8Kernels
 from .preprocess import InputTable, dequantize
 from .runtimes.base import Runtime
 
@@ -55,29 +56,26 @@ def expected(columns: int) -> np.ndarray:
     return np.concatenate(branches, axis=1)
 
 
-def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Try the runtime's int8 kernels here, and choose: `options` for the model, and what is known of its kernels.
+def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any]) -> Int8Kernels:
+    """Try the runtime's int8 kernels here, and choose.
 
-    Gives `options`, `int8_kernels` (EXACT, SATURATING or UNKNOWN) of the kernels chosen, `int8_kernels_of_fast`, and
-    what runs: `arithmetic` in words, and whether it is floating point, `in_float`. Exact kernels take the place of the
-    fast ones only where those are seen to saturate.
+    Exact kernels take the place of the fast ones only where those are seen to saturate.
     """
     complete = driver.complete(options)
     if not driver.int8_kernels:
         kernels = run(driver, probe, layout, complete)
-        known = {"int8_kernels": kernels, "int8_kernels_of_fast": kernels}
-        return dict(known, options=options, arithmetic="int8", in_float=False)
+        return Int8Kernels(options, kernels, kernels, arithmetic="int8", in_float=False)
     fast = run(driver, probe, layout, dict(complete, int8_kernels="fast"))
     wanted = complete["int8_kernels"]
     chosen = "fast" if wanted == "exact" and fast != SATURATING else wanted
     kernels = fast if chosen == "fast" else run(driver, probe, layout, dict(complete, int8_kernels=chosen))
-    return {
-        "options": dict(options, int8_kernels=chosen),
-        "int8_kernels": kernels,
-        "int8_kernels_of_fast": fast,
-        "arithmetic": driver.int8_kernels[chosen],
-        "in_float": chosen in driver.int8_in_float,
-    }
+    return Int8Kernels(
+        options=dict(options, int8_kernels=chosen),
+        int8_kernels=kernels,
+        int8_kernels_of_fast=fast,
+        arithmetic=driver.int8_kernels[chosen],
+        in_float=chosen in driver.int8_in_float,
+    )
 
 
 def run(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import time
 from typing import Callable, NamedTuple
 
 from . import system
+from .messages import Activity, OnProgress
 
 LOOK_S = 1.0  # each look takes Python's lock for some 0.1 ms: docs/results has what that costs
 
@@ -20,21 +21,6 @@ class Look(NamedTuple):
     message: str
 
 
-class Activity(NamedTuple):
-    """What else the machine did in a phase. Shares are 0..1 of the time of the cores that the agent may use.
-
-    None where the system does not tell.
-    """
-
-    seconds: float
-    own: float | None  # taken by this process
-    others: float | None  # taken by other processes and the kernel
-    stolen: float | None  # taken by the hypervisor for other machines
-    involuntary_switches: int  # how often this process was put off a core that it still wanted
-    clocks_mhz: list[float]  # the highest clock among the cores at each look, in order: that of a busy one
-    throttle_events: int | None  # thermal events that the processor counted
-
-
 class Observer:
     """Looks each LOOK_S, from entering the context to leaving it: passes progress on, and reads the clocks.
 
@@ -42,7 +28,7 @@ class Observer:
     the count stands still: a phase that hangs must not look alive.
     """
 
-    def __init__(self, look: Callable[[], Look], progress: Callable[[float, str], None]) -> None:
+    def __init__(self, look: Callable[[], Look], progress: OnProgress) -> None:
         self._look = look
         self._progress = progress
         self._stop = threading.Event()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Callable
 
 import numpy as np
 
-from .observer import Activity, Look, Observer
+from .messages import Activity, OnProgress, TensorSpec
+from .observer import Look, Observer
 from .preprocess import InputTable, dequantize
-from .runtimes.base import Request, TensorSpec
+from .runtimes.base import Request
 
 
 def predict(
@@ -20,7 +20,7 @@ def predict(
     output: TensorSpec,
     images: np.ndarray,
     indices: np.ndarray,
-    progress: Callable[[float, str], None],
+    progress: OnProgress,
 ) -> tuple[np.ndarray, Activity]:
     """float32 logits (N, C), dequantized, of images[indices]; and what the machine did meanwhile.
 

@@ -21,12 +21,10 @@ import signal
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
+from typing import Any, Callable, Iterator, NoReturn
 
+from . import messages
 from .errors import storage_error
-
-Progress = Callable[[str, Optional[float], str], None]  # (phase, fraction 0..1 or None where unknown, message)
-Method = Callable[..., Dict[str, Any]]  # (progress, **params) -> result
 
 HEARTBEAT_S = 2.0
 MARK_VARIABLE = "EDLAB_AGENT"  # with it the host finds, and ends, what an agent on its machine leaves behind
@@ -67,12 +65,11 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def serve(
-    load: Callable[[], dict[str, Method]], requests: int, replies: int, host_silence_s: float | None = None
-) -> None:
+def serve(load: Callable[[], object], requests: int, replies: int, host_silence_s: float | None = None) -> None:
     """Answer the requests of one file descriptor on another until the first closes; then end all that was started.
 
-    `load` gives the methods; heartbeats start before it, for imports take many seconds on a small board. Where the host
+    `load` gives the object whose methods `messages.METHODS` names; heartbeats start before it, for imports take many
+    seconds on a small board. Where the host
     gives not even a heartbeat for `host_silence_s` that is the end too; None: it may be silent.
     Does not return: vendor libraries crash or hang in their destructors, so the process group is killed, which takes
     the children of those libraries along.
@@ -83,26 +80,26 @@ def serve(
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_read, args=(requests, inbox, host_silence_s), daemon=True).start()
     threading.Thread(target=channel.beat, daemon=True).start()
-    methods = load()
+    agent = load()
     with contextlib.suppress(BrokenPipeError):  # the host went while an answer was on its way
         for request in iter(inbox.get, None):
-            channel.send(_answer(methods, request, channel))
-        methods["close"](lambda phase, fraction, message: None)
+            channel.send(_answer(agent, request, channel))
+        _call(agent, messages.CLOSE, {}, lambda fraction, message: None)
     _end_group()
 
 
-def _answer(methods: dict[str, Method], request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+def _answer(agent: object, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
     identity = request["id"]
 
-    def progress(phase: str, fraction: float | None, message: str) -> None:
-        channel.send({"event": "progress", "id": identity, "phase": phase, "fraction": fraction, "message": message})
+    def progress(fraction: float | None, message: str) -> None:
+        channel.send({"event": "progress", "id": identity, "fraction": fraction, "message": message})
 
     try:
-        if request["method"] not in methods:
-            raise ValueError(
-                "the agent has no method '%s'; it has %s" % (request["method"], ", ".join(sorted(methods)))
-            )
-        return {"id": identity, "result": methods[request["method"]](progress, **request.get("params", {}))}
+        method = messages.METHODS.get(request["method"])
+        if method is None:
+            known = ", ".join(sorted(messages.METHODS))
+            raise ValueError("the agent has no method '%s'; it has %s" % (request["method"], known))
+        return {"id": identity, "result": _call(agent, method, request["params"], progress)}
     except Exception as error:
         told = storage_error(error) or error
         return {
@@ -114,6 +111,12 @@ def _answer(methods: dict[str, Method], request: dict[str, Any], channel: Channe
                 "traceback": traceback.format_exc()[-_MOST_CHARACTERS:],
             },
         }
+
+
+def _call(
+    agent: object, method: messages.Method[Any, Any], params: dict[str, Any], progress: messages.OnProgress
+) -> Any:
+    return messages.encode(getattr(agent, method.name)(progress, messages.decode(method.request, params)))
 
 
 def _text(error: BaseException) -> str:

@@ -13,9 +13,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from typing import Any, Callable
+from typing import Callable
 
 from .errors import AgentError, StorageError
+from .messages import Accepted, Expected
 
 _CHUNK = 1 << 20
 _CHUNKS_A_REPORT = 256
@@ -43,7 +44,7 @@ class Store:
 
     def expect(
         self, key: str, sizes: dict[str, int], digests: dict[str, str], limit_bytes: float, checking: Callable[[], None]
-    ) -> dict[str, Any]:
+    ) -> Expected:
         """Either the `folder` that holds these files, or the `part` to send them to, with the bytes `present` of each.
 
         `sizes` are in bytes, by name, and `digests` SHA-256 (hex); `checking` is as for `accept`. The files that were
@@ -53,7 +54,7 @@ class Store:
         folder = self._folder(key)
         if self._sizes(folder) == sizes and not _damaged(folder, digests, checking):
             self.use(key)
-            return {"folder": folder}
+            return Expected(folder=folder)
         shutil.rmtree(folder, ignore_errors=True)
         part = folder + _PART
         os.makedirs(part, exist_ok=True)
@@ -65,9 +66,9 @@ class Store:
                 os.remove(os.path.join(part, name))
                 present[name] = 0
         self._make_room(part, sum(sizes.values()) - sum(present.values()), limit_bytes)
-        return {"part": part, "present": present}
+        return Expected(part=part, present=present)
 
-    def accept(self, key: str, digests: dict[str, str], checking: Callable[[], None]) -> dict[str, Any]:
+    def accept(self, key: str, digests: dict[str, str], checking: Callable[[], None]) -> Accepted:
         """Make whole what was sent: its `folder`, or the names that arrived `damaged` (SHA-256, hex) and are removed.
 
         Once it gives the folder a board that loses its power loses none of it. `checking` is called now and then
@@ -78,11 +79,11 @@ class Store:
         for name in damaged:
             os.remove(os.path.join(part, name))
         if damaged:
-            return {"damaged": damaged}
+            return Accepted(damaged=damaged)
         _sync(part)
         os.rename(part, folder)
         _sync(self._files)
-        return {"folder": folder}
+        return Accepted(folder=folder)
 
     def scratch(self) -> str:
         """This agent's own scratch folder; those of agents that were killed are removed."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Collection
 
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, QuantizationConfig
-from edlab.converters.base import Capability, Converter, Step
+from edlab.converters.base import HOST, TARGET, Capability, Converter, Step, Workshop
 from edlab.converters.calibration import CalibrationData
-from edlab.converters.chain import run_chain
-from edlab.errors import ConfigError
-from edlab.registry import load_target, plugins
+from edlab.converters.chain import run_steps
+from edlab.converters.host import HostProcess
+from edlab.registry import Group
 from edlab.source import SourceModel
 
 __all__ = [
@@ -20,44 +20,40 @@ __all__ = [
     "Capability",
     "Converter",
     "Step",
+    "Workshop",
     "available",
     "convert",
     "get",
     "load",
+    "run_steps",
     "steps_on_target",
     "targets",
 ]
 
-_BUILT_IN = {
-    "torch": "edlab.converters.unconverted:TorchConverter",
-    "keras": "edlab.converters.unconverted:KerasConverter",
-    "onnxruntime": "edlab.converters.onnxruntime:OnnxruntimeConverter",
-    "openvino": "edlab.converters.openvino:OpenvinoConverter",
-    "litert": "edlab.converters.litert:LitertConverter",
-    "ncnn": "edlab.converters.ncnn:NcnnConverter",
-    "edgetpu": "edlab.converters.edgetpu:EdgetpuConverter",
-    "tensorrt": "edlab.converters.tensorrt:TensorrtConverter",
-}
+GROUP = Group(
+    "converters",
+    Converter,  # type: ignore[type-abstract]
+    {
+        "torch": "edlab.converters.unconverted:TorchConverter",
+        "keras": "edlab.converters.unconverted:KerasConverter",
+        "onnxruntime": "edlab.converters.onnxruntime:OnnxruntimeConverter",
+        "openvino": "edlab.converters.openvino:OpenvinoConverter",
+        "litert": "edlab.converters.litert:LitertConverter",
+        "ncnn": "edlab.converters.ncnn:NcnnConverter",
+        "edgetpu": "edlab.converters.edgetpu:EdgetpuConverter",
+        "tensorrt": "edlab.converters.tensorrt:TensorrtConverter",
+    },
+)
 
 
-def available() -> dict[str, str]:
-    """The names of all converters, built in and of outside packages, each with its "module:class"."""
-    return {**_BUILT_IN, **{name: entry.value for name, entry in plugins("converters").items()}}
+def available() -> list[str]:
+    """The names of all converters, built in and of outside packages."""
+    return GROUP.names()
 
 
 def load(name: str) -> type[Converter]:
-    """The class of a converter. Raises `ConfigError` with near names where there is none."""
-    known = available()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(
-            f"there is no converter '{name}'",
-            hint=(f"did you mean '{close[0]}'? " if close else "") + f"converter: {', '.join(known)}",
-        )
-    kind = load_target(known[name])
-    if not (isinstance(kind, type) and issubclass(kind, Converter)):
-        raise ConfigError(f"{known[name]} is not a Converter", hint="subclass edlab.converters.Converter")
-    return kind
+    """The class of a converter. Raises `ConfigError` with near names if it is unknown."""
+    return GROUP.load(name)
 
 
 def get(config: ConverterConfig) -> Converter:
@@ -78,15 +74,25 @@ def convert(
     *,
     calibration: Callable[[], CalibrationData],
     cache: Cache,
-    portable: bool = False,
+    portable: Collection[str],
+    only_portable: bool = False,
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """Convert with the converter that the configuration names; see `edlab.converters.chain.run_chain`."""
-    return run_chain(
-        get(config),
-        source,
-        quantization,
+    """Convert with the converter that the configuration names, as far as this machine can: see `chain.run_steps`.
+
+    The steps from the first that runs on the target are left out: see `steps_on_target`. `portable` are the formats
+    that this machine's CPU can open; with `only_portable` the steps from the first that writes another one are left
+    out as well. Raises `UnsupportedError` too.
+    """
+    steps = itertools.takewhile(
+        lambda step: step.workshop == HOST and (not only_portable or step.format in portable),
+        get(config).plan(source, quantization),
+    )
+    return run_steps(
+        steps,
+        Artifact.of(source),
+        HostProcess(),
         config,
         calibration=calibration,
         cache=cache,
@@ -98,4 +104,4 @@ def convert(
 
 def steps_on_target(source: SourceModel, quantization: QuantizationConfig, config: ConverterConfig) -> tuple[Step, ...]:
     """The steps of the conversion that are left to the target."""
-    return tuple(step for step in get(config).plan(source, quantization) if step.on_target)
+    return tuple(step for step in get(config).plan(source, quantization) if step.workshop == TARGET)

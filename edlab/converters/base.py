@@ -7,19 +7,24 @@ A third party subclasses `Converter`, gives it an entry point in `edlab.converte
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.calibration import CalibrationData
 from edlab.errors import ConfigError, UnsupportedError
+from edlab.registry import did_you_mean
 from edlab.source import Layout, SourceModel
 
-__all__ = ["CalibrationData", "Capability", "Converter", "Step", "check_excluded"]
+__all__ = ["HOST", "TARGET", "CalibrationData", "Capability", "Converter", "Step", "Workshop", "check_excluded"]
+
+
+HOST = "host"  # this machine, in a process of its own
+TARGET = "target"  # the device that is benchmarked
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Step:
     `function` is "module:function" of the form `fn(inputs, out, options, calibration) -> None`: paths of the input
     files, the path to write (further files go beside it), JSON options, and `CalibrationData.describe()` or None.
     Raise `version` when the function changes what it writes. What a tool says of its own work is left beside the output
-    as an `edlab.artifact.StepReport`. A step that runs on the target has no function and no tools: the runtime's
-    `identity` there enters its key.
+    as an `edlab.artifact.StepReport`. A step that runs in another workshop than this machine's own Python has the name
+    of an agent's `toolchain` in place of a function, and no tools: the toolchain's `identity` there enters its key.
     """
 
     name: str
@@ -46,8 +51,8 @@ class Step:
     # step is reached; raises `MissingDependencyError`.
     identity: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
     calibrates: bool = False
-    portable: bool = True  # whether this machine's CPU can open what it writes
-    on_target: bool = False  # run by the agent (`Runtime.build` of the runtime for `format`), after all others
+    workshop: str = HOST  # where it runs: HOST, or TARGET, after all others
+    toolchain: str = ""  # of an agent there (edlab.agent.toolchains)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,31 @@ class Capability:
     activations: tuple[Symmetry, ...] = ()
     methods: tuple[CalibrationMethod, ...] = ()
     exclude: bool = False  # whether named nodes can be left in floating point
+
+
+class Workshop(ABC):
+    """Where a conversion step runs."""
+
+    @abstractmethod
+    def versions(self, step: Step) -> dict[str, str]:
+        """What the step's output depends on beside its input, by name. Raises `MissingDependencyError`."""
+
+    @abstractmethod
+    def run(
+        self,
+        step: Step,
+        inputs: Sequence[Path],
+        out: Path,
+        calibration: CalibrationData | None,
+        config: ConverterConfig,
+        log: Path,
+    ) -> float:
+        """Write `out`, and what belongs to it beside it; what the tool prints goes to `log`, also if it fails.
+
+        Gives the seconds that the tool took.
+
+        Raises `ConversionError`, or what a target raises.
+        """
 
 
 class Converter(ABC):
@@ -154,21 +184,14 @@ def check_excluded(names: Sequence[str], nodes: Sequence[str]) -> None:
     """Raise `ConfigError` for a name of `quantization.exclude` that is not among the model's nodes."""
     for name in names:
         if name not in nodes:
-            close = difflib.get_close_matches(name, nodes, n=3, cutoff=0.3)
-            raise ConfigError(
-                f"quantization.exclude: the model has no node '{name}'",
-                hint=f"near it: {', '.join(close or nodes[:3])}",
-            )
+            hint = did_you_mean(name, nodes, 3) or f"the first of its nodes: {', '.join(nodes[:3])}"
+            raise ConfigError(f"quantization.exclude: the model has no node '{name}'", hint=hint.rstrip())
 
 
 def _check_option(converter: str, key: str, value: Any, defaults: Mapping[str, Any]) -> None:
     if key not in defaults:
-        close = difflib.get_close_matches(key, defaults, n=1)
-        raise ConfigError(
-            f"converter={converter} has no option '{key}'",
-            hint=(f"did you mean '{close[0]}'? " if close else "")
-            + (f"its options: {', '.join(defaults)}" if defaults else "it has no options"),
-        )
+        options = f"its options: {', '.join(defaults)}" if defaults else "it has no options"
+        raise ConfigError(f"converter={converter} has no option '{key}'", hint=did_you_mean(key, defaults) + options)
     kind = type(defaults[key])
     if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
         raise ConfigError(

@@ -1,72 +1,66 @@
-"""Runs the steps that a converter plans, each in a process of its own and cached by its content."""
+"""Runs the steps that a converter plans, each in its workshop and cached by its content."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from functools import cache as memoize
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from edlab.artifact import Artifact, StepRecord, StepReport
 from edlab.cache import Cache, digest, sha256_files
-from edlab.config import ConverterConfig, QuantizationConfig
-from edlab.converters.base import Converter, Step
+from edlab.config import ConverterConfig
+from edlab.converters.base import Step, Workshop
 from edlab.converters.calibration import CalibrationData
-from edlab.errors import ConversionError, MissingDependencyError
-from edlab.isolation import run_isolated
-from edlab.source import SourceModel
+from edlab.errors import ConversionError
 
 _RECORD, _LOG = "step.json", "step.log"
 
 
-def run_chain(
-    converter: Converter,
-    source: SourceModel,
-    quantization: QuantizationConfig,
+def run_steps(
+    steps: Iterable[Step],
+    artifact: Artifact,
+    workshop: Workshop,
     config: ConverterConfig,
     *,
     calibration: Callable[[], CalibrationData],
     cache: Cache,
-    portable: bool = False,
+    portable: Collection[str],
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """Convert `source` by the steps that `converter` plans here; those found in the cache are not run again.
+    """What these steps make of the artifact in this workshop; those found in the cache are not run again.
 
-    Steps that run on the target are left to it; `portable` also leaves out all from the first whose output this
-    machine's CPU cannot open. `calibration` is called only if a step needs it, `on_progress` with
-    the name of each step as it begins, `on_made` with what it wrote.
-    Raises `UnsupportedError`, `MissingDependencyError` or `ConversionError`; a step that fails leaves nothing in the
-    cache but its log.
+    `portable` are the formats that this machine's CPU can open. `calibration` is called only if a step needs it,
+    `on_progress` with the name of each step as it begins, `on_made` with what it wrote. A step that fails leaves
+    nothing in the cache but its log. Raises `MissingDependencyError`, `ConversionError`, or what the workshop raises.
     """
-    steps = converter.plan(source, quantization)
-    artifact = Artifact.of(source)
     for step in steps:
-        if step.on_target or (portable and not step.portable):
-            break
         on_progress(step.name)
-        artifact = _run_step(step, artifact, calibration() if step.calibrates else None, config, cache)
+        images = calibration() if step.calibrates else None
+        artifact = _run_step(step, artifact, workshop, images, config, cache, portable)
         on_made(artifact)
     return artifact
 
 
 def _run_step(
-    step: Step, given: Artifact, calibration: CalibrationData | None, config: ConverterConfig, cache: Cache
+    step: Step,
+    given: Artifact,
+    workshop: Workshop,
+    calibration: CalibrationData | None,
+    config: ConverterConfig,
+    cache: Cache,
+    portable: Collection[str],
 ) -> Artifact:
-    tools = {package: _installed_version(package, requirement) for package, requirement in step.tools.items()}
-    if step.identity:
-        tools |= step.identity(step.options)
+    versions = workshop.versions(step)
     key = digest(
         [
             given.sha256,
             step.name,
             step.version,
-            step.function,
+            step.function or step.toolchain,
             step.output,
             dict(step.options),
-            tools,
+            versions,
             calibration.key() if calibration else None,
         ]
     )
@@ -75,16 +69,17 @@ def _run_step(
     def make(folder: Path) -> None:
         nonlocal ran
         ran = True
-        _run(step, given.files, folder, tools, calibration, config, log=_failure_log(cache, key))
+        log = _failure_log(cache, key)
+        seconds = workshop.run(step, given.files, folder / step.output, calibration, config, log)
+        _write_record(step, folder, versions, seconds, log)
 
     folder = cache.get_or_make("steps", key, make)
     record = json.loads((folder / _RECORD).read_text())
-    files = tuple(folder / name for name in record["files"])
     done = StepRecord(
         name=step.name,
         seconds=record["seconds"],
         cached=not ran,
-        tools=tools,
+        tools=versions,
         options=dict(step.options),
         log=folder / _LOG,
         report=StepReport.read(folder),
@@ -93,40 +88,16 @@ def _run_step(
         format=step.format,
         precision=step.precision,
         layout=step.layout,
-        files=files,
+        files=tuple(folder / name for name in record["files"]),
         sha256=record["sha256"],
         steps=(*given.steps, done),
-        portable=None if step.portable else given.on_host,
+        portable=None if step.format in portable else given.on_host,
         unquantized=given.before_quantization(step.precision),
     )
 
 
-def _run(
-    step: Step,
-    inputs: Sequence[Path],
-    folder: Path,
-    tools: dict[str, str],
-    calibration: CalibrationData | None,
-    config: ConverterConfig,
-    log: Path,
-) -> None:
-    """Fill `folder` with what the step writes, its log and its record."""
-    started = time.monotonic()
-    run_isolated(
-        step.function,
-        {
-            "inputs": [str(path) for path in inputs],
-            "out": str(folder / step.output),
-            "options": dict(step.options),
-            "calibration": calibration.describe() if calibration else None,
-        },
-        log=log,
-        timeout_s=config.timeout_s,
-        memory_limit_gb=config.memory_limit_gb,
-        log_limit_mb=config.log_limit_mb,
-        environment={"PYTHONHASHSEED": "0"},  # tools that iterate over sets write the same file twice
-    )
-    seconds = time.monotonic() - started
+def _write_record(step: Step, folder: Path, versions: dict[str, str], seconds: float, log: Path) -> None:
+    """Check what the step wrote, and leave its log and its record beside that."""
     _ensure_files(folder, step)
     names = [step.output, *sorted({path.name for path in folder.iterdir()} - {step.output, StepReport.FILE})]
     log.rename(folder / _LOG)
@@ -134,7 +105,7 @@ def _run(
         "step": step.name,
         "version": step.version,
         "seconds": seconds,
-        "tools": tools,
+        "tools": versions,
         "options": dict(step.options),
         "files": names,
         "sha256": sha256_files(folder / name for name in names),
@@ -144,7 +115,8 @@ def _run(
 
 def _ensure_files(folder: Path, step: Step) -> None:
     """Raise `ConversionError` where a step did not write what it has to, or anything but files."""
-    fix = f"{step.function.partition(':')[0]} has to write the file {step.output}, and beside it nothing but files"
+    maker = step.function.partition(":")[0] or f"the toolchain {step.toolchain}"
+    fix = f"{maker} has to write the file {step.output}, and beside it nothing but files"
     if not (folder / step.output).exists():
         raise ConversionError(f"{step.name} ended without an error and wrote no {step.output}", hint=fix)
     if others := sorted(path.name for path in folder.iterdir() if not path.is_file() or path.is_symlink()):
@@ -158,15 +130,3 @@ def _failure_log(cache: Cache, key: str) -> Path:
     log = folder / f"{key}.log"
     log.unlink(missing_ok=True)
     return log
-
-
-@memoize
-def _installed_version(package: str, requirement: str) -> str:
-    """The version of an importable package. Raises `MissingDependencyError` where there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:  # some are installed under another name: tensorflow-cpu, onnxruntime-gpu
-        distributions = packages_distributions().get(package)
-    if not distributions:
-        raise MissingDependencyError(f"{package} is not installed", hint=f"pip install '{requirement}'")
-    return version(distributions[0])

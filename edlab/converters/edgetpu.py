@@ -100,7 +100,6 @@ class EdgetpuConverter(LitertConverter):
                 tools={},
                 options=self.options,
                 identity=identity,
-                portable=False,
             ),
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
-from edlab.converters.base import Capability, Step
+from edlab.converters.base import TARGET, Capability, Step
 from edlab.converters.onnx_export import export_steps
 from edlab.converters.onnxruntime import OnnxruntimeConverter
 from edlab.errors import ConfigError
@@ -91,8 +91,8 @@ class TensorrtConverter(OnnxruntimeConverter):
             tools={},
             options={"precision": precision.value, **options},
             calibrates=implicit,
-            portable=False,
-            on_target=True,
+            workshop=TARGET,
+            toolchain="tensorrt",
         )
         steps = export if implicit else super()._steps(source, quantization)
         if source.format == "onnx" and not steps:

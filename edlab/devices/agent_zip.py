@@ -19,7 +19,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip holds; a real date wou
 def build(cache: Cache) -> Path:
     """The zip with the package `agent` and the runtimes that outside packages add, made once for each content.
 
-    An entry point of `edlab.runtimes` names a module; its source becomes agent/runtimes/<entry point's name>.py.
+    An entry point of `edlab.runtimes` or `edlab.toolchains` names a module; its source becomes
+    agent/runtimes/<entry point's name>.py, or that of agent/toolchains.
     Raises `ConfigError` where there is no such module.
     """
     members = {"__main__.py": _START, **_own_sources(), **_plugin_sources()}
@@ -38,17 +39,21 @@ def _own_sources() -> dict[str, str]:
 
 
 def _plugin_sources() -> dict[str, str]:
-    return {f"agent/runtimes/{name}.py": _source(name, entry.value) for name, entry in plugins("runtimes").items()}
+    return {
+        f"agent/{group}/{name}.py": _source(group, name, entry.value)
+        for group in ("runtimes", "toolchains")
+        for name, entry in plugins(group).items()
+    }
 
 
-def _source(name: str, module: str) -> str:
+def _source(group: str, name: str, module: str) -> str:
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"the runtime '{name}' is to come from the module '{module}', which is not there",
-            hint="correct the entry point in the group edlab.runtimes of the package that adds it",
+            f"the {group.removesuffix('s')} '{name}' is to come from the module '{module}', which is not there",
+            hint=f"correct the entry point in the group edlab.{group} of the package that adds it",
         )
     return Path(spec.origin).read_text()

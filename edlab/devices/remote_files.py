@@ -17,11 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edlab.agent import messages
+from edlab.agent.messages import Accept, Accepted, Expect, Expected, Method, Nothing
 from edlab.cache import digest, sha256_files
 from edlab.errors import DeviceError, StorageError
 from edlab.openssh import FAILED, Link
 
-Call = Callable[[str, dict[str, Any]], dict[str, Any]]  # `AgentSession.call`
+Call = Callable[[Method[Any, Any], Any], Any]  # `AgentSession.call`
 
 _RSYNC_SILENCE_S = 60  # on either end; then it ends, also where the link broke without a word
 _ATTEMPTS = 3  # by rsync, by the pipe, and once more where what came was damaged
@@ -59,7 +61,7 @@ class RemoteFiles:
     def outbox(self, path: Path) -> str:
         """A path on the board for what `get` will bring to `path`; it is gone when the agent ends."""
         self._fetched += 1
-        return f"{self._call('scratch', {})['folder']}/{self._fetched}-{path.name}"
+        return f"{self._call(messages.SCRATCH, Nothing()).folder}/{self._fetched}-{path.name}"
 
     def get(self, remote: str, to: Path) -> None:
         """Bring a file of the board to `to`, whole or not at all."""
@@ -86,21 +88,20 @@ class RemoteFiles:
     def _send(self, key: str, files: Sequence[Path]) -> str:
         sizes = {file.name: file.stat().st_size for file in files}
         digests = {file.name: _sha256(file) for file in files}
-        expected = {"key": key, "sizes": sizes, "digests": digests, "limit_bytes": self._limit_bytes}
         for attempt in range(_ATTEMPTS):
-            told = self._call("expect", expected)
-            if "folder" in told:
-                return str(told["folder"])
-            remote = [f"{told['part']}/{file.name}" for file in files]
+            expected: Expected = self._call(messages.EXPECT, Expect(key, sizes, digests, self._limit_bytes))
+            if expected.folder:
+                return expected.folder
+            remote = [f"{expected.part}/{file.name}" for file in files]
             if self._rsync and attempt == 0:
                 if not all(self._send_by_rsync(*pair) for pair in zip(files, remote, strict=True)):
                     continue
             else:
                 for file, path in zip(files, remote, strict=True):
-                    self._send_by_pipe(file, path, told["present"][file.name])
-            told = self._call("accept", {"key": key, "digests": digests})
-            if "folder" in told:
-                return str(told["folder"])
+                    self._send_by_pipe(file, path, expected.present[file.name])
+            accepted: Accepted = self._call(messages.ACCEPT, Accept(key, digests))
+            if accepted.folder:
+                return accepted.folder
         names = ", ".join(sizes)
         raise DeviceError(
             f"{names} arrives damaged on {self._link.host}",

@@ -20,7 +20,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from edlab.agent import int8
+from pydantic import TypeAdapter, ValidationError
+
+from edlab.agent import int8, messages
+from edlab.agent.messages import (
+    Availability,
+    Calibration,
+    HostWorkReport,
+    IdleReport,
+    LatencyReport,
+    Machine,
+    Method,
+    Nothing,
+    Opened,
+    PredictReport,
+    Q,
+    R,
+    Sampling,
+    Sensors,
+    Setting,
+    State,
+    ThroughputReport,
+    WarmupReport,
+    encode,
+)
 from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
 from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
@@ -99,42 +122,54 @@ class AgentSession:
 
     def call(
         self,
-        method: str,
-        params: Mapping[str, Any] | None = None,
+        method: Method[Q, R],
+        request: Q,
         on_progress: OnProgress | None = None,
+        *,
+        phase: str = "",
         timeout_s: float = STALL_S,
         silence_s: float = SILENCE_S,
-    ) -> dict[str, Any]:
-        """The result of one of the agent's methods.
+    ) -> R:
+        """The reply of one of the agent's methods; `on_progress` hears of `phase`, else of the method's own name.
 
         Raises `AgentError` with the agent's message where the method failed, `StorageError` where the target's disk
-        takes no more; `DeviceError` where the agent has ended, gave not even a heartbeat for `silence_s`, or neither
-        progress nor a result for `timeout_s`. After a `DeviceError` of these the agent is gone.
+        takes no more; `DeviceError` where the agent has ended, gave not even a heartbeat for `silence_s`, neither
+        progress nor a reply for `timeout_s`, or a reply of another form. After a `DeviceError` the agent is gone.
         """
-        identity = next(self._ids)
-        self._send({"id": identity, "method": method, "params": dict(params or {})})
+        identity, name = next(self._ids), method.name
+        self._send({"id": identity, "method": name, "params": encode(request)})
         moved = self._last_heard = time.monotonic()
         while True:
             try:
                 message = self._inbox.get(timeout=0.5)
             except queue.Empty:
-                self.check_alive(method, moved, timeout_s, silence_s)
+                self.check_alive(name, moved, timeout_s, silence_s)
                 continue
             if message is None:
-                raise self.lost(f"the agent on {self._device.name} ended in '{method}' with {self._exit()}")
+                raise self.lost(f"the agent on {self._device.name} ended in '{name}' with {self._exit()}")
             if message.get("id") != identity:
                 continue  # the rest of a call that the caller gave up
             moved = time.monotonic()
             if "event" in message:
                 if on_progress:
-                    on_progress(message["phase"], message["fraction"], message["message"])
+                    on_progress(phase or name, message["fraction"], message["message"])
             elif "error" in message:
                 error = message["error"]
                 kind = StorageError if error["type"] == StorageError.__name__ else AgentError
                 raise kind(error["message"], hint=error["hint"], log=error["traceback"])
             else:
-                result: dict[str, Any] = message["result"]
-                return result
+                return self._reply(method, message["result"])
+
+    def _reply(self, method: Method[Q, R], result: Any) -> R:
+        try:
+            return TypeAdapter(method.reply).validate_python(result)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise self.lost(
+                f"the reply to '{method.name}' from {self._device.name} is not valid: {where}: {first['msg']}",
+                hint="host and agent must be of one version of edlab: remove the agent's folder on the target",
+            ) from error
 
     def lock(self, on_progress: OnProgress | None = None) -> None:
         """Have the target for this session alone until the agent ends, whoever asks and from whichever folder.
@@ -142,8 +177,9 @@ class AgentSession:
         All of the machine: its processor, memory and heat serve every accelerator there. `on_progress` is told whom it
         waits for. Raises `AgentError` with that after `device.lock_timeout`.
         """
-        who = {"holder": f"{_user()}@{socket.gethostname()}", "pid": os.getpid()}
-        self.call("lock", {"name": _LOCK, **who, "timeout_s": self._device.lock_timeout}, on_progress)
+        holder = f"{_user()}@{socket.gethostname()}"
+        request = messages.Lock(_LOCK, holder, os.getpid(), self._device.lock_timeout)
+        self.call(messages.LOCK, request, on_progress, phase="deploy")
 
     def put(self, files: Sequence[Path]) -> list[str]:
         """The paths on the target of files that lie here; there they lie beside one another."""
@@ -156,44 +192,34 @@ class AgentSession:
     def get(self, remote: str, to: Path) -> None:
         """Bring a file that the agent wrote to `to`; there already, where the agent sees the host's files."""
 
-    def hello(self) -> dict[str, Any]:
-        """Who answers, and on what: versions, processor, board, cores, memory."""
-        return self.call("hello")
+    def hello(self) -> Machine:
+        """Who answers, and on what."""
+        return self.call(messages.HELLO, Nothing())
 
-    def probe(self, runtimes: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
-        """By runtime its {"version"}, or the {"reason", "hint"} why it cannot run on this device. None: all."""
-        params = {"wanted": None if runtimes is None else list(runtimes), "options": dict(self._device.options)}
-        return self.call("probe", params, silence_s=LOADING_SILENCE_S)
+    def available(self, runtimes: Sequence[str] | None = None) -> dict[str, Availability]:
+        """By runtime whether it can run on this device, or why not. None: all runtimes."""
+        options = {name: dict(each) for name, each in self._device.options.items()}
+        request = messages.Available(None if runtimes is None else list(runtimes), options)
+        return self.call(messages.AVAILABLE, request, silence_s=LOADING_SILENCE_S).found
 
-    def sensors(self) -> list[dict[str, Any]]:
-        """The power sensors that can be read, the one to prefer first: name, kind, boundary, lag_s, stand_in.
+    def sensors(self) -> Sensors:
+        """The target's power sensors: those that can be read, the one to prefer first, and the unusable ones."""
+        return self.call(messages.SENSORS, Nothing())
 
-        See `edlab.agent.sensors.describe`.
-        """
-        found: list[dict[str, Any]] = self.call("sensors")["sensors"]
-        return found
+    def state(self) -> State:
+        """Clocks, governor, temperatures, load and peak memory now."""
+        return self.call(messages.STATE, Nothing())
 
-    def unusable_sensors(self) -> list[dict[str, str]]:
-        """The power sensors that the target has and that cannot be read: name, kind, reason, hint."""
-        found: list[dict[str, str]] = self.call("sensors")["unusable"]
-        return found
-
-    def state(self) -> dict[str, Any]:
-        """Clocks, governor, temperatures, load and peak memory now (`edlab.agent.system.state`)."""
-        return self.call("state")
-
-    def set_power_mode(self, mode: str) -> dict[str, Any]:
+    def set_power_mode(self, mode: str) -> State:
         """Put a Jetson into a power mode, by name or number, until the agent ends; what was before is then restored.
 
-        Gives `edlab.agent.jetson.state`. Raises `AgentError` where the board refuses it, or would reboot for it.
+        Raises `AgentError` where the board refuses it, or would reboot for it.
         """
-        return self.call("set_power_mode", {"mode": mode})
+        return self.call(messages.SET_POWER_MODE, messages.SetPowerMode(mode))
 
-    def open(self, artifact: Artifact, preprocessing: Preprocessing, device: DeviceConfig) -> dict[str, Any]:
+    def open(self, artifact: Artifact, preprocessing: Preprocessing, device: DeviceConfig) -> Opened:
         """Load and compile an artifact with the runtime that `device` has for its format, on all of the agent's cores.
 
-        Gives runtime, version, load_ms, compile_ms, inputs and outputs (as `TensorSpec`), the options in force, and
-        for an int8 artifact `int8`, what is known of the kernels that run it (`edlab.agent.int8.choose`), else None.
         Raises `UnsupportedError` where the device has no runtime for it.
         """
         if artifact.format not in device.runtimes:
@@ -202,75 +228,66 @@ class AgentSession:
                 hint=f"it runs {', '.join(device.runtimes)}",
             )
         runtime = device.runtimes[artifact.format]
-        params = {
-            "runtime": runtime,
-            "files": self.put(artifact.files),
-            "options": dict(device.options.get(runtime, {})),
-            "threads": len(self.hello()["cpus"]),
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-            "layout": artifact.layout,
-            "channels": preprocessing.channels,
-        }
+        request = messages.Open(
+            runtime=runtime,
+            files=self.put(artifact.files),
+            options=dict(device.options.get(runtime, {})),
+            threads=len(self.hello().cpus),
+            mean=list(preprocessing.mean),
+            std=list(preprocessing.std),
+            layout=artifact.layout,
+            channels=preprocessing.channels,
+        )
         if artifact.precision.startswith("int8") and artifact.format in int8.FILES:
             name, layout = int8.FILES[artifact.format]
-            params |= {"int8_probe": self.put([_PROBES / name])[0], "int8_probe_layout": layout}
-        return self.call("open", params, silence_s=LOADING_SILENCE_S)
+            request = request._replace(int8_probe=self.put([_PROBES / name])[0], int8_probe_layout=layout)
+        return self.call(messages.OPEN, request, silence_s=LOADING_SILENCE_S)
 
-    def identity(self, runtime: str, options: Mapping[str, Any]) -> dict[str, str]:
+    def identity(self, toolchain: str, options: Mapping[str, Any]) -> dict[str, str]:
         """What a file that `build` makes here depends on beside its input: versions, the processor, the board."""
-        return self.call("identity", {"runtime": runtime, "options": dict(options)}, silence_s=LOADING_SILENCE_S)
+        request = messages.Identify(toolchain, dict(options))
+        return self.call(messages.IDENTIFY, request, silence_s=LOADING_SILENCE_S).versions
 
     def build(
         self,
-        runtime: str,
+        toolchain: str,
         files: Sequence[Path],
         out: Path,
         *,
         options: Mapping[str, Any],
-        calibration: Mapping[str, Any] | None = None,
+        calibration: Calibration | None = None,
         timeout_s: float = BUILD_S,
         on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
-        """Have the target's own tool make of a portable model what `runtime` opens, and bring it to `out`.
+    ) -> float:
+        """Have a toolchain of the agent make `out` of these files, and bring it here.
 
-        `calibration` is what `CalibrationData.describe` gives: `images` is a path here. Gives seconds. Raises
-        `DeviceError` after `timeout_s` without a result or, while it calibrates, progress.
+        `calibration` names an npy file that lies here. Gives the seconds that it took. Raises `DeviceError` after
+        `timeout_s` without a result or, while it calibrates, progress.
         """
         if calibration is not None:
-            calibration = {**calibration, "images": self.put([Path(calibration["images"])])[0]}
-        remote = self.outbox(out)
-        params = {
-            "runtime": runtime,
-            "files": self.put(files),
-            "out": remote,
-            "options": dict(options),
-            "calibration": calibration,
-        }
-        result = self.call("build", params, on_progress, timeout_s=timeout_s, silence_s=LOADING_SILENCE_S)
-        self.get(remote, out)
-        return result
+            calibration = calibration._replace(images=self.put([Path(calibration.images)])[0])
+        request = messages.Build(toolchain, self.put(files), self.outbox(out), dict(options), calibration)
+        built = self.call(messages.BUILD, request, on_progress, timeout_s=timeout_s, silence_s=LOADING_SILENCE_S)
+        self.get(request.out, out)
+        return built.seconds
 
-    def predict(
-        self,
-        images: Path,
-        indices: Sequence[int],
-        out: Path,
-        *,
-        on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
-        """Write to `out` (npy) the float32 logits (N, classes) of images[indices].
+    def predict(self, pool: Pool, out: Path, on_progress: OnProgress | None = None) -> PredictReport:
+        """Write to `out` (npy) the float32 logits (N, classes) of the pool's images, in order."""
+        request = messages.Predict(self._pool(pool), self.outbox(out))
+        report = self.call(messages.PREDICT, request, on_progress, silence_s=LOADING_SILENCE_S)
+        self.get(request.out, out)
+        return report
 
-        Gives images, seconds, in_flight, activity and the options in force.
-        """
-        params = {**self._pool(Pool(images, indices)), "out": self.outbox(out)}
-        result = self.call("predict", params, on_progress, silence_s=LOADING_SILENCE_S)
-        self.get(params["out"], out)
-        return result
+    def idle(self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None) -> IdleReport:
+        """Do nothing for `seconds`, and read the sensor of a probe meanwhile."""
+        request = messages.Idle(seconds, self._sampling(probe))
+        report = self.call(messages.IDLE, request, on_progress)
+        self._get_samples(request.sampling, probe)
+        return report
 
-    def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Gives first_inference_ms, queries, seconds, settled and activity."""
-        return self.call("warmup", {**self._pool(pool), **dataclasses.asdict(config)}, on_progress)
+    def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> WarmupReport:
+        """Run until the latency has settled."""
+        return self.call(messages.WARMUP, messages.Warmup(self._pool(pool), **dataclasses.asdict(config)), on_progress)
 
     def latency(
         self,
@@ -283,22 +300,21 @@ class AgentSession:
         windows: int = 10,
         max_interval: float = 1.0,
         on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
+    ) -> LatencyReport:
         """Write to `out` (npy) int64 ns (N, 3): input copy, execute, output copy; a row's sum is the query's latency.
 
         Goes on until both minima hold and the mean's interval over `windows` is at most `max_interval` of it wide.
-        Gives queries, seconds, truncated (`max_seconds` came before the two minima), activity
-        (`edlab.agent.observer.Activity`), and the agent's peak_memory_mb so far.
         """
-        params = {**self._pool(pool), "queries": queries, "seconds": seconds, "max_seconds": max_seconds}
-        params |= {"windows": windows, "max_interval": max_interval, "out": self.outbox(out)}
-        result = self.call("latency", params, on_progress)
-        self.get(params["out"], out)
-        return result
+        request = messages.Latency(
+            self._pool(pool), queries, seconds, max_seconds, windows, max_interval, self.outbox(out)
+        )
+        report = self.call(messages.LATENCY, request, on_progress)
+        self.get(request.out, out)
+        return report
 
-    def stages(self, pool: Pool, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Gives preprocess_ms and postprocess_ms, means over `queries`."""
-        return self.call("stages", self._pool(pool), on_progress)
+    def host_work(self, pool: Pool, on_progress: OnProgress | None = None) -> HostWorkReport:
+        """Time preprocessing and postprocessing."""
+        return self.call(messages.HOST_WORK, messages.HostWork(self._pool(pool)), on_progress)
 
     def throughput(
         self,
@@ -307,33 +323,28 @@ class AgentSession:
         *,
         seconds: float,
         max_seconds: float,
-        setting: tuple[int, int] | None = None,
+        setting: Setting | None = None,
         probe: Probe | None = None,
         on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
+    ) -> ThroughputReport:
         """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
 
-        With `setting`, (batch, in flight), that one is measured and nothing is searched.
-        Gives throughput_ips, batch1_ips (None where it was not measured: batch1_note says why), driver_limit_ips
-        (None where completions are too few for it to matter), batch, in_flight, completed, ips_by_second, seconds,
-        truncated (`max_seconds` cut the window short), search_truncated (it ended the search or cut a trial short),
-        activity (of the window), search_activity (None: nothing was searched), start_ns, end_ns, search (the trials),
-        options, and of a probe its readings: failed, error.
+        With `setting` that one is measured, and nothing is searched.
         """
-        limits = {"seconds": seconds, "max_seconds": max_seconds, "setting": setting}
-        params = {**self._pool(pool), **dataclasses.asdict(config), **limits, **self._probe(probe)}
-        result = self.call("throughput", params, on_progress, silence_s=LOADING_SILENCE_S)
-        self._get_samples(params, probe)
-        return result
-
-    def idle(
-        self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None
-    ) -> dict[str, Any]:
-        """Gives start_ns, end_ns, activity (how busy the cores were with something else), and readings of a probe."""
-        params = {"seconds": seconds, **self._probe(probe)}
-        result = self.call("idle", params, on_progress)
-        self._get_samples(params, probe)
-        return result
+        request = messages.Throughput(
+            pool=self._pool(pool),
+            seconds=seconds,
+            max_seconds=max_seconds,
+            max_batch=config.max_batch,
+            max_in_flight=config.max_in_flight,
+            gain=config.gain,
+            trial_seconds=config.trial_seconds,
+            setting=setting,
+            sampling=self._sampling(probe),
+        )
+        report = self.call(messages.THROUGHPUT, request, on_progress, silence_s=LOADING_SILENCE_S)
+        self._get_samples(request.sampling, probe)
+        return report
 
     def close(self, grace_s: float = _EXIT_S) -> None:
         """Let the agent end by itself within `grace_s`, then end its process group."""
@@ -346,18 +357,15 @@ class AgentSession:
         for thread in self._threads:
             thread.join(timeout=_EXIT_S)
 
-    def _pool(self, pool: Pool) -> dict[str, Any]:
-        return {"images": self.put([pool.images])[0], "indices": [int(index) for index in pool.indices]}
+    def _pool(self, pool: Pool) -> messages.Pool:
+        return messages.Pool(self.put([pool.images])[0], [int(index) for index in pool.indices])
 
-    def _probe(self, probe: Probe | None) -> dict[str, Any]:
-        if probe is None:
-            return {}
-        samples = self.outbox(probe.samples_out)
-        return {"sensor": probe.sensor, "interval_s": probe.interval_s, "samples_out": samples}
+    def _sampling(self, probe: Probe | None) -> Sampling | None:
+        return Sampling(probe.sensor, probe.interval_s, self.outbox(probe.samples_out)) if probe else None
 
-    def _get_samples(self, params: Mapping[str, Any], probe: Probe | None) -> None:
-        if probe is not None:
-            self.get(params["samples_out"], probe.samples_out)
+    def _get_samples(self, sampling: Sampling | None, probe: Probe | None) -> None:
+        if sampling and probe:
+            self.get(sampling.out, probe.samples_out)
 
     def _send(self, request: dict[str, Any]) -> None:
         try:
@@ -430,7 +438,7 @@ def _is_complete(message: dict[str, Any]) -> bool:
     if message.get("event") == "heartbeat":
         return isinstance(message.get("pid"), int)
     if "event" in message:
-        return message.keys() >= {"phase", "fraction", "message"}
+        return message.keys() >= {"fraction", "message"}
     if "error" in message:
         error = message["error"]
         return isinstance(error, dict) and error.keys() >= {"type", "message", "hint", "traceback"}

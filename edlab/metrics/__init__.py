@@ -1,6 +1,7 @@
 """The figures that a run reports, and whether they can be defended: pure functions of numpy arrays and numbers."""
 
 from edlab.metrics.accuracy import accuracy, drop
+from edlab.metrics.catalogue import headlines
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency, pooled_latency
 from edlab.metrics.power import Bounds, estimated_power, idle_power, power
@@ -23,6 +24,7 @@ __all__ = [
     "by_window",
     "drop",
     "estimated_power",
+    "headlines",
     "idle_power",
     "judge",
     "latency",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from edlab.agent.messages import Trial
 from edlab.metrics.figures import Figures
 
 
@@ -35,12 +35,9 @@ def batch1(ips: float | None, note: str = "") -> Figures:
     return Figures({"throughput_batch1_ips": ips})
 
 
-def batch_one_only(trials: Sequence[dict[str, Any]]) -> str:
-    """Why only batch 1 could run, by what the trials of larger batches said; empty where one ran or none was made.
-
-    Each trial has batch, in_flight, ips (None where it could not run) and note.
-    """
-    larger = [trial for trial in trials if trial["batch"] > 1]
-    if any(trial["ips"] is not None for trial in larger):
+def batch_one_only(trials: Sequence[Trial]) -> str:
+    """Why only batch 1 could run, by the notes of the trials of larger batches; empty if one ran or none was made."""
+    larger = [trial for trial in trials if trial.batch > 1]
+    if any(trial.ips is not None for trial in larger):
         return ""
-    return str(min(larger, key=lambda trial: trial["batch"])["note"]) if larger else ""
+    return min(larger, key=lambda trial: trial.batch).note if larger else ""

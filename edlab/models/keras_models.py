@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -15,6 +14,7 @@ from edlab.config import ModelConfig
 from edlab.errors import MissingDependencyError, ModelError
 from edlab.models.network import Network
 from edlab.models.weights import cap_waiting_for_hub, choose
+from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
 
 _CROP_FRACTION = 0.875  # keras.applications states none; this is the usual one for ImageNet
@@ -44,8 +44,8 @@ def build(config: ModelConfig) -> Network:
     names = [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
     arch = config.arch or ""
     if arch not in names:
-        close = difflib.get_close_matches(arch, names, n=3, cutoff=0.4)
-        raise ModelError(f"keras.applications has no model '{arch}'", hint=f"did you mean {', '.join(close or names)}?")
+        hint = did_you_mean(arch, names, 3) or "set model.arch to one of " + ", ".join(names)
+        raise ModelError(f"keras.applications has no model '{arch}'", hint=hint.rstrip())
     create = getattr(keras.applications, arch)
     arguments = {"classifier_activation": None, **config.arguments}
 

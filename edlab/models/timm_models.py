@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any
 
@@ -13,6 +12,7 @@ from edlab.errors import ModelError
 from edlab.models.network import Network
 from edlab.models.torchvision_import import import_torchvision
 from edlab.models.weights import NoPretrainedWeightsError, cap_waiting_for_hub, choose, load_state_dict, seed_torch
+from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
 
 
@@ -28,11 +28,8 @@ def build(config: ModelConfig) -> Network:
 
     arch = config.arch or ""
     if not timm.is_model(arch):
-        close = difflib.get_close_matches(arch, timm.list_models(), n=3)
-        raise ModelError(
-            f"timm has no model '{arch}'",
-            hint=f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them: model.arch=resnet18",
-        )
+        hint = did_you_mean(arch, timm.list_models(), 3) or "timm.list_models() names them: model.arch=resnet18"
+        raise ModelError(f"timm has no model '{arch}'", hint=hint.rstrip())
 
     def create(pretrained: bool) -> Any:
         seed_torch()

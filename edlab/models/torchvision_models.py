@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from edlab.config import ModelConfig
@@ -10,6 +9,7 @@ from edlab.errors import ModelError
 from edlab.models.network import Network
 from edlab.models.torchvision_import import import_torchvision
 from edlab.models.weights import cap_waiting_for_hub, choose, load_state_dict, seed_torch
+from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
 
 
@@ -24,10 +24,8 @@ def build(config: ModelConfig) -> Network:
     arch, _, tag = (config.arch or "").partition(".")
     names = models.list_models(module=models)
     if arch not in names:
-        close = difflib.get_close_matches(arch, names, n=3)
-        raise ModelError(
-            f"torchvision has no classification model '{arch}'", hint=f"did you mean {', '.join(close or names)}?"
-        )
+        hint = did_you_mean(arch, names, 3) or "set model.arch to one of " + ", ".join(names)
+        raise ModelError(f"torchvision has no classification model '{arch}'", hint=hint.rstrip())
     published = models.get_model_weights(arch)
     if tag and tag not in published.__members__:
         raise ModelError(

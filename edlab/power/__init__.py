@@ -5,10 +5,9 @@ Only a sensor gives `power_w`. An estimate has names of its own and the boundary
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
 
@@ -34,11 +33,10 @@ class Source:
 
 def choose(
     config: PowerConfig,
-    sensors: Sequence[Mapping[str, Any]],
+    found: Sensors,
     device: DeviceConfig,
-    unusable: Sequence[Mapping[str, str]] = (),
 ) -> Source:
-    """The source that the configuration asks for, among the `sensors` that the agent found.
+    """The source that the configuration asks for, among the sensors that the agent found.
 
     Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
     them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`. Why one that
@@ -51,36 +49,35 @@ def choose(
     if config.sensor is Sensor.estimated:
         return _estimate(device.specification, "power=estimated was asked for")
     for name in device.sensors:
-        for sensor in sensors:
-            if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor["kind"]):
+        for sensor in found.sensors:
+            if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor.kind):
                 return _measure(sensor)
-    refused = [f"{sensor['name']}: {sensor['reason']}" for sensor in unusable if sees(device, sensor)]
+    refused = [f"{each.name}: {each.reason}" for each in found.unusable if sees(device, each)]
     why = f" ({'; '.join(refused)})" if refused else ""
     if config.sensor is Sensor.auto:
         return _estimate(device.specification, f"the device has no power sensor that can be read{why}")
-    found = ", ".join(sensor["name"] for sensor in sensors) or "none"
+    names = ", ".join(sensor.name for sensor in found.sensors) or "none"
     raise MeasurementError(
-        f"{device.name} has no {config.sensor} power sensor that sees it (found: {found}){why}",
+        f"{device.name} has no {config.sensor} power sensor that sees it (found: {names}){why}",
         hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
         "device.sensors says which sensors see the device",
     )
 
 
-def sees(device: DeviceConfig, sensor: Mapping[str, Any]) -> bool:
-    """Whether the device's configuration counts on this sensor, whose kind and name are given."""
+def sees(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:
+    """Whether the device's configuration counts on this sensor."""
     return any(_is_called(sensor, name) for name in device.sensors)
 
 
-def _measure(sensor: Mapping[str, Any]) -> Source:
-    stand_in = sensor["stand_in"]
-    description = f"{sensor['name']}, from the files under {stand_in}" if stand_in else sensor["name"]
-    lag_s = sensor["lag_s"]
-    return Source(sensor["boundary"], description, sensor=sensor["name"], lag_s=lag_s, stand_in=stand_in)
+def _measure(sensor: SensorFound) -> Source:
+    stand_in = sensor.stand_in
+    description = f"{sensor.name}, from the files under {stand_in}" if stand_in else sensor.name
+    return Source(sensor.boundary, description, sensor=sensor.name, lag_s=sensor.lag_s, stand_in=stand_in)
 
 
-def _is_called(sensor: Mapping[str, Any], name: str) -> bool:
+def _is_called(sensor: SensorFound | UnusableSensor, name: str) -> bool:
     """Whether `name` is the sensor's kind, or the beginning of its name."""
-    return bool(name == sensor["kind"] or sensor["name"].startswith(name))
+    return name == sensor.kind or sensor.name.startswith(name)
 
 
 def _estimate(specification: SpecificationConfig, unmeasured: str) -> Source:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab.agent.messages import Trial
 from edlab.agent.statistics import cut
 
 if TYPE_CHECKING:
@@ -69,16 +70,15 @@ def latency_plot(
     figure.savefig(path, dpi=_DPI)
 
 
-def throughput_plot(trials: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
+def throughput_plot(trials: Sequence[Trial], path: Path, *, title: str) -> None:
     """Write a PNG of the throughput search: inferences per second over the batch, a line for each number in flight.
 
-    `trials` have batch, in_flight and ips, None where the setting could not run. Trials of one setting are points; the
-    line goes through their means.
+    Trials of one setting are points; the line goes through their means.
     """
     rates: dict[int, dict[int, list[float]]] = {}
     for trial in trials:
-        if trial["ips"] is not None:
-            rates.setdefault(trial["in_flight"], {}).setdefault(trial["batch"], []).append(trial["ips"])
+        if trial.ips is not None:
+            rates.setdefault(trial.in_flight, {}).setdefault(trial.batch, []).append(trial.ips)
     figure = _figure(6, title)
     axes = figure.subplots()
     for in_flight, by_batch in sorted(rates.items()):

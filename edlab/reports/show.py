@@ -10,18 +10,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from edlab.metrics import by_window
+from edlab.metrics import by_window, catalogue
+from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, Status
-
-# Which metrics stand together, by the beginning of their names; the first that fits takes it.
-_GROUPS = {
-    "accuracy": ("accuracy_", "agreement_", "sqnr_"),
-    "latency": ("latency_", "first_inference", "input_copy", "execute", "output_copy", "preprocess", "postprocess"),
-    "throughput": ("throughput_", "flops_per_s", "sustained_ratio"),
-    "power": ("power_", "idle_power", "energy_", "efficiency_", "estimated_"),
-    "model": ("macs", "flops", "parameters", "artifact_", "conversion_", "load_", "compile_", "peak_memory"),
-}
-
 
 _MOST_CLASSES = 12
 _MOST_SKIPPED = 5
@@ -30,10 +21,10 @@ _MOST_SKIPPED = 5
 def show(record: RunRecord) -> RenderableType:
     """The record for the terminal: heading, verdict, metrics by group, what is missing, conversion, environment."""
     parts: list[RenderableType] = [_heading(record)]
-    for title in _GROUPS:
-        named = {name: value for name, value in record.metrics.items() if _group(name) == title}
+    for section in Section:
+        named = {name: value for name, value in record.metrics.items() if _section(name) is section}
         if named:
-            parts += ["", _pairs(title, {name: _number(value) for name, value in named.items()})]
+            parts += ["", _pairs(section, {name: _number(value) for name, value in named.items()})]
     throughput = record.details.get("phases", {}).get("throughput", {})
     if trials := throughput.get("search"):
         found = _trials(trials) | _at_limits(throughput, record.params)
@@ -179,9 +170,9 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]}, {len(names) - 1} more"
 
 
-def _group(name: str) -> str:
-    name = name.removeprefix("emulated_")
-    return next((title for title, prefixes in _GROUPS.items() if name.startswith(prefixes)), "model")
+def _section(name: str) -> Section:
+    metric = catalogue.find(name)
+    return metric.section if metric else Section.model
 
 
 def _pairs(title: str, pairs: dict[str, str]) -> Table:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -14,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Column
 from edlab.record import RunRecord, Status, VerdictState, as_text
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
@@ -21,20 +22,11 @@ _STATUS_STYLES = {
     Status.running: "cyan", Status.skipped: "yellow", Status.failed: "red", Status.interrupted: "red",
 }  # fmt: skip
 _NONE = "–"
+_OPERATIONS = "flops_per_s"
 _IN_USE = "model.input."  # what follows from other parameters, which have columns where they differ
 
 # How a value that was not measured on the target is told from one that was, by the beginning of its metric's name.
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A metric's column: its heading, its measured name, and how a value is written."""
-
-    heading: str
-    metric: str
-    scale: float = 1.0
-    form: str = ""  # empty: three significant digits
 
 
 @dataclass(frozen=True)
@@ -46,19 +38,6 @@ class _Note:
     indent: int = 0
 
 
-_OPERATIONS = "flops_per_s"
-
-_METRICS = (
-    _Column("top1\n%", "accuracy_top1", scale=100, form="{:.1f}"),
-    _Column("drop", "accuracy_drop", scale=100, form="{:+.1f}"),
-    _Column("ms", "latency_ms"),
-    _Column("±%", "latency_uncertainty", scale=100, form="{:.1f}"),
-    _Column("inf/s", "throughput_ips"),
-    _Column("GFLOP\n/s", _OPERATIONS, scale=1e-9),
-    _Column("W", "power_w"),
-    _Column("inf/s\n/W", "efficiency_ips_per_w"),
-)
-_LISTED = ("accuracy_top1", "latency_ms", "throughput_ips", "power_w")  # where the width is that of a name
 _BOUNDARIES = {  # power_boundary -> what the watts include
     "rail": "one supply rail",
     "module": "the compute module or card",
@@ -72,13 +51,12 @@ _SETTING_LINES = "batch x\nin flight"  # of the terminal's column
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
-def _columns(records: Sequence[RunRecord]) -> list[_Column]:
-    """The metrics' columns. Operations of integer rows are no floating-point ones, so that column says OP."""
-    integer = any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records)
-    heading = "GOP\n/s" if integer else "GFLOP\n/s"
-    return [
-        dataclasses.replace(column, heading=heading) if column.metric == _OPERATIONS else column for column in _METRICS
-    ]
+def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
+    """The metrics' columns by name. Operations of integer rows are no floating-point ones, so that column says OP."""
+    columns = catalogue.columns()
+    if any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records):
+        columns[_OPERATIONS] = dataclasses.replace(columns[_OPERATIONS], heading="GOP\n/s")
+    return columns
 
 
 def table(records: Sequence[RunRecord]) -> RenderableType:
@@ -96,12 +74,12 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
         figure = heading == _SETTING
         rows.add_column(_SETTING_LINES if figure else _short(heading), overflow="fold", no_wrap=figure)
     columns = _columns(records)
-    for column in columns:
+    for column in columns.values():
         rows.add_column(column.heading, justify="right", no_wrap=True)
     rows.add_column("verdict", no_wrap=True)
     for number, record in enumerate(records, 1):
         names = [escape(_name(record, heading)) for heading in kept]
-        rows.add_row(str(number), *names, *(_cell(record, column) for column in columns), _styled_end(record))
+        rows.add_row(str(number), *names, *_cells(record, columns), _styled_end(record))
     title = ", ".join(f"{_short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
     parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
     notes = [Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in _notes(records)]
@@ -113,15 +91,14 @@ def listing(records: Sequence[RunRecord]) -> RenderableType:
     rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     rows.add_column("run", no_wrap=True)
     rows.add_column("name", overflow="fold")
-    columns = [column for column in _METRICS if column.metric in _LISTED]
-    for column in columns:
+    columns = {name: column for name, column in catalogue.columns().items() if column.listed}
+    for column in columns.values():
         rows.add_column(column.heading, justify="right", no_wrap=True)
     rows.add_column("verdict", no_wrap=True)
     for sweep_id, runs in itertools.groupby(records, key=lambda record: record.sweep_id):
         rows.add_row("", Text(f"sweep {sweep_id}", "dim"))
         for record in runs:
-            cells = [_cell(record, column) for column in columns]
-            rows.add_row(record.run_id[:8], escape(record.name), *cells, _styled_end(record))
+            rows.add_row(record.run_id[:8], escape(record.name), *_cells(record, columns), _styled_end(record))
     return rows
 
 
@@ -129,16 +106,17 @@ def markdown(records: Sequence[RunRecord]) -> str:
     """The same rows and notes in Markdown."""
     headings = _headings(records)
     titles = [_short(heading) for heading in headings]
+    columns = _columns(records)
     titles = [
         "#",
         *titles,
-        *(column.heading.replace("\n", " ").replace(" /", "/") for column in _columns(records)),
+        *(column.heading.replace("\n", " ").replace(" /", "/") for column in columns.values()),
         "verdict",
     ]
     lines = [titles, ["---"] * len(titles)]
     for number, record in enumerate(records, 1):
         names = [_name(record, heading).replace("|", "\\|") for heading in headings]
-        lines.append([str(number), *names, *(_cell(record, column) for column in _columns(records)), _end(record)])
+        lines.append([str(number), *names, *_cells(record, columns), _end(record)])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = "\n".join(f"{' ' * note.indent}- {note.text}" for note in _notes(records))
     return f"{rows}\n\n{notes}\n" if notes else f"{rows}\n"
@@ -195,18 +173,15 @@ def _short(heading: str) -> str:
     return heading.removesuffix(".name").rpartition(".")[2]
 
 
-def _cell(record: RunRecord, column: _Column) -> str:
+def _cells(record: RunRecord, columns: Mapping[str, Column]) -> list[str]:
+    return [_cell(record, name, column) for name, column in columns.items()]
+
+
+def _cell(record: RunRecord, name: str, column: Column) -> str:
     for prefix, mark in _MARKS.items():
-        if (value := record.metrics.get(prefix + column.metric)) is not None:
-            return mark + _write(value * column.scale, column.form)
+        if (value := record.metrics.get(prefix + name)) is not None:
+            return mark + column.write(value)
     return _NONE
-
-
-def _write(value: float, form: str) -> str:
-    if form:
-        return form.format(value)
-    decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:,.{max(0, decimals)}f}"
 
 
 def _end(record: RunRecord) -> str:
@@ -288,8 +263,9 @@ def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
 
 def _medians(records: Sequence[RunRecord]) -> Iterator[_Note]:
     """The median latency of rows in which bursts of other load raised the mean."""
+    latency = catalogue.columns()["latency_ms"]
     medians = [
-        f"#{number} {_write(record.metrics['latency_p50_ms'], '')}"
+        f"#{number} {latency.write(record.metrics['latency_p50_ms'])}"
         for number, record in enumerate(records, 1)
         if record.verdict and any(reason.code == "latency_bursts" for reason in record.verdict.reasons)
         if "latency_p50_ms" in record.metrics

@@ -56,7 +56,8 @@ def convert(
         config.converter,
         calibration=lambda: calibration_data(config, inputs),
         cache=cache,
-        portable=config.device.execution is Execution.emulated,
+        portable=reference.HOST.runtimes,
+        only_portable=config.device.execution is Execution.emulated,
         on_progress=lambda step: on_progress("convert", None, step),
         on_made=on_made,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edlab import metrics, power
 from edlab.agent import int8
+from edlab.agent.messages import Readings, Setting, State, ThroughputReport, Trial
 from edlab.agent.preprocess import top_classes
 from edlab.artifact import Artifact
 from edlab.cache import Cache
@@ -22,6 +22,7 @@ from edlab.errors import MeasurementError
 from edlab.steps import reference
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs, OnProgress
+from edlab.steps.reports import Reports
 
 LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order
 _LOGITS_FILE = "logits.npy"  # float32 (images, classes), of the evaluation images in order
@@ -38,12 +39,12 @@ class Measurement:
     """What the phases gave, filled as each ends, so that a run which breaks off keeps what it had."""
 
     figures: metrics.Figures = field(default_factory=metrics.Figures)
-    phases: dict[str, dict[str, Any]] = field(default_factory=dict)  # each phase's own account
+    reports: Reports = field(default_factory=Reports)
     stability: metrics.Stability | None = None
     power: power.Source | None = None
     batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
     check: Comparison | None = None  # the target's outputs against the source model's
-    after: dict[str, Any] = field(default_factory=dict)  # clocks, temperatures and load after the last timed phase
+    after: State | None = None  # clocks, temperatures and load after the last timed phase
     repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
     runs: list[metrics.Figures] = field(default_factory=list)  # each run's own figures, where there are repeats
 
@@ -57,7 +58,7 @@ def measure(
     folder: Path,
     on_progress: OnProgress,
 ) -> None:
-    """Run idle, warm-up, latency, stages, throughput and accuracy on the target; fill `measurement`."""
+    """Run idle, warm-up, latency, host work, throughput and accuracy on the target; fill `measurement`."""
     _measure_speed(config, inputs, deployment, measurement, folder, on_progress)
     _measure_outputs(config, inputs, deployment, measurement, cache, folder, on_progress)
 
@@ -78,8 +79,9 @@ def measure_again(
     measurement.repeats.append(again)
     folder = _repeat_folder(folder, len(measurement.repeats) + 1)
     folder.mkdir(exist_ok=True)
-    first = measurement.phases["throughput"]
-    setting = (first["batch"], first["in_flight"])
+    first = measurement.reports.throughput
+    assert first
+    setting = Setting(first.batch, first.in_flight)
     _measure_speed(config, inputs, deployment, again, folder, on_progress, setting)
 
 
@@ -111,15 +113,14 @@ def _measure_speed(
     measurement: Measurement,
     folder: Path,
     on_progress: OnProgress,
-    setting: tuple[int, int] | None = None,
+    setting: Setting | None = None,
 ) -> None:
-    """Run the timed phases: idle, warm-up, latency, stages, throughput (searched, unless `setting` is known)."""
+    """Run the timed phases: idle, warm-up, latency, host work, throughput (searched, unless `setting` is known)."""
     session = deployment.session
-    sensors, unusable = session.sensors(), session.unusable_sensors()
-    measurement.power = power.choose(config.power, sensors, deployment.device, unusable)
+    measurement.power = power.choose(config.power, session.sensors(), deployment.device)
     pool = _pool(inputs, config.protocol)
     _measure_idle(session, config, measurement, folder, on_progress)
-    measurement.phases["warmup"] = session.warmup(pool, config.protocol.warmup, on_progress)
+    measurement.reports.warmup = session.warmup(pool, config.protocol.warmup, on_progress)
     _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
     _measure_throughput(session, pool, config, inputs, deployment.artifact, measurement, folder, on_progress, setting)
     measurement.after = session.state()
@@ -143,11 +144,11 @@ def _measure_idle(
     assert source is not None
     probe = _probe(source, config.power, folder / "idle_samples.npy")
     seconds = config.power.idle_seconds + source.lag_s if probe else _IDLE_S
-    span = measurement.phases["idle"] = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
+    span = measurement.reports.idle = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
     if probe:
         measurement.figures |= metrics.idle_power(
             *_read_samples(probe.samples_out),
-            start_ns=span["start_ns"] + round(source.lag_s * 1e9),
+            start_ns=span.start_ns + round(source.lag_s * 1e9),
             bounds=metrics.Bounds(source.boundary, max_watts=config.device.specification.max_watts),
         )
 
@@ -160,7 +161,7 @@ def _measure_latency(
     folder: Path,
     on_progress: OnProgress,
 ) -> None:
-    measurement.phases["latency"] = session.latency(
+    measurement.reports.latency = session.latency(
         pool,
         folder / _STAGES_FILE,
         queries=protocol.queries,
@@ -176,10 +177,9 @@ def _measure_latency(
     measurement.figures |= metrics.latency(total_ns, protocol.windows)
     measurement.stability = metrics.stability(total_ns, protocol.windows)
     measurement.figures |= metrics.stability_figures(measurement.stability)
-    measurement.phases["stages"] = session.stages(pool, on_progress)
+    host_work = measurement.reports.host_work = session.host_work(pool, on_progress)
     stages_ms = dict(zip(_STAGES, (stages_ns.mean(axis=0) / 1e6).tolist(), strict=True))
-    for name in ("preprocess_ms", "postprocess_ms"):
-        stages_ms[name] = measurement.phases["stages"][name]
+    stages_ms |= {"preprocess_ms": host_work.preprocess_ms, "postprocess_ms": host_work.postprocess_ms}
     measurement.figures |= metrics.Figures(stages_ms)
 
 
@@ -192,7 +192,7 @@ def _measure_throughput(
     measurement: Measurement,
     folder: Path,
     on_progress: OnProgress,
-    setting: tuple[int, int] | None,
+    setting: Setting | None,
 ) -> None:
     source, complexity = measurement.power, inputs.source.complexity
     assert source is not None
@@ -204,7 +204,7 @@ def _measure_throughput(
     beyond = max(seconds - config.protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
     if not inputs.source.batchable:  # the images of a batch would decide on one another's outputs
         search = dataclasses.replace(search, max_batch=1)
-    window = session.throughput(
+    window = measurement.reports.throughput = session.throughput(
         pool,
         search,
         seconds=seconds,
@@ -213,18 +213,15 @@ def _measure_throughput(
         probe=probe,
         on_progress=on_progress,
     )
-    if searching := window.pop("search_activity"):
-        measurement.phases["search"] = {"activity": searching}
-    measurement.phases["throughput"] = window
-    rate = window["throughput_ips"]
+    rate = window.throughput_ips
     measurement.figures |= metrics.throughput(rate, complexity.flops)
-    measurement.figures |= metrics.setting(window["batch"], window["in_flight"])
-    if window["batch"] == 1:
+    measurement.figures |= metrics.setting(window.batch, window.in_flight)
+    if window.batch == 1:
         measurement.figures |= metrics.batch1(rate)
     elif setting is None:
-        measurement.figures |= metrics.batch1(window["batch1_ips"], window["batch1_note"])
-    measurement.batch_one_only = _batch_one_only(inputs, artifact, window["search"])
-    measurement.figures |= metrics.sustained(np.array(window["ips_by_second"]))
+        measurement.figures |= metrics.batch1(window.batch1_ips, window.batch1_note)
+    measurement.batch_one_only = _batch_one_only(inputs, artifact, window.search)
+    measurement.figures |= metrics.sustained(np.array(window.ips_by_second))
     if probe:
         _add_power(probe, source, config, window, measurement)
     else:
@@ -232,28 +229,29 @@ def _measure_throughput(
 
 
 def _add_power(
-    probe: Probe, source: power.Source, config: EdlabConfig, window: dict[str, Any], measurement: Measurement
+    probe: Probe, source: power.Source, config: EdlabConfig, window: ThroughputReport, measurement: Measurement
 ) -> None:
     """The power over the throughput window, from what the sensor read beside it."""
     samples = _read_samples(probe.samples_out)
     bounds = _bounds(source, config.device, measurement.figures)
-    length_s = len(window["ips_by_second"])
-    window["watts_by_second"] = metrics.watts_by_second(*samples, window["start_ns"], length_s, bounds)
-    measurement.figures |= metrics.Figures({"power_readings_failed": window["readings"]["failed"]})
+    length_s = len(window.ips_by_second)
+    measurement.reports.watts_by_second = metrics.watts_by_second(*samples, window.start_ns, length_s, bounds)
+    readings = window.readings or Readings()
+    measurement.figures |= metrics.Figures({"power_readings_failed": readings.failed})
     measurement.figures |= metrics.power(
         *samples,
-        window["start_ns"],
-        window["end_ns"],
-        window["throughput_ips"],
+        window.start_ns,
+        window.end_ns,
+        window.throughput_ips,
         min_seconds=config.power.active_seconds,
         min_samples=config.power.active_samples,
         lag_s=source.lag_s,
         bounds=bounds,
-        error=window["readings"]["error"],
+        error=readings.error,
     )
 
 
-def _batch_one_only(inputs: Inputs, artifact: Artifact, trials: list[dict[str, Any]]) -> str:
+def _batch_one_only(inputs: Inputs, artifact: Artifact, trials: list[Trial]) -> str:
     """Why only batch 1 could run; empty where a larger one did, or none was tried."""
     if not inputs.source.batchable:
         return "the images of a batch would decide on one another's outputs"
@@ -294,9 +292,7 @@ def _measure_outputs(
     no_accuracy = _no_accuracy(inputs)
     rows = reference.check_images(data) if no_accuracy else data.evaluation
     out = folder / _LOGITS_FILE
-    measurement.phases["accuracy"] = deployment.session.predict(
-        data.images, rows.tolist(), out, on_progress=on_progress
-    )
+    measurement.reports.accuracy = deployment.session.predict(Pool(data.images, rows.tolist()), out, on_progress)
     logits: NDArray[np.float32] = read_array(out, 2)
     np.save(folder / _PREDICTIONS_FILE, top_classes(logits, _KEPT_CLASSES))
     out.unlink()  # 200 MB for ImageNet, in each row

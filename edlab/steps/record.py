@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edlab import metrics
-from edlab.agent.observer import Activity
+from edlab.agent.messages import Machine, State, encode
 from edlab.artifact import Artifact
 from edlab.cache import digest
 from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
@@ -27,10 +26,8 @@ from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
 from edlab.tracking import DatasetInfo, Files
 
-_MODES = ("power_mode", "jetson_clocks")
 _ON_CPU = "CPUExecutionProvider"  # as onnxruntime calls it
 _LONG_S = 60  # from here on a curve over time says something
-_HEADLINES = ("accuracy_top1", "latency_ms", "throughput_ips", "flops_per_s", "power_w", "efficiency_ips_per_w")
 
 
 @dataclass
@@ -68,11 +65,11 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
-        facts = _facts(config, outcome, record.phases, weakened)
+        facts = _facts(config, outcome, weakened)
         record.verdict = metrics.judge(facts)
         record.tags["throttled"], record.details["throttled"] = metrics.throttled(facts)
     else:
-        for name in _HEADLINES:
+        for name in metrics.headlines():
             if name not in record.metrics:
                 record.missing.setdefault(name, f"the run {record.status} at {record.step}")
         if config.protocol.repeats > 1 and not outcome.measurement.runs:
@@ -108,17 +105,17 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
         latency_plot(
             np.load(folder / LATENCIES_FILE),
             measurement.figures.values,
-            [run.phases["latency"]["queries"] for run in runs],
+            [run.reports.latency.queries for run in runs if run.reports.latency],
             path("latency.png"),
             title=record.name,
             windows=config.protocol.windows,
         )
-    window = measurement.phases.get("throughput", {})
-    if search := window.get("search"):
-        throughput_plot(search, path("throughput.png"), title=record.name)
-    if len(window.get("ips_by_second", ())) >= _LONG_S:
-        watts = window.get("watts_by_second")
-        over_time_plot(window["ips_by_second"], watts, path("over_time.png"), title=record.name)
+    window = measurement.reports.throughput
+    if window and window.search:
+        throughput_plot(window.search, path("throughput.png"), title=record.name)
+    if window and len(window.ips_by_second) >= _LONG_S:
+        watts = measurement.reports.watts_by_second
+        over_time_plot(window.ips_by_second, watts, path("over_time.png"), title=record.name)
     return drawn
 
 
@@ -212,15 +209,15 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.batch_one_only:
         record.tags["batch_one_only"] = measurement.batch_one_only
     if deployment:
-        record.details["runtime"] = deployment.model
+        record.details["runtime"] = encode(deployment.model)
         if deployment.int8_kernels:
             record.tags["int8_kernels"] = deployment.int8_kernels
-            if known := deployment.model["int8"]:
-                record.tags["int8_arithmetic"] = known["arithmetic"]
-    record.details["phases"] = measurement.phases
+            if kernels := deployment.model.int8:
+                record.tags["int8_arithmetic"] = kernels.arithmetic
+    record.details["phases"] = measurement.reports.as_json()
     if measurement.repeats:
         record.details["runs"] = [run.values for run in measurement.runs]
-        record.details["repeats"] = [run.phases for run in measurement.repeats]
+        record.details["repeats"] = [run.reports.as_json() for run in measurement.repeats]
 
 
 def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
@@ -228,51 +225,57 @@ def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
     values, missing = {}, {}
     if outcome.deployment:
         model = outcome.deployment.model
-        values["load_ms"] = model["load_ms"]
-        if model["compile_ms"] is None:
-            missing["compile_ms"] = f"{model['runtime']} loads and compiles at once: see load_ms"
+        values["load_ms"] = model.load_ms
+        if model.compile_ms is None:
+            missing["compile_ms"] = f"{model.runtime} loads and compiles at once: see load_ms"
         else:
-            values["compile_ms"] = model["compile_ms"]
-    phases = outcome.measurement.phases
-    if "warmup" in phases:
-        values["first_inference_ms"] = phases["warmup"]["first_inference_ms"]
-    if (peak := phases.get("latency", {}).get("peak_memory_mb")) is not None:
-        values["peak_memory_mb"] = peak
+            values["compile_ms"] = model.compile_ms
+    reports = outcome.measurement.reports
+    if reports.warmup:
+        values["first_inference_ms"] = reports.warmup.first_inference_ms
+    if reports.latency and reports.latency.peak_memory_mb is not None:
+        values["peak_memory_mb"] = reports.latency.peak_memory_mb
     return metrics.Figures(values, missing)
 
 
-def _facts(
-    config: EdlabConfig, outcome: Outcome, phases: dict[str, dict[str, Any]], weakened: tuple[str, ...]
-) -> metrics.Facts:
+def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> metrics.Facts:
     inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
     assert inputs
     assert deployment
     figures = measurement.figures.values
     runs = [measurement, *measurement.repeats]
+    named = {"": measurement.reports}
+    named |= {f" (repeat {number})": run.reports for number, run in enumerate(measurement.repeats, 2)}
+    window = measurement.reports.throughput
+    assert window
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
         weakened=weakened,
-        truncated=tuple(name for name, phase in phases.items() if phase.get("truncated")),
-        warmup_settled=all(phase["settled"] for name, phase in phases.items() if name.startswith("warmup")),
+        truncated=tuple(name + which for which, reports in named.items() for name in reports.truncated()),
+        warmup_settled=all(run.reports.warmup.settled for run in runs if run.reports.warmup),
         repeats=1 + len(measurement.repeats),
         latency_ms=figures.get("latency_ms"),
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
         stability=measurement.stability,
         max_interval=config.protocol.max_interval,
         throughput_ips=figures.get("throughput_ips"),
-        search_unfinished=phases["throughput"].get("search_truncated", False),
-        driver_limit_ips=phases["throughput"].get("driver_limit_ips"),
-        activities={name: Activity(**phase["activity"]) for name, phase in phases.items() if "activity" in phase},
-        virtual_machine=bool(deployment.hello.get("virtual")),
-        governor=deployment.before.get("governor"),
-        scaling_driver=deployment.before.get("scaling_driver"),
-        on_cpu=deployment.model["on_cpu"],
+        search_unfinished=window.search_truncated,
+        driver_limit_ips=window.driver_limit_ips,
+        activities={
+            name + which: activity
+            for which, reports in named.items()
+            for name, activity in reports.activities().items()
+        },
+        virtual_machine=deployment.machine.virtual,
+        governor=deployment.before.governor,
+        scaling_driver=deployment.before.scaling_driver,
+        on_cpu=deployment.model.on_cpu,
         sustained_ratio=figures.get("sustained_ratio"),
         trained=inputs.source.trained,
         accelerated_fraction=_accelerated_fraction(outcome),
-        power_mode_changed=next(filter(None, (_changed(deployment.before, run.after, _MODES) for run in runs)), ""),
+        power_mode_changed=next(filter(None, (_changed_mode(deployment.before, run.after) for run in runs)), ""),
         real_inputs=inputs.real,
         images_skipped=len(inputs.data.skipped),
         assumed_preprocessing=inputs.source.assumed,
@@ -292,7 +295,7 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
     assert inputs
     assert deployment
     figures = outcome.measurement.figures.values
-    kernels = deployment.model.get("int8") or {}
+    kernels = deployment.model.int8
     check = outcome.measurement.check
 
     def interval(name: str) -> tuple[float, float] | None:
@@ -313,26 +316,26 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
         claimed_top1=inputs.source.claimed_top1,
         nan_images=int(figures.get("accuracy_nan_images", 0)),
         int8_kernels=deployment.int8_kernels,
-        fast_kernels=kernels.get("int8_kernels_of_fast"),
-        arithmetic=kernels.get("arithmetic", ""),
-        in_float=kernels.get("in_float", False),
-        runtime=deployment.model["runtime"],
+        fast_kernels=kernels.int8_kernels_of_fast if kernels else None,
+        arithmetic=kernels.arithmetic if kernels else "",
+        in_float=bool(kernels and kernels.in_float),
+        runtime=deployment.model.runtime,
     )
 
 
 def _accelerated_fraction(outcome: Outcome) -> float | None:
     """Share of the operators that are off the CPU (0..1), as the runtime or the compiler tells; else None."""
     assert outcome.deployment
-    nodes: dict[str, int] | None = outcome.deployment.model["options"].get("nodes")
-    if nodes and not outcome.deployment.model["on_cpu"]:
+    nodes: dict[str, int] | None = outcome.deployment.model.options.get("nodes")
+    if nodes and not outcome.deployment.model.on_cpu:
         return 1 - nodes.get(_ON_CPU, 0) / sum(nodes.values())
     return outcome.artifact.accelerated_fraction if outcome.artifact else None
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any], names: Sequence[str]) -> str:
-    """What of `names` is not as it was, in words; empty where all are."""
-    changed = [name for name in names if name in before and before[name] != after.get(name)]
-    return ", ".join(f"{name} from {before[name]} to {after.get(name)}" for name in changed)
+def _changed_mode(before: State, after: State | None) -> str:
+    """What of a Jetson's power mode is not as it was, in words; empty if nothing is."""
+    changes = [(name, getattr(before, name), getattr(after, name, None)) for name in ("power_mode", "jetson_clocks")]
+    return ", ".join(f"{name} from {old} to {new}" for name, old, new in changes if old is not None and old != new)
 
 
 def _environment(outcome: Outcome) -> dict[str, Any]:
@@ -340,8 +343,14 @@ def _environment(outcome: Outcome) -> dict[str, Any]:
     deployment = outcome.deployment
     return {
         "host": {"python": platform.python_version(), "platform": platform.platform(), "command": sys.argv},
-        "target": deployment.hello if deployment else {},
-        "before": deployment.before if deployment else {},
-        "after": outcome.measurement.after,
+        "target": _reported(deployment.machine) if deployment else {},
+        "before": _reported(deployment.before) if deployment else {},
+        "after": _reported(outcome.measurement.after) if outcome.measurement.after else {},
         "packages": dict(sorted({d.metadata["Name"]: d.version for d in distributions()}.items())),
     }
+
+
+def _reported(message: Machine | State) -> dict[str, Any]:
+    """Its fields, without those that only some boards have and this one has not."""
+    defaults = message._field_defaults
+    return {name: value for name, value in message._asdict().items() if name not in defaults or value != defaults[name]}

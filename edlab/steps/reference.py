@@ -18,7 +18,7 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig
 from edlab.data import PreparedData
-from edlab.devices import agent_zip, read_array
+from edlab.devices import Pool, agent_zip, read_array
 from edlab.errors import ConversionError, DeviceError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
@@ -81,7 +81,7 @@ def logits(
     def make(folder: Path) -> None:
         with devices.connect(device, cache) as session:
             session.open(artifact, source.preprocessing, device)
-            session.predict(data.images, indices, folder / "logits.npy", on_progress=on_progress)
+            session.predict(Pool(data.images, indices), folder / "logits.npy", on_progress)
 
     try:
         outputs: NDArray[np.float32] = read_array(cache.get_or_make("predictions", key, make) / "logits.npy", 2)

@@ -39,6 +39,7 @@ from edlab.converters.check import compare
 from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, ConversionError, UnsupportedError
 from edlab.source import Preprocessing, SourceModel
+from edlab.steps.reference import HOST
 
 if TYPE_CHECKING:
     import torch
@@ -159,6 +160,7 @@ class ConverterConformance:
                 ConverterConfig(name=cls.converter),
                 calibration=lambda: small_calibration(folder, wanted.calibration.images),
                 cache=cache or Cache(folder / "cache"),
+                portable=HOST.runtimes,
             )
 
         return run
@@ -265,7 +267,7 @@ class ConverterConformance:
         if not converters.get(config).plan(damaged, wanted):
             pytest.skip("this converter passes the source through")
         with pytest.raises(ConversionError) as caught:
-            converters.convert(damaged, wanted, config, calibration=pytest.fail, cache=cache)
+            converters.convert(damaged, wanted, config, calibration=pytest.fail, cache=cache, portable=HOST.runtimes)
         assert caught.value.log
         assert caught.value.hint
         assert not [path for path in cache.root.glob("steps/*") if path.suffix != ".lock"]

@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edlab import devices
+from edlab.agent.messages import Opened, Setting
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
@@ -88,7 +89,7 @@ class RuntimeConformance:
             yield session
 
     @pytest.fixture
-    def opened(self, session: AgentSession, artifact: Artifact) -> dict[str, Any]:
+    def opened(self, session: AgentSession, artifact: Artifact) -> Opened:
         return session.open(artifact, PREPROCESSING, self.device())
 
     @pytest.fixture
@@ -115,32 +116,32 @@ class RuntimeConformance:
         return logits
 
     def test_it_can_be_imported_and_tells_its_version(self, session: AgentSession) -> None:
-        assert session.probe([self.runtime])[self.runtime].get("version")
+        assert session.available([self.runtime])[self.runtime].version
 
-    def test_opening_tells_tensors_times_and_options(self, opened: dict[str, Any]) -> None:
-        assert len(opened["inputs"]) == 1
-        assert np.prod([size or 1 for size in opened["inputs"][0]["shape"]]) == 3 * 32 * 32
-        assert np.prod([size or 1 for size in opened["outputs"][0]["shape"]]) == CLASSES
-        assert np.dtype(opened["inputs"][0]["dtype"])
-        assert opened["load_ms"] > 0
-        assert opened["compile_ms"] is None or opened["compile_ms"] > 0
-        assert isinstance(opened["options"], dict)
+    def test_opening_tells_tensors_times_and_options(self, opened: Opened) -> None:
+        assert len(opened.inputs) == 1
+        assert np.prod([size or 1 for size in opened.inputs[0].shape]) == 3 * 32 * 32
+        assert np.prod([size or 1 for size in opened.outputs[0].shape]) == CLASSES
+        assert np.dtype(opened.inputs[0].dtype)
+        assert opened.load_ms > 0
+        assert opened.compile_ms is None or opened.compile_ms > 0
+        assert isinstance(opened.options, dict)
 
     def test_logits_are_those_of_the_reference(
-        self, session: AgentSession, opened: dict[str, Any], pool: Pool, tmp_path: Path
+        self, session: AgentSession, opened: Opened, pool: Pool, tmp_path: Path
     ) -> None:
-        result = session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
+        result = session.predict(pool, tmp_path / "logits.npy")
         logits = np.load(tmp_path / "logits.npy")
-        assert result["images"] == IMAGES
+        assert result.images == IMAGES
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, self.reference(), atol=self.tolerance)
 
     def test_logits_are_in_the_order_asked_for(
-        self, session: AgentSession, opened: dict[str, Any], pool: Pool, tmp_path: Path
+        self, session: AgentSession, opened: Opened, pool: Pool, tmp_path: Path
     ) -> None:
         backwards = list(reversed(pool.indices))
-        session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
-        session.predict(pool.images, backwards, tmp_path / "backwards.npy")
+        session.predict(pool, tmp_path / "logits.npy")
+        session.predict(Pool(pool.images, backwards), tmp_path / "backwards.npy")
         forwards = np.load(tmp_path / "logits.npy")
         np.testing.assert_allclose(np.load(tmp_path / "backwards.npy"), forwards[backwards], atol=self.tolerance)
 
@@ -153,7 +154,7 @@ class RuntimeConformance:
             device.threads = threads
             with devices.connect(device, Cache(workspace / "cache")) as session:
                 session.open(artifact, PREPROCESSING, device)
-                session.predict(pool.images, indices, tmp_path / f"{threads}.npy")
+                session.predict(Pool(pool.images, indices), tmp_path / f"{threads}.npy")
         np.testing.assert_allclose(np.load(tmp_path / "None.npy"), np.load(tmp_path / "1.npy"), atol=self.tolerance)
 
     def test_an_unknown_option_is_refused_by_name(self, session: AgentSession, artifact: Artifact) -> None:
@@ -178,49 +179,45 @@ class RuntimeConformance:
         assert caught.value.hint
         session.open(artifact, PREPROCESSING, self.device())
 
-    def test_images_of_another_size_are_refused(
-        self, session: AgentSession, opened: dict[str, Any], tmp_path: Path
-    ) -> None:
+    def test_images_of_another_size_are_refused(self, session: AgentSession, opened: Opened, tmp_path: Path) -> None:
         np.save(tmp_path / "small.npy", np.zeros((2, 16, 16, 3), np.uint8))
         with pytest.raises(AgentError, match="16, 16"):
-            session.predict(tmp_path / "small.npy", [0, 1], tmp_path / "out.npy")
+            session.predict(Pool(tmp_path / "small.npy", [0, 1]), tmp_path / "out.npy")
 
-    def test_warm_up_holds_both_minima(self, session: AgentSession, opened: dict[str, Any], pool: Pool) -> None:
+    def test_warm_up_holds_both_minima(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
         result = session.warmup(pool, WarmupConfig(queries=5, seconds=0.1, tolerance=0.5, max_seconds=5))
-        assert result["first_inference_ms"] > 0
-        assert result["queries"] >= 5
-        assert result["seconds"] >= 0.1
+        assert result.first_inference_ms > 0
+        assert result.queries >= 5
+        assert result.seconds >= 0.1
 
     def test_latency_gives_three_stages_of_each_query(
-        self, session: AgentSession, opened: dict[str, Any], pool: Pool, tmp_path: Path
+        self, session: AgentSession, opened: Opened, pool: Pool, tmp_path: Path
     ) -> None:
         result = session.latency(pool, tmp_path / "latency.npy", queries=20, seconds=0.1, max_seconds=30)
         stages = np.load(tmp_path / "latency.npy")
         assert stages.dtype == np.int64
-        assert stages.shape == (result["queries"], 3)
-        assert result["queries"] >= 20
-        assert result["seconds"] >= 0.1
-        assert not result["truncated"]
+        assert stages.shape == (result.queries, 3)
+        assert result.queries >= 20
+        assert result.seconds >= 0.1
+        assert not result.truncated
         assert (stages > 0).all()
-        assert stages.sum() <= result["seconds"] * 1e9
+        assert stages.sum() <= result.seconds * 1e9
 
-    def test_stages_around_the_model_are_timed(self, session: AgentSession, opened: dict[str, Any], pool: Pool) -> None:
-        result = session.stages(pool)
-        assert result["queries"] == IMAGES
-        assert result["preprocess_ms"] > 0
-        assert result["postprocess_ms"] > 0
+    def test_the_work_around_the_model_is_timed(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
+        result = session.host_work(pool)
+        assert result.queries == IMAGES
+        assert result.preprocess_ms > 0
+        assert result.postprocess_ms > 0
 
-    def test_throughput_counts_the_queries_of_a_window(
-        self, session: AgentSession, opened: dict[str, Any], pool: Pool
-    ) -> None:
+    def test_throughput_counts_the_queries_of_a_window(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
         search = ThroughputConfig(max_batch=4, max_in_flight=2, gain=0.0, trial_seconds=0.1)
         result = session.throughput(pool, search, seconds=0.2, max_seconds=60)
-        assert result["completed"] > 0
-        assert result["seconds"] >= 0.2
-        assert result["throughput_ips"] == pytest.approx(result["completed"] / result["seconds"])
-        assert (result["end_ns"] - result["start_ns"]) / 1e9 == pytest.approx(result["seconds"])
-        assert (result["search"][0]["batch"], result["search"][0]["in_flight"]) == (1, 1)
-        tried = {(trial["batch"], trial["in_flight"]) for trial in result["search"] if trial["ips"] is not None}
-        assert (result["batch"], result["in_flight"]) in tried
-        again = session.throughput(pool, search, seconds=0.1, max_seconds=60, setting=(1, 2))
-        assert (again["batch"], again["in_flight"], again["search"]) == (1, 2, [])
+        assert result.completed > 0
+        assert result.seconds >= 0.2
+        assert result.throughput_ips == pytest.approx(result.completed / result.seconds)
+        assert (result.end_ns - result.start_ns) / 1e9 == pytest.approx(result.seconds)
+        assert (result.search[0].batch, result.search[0].in_flight) == (1, 1)
+        tried = {(trial.batch, trial.in_flight) for trial in result.search if trial.ips is not None}
+        assert (result.batch, result.in_flight) in tried
+        again = session.throughput(pool, search, seconds=0.1, max_seconds=60, setting=Setting(1, 2))
+        assert (again.batch, again.in_flight, again.search) == (1, 2, [])

@@ -30,15 +30,17 @@ _OPTIONS: dict[str, dict[str, Any]] = {  # the kernels that a runtime takes by i
 }
 
 
-def quiet(fraction: float, message: str) -> None:
+def quiet(fraction: float | None, message: str) -> None:
     """Progress that nobody watches."""
 
 
 def latency(request: Any, pool: list[np.ndarray], seconds: float) -> np.ndarray:
     """int64 ns (N, 3) of the latency phase."""
     from edlab.agent import phases
+    from edlab.agent.messages import Latency, Pool
 
-    return phases.latency(request, pool, 1, seconds, seconds, 10, math.inf, quiet).stages_ns
+    asked = Latency(Pool("", []), 1, seconds, seconds, windows=10, max_interval=math.inf, out="")
+    return phases.latency(request, pool, asked, quiet).stages_ns
 
 
 def both_phases(requests: list[Any], pool: list[np.ndarray], seconds: float) -> dict[str, float]:

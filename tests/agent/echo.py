@@ -71,7 +71,7 @@ class Looks:
         self.released = threading.Event()
         monkeypatch.setattr(system, "clocks_mhz", self._clocks)
 
-    def report(self, fraction: float, message: str) -> None:
+    def report(self, fraction: float | None, message: str) -> None:
         self.reports.append(message)
 
     def _clocks(self) -> list[float]:
@@ -87,7 +87,7 @@ def in_seconds(seconds: float) -> int:
     return time.perf_counter_ns() + int(seconds * 1e9)
 
 
-def quiet(fraction: float, message: str) -> None:
+def quiet(fraction: float | None, message: str) -> None:
     pass
 
 

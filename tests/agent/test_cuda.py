@@ -22,7 +22,7 @@ from test_runtimes import export_onnx
 from workplace import Workplace
 
 from edlab import devices
-from edlab.agent.runtimes.base import TensorSpec
+from edlab.agent.messages import Opened, TensorSpec
 from edlab.agent.runtimes.onnxruntime import BoundRequest
 from edlab.agent.runtimes.torch import CudaRequest
 from edlab.cache import Cache
@@ -70,27 +70,27 @@ class OnnxSuite(CudaSuite):
 
 @needs_gpu
 class TestTorch(TorchSuite):
-    def test_what_is_in_force_is_told(self, opened: dict[str, Any]) -> None:
-        assert opened["options"]["device"] == "cuda:0"
-        assert opened["options"]["gpu"]
-        assert opened["options"]["tf32"] is False
-        assert opened["options"]["cuda_graphs"] is True
+    def test_what_is_in_force_is_told(self, opened: Opened) -> None:
+        assert opened.options["device"] == "cuda:0"
+        assert opened.options["gpu"]
+        assert opened.options["tf32"] is False
+        assert opened.options["cuda_graphs"] is True
 
     def test_without_a_graph_the_logits_are_the_same(
         self, session: Any, artifact: Any, pool: Any, tmp_path: Path
     ) -> None:
         opened = session.open(artifact, PREPROCESSING, self.device(cuda_graphs=False))
-        assert opened["options"]["cuda_graphs"] is False
-        session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
+        assert opened.options["cuda_graphs"] is False
+        session.predict(pool, tmp_path / "logits.npy")
         np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), self.reference(), atol=self.tolerance)
 
 
 @needs_gpu
 class TestOnnxRuntime(OnnxSuite):
-    def test_what_is_in_force_is_told(self, opened: dict[str, Any]) -> None:
-        assert opened["options"]["providers"][0] == "CUDAExecutionProvider"
-        assert opened["options"]["provider_options"]["CUDAExecutionProvider"]["use_tf32"] == "0"
-        assert opened["options"].get("nodes", {}).get("CPUExecutionProvider", 0) == 0
+    def test_what_is_in_force_is_told(self, opened: Opened) -> None:
+        assert opened.options["providers"][0] == "CUDAExecutionProvider"
+        assert opened.options["provider_options"]["CUDAExecutionProvider"]["use_tf32"] == "0"
+        assert opened.options.get("nodes", {}).get("CPUExecutionProvider", 0) == 0
 
 
 @needs_none

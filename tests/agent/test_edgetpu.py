@@ -16,6 +16,7 @@ import pytest
 from test_runtimes import convert_to_tflite, keras_twin
 
 from edlab import devices
+from edlab.agent.messages import Opened
 from edlab.cache import Cache
 from edlab.config import ThroughputConfig
 from edlab.devices import AgentSession, Pool
@@ -77,12 +78,12 @@ class TestEdgeTpu(RuntimeConformance):
         path.write_bytes(convert_to_tflite(keras_twin(network)) + b"edgetpu-custom-op")
         return [path]
 
-    def test_the_library_tells_its_version(self, opened: dict[str, Any]) -> None:
-        assert "RuntimeVersion(14)" in opened["version"]
+    def test_the_library_tells_its_version(self, opened: Opened) -> None:
+        assert "RuntimeVersion(14)" in opened.version
 
-    def test_a_device_is_chosen_by_name(self, session: AgentSession, opened: dict[str, Any], artifact: Any) -> None:
-        assert opened["options"]["device"] == "any"
-        assert session.open(artifact, PREPROCESSING, self.device(device="usb:0"))["options"]["device"] == "usb:0"
+    def test_a_device_is_chosen_by_name(self, session: AgentSession, opened: Opened, artifact: Any) -> None:
+        assert opened.options["device"] == "any"
+        assert session.open(artifact, PREPROCESSING, self.device(device="usb:0")).options["device"] == "usb:0"
 
     def test_a_device_that_is_not_there_is_an_error(self, session: AgentSession, artifact: Any) -> None:
         with pytest.raises(AgentError, match=r"no Edge TPU answers \(device.options.edgetpu.device=pci\)") as caught:
@@ -95,19 +96,19 @@ class TestEdgeTpu(RuntimeConformance):
             session.open(self.artifact_of([tmp_path / "net.tflite"]), PREPROCESSING, self.device())
         assert "converter=edgetpu" in caught.value.hint
 
-    def test_the_batch_is_fixed(self, session: AgentSession, opened: dict[str, Any], pool: Pool) -> None:
+    def test_the_batch_is_fixed(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
         search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        assert "batch of 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"][-1]["note"]
+        assert "batch of 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60).search[-1].note
 
 
 def test_without_libedgetpu_the_error_says_what_to_install(cache: Cache, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     with devices.connect(TestEdgeTpu.device(), cache) as session:
-        told = session.probe(["edgetpu"])["edgetpu"]
-        if "version" in told:
+        told = session.available(["edgetpu"])["edgetpu"]
+        if told.version:
             pytest.skip("libedgetpu is installed here")
-        assert "libedgetpu.so.1" in told["reason"]
-        assert "libedgetpu1-std" in told["hint"]
+        assert "libedgetpu.so.1" in told.reason
+        assert "libedgetpu1-std" in told.hint
         (tmp_path / "net.tflite").write_bytes(b"edgetpu-custom-op")
         with pytest.raises(AgentError, match="cannot be loaded") as caught:
             session.open(TestEdgeTpu.artifact_of([tmp_path / "net.tflite"]), PREPROCESSING, TestEdgeTpu.device())

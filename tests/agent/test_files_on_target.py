@@ -22,10 +22,13 @@ def quiet() -> None:
 
 def send(store: Store) -> Path:
     """The folder of these files, which were not there."""
-    part = Path(store.expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet)["part"])
+    part = store.expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet).part
+    assert part is not None
     for name, content in CONTENTS.items():
-        (part / name).write_bytes(content)
-    return Path(store.accept("key", DIGESTS, quiet)["folder"])
+        (Path(part) / name).write_bytes(content)
+    folder = store.accept("key", DIGESTS, quiet).folder
+    assert folder is not None
+    return Path(folder)
 
 
 def test_what_is_accepted_is_on_the_disk_before_it_has_its_name(
@@ -52,14 +55,14 @@ def test_what_is_accepted_is_on_the_disk_before_it_has_its_name(
 
 def test_a_file_that_someone_wrote_to_is_checked_again(tmp_path: Path) -> None:
     folder = send(Store(str(tmp_path)))
-    assert "folder" in Store(str(tmp_path)).expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet)
+    assert Store(str(tmp_path)).expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet).folder
     (folder / "model.bin").write_bytes(CONTENTS["model.bin"])
-    assert "folder" in Store(str(tmp_path)).expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet)
+    assert Store(str(tmp_path)).expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet).folder
     (folder / "model.bin").write_bytes(bytes(SIZES["model.bin"]))
-    assert "part" in Store(str(tmp_path)).expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet)
+    assert Store(str(tmp_path)).expect("key", SIZES, DIGESTS, LIMIT_BYTES, quiet).part
 
 
 def test_files_are_read_once_and_not_in_each_run(tmp_path: Path) -> None:
     send(Store(str(tmp_path)))
     others = dict.fromkeys(DIGESTS, "0" * 64)  # would not match, were they read
-    assert "folder" in Store(str(tmp_path)).expect("key", SIZES, others, LIMIT_BYTES, quiet)
+    assert Store(str(tmp_path)).expect("key", SIZES, others, LIMIT_BYTES, quiet).folder

@@ -10,11 +10,14 @@ import pytest
 
 from edlab import converters, devices
 from edlab.agent import int8
+from edlab.agent.messages import Int8Kernels
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, Precision, Symmetry
 from edlab.converters.tflite_float import quantized_to_float
+from edlab.devices import Pool
 from edlab.errors import AgentError
+from edlab.steps.reference import HOST
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
 
 CONVERTERS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert"}
@@ -47,13 +50,13 @@ def device_of(runtime: str, **options: Any) -> DeviceConfig:
     return DeviceConfig(name="here", runtimes={FORMATS[runtime]: runtime}, options={runtime: options})
 
 
-def logits_of(artifact: Artifact, device: DeviceConfig, folder: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
+def logits_of(artifact: Artifact, device: DeviceConfig, folder: Path) -> tuple[np.ndarray, Int8Kernels | None]:
     """The outputs for a few images, and what was found of the int8 kernels."""
     images = small_calibration(folder, IMAGES, seed=2).images
     with devices.connect(device, Cache(folder / "cache")) as session:
         opened = session.open(artifact, PREPROCESSING, device)
-        session.predict(images, range(IMAGES), folder / "logits.npy")
-    return np.load(folder / "logits.npy"), opened["int8"]
+        session.predict(Pool(images, range(IMAGES)), folder / "logits.npy")
+    return np.load(folder / "logits.npy"), opened.int8
 
 
 @pytest.fixture(scope="module", params=[Symmetry.asymmetric, Symmetry.symmetric])
@@ -73,6 +76,7 @@ def converted(
         ConverterConfig(name=CONVERTERS[request.param]),
         calibration=lambda: small_calibration(folder, 16),
         cache=Cache(folder / "cache"),
+        portable=HOST.runtimes,
     )
     return request.param, artifact, folder
 
@@ -81,8 +85,8 @@ def test_by_default_int8_runs_with_exact_kernels_on_any_processor(converted: tup
     runtime, artifact, folder = converted
     _, found = logits_of(artifact, device_of(runtime), folder)
     assert found is not None
-    assert found["int8_kernels"] == int8.EXACT
-    assert found["arithmetic"]
+    assert found.int8_kernels == int8.EXACT
+    assert found.arithmetic
 
 
 def test_exact_kernels_give_what_the_file_gives_in_floating_point(converted: tuple[str, Artifact, Path]) -> None:
@@ -104,11 +108,11 @@ def test_fast_kernels_are_named_as_what_they_are_here(converted: tuple[str, Arti
         pytest.skip("LiteRT has one kind of kernels")
     _, found = logits_of(artifact, device_of(runtime, int8_kernels="fast"), folder)
     assert found is not None
-    assert found["int8_kernels"] in (int8.EXACT, int8.SATURATING)
+    assert found.int8_kernels in (int8.EXACT, int8.SATURATING)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "avx2" in flags:
         vnni = "avx_vnni" in flags or "avx512_vnni" in flags
-        assert found["int8_kernels"] == (int8.EXACT if vnni else int8.SATURATING)
+        assert found.int8_kernels == (int8.EXACT if vnni else int8.SATURATING)
 
 
 def test_a_float_file_has_no_int8_kernels(tmp_path: Path) -> None:
@@ -131,4 +135,4 @@ def test_a_runtime_that_cannot_run_the_probe_leaves_the_kernels_unknown(tmp_path
     device = DeviceConfig(name="here", runtimes={"onnx": "torch"})  # torch opens no ONNX probe
     _, found = logits_of(artifact, device, tmp_path)
     assert found is not None
-    assert found["int8_kernels"] == int8.UNKNOWN
+    assert found.int8_kernels == int8.UNKNOWN

@@ -130,15 +130,15 @@ def test_a_mode_that_this_user_may_not_ask_for_is_missing(board: Path, tmp_path:
 @pytest.mark.parametrize("wanted", ["MAXN", "0"])
 def test_the_mode_asked_for_is_set_and_the_one_before_restored(board: Path, tmp_path: Path, wanted: str) -> None:
     with connect(tmp_path) as session:
-        assert session.set_power_mode(wanted)["power_mode"] == "MAXN"
-        assert session.state()["power_mode"] == "MAXN"
+        assert session.set_power_mode(wanted).power_mode == "MAXN"
+        assert session.state().power_mode == "MAXN"
         assert mode(board) == "0"
     wait_until(lambda: mode(board) == "1")
 
 
 def test_an_agent_that_is_killed_leaves_the_mode_as_it_was(board: Path, tmp_path: Path) -> None:
     with connect(tmp_path) as session:
-        agent = session.hello()["pid"]
+        agent = session.hello().pid
         session.set_power_mode("MAXN")
         os.killpg(agent, signal.SIGKILL)
         wait_until(lambda: mode(board) == "1")
@@ -162,7 +162,7 @@ def test_a_host_or_a_link_that_dies_leaves_the_mode_as_it_was(
 
 ENDS: dict[str, Callable[[devices.AgentSession], None]] = {
     "closed": lambda session: session.close(),
-    "killed": lambda session: os.killpg(session.hello()["pid"], signal.SIGKILL),
+    "killed": lambda session: os.killpg(session.hello().pid, signal.SIGKILL),
 }
 
 

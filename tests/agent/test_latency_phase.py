@@ -1,4 +1,4 @@
-"""Warm-up, latency, stages and idle on a request of known behaviour: minima, limits, and what is watched meanwhile.
+"""Warm-up, latency, host work and idle on a request of known behaviour: minima, limits, and what is watched meanwhile.
 
 Most of it is timed by a clock that only the request moves.
 """
@@ -17,10 +17,11 @@ from echo import PATIENCE_S, Clock, Echo, Looks, pool, quiet
 from numpy.typing import NDArray
 
 from edlab.agent import observer, phases, system
+from edlab.agent.messages import Latency, OnProgress, Pool, TensorSpec, Warmup, WarmupReport
 from edlab.agent.observer import Counters, Look, Observer
 from edlab.agent.phases.latency import Latencies, goal_after
 from edlab.agent.preprocess import InputTable
-from edlab.agent.runtimes.base import Request, TensorSpec
+from edlab.agent.runtimes.base import Request
 
 UNTIMED = 3  # queries before those that are measured
 
@@ -29,7 +30,7 @@ UNTIMED = 3  # queries before those that are measured
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the phases of this file."""
     clock = Clock()
-    for name in ("latency", "loop", "stages", "warmup"):
+    for name in ("host_work", "latency", "loop", "warmup"):
         monkeypatch.setattr(sys.modules[f"edlab.agent.phases.{name}"], "time", clock)
     return clock
 
@@ -52,9 +53,16 @@ class Wandering(Echo):
         super().execute()
 
 
-def latency(request: Request, tensors: int = 1, **limits: Any) -> Latencies:
-    asked = {"windows": 5, "max_interval": 9.0, "progress": quiet, **limits}
-    return phases.latency(request, pool(tensors), **asked)
+UNREAD = Pool("", [])  # the phases are given tensors
+
+
+def latency(request: Request, tensors: int = 1, progress: OnProgress = quiet, **limits: Any) -> Latencies:
+    wanted = Latency(pool=UNREAD, windows=5, max_interval=9.0, out="", queries=0, seconds=0, max_seconds=0)
+    return phases.latency(request, pool(tensors), wanted._replace(**limits), progress)
+
+
+def warmup(request: Request, tensors: int = 1, **limits: Any) -> WarmupReport:
+    return phases.warmup(request, pool(tensors), Warmup(pool=UNREAD, **limits), quiet)
 
 
 def test_latency_rotates_over_the_pool_with_garbage_collection_off() -> None:
@@ -95,7 +103,7 @@ def test_latency_ends_at_its_limit_and_says_so(clock: Clock) -> None:
 
 def test_latency_goes_on_while_the_interval_is_wide_and_ends_when_it_is_narrow(clock: Clock) -> None:
     """The first queries are three times slower: what follows makes the mean certain enough."""
-    limits = {"queries": 60, "seconds": 0, "max_seconds": 20}
+    limits: dict[str, Any] = {"queries": 60, "seconds": 0, "max_seconds": 20}
     unsteady = Wandering(clock, lambda count: count < 30)
     assert len(latency(unsteady, **limits, max_interval=9.0).stages_ns) == 60
     unsteady = Wandering(clock, lambda count: count < 30)
@@ -133,7 +141,8 @@ def test_latency_reports_from_another_thread_and_never_back(clock: Clock) -> Non
                 assert heard.acquire(timeout=PATIENCE_S)
             super().execute()
 
-    def progress(fraction: float, message: str) -> None:
+    def progress(fraction: float | None, message: str) -> None:
+        assert fraction is not None
         reports.append((fraction, threading.get_ident()))
         heard.release()
 
@@ -164,14 +173,14 @@ def test_a_query_that_hangs_is_not_reported_as_progress(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("watchful")
 def test_the_observer_reports_only_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([5, 5, 5, 6, 6, 4, 8])
-    reports: list[tuple[float, str]] = []
+    reports: list[tuple[float | None, str]] = []
     last = threading.Event()
 
     def look() -> Look:
         done = next(counts, 8)
         return Look(done, done / 10, f"{done} done")
 
-    def progress(fraction: float, message: str) -> None:
+    def progress(fraction: float | None, message: str) -> None:
         reports.append((fraction, message))
         if message == "8 done":
             last.set()
@@ -182,18 +191,18 @@ def test_the_observer_reports_only_what_has_moved(monkeypatch: pytest.MonkeyPatc
 
 
 def test_warm_up_settles_on_a_steady_request_and_not_on_a_drifting_one(clock: Clock) -> None:
-    steady = phases.warmup(Echo(0.005, clock), pool(2), 10, 0.1, 0.5, 5, quiet)
-    assert steady["settled"]
-    assert steady["queries"] == 20
+    steady = warmup(Echo(0.005, clock), queries=10, seconds=0.1, tolerance=0.5, max_seconds=5)
+    assert steady.settled
+    assert steady.queries == 20
 
     class Drifting(Echo):
         def execute(self) -> None:
             self.seconds += 0.002
             super().execute()
 
-    drifting = phases.warmup(Drifting(clock=clock), pool(2), 4, 0.2, 0.02, 0.6, quiet)
-    assert not drifting["settled"]
-    assert drifting["seconds"] >= 0.6
+    drifting = warmup(Drifting(clock=clock), queries=4, seconds=0.2, tolerance=0.02, max_seconds=0.6)
+    assert not drifting.settled
+    assert drifting.seconds >= 0.6
 
 
 def test_halves_agree_on_the_median_within_the_tolerance() -> None:
@@ -206,22 +215,22 @@ IMAGES = np.zeros((5, 4, 4, 3), np.uint8)
 OUTPUT = TensorSpec("out", (1, 48), "float32")
 
 
-def test_stages_leave_the_model_out(clock: Clock) -> None:
+def test_host_work_leaves_the_model_out(clock: Clock) -> None:
     class Slow(InputTable):
         def apply(self, images: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
             clock.sleep(0.002)
             return super().apply(images, out)
 
-    result = phases.stages(Echo(0.1, clock), Slow([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, OUTPUT, quiet)
-    assert result["queries"] == 5
-    assert result["preprocess_ms"] == 2
-    assert result["postprocess_ms"] == 0
+    result = phases.host_work(Echo(0.1, clock), Slow([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, OUTPUT, quiet)
+    assert result.queries == 5
+    assert result.preprocess_ms == 2
+    assert result.postprocess_ms == 0
 
 
-def test_both_stages_take_time() -> None:
-    result = phases.stages(Echo(), InputTable([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, OUTPUT, quiet)
-    assert result["preprocess_ms"] > 0
-    assert result["postprocess_ms"] > 0
+def test_both_parts_of_the_host_work_take_time() -> None:
+    result = phases.host_work(Echo(), InputTable([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, OUTPUT, quiet)
+    assert result.preprocess_ms > 0
+    assert result.postprocess_ms > 0
 
 
 def test_idle_lasts_as_long_as_asked_and_says_what_else_ran() -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from echo import Echo
+from echo import Echo, quiet
 
 from edlab.agent import runtimes
+from edlab.agent.messages import Open, Pool, Setting, Throughput, ThroughputReport
 from edlab.agent.methods import Agent
 from edlab.agent.runtimes import base
-
-
-def silent(phase: str, fraction: float | None, message: str) -> None:
-    pass
 
 
 class Keeping(base.Runtime):
@@ -47,13 +43,22 @@ def agent(images: str, monkeypatch: pytest.MonkeyPatch) -> Agent:
     monkeypatch.setattr(runtimes, "find", lambda name: Keeping)
     monkeypatch.setattr(Keeping, "made", [], raising=False)
     agent = Agent()
-    agent.open(silent, "keeping", [images], {}, 1, [0.0] * 3, [1.0] * 3, "NCHW")
+    agent.open(quiet, Open("keeping", [images], {}, 1, [0.0] * 3, [1.0] * 3, "NCHW"))
     return agent
 
 
-def throughput(agent: Agent, images: str, **options: Any) -> dict[str, Any]:
-    limits = {"max_batch": 1, "max_in_flight": 1, "gain": 0.03, "trial_seconds": 0.01}
-    return agent.throughput(silent, images, [0, 1], seconds=0.01, max_seconds=60, **limits, **options)
+def throughput(agent: Agent, images: str, setting: Setting | None = None) -> ThroughputReport:
+    wanted = Throughput(
+        pool=Pool(images, [0, 1]),
+        seconds=0.01,
+        max_seconds=60,
+        max_batch=1,
+        max_in_flight=1,
+        gain=0.03,
+        trial_seconds=0.01,
+        setting=setting,
+    )
+    return agent.throughput(quiet, wanted)
 
 
 def test_each_trial_and_the_window_run_a_model_compiled_for_it(agent: Agent, images: str) -> None:
@@ -63,10 +68,11 @@ def test_each_trial_and_the_window_run_a_model_compiled_for_it(agent: Agent, ima
     assert [(in_flight, batch) for in_flight, batch, _ in Keeping.made] == [(1, 1)] * 3  # open, trial, window
     assert all(requests[0].seen for _, _, requests in Keeping.made[1:])
     assert not warm.seen
-    assert (result["batch"], result["in_flight"], len(result["search"])) == (1, 1, 1)
-    assert result["batch1_note"] == ""
+    assert (result.batch, result.in_flight, len(result.search)) == (1, 1, 1)
+    assert result.batch1_note == ""
 
 
 def test_a_known_setting_is_measured_without_a_search(agent: Agent, images: str) -> None:
-    result = throughput(agent, images, setting=[2, 1])
-    assert (result["search"], result["batch1_ips"], result["batch1_note"]) == ([], None, "")
+    result = throughput(agent, images, Setting(2, 1))
+    assert (result.batch, result.in_flight, result.search) == (2, 1, [])
+    assert (result.batch1_ips, result.batch1_note) == (None, "")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from edlab import devices
+from edlab.agent import messages
+from edlab.agent.messages import Setting
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, ThroughputConfig
 from edlab.devices import Pool, agent_zip
@@ -93,20 +95,22 @@ def test_the_agent_measures_under_the_oldest_python(
     images = tmp_path / "images.npy"
     np.save(images, np.arange(8 * 2 * 2 * 3, dtype=np.uint8).reshape(8, 2, 2, 3))
     pool = Pool(images, list(range(8)))
-    params = {"runtime": "mean", "files": [str(images)], "options": {}, "threads": 1}
     with devices.connect(device, cache) as session:
         ran = subprocess.run(
             [python, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True
         )
-        assert session.hello()["python"] == ran.stdout.strip()
-        session.probe()
+        assert session.hello().python == ran.stdout.strip()
+        session.available()
         session.sensors()
         session.state()
-        session.call("open", {**params, "mean": [0, 0, 0], "std": [1, 1, 1], "layout": "NCHW"})
+        session.call(messages.OPEN, messages.Open("mean", [str(images)], {}, 1, [0, 0, 0], [1, 1, 1], "NCHW"))
         session.latency(pool, tmp_path / "ns.npy", queries=20, seconds=0.1, max_seconds=5)
-        session.stages(pool)
-        session.throughput(pool, ThroughputConfig(trial_seconds=0.05), seconds=0.1, max_seconds=20)
-        session.predict(images, pool.indices, tmp_path / "means.npy")
+        session.host_work(pool)
+        search = ThroughputConfig(trial_seconds=0.05)
+        report = session.throughput(pool, search, seconds=0.1, max_seconds=20)
+        best = Setting(report.batch, report.in_flight)
+        assert session.throughput(pool, search, seconds=0.1, max_seconds=20, setting=best).batch == best.batch
+        session.predict(pool, tmp_path / "means.npy")
     assert np.load(tmp_path / "ns.npy").shape[1] == 3
     np.testing.assert_allclose(np.load(tmp_path / "means.npy"), np.load(images).mean(axis=(1, 2)) / 255, rtol=1e-5)
 

@@ -10,6 +10,7 @@ import pytest
 from test_runtimes import Prepared, export_onnx
 
 from edlab import devices
+from edlab.agent.messages import Opened
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.composition import compose_config
@@ -34,14 +35,14 @@ class OpenVinoSuite(RuntimeConformance):
 
 
 class TestToday(Prepared, OpenVinoSuite):
-    def test_the_precision_and_the_device_in_force_are_told(self, opened: dict[str, Any]) -> None:
-        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "f32"
-        assert opened["options"]["EXECUTION_DEVICES"] == ["CPU"]
-        assert opened["options"]["device_name"]
+    def test_the_precision_and_the_device_in_force_are_told(self, opened: Opened) -> None:
+        assert opened.options["INFERENCE_PRECISION_HINT"] == "f32"
+        assert opened.options["EXECUTION_DEVICES"] == ["CPU"]
+        assert opened.options["device_name"]
 
     def test_another_precision_is_taken(self, session: Any, artifact: Artifact) -> None:
         opened = session.open(artifact, PREPROCESSING, self.device(inference_precision_hint="dynamic"))
-        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "dynamic"
+        assert opened.options["INFERENCE_PRECISION_HINT"] == "dynamic"
 
     @pytest.mark.parametrize("target", ["GPU.7", "NPU.7", "MYRIAD", "AUTO", "HETERO:GPU,CPU"])
     def test_a_device_that_is_not_there_is_an_error_with_those_that_are(
@@ -74,10 +75,10 @@ class TestOf2022(OpenVinoSuite):
         return device
 
     def test_it_is_that_release(self, session: Any) -> None:
-        assert session.probe(["openvino"])["openvino"]["version"].startswith("2022.3")
+        assert session.available(["openvino"])["openvino"].version.startswith("2022.3")
 
-    def test_the_precision_in_force_is_told(self, opened: dict[str, Any]) -> None:
-        assert opened["options"]["INFERENCE_PRECISION_HINT"] == "f32"
+    def test_the_precision_in_force_is_told(self, opened: Opened) -> None:
+        assert opened.options["INFERENCE_PRECISION_HINT"] == "f32"
 
     def test_a_stick_that_is_not_there_is_an_error(self, session: Any, artifact: Artifact) -> None:
         with pytest.raises(AgentError, match=r"2022\.3.* finds no device MYRIAD"):
@@ -98,7 +99,7 @@ def test_the_target_of_an_intel_device_is_the_runtimes_device(cache: Cache) -> N
     hint = compose_config(["device=intel", "device.options.openvino.inference_precision_hint=bf16"])
     assert hint.device.options["openvino"]["inference_precision_hint"] == "bf16"
     with devices.connect(config.device, cache) as session:
-        assert "openvino" in session.probe(list(config.device.runtimes.values()))
+        assert "openvino" in session.available(list(config.device.runtimes.values()))
 
 
 @pytest.mark.parametrize("word", ["device.options.device=GPU", "device.options.tensorrt.dla_core=0"])

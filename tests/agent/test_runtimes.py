@@ -14,6 +14,7 @@ import pytest
 
 from edlab import devices
 from edlab.agent import runtimes
+from edlab.agent.messages import Opened
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache
@@ -114,14 +115,14 @@ class TestOnnxRuntime(Prepared, RuntimeConformance):
         axes = {"input": {0: "batch"}, "output": {0: "batch"}}
         path = export_onnx(tiny_network(), tmp_path / "free.onnx", dynamic_axes=axes)
         opened = session.open(self.artifact_of([path]), PREPROCESSING, self.device())
-        assert opened["inputs"][0]["shape"] == [None, 3, 32, 32]
+        assert opened.inputs[0].shape == (None, 3, 32, 32)
         search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        tried = session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"]
-        assert {(each["batch"], each["ips"] is None) for each in tried} == {(1, False), (2, False)}
+        tried = session.throughput(pool, search, seconds=0.1, max_seconds=60).search
+        assert {(each.batch, each.ips is None) for each in tried} == {(1, False), (2, False)}
 
     def test_a_fixed_batch_is_said_in_the_search(self, session: Any, opened: Any, pool: Pool) -> None:
         search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        assert "batch is 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"][-1]["note"]
+        assert "batch is 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60).search[-1].note
 
     def test_a_provider_that_the_build_lacks_is_an_error(self, session: Any, artifact: Artifact) -> None:
         with pytest.raises(AgentError, match="without NnapiExecutionProvider"):
@@ -142,9 +143,9 @@ class TestLiteRt(Prepared, RuntimeConformance):
             convert_to_tflite(keras_twin(tiny_network()), lambda: ([image[None]] for image in images))
         )
         opened = session.open(self.artifact_of([tmp_path / "int8.tflite"]), PREPROCESSING, self.device())
-        assert opened["inputs"][0]["dtype"] == opened["outputs"][0]["dtype"] == "int8"
-        assert opened["inputs"][0]["scale"] > 0
-        session.predict(pool.images, pool.indices, tmp_path / "logits.npy")
+        assert opened.inputs[0].dtype == opened.outputs[0].dtype == "int8"
+        assert opened.inputs[0].scale > 0
+        session.predict(pool, tmp_path / "logits.npy")
         spread = np.ptp(self.reference())
         np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), self.reference(), atol=0.1 * spread)
 
@@ -156,9 +157,9 @@ class TestNcnn(Prepared, RuntimeConformance):
         onnx_to_ncnn([str(export_onnx(network, folder / "net.onnx"))], str(folder / "net.param"), {"fp16": False}, None)
         return [folder / "net.param", folder / "net.bin"]
 
-    def test_float16_is_asked_for_by_name(self, session: Any, opened: dict[str, Any], artifact: Artifact) -> None:
-        assert opened["options"]["fp16"] is False
-        assert session.open(artifact, PREPROCESSING, self.device(fp16=True))["options"]["fp16"] is True
+    def test_float16_is_asked_for_by_name(self, session: Any, opened: Opened, artifact: Artifact) -> None:
+        assert opened.options["fp16"] is False
+        assert session.open(artifact, PREPROCESSING, self.device(fp16=True)).options["fp16"] is True
 
     def test_a_file_that_tells_no_shapes_is_refused(self, session: Any, artifact: Artifact, tmp_path: Path) -> None:
         param, weights = artifact.files
@@ -192,4 +193,4 @@ def test_measuring_without_a_model_is_an_error(cache: Cache, tmp_path: Path) -> 
         devices.connect(DeviceConfig(name="cpu"), cache) as session,
         pytest.raises(AgentError, match="no model is open"),
     ):
-        session.stages(Pool(tmp_path / "images.npy", range(IMAGES)))
+        session.host_work(Pool(tmp_path / "images.npy", range(IMAGES)))

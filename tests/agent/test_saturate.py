@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edlab.agent import observer, phases, system
 from edlab.agent.errors import FixedBatchError
-from edlab.agent.observer import Activity
+from edlab.agent.messages import Activity
 from edlab.agent.phases.window import Window, bounds, window_of
 from edlab.agent.runtimes.base import Compiled
 
@@ -114,7 +114,7 @@ def test_a_model_is_heard_of_before_its_first_completion_and_while_the_window_cl
             if len(self.seen) == 2:
                 assert heard.wait(PATIENCE_S)
 
-    def progress(fraction: float, message: str) -> None:
+    def progress(fraction: float | None, message: str) -> None:
         reports.append(message)
         if len(reports) == 2:
             heard.set()

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from edlab.agent import phases
 from edlab.agent.errors import FixedBatchError
+from edlab.agent.messages import Setting, Trial
 from edlab.agent.observer import Counters
-from edlab.agent.phases.settings import Limits, Setting, Trial, next_setting, winner
+from edlab.agent.phases.settings import Limits, next_setting, winner
 from edlab.agent.runtimes.base import Compiled
 
 ONE = LIMITS._replace(max_batch=1, max_in_flight=1)

@@ -101,10 +101,8 @@ def test_a_broken_sensor_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("EDLAB_SYSFS", str(tmp_path))
     monkeypatch.setattr(nvml, "survey", lambda: 1 / 0)
     described = sensors.describe(sensors.survey())
-    assert [(sensor["name"], sensor["stand_in"]) for sensor in described["sensors"]] == [
-        ("hwmon:ina226 power1", str(tmp_path))
-    ]
-    assert [each["name"] for each in described["unusable"]] == ["rapl", "nvml", "hwmon:ina260 power1"]
+    assert [(sensor.name, sensor.stand_in) for sensor in described.sensors] == [("hwmon:ina226 power1", str(tmp_path))]
+    assert [each.name for each in described.unusable] == ["rapl", "nvml", "hwmon:ina260 power1"]
     with pytest.raises(AgentError) as caught:
         sensors.get("rapl")
     assert "max_energy_range_uj" in caught.value.hint

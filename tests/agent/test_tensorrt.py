@@ -21,6 +21,7 @@ from workplace import Workplace
 
 from edlab import converters, devices
 from edlab.agent import cuda, errors
+from edlab.agent.messages import Calibration, Opened
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
@@ -29,6 +30,7 @@ from edlab.devices import AgentSession, Pool
 from edlab.errors import AgentError
 from edlab.record import RunRecord
 from edlab.source import SourceModel
+from edlab.steps.reference import HOST
 from edlab.testing.converter import quantization, small_calibration, small_source
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance
 
@@ -94,8 +96,8 @@ class _Conformance(RuntimeConformance):
 
     def test_a_batch_is_refused_in_the_search(self, session: AgentSession, opened: Any, pool: Pool) -> None:
         search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        tried = session.throughput(pool, search, seconds=0.1, max_seconds=60)["search"]
-        assert "batch of 1" in tried[-1]["note"]
+        tried = session.throughput(pool, search, seconds=0.1, max_seconds=60).search
+        assert "batch of 1" in tried[-1].note
 
 
 class TestTensorrt82(_Conformance):
@@ -133,7 +135,12 @@ class Conversion:
         config = ConverterConfig(name="tensorrt", options=settings)
         self.calibration = small_calibration(folder, 16)
         self.artifact = converters.convert(
-            source, wanted, config, calibration=lambda: self.calibration, cache=Cache(folder / "cache")
+            source,
+            wanted,
+            config,
+            calibration=lambda: self.calibration,
+            cache=Cache(folder / "cache"),
+            portable=HOST.runtimes,
         )
         (self.step,) = converters.steps_on_target(source, wanted, config)
 
@@ -144,7 +151,7 @@ class Conversion:
             self.artifact.files,
             out,
             options=self.step.options,
-            calibration=self.calibration.describe() if self.step.calibrates else None,
+            calibration=Calibration(**self.calibration.describe()) if self.step.calibrates else None,
             on_progress=on_progress,
         )
         told: dict[str, Any] = json.loads(out.read_bytes().split(b"\n", 3)[2])
@@ -197,7 +204,7 @@ def engine_logits(session: AgentSession, folder: Path, source: SourceModel, imag
     files = (folder / "model.engine",)
     engine = Artifact(format="tensorrt", precision="", layout="NCHW", files=files, sha256=sha256_files(files))
     session.open(engine, source.preprocessing, DeviceConfig(name="board", runtimes={"tensorrt": "tensorrt"}))
-    session.predict(images, range(8), folder / "logits.npy")
+    session.predict(Pool(images, range(8)), folder / "logits.npy")
     return np.load(folder / "logits.npy")
 
 
@@ -278,9 +285,9 @@ def test_a_free_batch_becomes_one(play: Callable[[str], None], tmp_path: Path, v
     onnx_file(tmp_path / "free.onnx", "Relu", ["batch", 3, 2, 2])
     np.save(tmp_path / "images.npy", np.full((2, 2, 2, 3), 255, np.uint8))
     with connect(tmp_path) as session:
-        told = build_and_open(session, tmp_path / "free.onnx")
-        assert told["inputs"][0]["shape"] == told["outputs"][0]["shape"] == [1, 3, 2, 2]
-        session.predict(tmp_path / "images.npy", [0, 1], tmp_path / "out.npy")
+        opened = build_and_open(session, tmp_path / "free.onnx")
+        assert opened.inputs[0].shape == opened.outputs[0].shape == (1, 3, 2, 2)
+        session.predict(Pool(tmp_path / "images.npy", [0, 1]), tmp_path / "out.npy")
     assert (np.load(tmp_path / "out.npy") == 1).all()
 
 
@@ -304,7 +311,7 @@ def test_memory_that_a_context_does_not_take_is_an_error(
         build_and_open(session, tmp_path / "net.onnx")
 
 
-def build_and_open(session: AgentSession, path: Path) -> dict[str, Any]:
+def build_and_open(session: AgentSession, path: Path) -> Opened:
     """What `open` tells of the engine of this ONNX file, whose inputs are to be images from 0 to 1."""
     files = (path.with_suffix(".engine"),)
     session.build("tensorrt", [path], files[0], options=PLAIN)

@@ -10,7 +10,7 @@ from echo import Clock, Echo, compiled, in_seconds, pool, quiet
 from numpy.typing import NDArray
 
 from edlab.agent import phases
-from edlab.agent.observer import Activity
+from edlab.agent.messages import Activity
 from edlab.agent.runtimes.base import Compiled
 
 ONE = phases.Limits(max_batch=1, max_in_flight=1, cores=1, gain=0.03)

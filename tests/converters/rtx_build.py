@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tensorrt_rtx
 
-from edlab.agent.runtimes.tensorrt import build_engine
+from edlab.agent.toolchains.tensorrt import build_engine
 
 
 class ForOneGpu(tensorrt_rtx.Builder):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,12 @@ from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Precision, QuantizationConfig
-from edlab.converters import Capability, Converter, Step
-from edlab.converters.chain import run_chain
+from edlab.converters import CalibrationData, Step, run_steps
+from edlab.converters.host import HostProcess
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError, UnsupportedError
 from edlab.source import SourceModel
+from edlab.steps.reference import HOST
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
-
-
-class _Plan(Converter):
-    """A converter of text files whose chain the test gives."""
-
-    name = "plan"
-    format = "text"
-    takes = ("onnx",)
-    capabilities = {Precision.fp32: Capability(), Precision.int8: Capability()}  # noqa: RUF012
-    requirements = {}  # noqa: RUF012
-
-    def __init__(self, *steps: Step) -> None:
-        super().__init__(ConverterConfig(name="plan"))
-        self.steps = steps
-
-    def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
-        return self.steps
 
 
 def step(function: str, **changes: Any) -> Step:
@@ -66,14 +51,25 @@ def source(tmp_path: Path) -> SourceModel:
     )
 
 
-def run(source: SourceModel, cache: Cache, *steps: Step, images: int = 2, **config: Any) -> Artifact:
-    return run_chain(
-        _Plan(*steps),
-        source,
-        quantization(Precision.fp32),
+def run(
+    source: SourceModel,
+    cache: Cache,
+    *steps: Step,
+    images: int = 2,
+    calibration: Callable[[], CalibrationData] | None = None,
+    portable: Collection[str] = ("text",),
+    on_progress: Callable[[str], None] = lambda step: None,
+    **config: Any,
+) -> Artifact:
+    return run_steps(
+        steps,
+        Artifact.of(source),
+        HostProcess(),
         ConverterConfig(name="plan", **config),
-        calibration=lambda: small_calibration(source.path.parent, images),
+        calibration=calibration or (lambda: small_calibration(source.path.parent, images)),
         cache=cache,
+        portable=portable,
+        on_progress=on_progress,
     )
 
 
@@ -98,15 +94,7 @@ def test_steps_feed_one_another_and_the_common_ones_run_once(source: SourceModel
     begun: list[str] = []
     first, second = step("upper"), step("upper", name="again", options={"suffix": "?"})
     run(source, cache, first)
-    artifact = run_chain(
-        _Plan(first, second),
-        source,
-        quantization(Precision.fp32),
-        ConverterConfig(name="plan"),
-        calibration=pytest.fail,
-        cache=cache,
-        on_progress=begun.append,
-    )
+    artifact = run(source, cache, first, second, calibration=pytest.fail, on_progress=begun.append)
     assert artifact.files[0].read_text() == "ABC?"
     assert [done.cached for done in artifact.steps] == [True, False]
     assert begun == ["upper", "again"]
@@ -144,6 +132,16 @@ def test_what_a_tool_says_of_its_work_is_recorded_and_is_no_file_of_the_artifact
         assert [file.name for file in artifact.files] == ["out.text", "out.extra"]
         assert [done.report.figures for done in artifact.steps] == [{"mapped_fraction": 0.5}, {}]
         assert artifact.accelerated_fraction == 0.5
+
+
+def test_what_no_cpu_opens_keeps_the_last_form_that_one_does(source: SourceModel, cache: Cache) -> None:
+    chain = [step("upper"), step("upper", name="compile", format="sealed"), step("upper", name="sign", format="sealed")]
+    text, compiled, signed = (run(source, cache, *chain[:count]) for count in (1, 2, 3))
+    assert text.on_host is text
+    for artifact in (compiled, signed):
+        assert artifact.format == "sealed"
+        assert (artifact.on_host.format, artifact.on_host.sha256) == ("text", text.sha256)
+    assert run(source, cache, *chain, portable=("text", "sealed")).portable is None
 
 
 def test_other_calibration_images_make_only_calibrating_steps_run_again(source: SourceModel, cache: Cache) -> None:
@@ -279,7 +277,12 @@ def test_settings_of_a_precision_that_does_not_use_them_are_no_obstacle(tmp_path
 def test_torch_is_the_source_itself(tmp_path: Path, cache: Cache) -> None:
     source = small_source(tmp_path)
     artifact = converters.convert(
-        source, quantization(Precision.fp32), ConverterConfig(name="torch"), calibration=pytest.fail, cache=cache
+        source,
+        quantization(Precision.fp32),
+        ConverterConfig(name="torch"),
+        calibration=pytest.fail,
+        cache=cache,
+        portable=HOST.runtimes,
     )
     assert artifact.files == (source.path,)
     assert artifact.sha256 == source.sha256

@@ -32,6 +32,7 @@ from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, ConversionError, DeviceError, MissingDependencyError
 from edlab.openssh import CONFIG_VARIABLE
 from edlab.source import SourceModel
+from edlab.steps.reference import HOST
 from edlab.testing import sshd
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 
@@ -114,7 +115,7 @@ def steps_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture
 def convert(source: SourceModel, steps_cache: Cache, tmp_path: Path) -> Callable[..., tuple[Artifact, ...]]:
-    """`convert(compiler, portable=False)`: what each step made, also where a later one fails."""
+    """`convert(made, compiler, only_portable=False)`: what each step made, also where a later one fails."""
 
     def run(made: list[Artifact], compiler: str, **options: Any) -> Artifact:
         return converters.convert(
@@ -123,6 +124,7 @@ def convert(source: SourceModel, steps_cache: Cache, tmp_path: Path) -> Callable
             ConverterConfig(name="edgetpu", options={"compiler": compiler}),
             calibration=lambda: small_calibration(tmp_path, 16),
             cache=steps_cache,
+            portable=HOST.runtimes,
             on_made=made.append,
             **options,
         )
@@ -141,7 +143,7 @@ def test_without_a_compiler_the_int8_file_is_kept_and_the_error_says_what_to_do(
 
 
 def test_in_place_of_the_device_no_compiler_is_needed(convert: Any) -> None:
-    artifact = convert([], "no-such-compiler", portable=True)
+    artifact = convert([], "no-such-compiler", only_portable=True)
     assert (artifact.format, artifact.steps[-1].name) == ("tflite", "check_edgetpu")
 
 
@@ -362,6 +364,7 @@ def int8_file(source: SourceModel, steps_cache: Cache, tmp_path_factory: pytest.
         ConverterConfig(name="litert"),
         calibration=lambda: small_calibration(tmp_path_factory.mktemp("images"), 16),
         cache=steps_cache,
+        portable=HOST.runtimes,
     )
     return artifact.files[0]
 
@@ -431,6 +434,7 @@ def test_a_float_file_is_refused_with_its_operator(source: SourceModel, steps_ca
         ConverterConfig(name="litert"),
         calibration=pytest.fail,
         cache=steps_cache,
+        portable=HOST.runtimes,
     )
     with pytest.raises(ConversionError, match=r"CONV_2D '.*' works on float32") as caught:
         check(floats.files[0])
@@ -476,6 +480,7 @@ def test_a_fully_connected_layer_with_a_scale_per_channel_is_refused(
         ConverterConfig(name="litert"),
         calibration=pytest.fail,
         cache=steps_cache,
+        portable=HOST.runtimes,
     )
     recipe = RecipeManager()
     recipe.add_quantization_config(

@@ -16,9 +16,11 @@ from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
+from edlab.converters import base
 from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.source import SourceModel
+from edlab.steps.reference import HOST
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 
 
@@ -79,6 +81,7 @@ def graph(folder: Path, source: SourceModel) -> onnx.GraphProto:
         ConverterConfig(name="tensorrt"),
         calibration=lambda: small_calibration(folder, 16),
         cache=Cache(folder / "cache"),
+        portable=HOST.runtimes,
     )
     assert set(weight_dtypes(artifact.files[0], "onnx")) == {"int8"}
     return onnx.load(artifact.files[0]).graph
@@ -131,8 +134,14 @@ def test_the_quantizer_is_told_what_to_do_and_not_for_whom(source: SourceModel) 
 def test_the_last_step_is_the_targets(source: SourceModel) -> None:
     for wanted in (quantization(Precision.fp32), quantization(Precision.fp16), int8()):
         *here, last = converters.get(ConverterConfig(name="tensorrt")).plan(source, wanted)
-        assert all(step.portable and not step.on_target for step in here)
-        assert (last.on_target, last.portable, last.format, last.calibrates) == (True, False, "tensorrt", False)
+        assert all(step.format in HOST.runtimes and step.workshop == base.HOST for step in here)
+        assert (last.workshop, last.toolchain, last.format, last.calibrates) == (
+            base.TARGET,
+            "tensorrt",
+            "tensorrt",
+            False,
+        )
+        assert last.format not in HOST.runtimes
         assert last.precision == wanted.precision
 
 
@@ -174,6 +183,6 @@ def test_an_int8_file_is_built_as_it_is(source: SourceModel, tmp_path: Path) -> 
     )
     for kind in ("explicit", "implicit"):
         inlined, step = plan(given, int8(), int8=kind)
-        assert (inlined["name"], inlined["on_target"]) == ("inline_functions", False)
-        assert step["on_target"]
+        assert (inlined["name"], inlined["workshop"]) == ("inline_functions", base.HOST)
+        assert step["workshop"] == base.TARGET
         assert not step["calibrates"]

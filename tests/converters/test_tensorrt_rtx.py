@@ -24,6 +24,7 @@ from edlab.config import ConverterConfig, Precision, Symmetry
 from edlab.converters import CalibrationData
 from edlab.converters.inspect import weight_dtypes
 from edlab.source import SourceModel
+from edlab.steps.reference import HOST
 from edlab.testing.converter import quantization
 
 CAPABILITIES = ("SM86", "SM89")  # Ampere, as a Jetson Orin is (8.7 itself is not offered), and Ada
@@ -58,7 +59,12 @@ def convert(source: SourceModel, precision: Precision, cache: Cache) -> tuple[Ar
     wanted = quantization(precision, activations=Symmetry.symmetric, images=4)
     config = ConverterConfig(name="tensorrt")
     artifact = converters.convert(
-        source, wanted, config, calibration=lambda: noise(source, cache.root / "noise"), cache=cache
+        source,
+        wanted,
+        config,
+        calibration=lambda: noise(source, cache.root / "noise"),
+        cache=cache,
+        portable=HOST.runtimes,
     )
     (step,) = converters.steps_on_target(source, wanted, config)
     return artifact, dict(step.options)

@@ -21,6 +21,7 @@ from edlab.converters.inspect import weight_dtypes
 from edlab.converters.onnx_export import OPSET, torch_to_onnx
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.source import SourceModel
+from edlab.steps.reference import HOST
 from edlab.testing.converter import (
     CLASSES,
     PREPROCESSING,
@@ -53,6 +54,7 @@ def convert(folder: Path) -> Convert:
             ConverterConfig(name=converter),
             calibration=lambda: small_calibration(folder, wanted.calibration.images),
             cache=Cache(folder / "cache"),
+            portable=HOST.runtimes,
         )
 
     return run

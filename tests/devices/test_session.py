@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -21,6 +20,17 @@ import pytest
 
 import edlab.devices.session
 from edlab import devices
+from edlab.agent import messages
+from edlab.agent.messages import (
+    Activity,
+    Availability,
+    Folder,
+    IdleReport,
+    Method,
+    Nothing,
+    ThroughputReport,
+    encode,
+)
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
 from edlab.devices import AgentSession, Pool, Probe, agent_zip
@@ -47,10 +57,6 @@ class Runtime(base.Runtime):
     @staticmethod
     def version():
         return "0.1"
-
-    @staticmethod
-    def build(files, out, options, calibration, report):
-        getattr(Runtime(files, 1, options), options["behaviour"])()
 
     def load(self):
         getattr(self, self.options["behaviour"])()
@@ -107,16 +113,38 @@ class Runtime(base.Runtime):
         os.write(1, b"x" * 100_000_000)
 """
 
+ODD_TOOLCHAIN = """
+from . import base
+from ..runtimes.odd import Runtime
+
+class Toolchain(base.Toolchain):
+    @staticmethod
+    def version():
+        return "0.1"
+
+    @staticmethod
+    def identity(options):
+        return {"odd": "0.1"}
+
+    @staticmethod
+    def build(files, out, options, calibration, report):
+        getattr(Runtime(files, 1, options), options["behaviour"])()
+"""
+
+
+def odd_plugins(group: str) -> dict[str, EntryPoint]:
+    return {"odd": EntryPoint(name="odd", value=f"odd_{group}", group=f"edlab.{group}")}
+
 
 @pytest.fixture
 def odd_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runtime of an outside package, which misbehaves as asked."""
+    """A runtime and a toolchain of an outside package, which misbehave as asked."""
     package = tmp_path / "outside"
     package.mkdir()
-    (package / "odd_runtime.py").write_text(ODD_RUNTIME)
+    (package / "odd_runtimes.py").write_text(ODD_RUNTIME)
+    (package / "odd_toolchains.py").write_text(ODD_TOOLCHAIN)
     monkeypatch.syspath_prepend(package)
-    entry = EntryPoint(name="odd", value="odd_runtime", group="edlab.runtimes")
-    monkeypatch.setattr(agent_zip, "plugins", lambda group: {"odd": entry} if group == "runtimes" else {})
+    monkeypatch.setattr(agent_zip, "plugins", odd_plugins)
 
 
 @pytest.fixture
@@ -125,17 +153,31 @@ def session(cache: Cache, odd_runtime: None) -> Iterator[AgentSession]:
         yield session
 
 
-def odd(behaviour: str, tmp_path: Path) -> dict[str, Any]:
+def odd(behaviour: str, tmp_path: Path) -> messages.Open:
     (tmp_path / "model").touch()
-    return {
-        "runtime": "odd",
-        "files": [str(tmp_path / "model")],
-        "options": {"behaviour": behaviour, "pid_file": str(tmp_path / "pids")},
-        "threads": 1,
-        "mean": [0, 0, 0],
-        "std": [1, 1, 1],
-        "layout": "NCHW",
-    }
+    return messages.Open(
+        runtime="odd",
+        files=[str(tmp_path / "model")],
+        options={"behaviour": behaviour, "pid_file": str(tmp_path / "pids")},
+        threads=1,
+        mean=[0, 0, 0],
+        std=[1, 1, 1],
+        layout="NCHW",
+    )
+
+
+def answering(result: object) -> AgentSession:
+    """With a process that is no agent: it prints something, and answers whatever it is asked with `result`."""
+    code = textwrap.dedent(f"""
+        import json, sys
+        for line in sys.stdin:
+            print("cron: disk is warm", flush=True)
+            print(json.dumps({{"id": json.loads(line)["id"], "result": {result!r}}}), flush=True)
+    """)
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    return AgentSession(process, DeviceConfig(name="odd"))
 
 
 def pids(tmp_path: Path) -> list[int]:
@@ -158,40 +200,91 @@ def gone(processes: list[int]) -> bool:
 
 def test_the_agent_says_who_it_is(session: AgentSession) -> None:
     hello = session.hello()
-    assert hello["pid"] != os.getpid()
-    assert hello["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert hello["cpus"] == sorted(os.sched_getaffinity(0))
+    assert hello.pid != os.getpid()
+    assert hello.python == ".".join(map(str, sys.version_info[:3]))
+    assert hello.cpus == sorted(os.sched_getaffinity(0))
 
 
 def test_threads_pin_the_agent_and_too_many_are_refused(cache: Cache) -> None:
     with devices.connect(DeviceConfig(name="cpu", threads=1), cache) as session:
-        assert session.hello()["cpus"] == sorted(os.sched_getaffinity(0))[:1]
+        assert session.hello().cpus == sorted(os.sched_getaffinity(0))[:1]
     with pytest.raises(ConfigError, match=r"device\.threads=10000"):
         devices.connect(DeviceConfig(name="cpu", threads=10_000), cache)
 
 
 def test_what_vendor_code_prints_cannot_touch_the_protocol(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match=r"odd cannot open .*: ValueError: this network has no weights"):
-        session.call("open", odd("chat", tmp_path))
-    assert session.hello()["pid"]
+        session.call(messages.OPEN, odd("chat", tmp_path))
+    assert session.hello().pid
     wait_until(lambda: "hello from the vendor" in session.log)
     assert "printed by a child" in session.log
 
 
 def test_errors_carry_message_mend_and_traceback(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="no runtime 'tpu'") as caught:
-        session.call("open", {**odd("", tmp_path), "runtime": "tpu"})
+        session.call(messages.OPEN, odd("", tmp_path)._replace(runtime="tpu"))
     assert "onnxruntime" in caught.value.hint
     assert "Traceback" in caught.value.log
     with pytest.raises(AgentError, match="no method 'fly'"):
-        session.call("fly")
+        session.call(Method("fly", Nothing, Nothing), Nothing())
+
+
+def test_lines_among_the_replies_that_are_not_the_agents_go_to_the_log() -> None:
+    with answering({"folder": "/somewhere"}) as session:
+        assert session.call(messages.SCRATCH, Nothing()) == Folder("/somewhere")
+        assert session.call(messages.SCRATCH, Nothing()) == Folder("/somewhere")
+        assert "cron: disk is warm" in session.log
+
+
+ACTIVITY = Activity(0.5, 0.1, None, None, 3, [2000.0], None)
+SPAN = encode(IdleReport(start_ns=1, end_ns=2, activity=ACTIVITY))
+
+
+def test_a_reply_becomes_the_message_that_it_is() -> None:
+    with answering(SPAN) as session:
+        assert session.idle(seconds=0.1) == IdleReport(1, 2, ACTIVITY, readings=None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "where"),
+    [
+        ({**SPAN, "end_ns": "later"}, "end_ns"),
+        ({**SPAN, "end_ns": None}, "end_ns"),
+        ({**SPAN, "activity": {**SPAN["activity"], "clocks_mhz": [2000.0, "fast"]}}, r"activity\.clocks_mhz\.1"),
+        ({**SPAN, "activity": {}}, r"activity\.seconds"),
+        ({**SPAN, "readings": "none"}, "readings"),
+        ({**SPAN, "middle_ns": 1}, "middle_ns"),
+        ({}, "start_ns"),
+    ],
+)
+def test_a_reply_of_another_form_is_an_error_that_names_the_method_and_the_field(
+    reply: dict[str, object], where: str
+) -> None:
+    with answering(reply) as session:
+        with pytest.raises(DeviceError, match=rf"the reply to 'idle' from odd is not valid: {where}: ") as caught:
+            session.idle(seconds=0.1)
+        assert not isinstance(caught.value, AgentError)
+        assert "one version of edlab" in caught.value.hint
+        assert "cron: disk is warm" in caught.value.log
+        assert gone([session.process.pid])
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"), [({"seconds": 1, "minutes": 0}, "minutes"), ({"sampling": None}, "seconds")]
+)
+def test_a_request_of_another_form_is_an_error_of_the_agent(
+    session: AgentSession, asked: dict[str, object], field: str
+) -> None:
+    with pytest.raises(AgentError, match=field):
+        session.call(Method("idle", dict, IdleReport), asked)
+    assert session.hello().pid
 
 
 @pytest.fixture
 def images(session: AgentSession, tmp_path: Path) -> Path:
     """Two images for the working network of the odd runtime, which is open."""
     np.save(tmp_path / "images.npy", np.zeros((2, 2, 2, 3), np.uint8))
-    session.call("open", odd("work", tmp_path))
+    session.call(messages.OPEN, odd("work", tmp_path))
     return tmp_path / "images.npy"
 
 
@@ -201,37 +294,40 @@ def test_a_target_whose_disk_is_full_is_a_storage_error_with_the_path(
     out = tmp_path / "full.npy"
     out.symlink_to("/dev/full")
     with pytest.raises(StorageError, match=r"cannot write .*/full\.npy") as caught:
-        session.call("predict", {"images": str(images), "indices": [0, 1], "out": str(out)})
+        session.call(messages.PREDICT, messages.Predict(messages.Pool(str(images), [0, 1]), str(out)))
     assert "free space" in caught.value.hint
     with pytest.raises(StorageError, match="cannot write /var/lib/vendor: No space left"):
-        session.call("open", odd("fill", tmp_path))
-    assert session.hello()["pid"]
+        session.call(messages.OPEN, odd("fill", tmp_path))
+    assert session.hello().pid
 
 
 def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession, images: Path, tmp_path: Path) -> None:
-    told = session.latency(Pool(images, [0, 1]), tmp_path / "ns.npy", queries=2, seconds=0, max_seconds=5)
-    assert 0 < told["peak_memory_mb"] <= session.state()["peak_memory_mb"]
+    report = session.latency(Pool(images, [0, 1]), tmp_path / "ns.npy", queries=2, seconds=0, max_seconds=5)
+    now_mb = session.state().peak_memory_mb
+    assert report.peak_memory_mb is not None
+    assert now_mb is not None
+    assert 0 < report.peak_memory_mb <= now_mb
 
 
 def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images: Path) -> None:
-    def throughput(max_seconds: float) -> dict[str, Any]:
+    def throughput(max_seconds: float) -> ThroughputReport:
         search = ThroughputConfig(max_batch=2, max_in_flight=2, gain=0.0, trial_seconds=0.05)
         return session.throughput(Pool(images, [0, 1]), search, seconds=0.1, max_seconds=max_seconds)
 
     short = throughput(max_seconds=0.1)
-    assert short["truncated"]
-    assert short["search_truncated"]
-    assert len(short["search"]) == 1
+    assert short.truncated
+    assert short.search_truncated
+    assert len(short.search) == 1
     whole = throughput(max_seconds=60)
-    assert not whole["truncated"]
-    assert not whole["search_truncated"]
-    assert len(whole["search"]) > 1
-    assert whole["activity"]["seconds"] >= 0.1
+    assert not whole.truncated
+    assert not whole.search_truncated
+    assert len(whole.search) > 1
+    assert whole.activity.seconds >= 0.1
 
 
 def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="'open' with signal SIGSEGV") as caught:
-        session.call("open", odd("crash", tmp_path))
+        session.call(messages.OPEN, odd("crash", tmp_path))
     assert not isinstance(caught.value, AgentError)
     assert "about to crash" in caught.value.log
     with pytest.raises(DeviceError, match="has ended"):
@@ -239,50 +335,50 @@ def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_
 
 
 def test_silence_is_noticed_and_the_agent_ended(session: AgentSession, tmp_path: Path) -> None:
-    agent = session.hello()["pid"]
+    agent = session.hello().pid
     with pytest.raises(DeviceError, match="silent for 4 s in 'open'"):
-        session.call("open", odd("stop", tmp_path), silence_s=4)
+        session.call(messages.OPEN, odd("stop", tmp_path), silence_s=4)
     assert gone([agent])
 
 
 def test_a_hang_without_progress_is_ended_with_its_children(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="'open' on cpu made no progress for 1 s"):
-        session.call("open", odd("hang", tmp_path), timeout_s=1)
+        session.call(messages.OPEN, odd("hang", tmp_path), timeout_s=1)
     wait_until(lambda: gone(pids(tmp_path)))
 
 
 def test_native_code_that_holds_pythons_lock_is_not_taken_for_dead(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="no weights"):  # it came back, and went on
-        session.call("open", odd("hold_the_gil", tmp_path), silence_s=SILENCE_S)
+        session.call(messages.OPEN, odd("hold_the_gil", tmp_path), silence_s=SILENCE_S)
 
 
 def test_a_daemon_of_a_runtime_ends_with_its_agent(cache: Cache, odd_runtime: None, tmp_path: Path) -> None:
     with devices.connect(DeviceConfig(name="cpu"), cache) as session, pytest.raises(AgentError, match="no weights"):
-        session.call("open", odd("daemon", tmp_path))
+        session.call(messages.OPEN, odd("daemon", tmp_path))
     wait_until(lambda: gone(pids(tmp_path)))
 
 
 def test_an_agent_that_eats_the_memory_is_ended_and_says_so(cache: Cache, odd_runtime: None, tmp_path: Path) -> None:
     device = DeviceConfig(name="cpu", memory_limit_gb=0.5)
     with devices.connect(device, cache) as session, pytest.raises(DeviceError, match=r"more than 0\.5 GB") as caught:
-        session.call("open", odd("swell", tmp_path))
+        session.call(messages.OPEN, odd("swell", tmp_path))
     assert "device.memory_limit_gb" in caught.value.hint
 
 
 def test_an_error_of_ten_megabytes_comes_over_short(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        session.call("open", odd("rant", tmp_path))
+        session.call(messages.OPEN, odd("rant", tmp_path))
     assert len(caught.value.message) + len(caught.value.log) < 100_000
 
 
 def test_a_flood_without_a_line_does_not_fill_the_memory(session: AgentSession, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="no weights"):
-        session.call("open", odd("flood", tmp_path))
+        session.call(messages.OPEN, odd("flood", tmp_path))
     assert len(session.log) < 1_000_000
 
 
 def build(session: AgentSession, behaviour: str, tmp_path: Path, **limits: float) -> None:
-    options = odd(behaviour, tmp_path)["options"]
+    options = odd(behaviour, tmp_path).options
     session.build("odd", [tmp_path / "model"], tmp_path / "built", options=options, **limits)
 
 
@@ -319,7 +415,7 @@ def test_ctrl_c_ends_a_hanging_agent_and_its_children(cache: Cache, odd_runtime:
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt), devices.connect(DeviceConfig(name="cpu"), cache) as session:
-        session.call("open", odd("hang", tmp_path))
+        session.call(messages.OPEN, odd("hang", tmp_path))
     wait_until(lambda: gone(pids(tmp_path)))
 
 
@@ -330,16 +426,18 @@ def test_a_host_that_is_killed_takes_its_agent_along(tmp_path: Path) -> None:
         from importlib.metadata import EntryPoint
         from pathlib import Path
         from edlab import devices
+        from edlab.agent import messages
+        from edlab.agent.messages import Open
         from edlab.cache import Cache
         from edlab.config import DeviceConfig
         from edlab.devices import agent_zip
-        entry = EntryPoint(name="odd", value="odd_runtime", group="edlab.runtimes")
-        agent_zip.plugins = lambda group: {{"odd": entry}}
+        entry = EntryPoint(name="odd", value="odd_runtimes", group="edlab.runtimes")
+        agent_zip.plugins = lambda group: {{"odd": entry}} if group == "runtimes" else {{}}
         with devices.connect(DeviceConfig(name="cpu"), Cache(Path({str(tmp_path / "cache")!r}))) as session:
-            session.call("open", {odd("hang", tmp_path)!r})
+            session.call(messages.OPEN, {odd("hang", tmp_path)!r})
     """)
     (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "odd_runtime.py").write_text(ODD_RUNTIME)
+    (tmp_path / "outside" / "odd_runtimes.py").write_text(ODD_RUNTIME)
     process = subprocess.Popen([sys.executable, "-c", host])
     agent_and_child = pids(tmp_path)
     process.send_signal(signal.SIGKILL)
@@ -349,7 +447,7 @@ def test_a_host_that_is_killed_takes_its_agent_along(tmp_path: Path) -> None:
 
 def test_leaving_the_context_ends_the_agent(cache: Cache) -> None:
     with devices.connect(DeviceConfig(name="cpu"), cache) as session:
-        agent = session.hello()["pid"]
+        agent = session.hello().pid
     assert gone([agent])
 
 
@@ -368,10 +466,10 @@ def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession, tmp_p
 
 
 def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession, tmp_path: Path) -> None:
-    found = session.sensors()
+    found = session.sensors().sensors
     if not found:
         pytest.skip("this machine has no power sensor that may be read")
-    session.idle(seconds=1, probe=Probe(found[0]["name"], PowerConfig.interval_s, tmp_path / "samples.npy"))
+    session.idle(seconds=1, probe=Probe(found[0].name, PowerConfig.interval_s, tmp_path / "samples.npy"))
     samples = np.load(tmp_path / "samples.npy")
     assert samples.shape[1] == 2
     assert len(samples) >= 3
@@ -385,7 +483,7 @@ def test_an_interpreter_that_is_not_there_is_named(cache: Cache) -> None:
 
 
 def test_an_unknown_kind_of_device_is_answered_with_the_kinds(cache: Cache) -> None:
-    with pytest.raises(ConfigError, match="no kind of device 'carrier pigeon'") as caught:
+    with pytest.raises(ConfigError, match="unknown device kind 'carrier pigeon'") as caught:
         devices.connect(DeviceConfig(name="bird", kind="carrier pigeon"), cache)
     assert "local" in caught.value.hint
 
@@ -401,10 +499,10 @@ def test_the_same_sources_give_the_same_zip(tmp_path: Path) -> None:
 def test_an_outside_runtime_travels_in_the_zip_under_its_name(
     cache: Cache, session: AgentSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert session.probe(["odd"]) == {"odd": {"version": "0.1"}}
+    assert session.available(["odd"]) == {"odd": Availability(version="0.1")}
     monkeypatch.setattr(agent_zip, "plugins", lambda group: {})
     with devices.connect(DeviceConfig(name="cpu"), cache) as plain:
-        assert "no runtime 'odd'" in plain.probe(["odd"])["odd"]["reason"]
+        assert "no runtime 'odd'" in plain.available(["odd"])["odd"].reason
 
 
 def test_an_entry_point_to_nowhere_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

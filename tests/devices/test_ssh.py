@@ -23,7 +23,9 @@ from test_session import gone, wait_until
 from workplace import Workplace
 
 from edlab import devices
+from edlab.agent import messages
 from edlab.agent.locks import FOLDER_VARIABLE
+from edlab.agent.messages import Availability, Method, Q, R
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.devices import AgentSession, ssh
@@ -189,7 +191,7 @@ def test_a_work_directory_that_cannot_be_made(device: DeviceConfig, cache: Cache
 def test_more_threads_than_the_board_has_cores(device: DeviceConfig, cache: Cache) -> None:
     assert "device.threads=999" in refused(dataclasses.replace(device, threads=999), cache, ConfigError).message
     with devices.connect(dataclasses.replace(device, threads=1), cache) as session:
-        assert len(session.hello()["cpus"]) == 1
+        assert len(session.hello().cpus) == 1
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ def test_a_full_disk_is_a_storage_error(small_disk: Path, tmp_path: Path, device
     with devices.connect(device, cache) as session:
         with pytest.raises(StorageError, match=r"cannot write .*: 6\.0 MB are needed, [\d.]+ MB are free"):
             session.put([file(tmp_path / "model", 6_000_000)])
-        assert session.hello()["pid"]
+        assert session.hello().pid
         with pytest.raises(OSError, match="No space left"), open(small_disk / "other", "wb") as other:
             other.write(bytes(5_000_000))
     error = refused(device, cache, StorageError)
@@ -223,11 +225,11 @@ def test_a_disk_that_fills_while_a_file_is_sent(
     with devices.connect(dataclasses.replace(device, workdir=str(small_disk)), cache) as session:
         sent, call = file(tmp_path / "model", 3_000_000), session.call
 
-        def fill(method: str, *rest: object) -> dict[str, object]:
-            told = call(method, *rest)
-            if method == "expect":
+        def fill(method: Method[Q, R], request: Q) -> R:
+            reply = call(method, request)
+            if method is messages.EXPECT:
                 (small_disk / "other").write_bytes(bytes(2_000_000))
-            return told
+            return reply
 
         monkeypatch.setattr(session._files, "_call", fill)
         with pytest.raises(StorageError, match=r"cannot (send|write) .*(No space left on device|MB are free)"):
@@ -238,7 +240,7 @@ def test_a_disk_that_fills_while_a_file_is_sent(
 
 
 def test_the_agent_answers_from_its_work_directory(board: LoopbackBoard, session: AgentSession, tmp_path: Path) -> None:
-    agent = psutil.Process(session.hello()["pid"])
+    agent = psutil.Process(session.hello().pid)
     assert agent.cwd() == str(board.home / ".cache" / "edlab-agent")
     assert agent in board.processes()
 
@@ -256,22 +258,6 @@ def test_a_shell_that_prints_does_no_harm(
     assert (tmp_path / "back").read_bytes() == sent.read_bytes()
 
 
-def test_lines_among_the_replies_that_are_not_the_agents_go_to_the_log() -> None:
-    agent = textwrap.dedent("""
-        import json, sys
-        for line in sys.stdin:
-            print("cron: disk is warm", flush=True)
-            print(json.dumps({"id": json.loads(line)["id"], "result": {"pid": 1}}), flush=True)
-    """)
-    command = [sys.executable, "-c", agent]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
-    with AgentSession(process, DeviceConfig(name="odd")) as session:
-        assert session.hello() == {"pid": 1}
-        assert session.hello() == {"pid": 1}
-        assert "cron: disk is warm" in session.log
-
-
 @pytest.mark.parametrize("reached", ["local", "ssh"])
 def test_the_environment_of_the_device_reaches_the_agent(
     reached: str, tmp_path: Path, device: DeviceConfig, cache: Cache
@@ -286,7 +272,7 @@ def test_the_environment_of_the_device_reaches_the_agent(
     if reached == "local":
         device = dataclasses.replace(device, kind="local", host=None)
     with devices.connect(device, cache) as session:
-        assert session.probe(["onnxruntime"]) == {"onnxruntime": {"version": HOSTILE}}
+        assert session.available(["onnxruntime"]) == {"onnxruntime": Availability(version=HOSTILE)}
 
 
 def test_a_variable_without_a_proper_name_is_refused(device: DeviceConfig, cache: Cache) -> None:
@@ -302,7 +288,7 @@ def test_the_shared_connection_has_a_place_wherever_the_users_runtime_folder_is(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     try:
         with devices.connect(device, cache) as session:
-            assert session.hello()["pid"]
+            assert session.hello().pid
             assert session._link.is_up()
     finally:
         shutil.rmtree(runtime.parent)
@@ -445,7 +431,7 @@ def test_what_an_agent_wrote_is_gone_with_it(board: LoopbackBoard, device: Devic
     scratches = board.home / ".cache" / "edlab-agent" / "scratch"
     with devices.connect(device, cache) as killed:
         Path(killed.outbox(Path("a"))).write_text("left behind")
-        os.kill(killed.hello()["pid"], signal.SIGKILL)
+        os.kill(killed.hello().pid, signal.SIGKILL)
     assert len(list(scratches.iterdir())) == 1
     with devices.connect(device, cache) as one, devices.connect(device, cache) as other:
         kept = Path(one.outbox(Path("a")))
@@ -482,11 +468,11 @@ DISASTERS: dict[str, Callable[[LoopbackBoard, AgentSession, int], object]] = {
 def test_a_link_or_an_agent_that_dies_in_a_phase_is_a_device_error(
     disaster: str, board: LoopbackBoard, session: AgentSession
 ) -> None:
-    agent = session.hello()["pid"]
+    agent = session.hello().pid
     threading.Timer(1, DISASTERS[disaster], (board, session, agent)).start()
     start = time.monotonic()
     with pytest.raises(DeviceError, match=r"the agent on jetson .*'idle'") as caught:
-        session.call("idle", {"seconds": 60}, silence_s=5)
+        session.call(messages.IDLE, messages.Idle(seconds=60), silence_s=5)
     assert time.monotonic() - start < 30
     expected = {
         "the sshd process is killed": "the link to it",
@@ -504,10 +490,10 @@ def test_a_link_that_breaks_without_a_word_leaves_no_agent(
         board.write_config(relay.port)
         board.trust(relay.port)
         with devices.connect(device, cache) as session:
-            agent = session.hello()["pid"]
+            agent = session.hello().pid
             threading.Timer(1, relay.hold).start()
             with pytest.raises(DeviceError, match="silent for 5 s in 'idle'"):
-                session.call("idle", {"seconds": 60}, silence_s=5)
+                session.call(messages.IDLE, messages.Idle(seconds=60), silence_s=5)
         wait_until(lambda: gone([agent]))  # though its connection still stands
 
 
@@ -519,7 +505,7 @@ def test_a_host_that_is_killed_takes_the_agent_on_the_board_along(board: Loopbac
         from edlab.config import DeviceConfig
         device = DeviceConfig(name="jetson", host={board.host!r}, python={sys.executable!r})
         with devices.connect(device, Cache(Path({str(tmp_path / "cache")!r}))) as session:
-            print(session.hello()["pid"], flush=True)
+            print(session.hello().pid, flush=True)
             session.idle(seconds=600)
     """)
     process = subprocess.Popen([sys.executable, "-c", host], stdout=subprocess.PIPE)
@@ -547,7 +533,7 @@ def two_on_one(device: DeviceConfig, cache: Cache, other: DeviceConfig, other_ca
             assert "device.lock_timeout" in caught.value.hint
         assert re.match(rf"waiting for .+@.+ \(pid {os.getpid()}\) since \d{{4}}-", said[0])
         with devices.connect(other, other_cache) as patient:
-            agent = holder.hello()["pid"]
+            agent = holder.hello().pid
             threading.Timer(1, os.kill, (agent, signal.SIGKILL)).start()
             patient.lock()
             assert gone([agent])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from edlab.agent.messages import Trial
 from edlab.metrics import Facts, batch1, batch_one_only, judge, setting
 
 
-def trial(batch: int, ips: float | None, note: str = "") -> dict[str, Any]:
-    return {"batch": batch, "in_flight": 1, "ips": ips, "note": note}
+def trial(batch: int, ips: float | None, note: str = "") -> Trial:
+    return Trial(batch, 1, ips, note)
 
 
 def test_the_rate_at_batch_1_stands_beside_the_best() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edlab.agent.observer import Activity
+from edlab.agent.messages import Activity
 from edlab.metrics import Facts, OutputFacts, Stability, drop, judge
 from edlab.metrics.verdict.throttling import throttled
 from edlab.record import Reason, VerdictState
@@ -108,7 +108,7 @@ def test_each_rule_gives_its_state_code_and_advice(change: dict[str, Any], state
         changed(bursts=0.04),
         {"latency_interval_ms": (4.8, 5.2), "max_interval": 0.1},
         {"activities": {"latency": activity(others=None, stolen=None, clocks=(), events=None)}},
-        {"activities": {"stages": activity(seconds=0.012, others=0.4, stolen=0.5)}},  # a tick of /proc/stat
+        {"activities": {"host_work": activity(seconds=0.012, others=0.4, stolen=0.5)}},  # a tick of /proc/stat
         {"governor": "powersave", "scaling_driver": "intel_pstate"},  # its usual policy
         {"sustained_ratio": 0.99},
     ],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.composition import compose_config
 from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
 from edlab.power import choose
 
-PLAIN = {"lag_s": 0.0, "stand_in": ""}
-RAPL = {"name": "rapl package-0", "kind": "rapl", "boundary": "package", **PLAIN}
-NVML = {"name": "nvml gpu0", "kind": "nvml", "boundary": "module", **PLAIN}
-METER = {"name": "hwmon:power_meter power1", "kind": "hwmon", "boundary": "board_dc", **PLAIN}
+RAPL = SensorFound("rapl package-0", "rapl", "package", lag_s=0.0, stand_in="")
+NVML = SensorFound("nvml gpu0", "nvml", "module", lag_s=0.0, stand_in="")
+METER = SensorFound("hwmon:power_meter power1", "hwmon", "board_dc", lag_s=0.0, stand_in="")
 SPECIFIED = DeviceConfig(
     name="cpu",
     sensors=["rapl", "hwmon:power_meter"],
@@ -24,70 +26,74 @@ def config(sensor: Sensor) -> PowerConfig:
     return PowerConfig(name=str(sensor), sensor=sensor)
 
 
+def found(*sensors: SensorFound, unusable: Sequence[UnusableSensor] = ()) -> Sensors:
+    return Sensors(list(sensors), list(unusable))
+
+
 def test_auto_takes_the_first_sensor() -> None:
-    source = choose(config(Sensor.auto), [RAPL, NVML], SPECIFIED)
+    source = choose(config(Sensor.auto), found(RAPL, NVML), SPECIFIED)
     assert (source.sensor, source.boundary, source.measured) == ("rapl package-0", "package", True)
 
 
 def test_a_sensor_of_another_device_does_not_count() -> None:
-    assert choose(config(Sensor.auto), [NVML], SPECIFIED).boundary == "estimated"
-    assert choose(config(Sensor.auto), [NVML, RAPL], SPECIFIED).sensor == "rapl package-0"
+    assert choose(config(Sensor.auto), found(NVML), SPECIFIED).boundary == "estimated"
+    assert choose(config(Sensor.auto), found(NVML, RAPL), SPECIFIED).sensor == "rapl package-0"
 
 
 def test_a_sensor_can_be_named() -> None:
-    assert choose(config(Sensor.hwmon), [RAPL, METER], SPECIFIED).sensor == "hwmon:power_meter power1"
+    assert choose(config(Sensor.hwmon), found(RAPL, METER), SPECIFIED).sensor == "hwmon:power_meter power1"
 
 
 def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
-    card = {"name": "hwmon:amdgpu PPT", "kind": "hwmon", "boundary": "module", **PLAIN}
-    assert choose(config(Sensor.auto), [card], SPECIFIED).boundary == "estimated"
+    card = SensorFound("hwmon:amdgpu PPT", "hwmon", "module", lag_s=0.0, stand_in="")
+    assert choose(config(Sensor.auto), found(card), SPECIFIED).boundary == "estimated"
 
 
 def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None:
-    source = choose(config(Sensor.auto), [], SPECIFIED)
+    source = choose(config(Sensor.auto), found(), SPECIFIED)
     assert (source.watts, source.boundary, source.measured) == (10.0, "estimated", False)
     assert source.description == "data sheet, table 3"
     assert "no power sensor" in source.unmeasured
 
 
 def test_without_a_specification_there_is_a_reason() -> None:
-    source = choose(config(Sensor.auto), [], DeviceConfig(name="bare"))
+    source = choose(config(Sensor.auto), found(), DeviceConfig(name="bare"))
     assert not source.measured
     assert source.watts is None
     assert "typical_watts" in source.unmeasured
 
 
 def test_none_reads_nothing() -> None:
-    source = choose(config(Sensor.none), [RAPL], SPECIFIED)
+    source = choose(config(Sensor.none), found(RAPL), SPECIFIED)
     assert (source.measured, source.boundary, source.unmeasured) == (False, "none", "power=none was asked for")
 
 
 def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
     with pytest.raises(MeasurementError, match="no nvml power sensor") as caught:
-        choose(config(Sensor.nvml), [RAPL], SPECIFIED)
+        choose(config(Sensor.nvml), found(RAPL), SPECIFIED)
     assert "power=auto" in caught.value.hint
 
 
 def test_why_a_sensor_that_sees_the_device_cannot_be_read_is_said() -> None:
     unusable = [
-        {"name": "rapl", "kind": "rapl", "reason": "1 of 2 packages cannot be read: [Errno 13]", "hint": ""},
-        {"name": "nvml:0 Card", "kind": "nvml", "reason": "error 3", "hint": ""},
+        UnusableSensor("rapl", "rapl", "1 of 2 packages cannot be read: [Errno 13]", hint=""),
+        UnusableSensor("nvml:0 Card", "nvml", "error 3", hint=""),
     ]
-    source = choose(config(Sensor.auto), [], SPECIFIED, unusable)
+    source = choose(config(Sensor.auto), found(unusable=unusable), SPECIFIED)
     assert "rapl: 1 of 2 packages" in source.unmeasured
     assert "Card" not in source.unmeasured
     with pytest.raises(MeasurementError, match="1 of 2 packages"):
-        choose(config(Sensor.rapl), [], SPECIFIED, unusable)
+        choose(config(Sensor.rapl), found(unusable=unusable), SPECIFIED)
 
 
 def test_a_tree_of_files_is_named_where_the_figure_comes_from() -> None:
-    source = choose(config(Sensor.auto), [{**RAPL, "lag_s": 0.5, "stand_in": "/tmp/tree"}], SPECIFIED)
+    source = choose(config(Sensor.auto), found(RAPL._replace(lag_s=0.5, stand_in="/tmp/tree")), SPECIFIED)
     assert (source.lag_s, source.stand_in) == (0.5, "/tmp/tree")
     assert "/tmp/tree" in source.description
 
 
 def test_the_cpu_has_no_estimate_of_another_processor() -> None:
     for name in ("cpu", "raspberry_pi"):
-        source = choose(config(Sensor.auto), [], compose_config([f"device={name}"]).device)
+        source = choose(config(Sensor.auto), found(), compose_config([f"device={name}"]).device)
         assert source.watts is None
         assert "device.specification.typical_watts" in source.unmeasured

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console, RenderableType
 
+from edlab.agent.messages import Trial
 from edlab.metrics import latency
 from edlab.record import Reason, RunRecord, Status, Step, Verdict, VerdictState
 from edlab.reports.plots import latency_plot, throughput_plot
@@ -274,7 +275,7 @@ def test_show_gives_the_throughput_of_each_five_minutes_of_a_long_window() -> No
 
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1]])
 def test_throughput_plot_is_a_picture(trials: list[dict[str, Any]], tmp_path: Path) -> None:
-    throughput_plot(trials, tmp_path / "throughput.png", title="run")
+    throughput_plot([Trial(**trial) for trial in trials], tmp_path / "throughput.png", title="run")
     with Image.open(tmp_path / "throughput.png") as picture:
         assert picture.format == "PNG"
 

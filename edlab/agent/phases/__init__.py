@@ -1,4 +1,4 @@
-"""The phases of a measurement: idle, warm-up, latency, stages, throughput. Timed by time.perf_counter_ns.
+"""The phases of a measurement: idle, warm-up, latency, host work, throughput. Timed by time.perf_counter_ns.
 
 Pure of the protocol: requests and tensors in, figures out. One file each; `progress(fraction, message)` is called once
 a second, from a thread of its own.
@@ -6,31 +6,29 @@ a second, from a thread of its own.
 
 from __future__ import annotations
 
+from .host_work import HOST_WORK_QUERIES, host_work
 from .idle import Idle, idle
 from .latency import Latencies, latency
 from .saturate import batches, driver_limit, saturate
 from .search import Search, search
-from .settings import Limits, Setting, Trial
-from .stages import STAGES_QUERIES, stages
+from .settings import Limits
 from .warmup import halves_agree, warmup
 from .window import Window
 
 __all__ = [
-    "STAGES_QUERIES",
+    "HOST_WORK_QUERIES",
     "Idle",
     "Latencies",
     "Limits",
     "Search",
-    "Setting",
-    "Trial",
     "Window",
     "batches",
     "driver_limit",
     "halves_agree",
+    "host_work",
     "idle",
     "latency",
     "saturate",
     "search",
-    "stages",
     "warmup",
 ]

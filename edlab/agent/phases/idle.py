@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from ..observer import Activity, Look, Observer
-from .loop import NS, Report
+from ..messages import Activity, OnProgress
+from ..observer import Look, Observer
+from .loop import NS
 
 
 class Idle(NamedTuple):
@@ -17,7 +18,7 @@ class Idle(NamedTuple):
     activity: Activity
 
 
-def idle(seconds: float, progress: Report) -> Idle:
+def idle(seconds: float, progress: OnProgress) -> Idle:
     """Do nothing for `seconds`."""
     start = time.perf_counter_ns()
     end = start + int(seconds * NS)

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..observer import Activity, Look, Observer
+from .. import messages
+from ..messages import Activity, OnProgress
+from ..observer import Look, Observer
 from ..runtimes.base import Request
 from ..statistics import relative_width
-from .loop import NS, Report, fraction_done, no_garbage_collection, run_untimed
+from .loop import NS, fraction_done, no_garbage_collection, run_untimed
 
 _HOPE = 1.5  # how many times the time that is left may be needed, by the present width
 _LEAST_GROWTH, _MOST_GROWTH = 1.25, 2.0  # of the measured time, from one look at the interval to the next
@@ -28,13 +30,9 @@ class Latencies(NamedTuple):
 
 def latency(
     request: Request,
-    pool: list[np.ndarray],
-    queries: int,
-    seconds: float,
-    max_seconds: float,
-    windows: int,
-    max_interval: float,
-    progress: Report,
+    tensors: list[np.ndarray],
+    ask: messages.Latency,
+    progress: OnProgress,
 ) -> Latencies:
     """One query in flight until both minima hold and the mean's interval is narrow, as far as `max_seconds` allow it.
 
@@ -43,33 +41,35 @@ def latency(
     collector is off in it, progress is reported from another thread, and the interval is looked at between stretches
     of queries.
     """
-    inputs = [request.prepare(tensor) for tensor in pool]
+    inputs = [request.prepare(tensor) for tensor in tensors]
     stages = array("q")
     start = time.perf_counter_ns()
-    goal_s, measured_s = seconds, 0.0
+    goal_s, measured_s = ask.seconds, 0.0
 
     shown = 0.0
 
     def look() -> Look:
         nonlocal shown  # the goal may move away, the fraction done never falls
         count, elapsed = len(stages) // 3, (time.perf_counter_ns() - start) / NS
-        shown = max(shown, fraction_done(count, queries, elapsed, goal_s))
+        shown = max(shown, fraction_done(count, ask.queries, elapsed, goal_s))
         return Look(count, shown, "%d queries" % count)
 
     with Observer(look, progress) as observer:
         while True:
             with no_garbage_collection():
                 run_untimed(request, inputs)
-                measured_s += _stretch(request, inputs, stages, queries, goal_s - measured_s, max_seconds - measured_s)
+                measured_s += _stretch(
+                    request, inputs, stages, ask.queries, goal_s - measured_s, ask.max_seconds - measured_s
+                )
             count = len(stages) // 3
-            if measured_s >= max_seconds:
+            if measured_s >= ask.max_seconds:
                 break
-            width = relative_width(np.array(stages, np.int64).reshape(-1, 3).sum(axis=1), windows)
-            longer_s = None if width is None else goal_after(measured_s, width, max_interval, max_seconds)
+            width = relative_width(np.array(stages, np.int64).reshape(-1, 3).sum(axis=1), ask.windows)
+            longer_s = None if width is None else goal_after(measured_s, width, ask.max_interval, ask.max_seconds)
             if longer_s is None:
                 break
             goal_s = longer_s
-    truncated = count < queries or measured_s < seconds
+    truncated = count < ask.queries or measured_s < ask.seconds
     return Latencies(np.array(stages, np.int64).reshape(-1, 3), measured_s, truncated, observer.activity)
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 from ..runtimes.base import Request
-
-Report = Callable[[float, str], None]  # (fraction 0..1, message)
 
 NS = 1_000_000_000
 _UNTIMED_S = 1.0  # a slow model needs but one

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import FixedBatchError
+from ..messages import OnProgress
 from ..observer import Look, Observer
 from ..runtimes.base import Request
-from .loop import NS, Report, no_garbage_collection
+from .loop import NS, no_garbage_collection
 from .window import Window, bounds, window_of
 
 _POLL_S = 0.001
@@ -58,7 +59,7 @@ def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:
 
 
 def saturate(
-    requests: list[Request], tensors: list[np.ndarray], seconds: float, limit_ns: int, progress: Report
+    requests: list[Request], tensors: list[np.ndarray], seconds: float, limit_ns: int, progress: OnProgress
 ) -> Window:
     """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
 

@@ -7,11 +7,12 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from ..observer import Activity, Counters
+from ..messages import Activity, OnProgress, Setting, Trial
+from ..observer import Counters
 from ..runtimes.base import Compiled
-from .loop import NS, Report
+from .loop import NS
 from .saturate import batches, saturate
-from .settings import Limits, Setting, Trial, next_setting, winner
+from .settings import Limits, next_setting, winner
 from .window import Window
 
 _QUERIES_AROUND = 3  # of each request: before the window, while it closes, and in progress when it has
@@ -41,7 +42,7 @@ def search(
     limits: Limits,
     trial_seconds: float,
     limit_ns: int,
-    progress: Report,
+    progress: OnProgress,
 ) -> Search:
     """Try settings until `settings.next_setting` has no more; each is compiled, then saturated for `trial_seconds`.
 
@@ -109,7 +110,7 @@ def _run_trial(
     setting: Setting,
     seconds: float,
     limit_ns: int,
-    progress: Report,
+    progress: OnProgress,
     must_run: bool,
 ) -> tuple[Trial, Window | None]:
     """One trial and its window; None where it could not run."""

@@ -19,37 +19,13 @@ from __future__ import annotations
 import math
 from typing import Iterable, NamedTuple, Sequence
 
+from ..messages import Setting, Trial
+
 _STEP = 4  # two doublings
 _PATIENCE = 2  # steps without a gain before a climb ends
 _IN_FLIGHT_HELPS = 0.10  # from this gain on, the batch is searched at the best number in flight as well
 _CONTESTED = 0.15  # settings so close to the best by one trial each may be as good: trials may differ by 5 %
 _ROUNDS = 2  # of both finalists; one more where they leave it open
-
-
-class Setting(NamedTuple):
-    """A batch, and how many requests of it are kept in flight."""
-
-    batch: int
-    in_flight: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """What "smaller" means: fewer images in flight, then the smaller batch."""
-        return self.batch * self.in_flight, self.batch
-
-
-class Trial(NamedTuple):
-    """What one trial of a setting gave: inferences per second; None and a note where the model cannot run so."""
-
-    batch: int
-    in_flight: int
-    ips: float | None
-    note: str = ""
-
-    @property
-    def setting(self) -> Setting:
-        """What was tried."""
-        return Setting(self.batch, self.in_flight)
 
 
 class Limits(NamedTuple):

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import time
 from array import array
-from typing import Any
 
 import numpy as np
 
+from .. import messages
+from ..messages import OnProgress
 from ..observer import Look, Observer
 from ..runtimes.base import Request
-from .loop import NS, Report, fraction_done
+from .loop import NS, fraction_done
 
 
 def warmup(
     request: Request,
-    pool: list[np.ndarray],
-    queries: int,
-    seconds: float,
-    tolerance: float,
-    max_seconds: float,
-    progress: Report,
-) -> dict[str, Any]:
+    tensors: list[np.ndarray],
+    ask: messages.Warmup,
+    progress: OnProgress,
+) -> messages.WarmupReport:
     """Run until the latency has settled: both minima, then the medians of the last window's halves within `tolerance`.
 
     The window is the queries of the last `seconds`, and at least `queries` of them. Ends unsettled at `max_seconds`.
     """
-    inputs = [request.prepare(tensor) for tensor in pool]
+    inputs = [request.prepare(tensor) for tensor in tensors]
     ends = array("q")
     durations = array("q")
     start = time.perf_counter_ns()
@@ -35,7 +33,7 @@ def warmup(
 
     def look() -> Look:
         count, elapsed = len(ends), (time.perf_counter_ns() - start) / NS
-        return Look(count, fraction_done(count, queries, elapsed, seconds), "%d queries" % count)
+        return Look(count, fraction_done(count, ask.queries, elapsed, ask.seconds), "%d queries" % count)
 
     with Observer(look, progress) as observer:
         while not settled:
@@ -47,19 +45,13 @@ def warmup(
             ends.append(now)
             durations.append(now - before)
             elapsed = (now - start) / NS
-            if len(ends) >= queries and elapsed >= seconds and now >= check_at:
-                recent = np.searchsorted(np.array(ends), now - int(seconds * NS))
-                settled = halves_agree(np.array(durations)[min(int(recent), len(ends) - queries) :], tolerance)
-                check_at = now + int(seconds * NS / 4)
-            if elapsed >= max_seconds:
+            if len(ends) >= ask.queries and elapsed >= ask.seconds and now >= check_at:
+                recent = np.searchsorted(np.array(ends), now - int(ask.seconds * NS))
+                settled = halves_agree(np.array(durations)[min(int(recent), len(ends) - ask.queries) :], ask.tolerance)
+                check_at = now + int(ask.seconds * NS / 4)
+            if elapsed >= ask.max_seconds:
                 break
-    return {
-        "first_inference_ms": durations[0] / 1e6,
-        "queries": len(ends),
-        "seconds": elapsed,
-        "settled": bool(settled),
-        "activity": observer.activity._asdict(),
-    }
+    return messages.WarmupReport(durations[0] / 1e6, len(ends), elapsed, bool(settled), observer.activity)
 
 
 def halves_agree(durations: np.ndarray, tolerance: float) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from ..observer import Activity
+from ..messages import Activity
 from .loop import NS
 
 

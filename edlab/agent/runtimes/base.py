@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import AgentError
+from ..messages import OnProgress, TensorSpec
 
-Report = Callable[[Optional[float], str], None]  # (fraction 0..1 or None where unknown, message)
-
-
-class TensorSpec(NamedTuple):
-    """One input or output; None in `shape` is a free dimension; scale and zero point where it is quantized."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str  # numpy's name
-    scale: float | None = None
-    zero_point: int | None = None
+__all__ = ["Compiled", "OnProgress", "Request", "Runtime", "TensorSpec"]
 
 
 class Request(ABC):
@@ -115,25 +106,6 @@ class Runtime(ABC):
 
         Asked before anything is converted, with no model at hand.
         """
-
-    @staticmethod
-    def identity(options: dict[str, Any]) -> dict[str, str]:
-        """What a file that `build` makes here depends on beside its input: versions, the processor, the board.
-
-        It is opened only where all of these are the same.
-        """
-        raise AgentError("this runtime builds nothing on the target")
-
-    @staticmethod
-    def build(
-        files: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any] | None, report: Report
-    ) -> None:
-        """Write to `out` what this runtime opens, from a portable file; for tools that run only on the target.
-
-        `options` are those of the conversion's step; `calibration` has images (a uint8 npy file), indices, mean, std
-        and channels.
-        """
-        raise AgentError("this runtime builds nothing on the target")
 
     def runs_on_cpu(self) -> bool:
         """Whether the model, once loaded, runs on the processor whose clocks the agent watches; False: not known."""

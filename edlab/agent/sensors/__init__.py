@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ..errors import AgentError
+from ..messages import SensorFound, Sensors, UnusableSensor
 from . import hwmon, nvml, rapl
-from .base import Found, Sensor, Unusable
+from .base import Found, Sensor
 
 SYSFS_VARIABLE = "EDLAB_SYSFS"
 _IN_SYSFS = ("rapl", "hwmon")  # kinds
@@ -31,7 +32,7 @@ def survey() -> Found:
         try:
             sensors, unusable = look()
         except Exception as error:  # one kind that breaks must not hide the others
-            sensors, unusable = [], [Unusable(kind, kind, "%s: %s" % (type(error).__name__, error), "")]
+            sensors, unusable = [], [UnusableSensor(kind, kind, "%s: %s" % (type(error).__name__, error), "")]
         found.sensors.extend(sensors)
         found.unusable.extend(unusable)
     return found
@@ -48,24 +49,15 @@ def get(name: str) -> Sensor:
     raise AgentError("the target has no power sensor '%s'" % name, hint="; ".join([usable, *reasons]))
 
 
-def describe(found: Found) -> dict[str, Any]:
-    """What `survey` gave, as JSON: `sensors` (name, kind, boundary, lag_s, stand_in) and `unusable` (as `Unusable`).
-
-    stand_in is the folder that was read in place of /sys; empty where the readings are the hardware's.
-    """
-    return {
-        "sensors": [
-            {
-                "name": sensor.name,
-                "kind": sensor.kind,
-                "boundary": sensor.boundary,
-                "lag_s": sensor.lag_s,
-                "stand_in": _stand_in() if sensor.kind in _IN_SYSFS else "",
-            }
-            for sensor in found.sensors
+def describe(found: Found) -> Sensors:
+    """What `survey` gave, as a message."""
+    return Sensors(
+        [
+            SensorFound(each.name, each.kind, each.boundary, each.lag_s, _stand_in() if each.kind in _IN_SYSFS else "")
+            for each in found.sensors
         ],
-        "unusable": [each._asdict() for each in found.unusable],
-    }
+        found.unusable,
+    )
 
 
 def _stand_in() -> str:

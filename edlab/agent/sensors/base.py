@@ -11,6 +11,8 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
+from ..messages import UnusableSensor
+
 BOUNDARIES = ("rail", "module", "package", "board_dc", "usb", "wall_ac")
 
 # Watts of one counter. No processor package takes more; a counter that was reset seems to have jumped by megawatts.
@@ -24,20 +26,11 @@ class Sample(NamedTuple):
     watts: float
 
 
-class Unusable(NamedTuple):
-    """A sensor that is there and cannot be used: why, and what to do about it (empty where that is not known)."""
-
-    name: str
-    kind: str
-    reason: str
-    hint: str
-
-
 class Found(NamedTuple):
     """What looking for sensors gives."""
 
     sensors: list[Sensor]
-    unusable: list[Unusable]
+    unusable: list[UnusableSensor]
 
 
 class Sensor(ABC):

@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Callable, Iterator
 
-from .base import Found, PowerSensor, Unusable
+from ..messages import UnusableSensor
+from .base import Found, PowerSensor
 
 _CHIP_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # any other chip measures a rail
 _RAIL_BOUNDARIES = {"VDD_IN": "module"}
@@ -31,7 +32,7 @@ def survey(root: Path = Path("/sys/class/hwmon")) -> Found:
             found.sensors.append(meter)
         except (OSError, ValueError) as error:
             hint = "read the files of %s as the user that runs the agent: the driver's error is the cause" % meter.chip
-            found.unusable.append(Unusable(meter.name, "hwmon", str(error), hint))
+            found.unusable.append(UnusableSensor(meter.name, "hwmon", str(error), hint))
     return found
 
 

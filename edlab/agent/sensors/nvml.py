@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from .base import Found, PowerSensor, Unusable
+from ..messages import UnusableSensor
+from .base import Found, PowerSensor
 
 _SUCCESS = 0
 _LAG_S = 1.1  # the mean of one second, renewed each 100 ms
@@ -40,7 +41,7 @@ def survey(library: str = _LIBRARY) -> Found:
     try:
         nvml = _load(library)
     except RuntimeError as error:
-        return Found([], [Unusable("nvml", "nvml", str(error), _HINT)])
+        return Found([], [UnusableSensor("nvml", "nvml", str(error), _HINT)])
     return _of_driver(nvml) if nvml else Found([], [])
 
 
@@ -48,7 +49,7 @@ def _of_driver(nvml: Any) -> Found:
     count = ctypes.c_uint()
     code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
     if code != _SUCCESS:
-        return Found([], [Unusable("nvml", "nvml", "nvmlDeviceGetCount_v2 gave error %d" % code, _HINT)])
+        return Found([], [UnusableSensor("nvml", "nvml", "nvmlDeviceGetCount_v2 gave error %d" % code, _HINT)])
     found = Found([], [])
     for index in range(count.value):
         code, handle = _handle(nvml, index)
@@ -58,7 +59,9 @@ def _of_driver(nvml: Any) -> Found:
         if code == _SUCCESS:
             found.sensors.append(Nvml(nvml, handle, name))
         else:
-            found.unusable.append(Unusable(name, "nvml", "it gave error %d when asked for its power" % code, _HINT))
+            found.unusable.append(
+                UnusableSensor(name, "nvml", "it gave error %d when asked for its power" % code, _HINT)
+            )
     return found
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .base import EnergyCounter, Found, Unusable
+from ..messages import UnusableSensor
+from .base import EnergyCounter, Found
 
 _NAME = "rapl"
 
@@ -39,7 +40,7 @@ def survey(root: Path = Path("/sys/class/powercap")) -> Found:
         hint = "sudo chmod a+r %s/intel-rapl:*/energy_uj" % root
     else:
         hint = "see the files in %s: name, an integer in energy_uj, and one above 0 in max_energy_range_uj" % zone
-    return Found([], [Unusable(_NAME, _NAME, reason, hint)])
+    return Found([], [UnusableSensor(_NAME, _NAME, reason, hint)])
 
 
 class Rapl(EnergyCounter):

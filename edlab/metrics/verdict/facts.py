@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edlab.agent.observer import Activity
+from edlab.agent.messages import Activity
 from edlab.metrics.stability import Stability
 from edlab.record import VerdictState
 from edlab.source import Reason

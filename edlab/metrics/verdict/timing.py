@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from edlab.agent.observer import Activity
+from edlab.agent.messages import Activity
 from edlab.metrics.stability import Stability
 from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid, steadier
 from edlab.record import VerdictState

@@ -1,7 +1,7 @@
 """A stand-in for NVIDIA's `tensorrt` module, where there is no GPU: its engines are ONNX files that onnxruntime runs.
 
 EDLAB_STANDIN_TENSORRT is the version that it plays. What exists in which version follows NVIDIA's documentation, as
-far as edlab/agent/runtimes/tensorrt.py meets it: the Python API references of 8.2, 8.6, 10.3 and 11.0, and the lists of
+far as edlab's agent meets it: the Python API references of 8.2, 8.6, 10.3 and 11.0, and the lists of
 added and removed APIs in the migration guides "8.x to 10.x" and "10.x to 11.x" (docs.nvidia.com/deeplearning/tensorrt,
 "API Migration Guide"); that version 8 takes no int8 initializers, and no version a DequantizeLinear of int32, follows
 onnxruntime issues 11535 and 14229. As in the real module, what a version lacks is not there: AttributeError. The

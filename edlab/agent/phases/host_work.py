@@ -1,26 +1,25 @@
-"""What surrounds the model: preprocessing and postprocessing, timed apart."""
+"""Host work: the preprocessing and postprocessing that surround the model, timed apart."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
+from ..messages import HostWorkReport, OnProgress, TensorSpec
 from ..observer import Look, Observer
 from ..preprocess import InputTable, dequantize, top_classes
-from ..runtimes.base import Request, TensorSpec
-from .loop import Report
+from ..runtimes.base import Request
 
-STAGES_QUERIES = 64
+HOST_WORK_QUERIES = 64
 _TOP = 5
 
 
-def stages(
-    request: Request, table: InputTable, images: np.ndarray, output: TensorSpec, progress: Report
-) -> dict[str, Any]:
+def host_work(
+    request: Request, table: InputTable, images: np.ndarray, output: TensorSpec, progress: OnProgress
+) -> HostWorkReport:
     """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensor to its best five."""
-    count = min(len(images), STAGES_QUERIES)
+    count = min(len(images), HOST_WORK_QUERIES)
     tensor = table.apply(images[:1])
     preprocess_ns, postprocess_ns, done = 0, 0, 0
     with Observer(lambda: Look(done, done / count, "%d of %d queries" % (done, count)), progress) as observer:
@@ -36,9 +35,4 @@ def stages(
             top_classes(dequantize(raw.reshape(1, -1), output.scale, output.zero_point), _TOP)
             postprocess_ns += time.perf_counter_ns() - before
             done += 1
-    return {
-        "preprocess_ms": preprocess_ns / count / 1e6,
-        "postprocess_ms": postprocess_ns / count / 1e6,
-        "queries": count,
-        "activity": observer.activity._asdict(),
-    }
+    return HostWorkReport(preprocess_ns / count / 1e6, postprocess_ns / count / 1e6, count, observer.activity)

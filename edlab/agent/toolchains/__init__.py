@@ -1,0 +1,12 @@
+"""The toolchains that this agent can drive: one module each, holding `class Toolchain(base.Toolchain)`."""
+
+from __future__ import annotations
+
+from .. import plugins
+from .base import Toolchain
+
+
+def find(name: str) -> type[Toolchain]:
+    """The toolchain of this name, imported. Raises `AgentError` if the agent or the target does not have it."""
+    kind: type[Toolchain] = plugins.find(__name__, __path__, name, Toolchain)
+    return kind

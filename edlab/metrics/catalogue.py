@@ -1,0 +1,358 @@
+"""Every metric of a run: its name, the section it stands in, what it is, and its column in a table. The only such list.
+
+Tables, listings, `edlab show`, the terminal and docs/metrics.md are made from it. Units are in the names.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Section(StrEnum):
+    """Metrics that stand together, in this order."""
+
+    accuracy = "accuracy"
+    latency = "latency"
+    throughput = "throughput"
+    power = "power"
+    model = "model"
+    edgetpu = "edgetpu"
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a metric is written: its heading in tables, and its label and unit in a sentence ("latency 1.2 ms")."""
+
+    heading: str  # a line break where it may fold
+    scale: float = 1.0
+    form: str = ""  # of the scaled value; empty: three significant digits
+    label: str = ""  # empty: not in the line that ends a run
+    unit: str = ""
+    listed: bool = False  # in listings too, where most of the width is that of the names
+
+    def write(self, value: float) -> str:
+        """A value as a cell of the column."""
+        value *= self.scale
+        if self.form:
+            return format(value, self.form)
+        decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
+        return f"{value:,.{max(0, decimals)}f}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, or several that are explained together. `meaning` is in Markdown."""
+
+    names: tuple[str, ...]
+    section: Section
+    meaning: str
+    headline: bool = False
+    column: Column | None = None
+
+
+def _family(pattern: str, *parts: str) -> tuple[str, ...]:
+    return tuple(pattern.format(part) for part in parts)
+
+
+_PERCENTILES = ("50", "90", "95", "97", "99", "99_9")
+
+CATALOGUE = (
+    Metric(
+        ("accuracy_top1",),
+        Section.accuracy,
+        "share of the evaluation images whose best class is the label, 0..1, run on the target",
+        headline=True,
+        column=Column("top1\n%", scale=100, form=".1f", label="top-1", unit=" %", listed=True),
+    ),
+    Metric(
+        ("latency_ms",),
+        Section.latency,
+        "mean time of one query at batch 1, one in flight: input copy + execute + output copy",
+        headline=True,
+        column=Column("ms", label="latency", unit=" ms", listed=True),
+    ),
+    Metric(
+        ("throughput_ips",),
+        Section.throughput,
+        "inferences completed / wall time over a saturated window; never 1 / latency",
+        headline=True,
+        column=Column("inf/s", label="throughput", unit="/s", listed=True),
+    ),
+    Metric(
+        ("flops_per_s",),
+        Section.throughput,
+        "`throughput_ips` × operations of the source model (2 × MACs), for every quantization alike",
+        headline=True,
+        column=Column("GFLOP\n/s", scale=1e-9),
+    ),
+    Metric(
+        ("power_w",),
+        Section.power,
+        "energy over the throughput window (trapezoid over a sensor's readings) / its length",
+        headline=True,
+        column=Column("W", listed=True),
+    ),
+    Metric(
+        ("efficiency_ips_per_w",),
+        Section.power,
+        "`throughput_ips` / `power_w`",
+        headline=True,
+        column=Column("inf/s\n/W"),
+    ),
+    Metric(
+        ("accuracy_top5",),
+        Section.accuracy,
+        "share of images with the label among the five best classes",
+    ),
+    Metric(
+        ("accuracy_ci95_low", "accuracy_ci95_high"),
+        Section.accuracy,
+        "Wilson 95 % interval of top-1",
+    ),
+    Metric(
+        ("accuracy_drop",),
+        Section.accuracy,
+        "top-1 of the unconverted fp32 model − this, on the same images; the baseline is computed once per model and "
+        "data",
+        column=Column("drop", scale=100, form="+.1f"),
+    ),
+    Metric(
+        ("accuracy_drop_ci95_low", "accuracy_drop_ci95_high"),
+        Section.accuracy,
+        "95 % interval of the drop for paired proportions (Agresti and Min, 2005)",
+    ),
+    Metric(
+        _family("accuracy_drop_{}", "conversion", "quantization", "runtime"),
+        Section.accuracy,
+        "the parts of the drop, with `protocol.decompose_drop=true`; see below",
+    ),
+    Metric(
+        ("accuracy_claimed_difference",),
+        Section.accuracy,
+        "top-1 − the claimed value of the model, which is of the full validation set; it has no interval",
+    ),
+    Metric(
+        ("accuracy_images",),
+        Section.accuracy,
+        "number of images scored",
+    ),
+    Metric(
+        ("accuracy_tied_images",),
+        Section.accuracy,
+        "images with several best classes, of which the first counts; frequent where outputs have 8 bits",
+    ),
+    Metric(
+        ("accuracy_nan_images",),
+        Section.accuracy,
+        "images with NaN among their outputs; a NaN is never a best class",
+    ),
+    Metric(
+        ("agreement_top1", "agreement_images", "sqnr_db"),
+        Section.accuracy,
+        "the target's outputs against the source model's: share of images with the same best class, of how many, and "
+        "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that came quantized",
+    ),
+    Metric(
+        ("latency_ci95_low_ms", "latency_ci95_high_ms"),
+        Section.latency,
+        "95 % interval of the mean",
+    ),
+    Metric(
+        ("latency_uncertainty",),
+        Section.latency,
+        "half of that interval's width / the mean, the table's ±",
+        column=Column("±%", scale=100, form=".1f"),
+    ),
+    Metric(
+        _family("latency_p{}_ms", *_PERCENTILES),
+        Section.latency,
+        "nearest rank: the smallest time that this share of the queries did not exceed",
+    ),
+    Metric(
+        tuple(name for p in _PERCENTILES for name in _family(f"latency_p{p}_ci95_{{}}_ms", "low", "high")),
+        Section.latency,
+        "the order statistics that hold the true percentile at 95 % (below). A percentile is given from the count on "
+        "at which the slowest query bounds it: p50 6, p90 36, p95 72, p97 122, p99 368, p99.9 3,688",
+    ),
+    Metric(
+        _family("latency_{}_ms", "std", "min", "max"),
+        Section.latency,
+        "of all queries",
+    ),
+    Metric(
+        ("latency_outliers",),
+        Section.latency,
+        "queries beyond Q3 + 3 IQR: counted, never dropped",
+    ),
+    Metric(
+        ("latency_drift",),
+        Section.latency,
+        "change of a line fitted to the windows' medians, from the first window to the last / their mean",
+    ),
+    Metric(
+        ("latency_last_over_first",),
+        Section.latency,
+        "last window's median / first window's − 1",
+    ),
+    Metric(
+        ("latency_bursts",),
+        Section.latency,
+        "share of the time (in slices of 50 ms or 5 queries) in which the median query took 15 % or more longer than "
+        "in the fastest quarter of the slices, or in which no query ended",
+    ),
+    Metric(
+        _family("{}_ms", "input_copy", "execute", "output_copy"),
+        Section.latency,
+        "the three stages of the latency, means",
+    ),
+    Metric(
+        ("preprocess_ms", "postprocess_ms"),
+        Section.latency,
+        "uint8 image to input tensor, and outputs to what is scored; not in `latency_ms`",
+    ),
+    Metric(
+        ("first_inference_ms",),
+        Section.latency,
+        "the first query after the model was opened",
+    ),
+    Metric(
+        ("latency_runs", "latency_run_spread"),
+        Section.latency,
+        "with `protocol.repeats`: the processes, and the range of their values / the mean",
+    ),
+    Metric(
+        ("throughput_batch", "throughput_in_flight"),
+        Section.throughput,
+        'the setting that `throughput_ips` was measured at; "batch x in flight" in the table',
+    ),
+    Metric(
+        ("throughput_batch1_ips",),
+        Section.throughput,
+        "the best rate at batch 1: `throughput_ips` where its batch is 1, else **one trial** of `trial_seconds`, made "
+        "for the best setting of batch 1 after the search; missing with the note of that trial where it failed",
+    ),
+    Metric(
+        ("throughput_run_spread",),
+        Section.throughput,
+        "with `protocol.repeats`: the range of the processes' values / the mean",
+    ),
+    Metric(
+        ("sustained_ratio",),
+        Section.throughput,
+        "of a window of ten minutes or more: the rate of its last five minutes / that of its fastest five",
+    ),
+    Metric(
+        ("power_standard_error_w",),
+        Section.power,
+        "of the mean, from the means of 10 blocks of readings; with `protocol.repeats` from the spread of the "
+        "processes where that is larger",
+    ),
+    Metric(
+        ("idle_power_w", "idle_power_standard_error_w"),
+        Section.power,
+        "before the measurement, with the model open",
+    ),
+    Metric(
+        ("energy_per_inference_mj",),
+        Section.power,
+        "`power_w` / `throughput_ips`, in millijoules",
+    ),
+    Metric(
+        ("power_readings",),
+        Section.power,
+        "readings in the window that count",
+    ),
+    Metric(
+        ("power_readings_dropped",),
+        Section.power,
+        "readings that were negative, not finite, above 3 × `device.specification.max_watts`, or above what the "
+        "boundary allows at all (a rail or module 5 kW, USB 240 W, otherwise 20 kW)",
+    ),
+    Metric(
+        ("power_readings_failed",),
+        Section.power,
+        "readings that gave an error; each is a gap",
+    ),
+    Metric(
+        ("macs", "flops", "parameters"),
+        Section.model,
+        "of the source model, at batch 1",
+    ),
+    Metric(
+        ("artifact_size_mb", "int8_weights_fraction"),
+        Section.model,
+        "the converted files, 10^6 bytes, and the share of their weights that are int8",
+    ),
+    Metric(
+        ("conversion_s",),
+        Section.model,
+        "all steps of the conversion, also where they came from the cache",
+    ),
+    Metric(
+        ("load_ms", "compile_ms"),
+        Section.model,
+        "reading the file into the runtime's own form, and making it ready to run",
+    ),
+    Metric(
+        ("peak_memory_mb",),
+        Section.model,
+        "the most resident memory of the agent's process up to the end of the latency phase, 10^6 bytes",
+    ),
+    Metric(
+        ("edgetpu_ops_mapped_fraction",),
+        Section.edgetpu,
+        "share of the model's operators that run on the Edge TPU, 0..1; a model with none fails",
+    ),
+    Metric(
+        ("edgetpu_onchip_mb",),
+        Section.edgetpu,
+        "weights that stay in the Edge TPU's memory",
+    ),
+    Metric(
+        ("edgetpu_streamed_mb",),
+        Section.edgetpu,
+        "weights that do not fit, and travel to it at each inference",
+    ),
+)
+
+PREFIXES = ("estimated_", "emulated_")  # of what was not measured on the target
+
+_BY_NAME = {name: metric for metric in CATALOGUE for name in metric.names}
+
+
+def find(name: str) -> Metric | None:
+    """The metric of this name, measured or not; None for one that a plugin added."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return _BY_NAME.get(name)
+
+
+def headlines() -> tuple[str, ...]:
+    """The names of the six that every run reports."""
+    return tuple(metric.names[0] for metric in CATALOGUE if metric.headline)
+
+
+def columns() -> dict[str, Column]:
+    """By the metric's name the columns of a table, in their order."""
+    order = {section: index for index, section in enumerate(Section)}
+    with_column = [metric for metric in CATALOGUE if metric.column]
+    ordered = sorted(with_column, key=lambda metric: order[metric.section])
+    return {metric.names[0]: metric.column for metric in ordered if metric.column}
+
+
+def markdown(section: Section | None) -> str:
+    """The table of docs/metrics.md for a section; None: that of the headlines, which no other table repeats."""
+    rows = [metric for metric in CATALOGUE if (metric.headline if section is None else metric.section == section)]
+    lines = ["| metric | what it is |", "|---|---|"]
+    for metric in rows:
+        if section is None or not metric.headline:
+            lines.append(f"| {_names(metric.names)} | {metric.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    if len(names) <= 3:
+        return ", ".join(f"`{name}`" for name in names)
+    return f"`{names[0]}` … `{names[-1]}`"
