@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edlab.api import run
+    from edlab.errors import ConfigError, EdlabError
     from edlab.models import register_model
     from edlab.record import RunRecord
     from edlab.source import Preprocessing
 
 __version__ = "0.1.0"
-__all__ = ["Preprocessing", "RunRecord", "register_model", "run"]
+__all__ = ["ConfigError", "EdlabError", "Preprocessing", "RunRecord", "register_model", "run"]
 
 _HOMES = {
+    "ConfigError": "edlab.errors",
+    "EdlabError": "edlab.errors",
     "Preprocessing": "edlab.source",
     "RunRecord": "edlab.record",
     "register_model": "edlab.models",

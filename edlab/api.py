@@ -31,10 +31,13 @@ def run(
 
     `model` is a name (`edlab models` lists them, those of `@edlab.register_model` among them) or a live
     `torch.nn.Module` that maps (1, 3, height, width) floats to (1, classes) logits; a module needs `preprocessing`.
-    `device`, `quantization` and `converter` are as on the command line: None is the device's own.
-    `overrides` are further words of the command line: `["model.weights=net.pt", "device.threads=1"]`.
+    `device`, `quantization`, `converter`, `dataset` and `protocol` are as on the command line; None for a quantization
+    or converter is the device's own, for a data set the model's. `preprocessing` replaces that of the model.
+    `overrides` are further overrides of the command line: `["model.weights=net.pt", "device.threads=1"]`.
 
-    A run that fails is a record with its status, step, reason and hint. Raises `ConfigError` for a wrong word.
+    Returns the record of the run, which also lies in ./mlruns and in MLflow: `metrics` by name (units in the names),
+    `missing` with a reason for each absent one, `verdict`, `params`, `details`. A run that fails is a record as well,
+    with its `status`, `step`, `reason` and `hint`. Raises `ConfigError` for an invalid name or override.
     """
     groups = {
         "device": device,

@@ -19,7 +19,8 @@ from edlab.record import RunRecord, Status, Step
 from edlab.steps.convert import check, convert, read_weights
 from edlab.steps.deploy import deploy
 from edlab.steps.load import Inputs, OnProgress, load
-from edlab.steps.measure import join_repeats, measure, measure_again
+from edlab.steps.measure import join_repeats, measure_again, measure_speed
+from edlab.steps.outputs import measure_outputs
 from edlab.steps.record import Outcome, draw_plots, fill_record, run_files
 from edlab.tracking import Files, Recorder
 
@@ -90,8 +91,8 @@ def _make(
     """The steps between the first and the last; `outcome` keeps what each made."""
     with _step(record, Step.convert):
         converted = outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
-        if outcome.artifact.on_host.precision == config.quantization.precision:  # else the target quantizes it
-            outcome.weights = read_weights(outcome.artifact, cache)
+        outcome.weights = read_weights(outcome.artifact, config.quantization.precision, cache)
+        if outcome.artifact.on_host.precision == config.quantization.precision:  # else only the target opens that
             outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
     with ExitStack() as target:
         with _step(record, Step.deploy):
@@ -99,7 +100,8 @@ def _make(
                 deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.made)
             )
         with _step(record, Step.measure):
-            measure(config, inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
+            measure_speed(config, inputs, outcome.deployment, outcome.measurement, folder, on_progress)
+            measure_outputs(config, inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
     for number in range(2, config.protocol.repeats + 1):
         with ExitStack() as target:
             progress = _numbered(on_progress, number, config.protocol.repeats)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
@@ -30,17 +33,27 @@ from edlab.config import (
     ProtocolConfig,
     QuantizationConfig,
 )
+from edlab.devices import runtimes
 from edlab.errors import ConfigError, EdlabError
-from edlab.registry import did_you_mean, load_target, plugins
+from edlab.registry import did_you_mean, load_target, places, plugins
 from edlab.source import SourceModel
 
 _CROSSED = ("device=", "converter=")
 _composing = threading.Lock()  # Hydra keeps one state for the whole process
 _AUTO = "auto"
+_ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all that say that they run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
 # Mappings that take any key; what they mean is for others to say.
-_OPEN = ("model.arguments.", "converter.options.", "device.options.", "device.env.", "device.specification.peak_ops.")
+_OPEN = (
+    "model.arguments.",
+    "converter.options.",
+    "device.env.",
+    "device.options.",
+    "device.runtimes.",
+    "device.runtimes=",
+    "device.specification.peak_ops.",
+)
 
 
 def config_dir() -> Path:
@@ -49,8 +62,24 @@ def config_dir() -> Path:
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
 
+def config_folders() -> dict[str, Path]:
+    """All folders of yaml files: edlab's own, then by name those that vendor packages add as `edlab.conf`."""
+    added = {name: place for name, entry in plugins("conf").items() for place in places(entry.value)}
+    return {"edlab": config_dir(), **added}
+
+
+class VendorFolders(SearchPathPlugin):  # type: ignore[misc]
+    """Has Hydra look in the folders of vendor packages too, after edlab's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """See `SearchPathPlugin.manipulate_search_path`."""
+        for name, folder in list(config_folders().items())[1:]:
+            search_path.append(name, f"file://{folder}")
+
+
 def register_configs() -> None:
-    """Give Hydra the typed schema, and a config for each model, device and converter of an outside package."""
+    """Give Hydra the typed schema, and what vendor packages add: yaml files, models, devices, converters."""
+    Plugins.instance().register(VendorFolders)
     store = ConfigStore.instance()
     store.store(name="schema", node=EdlabConfig)
     for name, entry in plugins("models").items():
@@ -62,7 +91,7 @@ def register_configs() -> None:
 
 
 def _device_node(name: str, target: str) -> Any:
-    """The mapping that an outside package gives; a package that is broken stops only those who use its device."""
+    """The mapping that a vendor package gives; a package that is broken stops only those who use its device."""
     try:
         return load_target(target)
     except EdlabError as error:
@@ -70,8 +99,8 @@ def _device_node(name: str, target: str) -> Any:
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=` takes, those of outside packages among them."""
-    files = {path.stem for path in (config_dir() / group).glob("*.yaml")}
+    """The names that `group=` takes, those of vendor packages among them."""
+    files = {path.stem for folder in config_folders().values() for path in (folder / group).glob("*.yaml")}
     return sorted(files | set(plugins(f"{group}s")))
 
 
@@ -90,12 +119,12 @@ def to_config(config: DictConfig) -> EdlabConfig:
     _resolve_auto(plain)
     _check_numbers(plain)
     _check_runtime_options(plain.device)
-    _check_target(plain.device)
+    _check_target(config, plain.device)
     return plain
 
 
 def _resolve_auto(config: EdlabConfig) -> None:
-    """Put in what `converter=auto` and `quantization=auto` stand for, as far as it is known before the model is read.
+    """Put in what `auto` stands for, as far as it is known before the model is read, and a processor's runtimes.
 
     The converter follows from the model's format. The precision of a model file is known once it is read: see `decide`.
     """
@@ -104,6 +133,9 @@ def _resolve_auto(config: EdlabConfig) -> None:
         config.converter.name = "litert" if (file or "").lower().endswith(".tflite") else "onnxruntime"
     if config.quantization.precision is Precision.auto and file is None:
         _set_precision(config.quantization, Precision.fp32)
+    if config.device.runtimes.get(_ANY) == _PROCESSOR:
+        stated = {made: name for made, name in config.device.runtimes.items() if made != _ANY}
+        config.device.runtimes = {**runtimes.on_processors(), **stated}
 
 
 def decide(config: EdlabConfig, source: SourceModel) -> EdlabConfig:
@@ -160,9 +192,10 @@ def _check_runtime_options(device: DeviceConfig) -> None:
             )
 
 
-def _check_target(device: DeviceConfig) -> None:
-    """Raise `ConfigError` where `device.target` was given to a device that has nothing to choose by it."""
-    if device.target is not None and device.target not in repr((device.options, device.sensors, device.env)):
+def _check_target(config: DictConfig, device: DeviceConfig) -> None:
+    """Raise `ConfigError` for a `device.target` of a device whose configuration does not use it."""
+    unresolved = str(OmegaConf.to_container(config.device, resolve=False))
+    if device.target is not None and "${device.target}" not in unresolved:
         raise ConfigError(f"{device.name} has no units to choose among", hint="leave device.target out")
 
 
@@ -239,9 +272,16 @@ def explain(error: Exception) -> ConfigError:
     """What Hydra or omegaconf refused, in edlab's words: the wrong word, the nearest valid one, and the others."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return ConfigError(f"there is no {group} '{name}'", hint=_suggest(name, error.options or [], group))
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        return _explain_value(error.__cause__, str(error))
+        lost = [
+            f"; the yaml folder {entry.value} is not found"
+            for entry in plugins("conf").values()
+            if not places(entry.value)
+        ]
+        hint = _suggest(name, error.options or [], group) + "".join(lost)
+        return ConfigError(f"there is no {group} '{name}'", hint=hint)
+    cause = error.__cause__ or error.__context__  # of a wrong key in a yaml file Hydra keeps the context only
+    if isinstance(cause, OmegaConfBaseException):
+        return _explain_value(cause, str(error))
     if isinstance(error, OmegaConfBaseException):
         return _explain_value(error, str(error))
     first_line = str(error).strip().splitlines()[0]

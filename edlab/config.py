@@ -97,6 +97,13 @@ class ResizeMode(StrEnum):
     letterbox = "letterbox"
 
 
+class InputKind(StrEnum):
+    """What a model takes: images, which are resized and normalised, or arrays, which are fed as they are."""
+
+    image = "image"
+    array = "array"
+
+
 class Interpolation(StrEnum):
     """Of the resize; the names are Pillow's."""
 
@@ -107,10 +114,11 @@ class Interpolation(StrEnum):
 
 
 class Channels(StrEnum):
-    """The order in which a model takes them."""
+    """Those that a model takes, in their order."""
 
     rgb = "rgb"
     bgr = "bgr"
+    gray = "gray"
 
 
 class ExifOrientation(StrEnum):
@@ -137,7 +145,23 @@ class PreprocessingConfig:
 
 
 @dataclass
+class DetectionConfig:
+    """How a detection model's outputs become boxes; None: what its head usually has. See docs/detection.md."""
+
+    anchors: Optional[str] = None  # ssd_raw: an npy file, float32 (A, 4) of centre x, centre y, width, height in 0..1
+    activation: Optional[str] = None  # ssd_raw: of the class scores: sigmoid, softmax or none
+    box_weights: Optional[List[float]] = None  # ssd_raw: that the coded x, y, width, height are divided by
+    box_order: Optional[str] = None  # ssd_raw: of the codes: xywh or yxhw
+    score_threshold: Optional[float] = number(None, 0, 1)
+    iou_threshold: Optional[float] = number(None, 0, 1)  # of the non-maximum suppression
+    max_candidates: Optional[int] = number(None, 1)  # that enter the suppression
+    max_detections: Optional[int] = number(None, 1)  # of an image
+
+
+@dataclass
 class ModelConfig:
+    """Which model, where it comes from, and what it does not say of itself."""
+
     name: str = ""  # "": the architecture's, file's or factory's
     origin: ModelOrigin = MISSING
     arch: Optional[str] = None  # builtin, timm, torchvision, keras: the architecture's name there
@@ -145,8 +169,14 @@ class ModelConfig:
     target: Optional[str] = None  # python: "package.module:factory"
     arguments: Dict[str, Any] = field(default_factory=dict)  # keyword arguments of the architecture or factory
     weights: str = "auto"  # auto | pretrained | random | path of a state dict
+    input: Optional[InputKind] = None  # None: images, or arrays if the data set holds arrays
+    input_shape: Optional[List[int]] = None  # array: of one input without the batch, where the model does not say
     layout: Optional[str] = None  # file: NCHW or NHWC, where the file does not tell
+    task: Optional[str] = None  # classification, detection, or a plugin's; None: that of the outputs or the data set
+    head: Optional[str] = None  # detection: the form of the outputs, where they do not tell, or package.module:function
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
     output: Optional[str] = None  # the output to score, by its name, where the model has several
+    num_classes: Optional[int] = number(None, 1)  # where the model does not say
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     label_offset: Optional[int] = number(None, 0)
     claimed_top1: Optional[float] = number(None, 0, 1)  # 0..1
@@ -159,6 +189,8 @@ class ModelConfig:
 
 @dataclass
 class CalibrationConfig:
+    """The images that the ranges of activations are taken from."""
+
     images: int = number(64, 1)
     method: CalibrationMethod = CalibrationMethod.minmax
     seed: int = number(0, 0)
@@ -166,6 +198,8 @@ class CalibrationConfig:
 
 @dataclass
 class QuantizationConfig:
+    """The precision that is asked for, and how it is reached. What a converter cannot do is refused by name."""
+
     name: str = MISSING
     precision: Precision = MISSING
     granularity: Optional[Granularity] = Granularity.per_channel  # None: the first that the toolchain has
@@ -176,6 +210,8 @@ class QuantizationConfig:
 
 @dataclass
 class ConverterConfig:
+    """Which toolchain converts, and the limits of each of its steps."""
+
     name: str = MISSING
     timeout_s: float = number(1800.0, 1)  # of each step
     memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of what is free when it starts
@@ -195,6 +231,8 @@ class SpecificationConfig:
 
 @dataclass
 class DeviceConfig:
+    """What runs the artifact, how its agent is reached, what it can run, and what of it is set for the run."""
+
     name: str = MISSING
     kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
     host: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that is given one is reached by ssh
@@ -208,7 +246,7 @@ class DeviceConfig:
     memory_limit_gb: Optional[float] = number(None, 0.01)  # of an agent on this machine; None: 90 % of what is free
     target: Optional[str] = None  # which unit of it, where its runtime has several (intel: CPU, GPU, NPU)
     power_mode: Optional[str] = None  # jetson: set for the run, and what was before is restored; None: left alone
-    runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> the agent's runtime
+    runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> runtime; {'*': processor}: all of one
     precisions: List[str] = field(default_factory=list)
     sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names
     threads: Optional[int] = number(None, 1)  # cores that the agent may use and is pinned to; None: all
@@ -219,10 +257,13 @@ class DeviceConfig:
 
 @dataclass
 class DatasetConfig:
+    """The images or arrays with their labels, and which of them are scored and which calibrate."""
+
     name: str = MISSING
-    kind: str = MISSING  # digits | image_folder | imagenet | imagenette | synthetic
+    kind: str = MISSING  # arrays | digits | image_folder | imagenet | imagenette | coco | yolo | synthetic
     path: Optional[str] = None
-    labels: Optional[str] = None  # image_folder: a text file, one folder name a line, in the order of the classes
+    annotations: Optional[str] = None  # coco: the "instances" json; None: the one near the images, if there is one
+    labels: Optional[str] = None  # image_folder, yolo: a text file, one folder or class a line, in the classes' order
     class_order: Optional[ClassOrder] = None  # image_folder: how folders named by integers are numbered
     exif_orientation: ExifOrientation = ExifOrientation.ignore
     images: Optional[int] = number(None, 1)  # score only so many, drawn with the seed; None: all
@@ -233,6 +274,8 @@ class DatasetConfig:
 
 @dataclass
 class WarmupConfig:
+    """Queries before anything is timed: both minima hold, and then it goes on until the latency has settled."""
+
     queries: int = number(10, 1)
     seconds: float = number(2.0, 0)
     tolerance: float = number(0.02, 0)  # two half-windows agree within this on the median
@@ -241,6 +284,8 @@ class WarmupConfig:
 
 @dataclass
 class ThroughputConfig:
+    """The search for the batch and the queries in flight that give the highest throughput."""
+
     max_batch: int = number(64, 1)
     max_in_flight: int = number(16, 1)
     gain: float = number(0.03, 0)  # a larger setting is chosen where it gives more than this
@@ -250,6 +295,8 @@ class ThroughputConfig:
 
 @dataclass
 class ProtocolConfig:
+    """How long and how often each phase measures, and what the verdict accepts. See docs/metrics.md."""
+
     name: str = MISSING
     queries: int = number(MISSING, 1)  # both minima hold for the latency phase; `seconds` also for throughput
     seconds: float = number(MISSING, 0)
@@ -272,6 +319,8 @@ class ProtocolConfig:
 
 @dataclass
 class PowerConfig:
+    """Which sensor is read, and how long."""
+
     name: str = MISSING
     sensor: Sensor = Sensor.auto
     interval_s: float = number(0.05, 0.001)
@@ -303,6 +352,8 @@ class CacheConfig:
 
 @dataclass
 class TrackingConfig:
+    """The MLflow server or database that runs are sent to."""
+
     name: str = MISSING
     uri: str = MISSING
     experiment: str = MISSING
@@ -312,6 +363,7 @@ class TrackingConfig:
 class EdlabConfig:
     """All that one run is made of."""
 
+    task: Optional[str] = None  # what is measured: classification, detection, or a plugin's; None: the model's
     model: ModelConfig = MISSING
     quantization: QuantizationConfig = MISSING
     converter: ConverterConfig = MISSING

@@ -15,7 +15,11 @@ def models() -> Table:
     """The models by name, and how to give any other."""
     table = _table("model", "from", "claimed top-1", "data set", "use")
     for name in options("model"):
-        config = compose_config([f"model={name}"])
+        try:
+            config = compose_config([f"model={name}"])
+        except EdlabError as error:  # of a vendor package's yaml file: the others are listed all the same
+            table.add_row(name, f"[yellow]{escape(error.message)}[/]")
+            continue
         model = config.model
         claimed = f"{model.claimed_top1:.3f}" if model.claimed_top1 is not None else ""
         table.add_row(name, str(model.origin), claimed, config.dataset.name, _use(name, model.origin))
@@ -37,7 +41,11 @@ def devices() -> Table:
     """The devices by name, with what each runs."""
     table = _table("device", "reached as", "runs", "precisions")
     for name in options("device"):
-        device = compose_config([f"device={name}"]).device
+        try:
+            device = compose_config([f"device={name}"]).device
+        except EdlabError as error:
+            table.add_row(name, f"[yellow]{escape(error.message)}[/]")
+            continue
         runs = ", ".join(f"{file} by {runtime}" for file, runtime in device.runtimes.items())
         table.add_row(name, device.kind, runs, ", ".join(device.precisions))
     return table

@@ -1,23 +1,32 @@
-"""What outside packages add through entry points.
+"""What vendor packages add: installed ones by entry points, those in `edlab.vendors` by the same names in their code.
 
-Groups: `edlab.models`, `edlab.devices`, `edlab.converters`, `edlab.runtimes`, `edlab.device_kinds`.
+A package in `edlab/vendors/` holds in its `__init__` what another has in its pyproject.toml:
+
+    ENTRY_POINTS = {"edlab.converters": {"acme": "edlab.vendors.acme.converter:AcmeConverter"}}
+
+The groups are listed in docs/adding-a-device.md.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from edlab.errors import ConfigError
 
 T = TypeVar("T")
 
+_VENDORS = "edlab.vendors"
+
 
 class Group(Generic[T]):
-    """The classes of one kind by name: the built-in ones, and those of the entry points `edlab.<group>`."""
+    """The classes of one kind by name: the built-in ones, and those that vendor packages add as `edlab.<group>`."""
 
     def __init__(self, group: str, base: type[T], built_in: Mapping[str, str]) -> None:
         """`built_in` names each as "package.module:class"; nothing is imported before it is asked for."""
@@ -53,8 +62,40 @@ def did_you_mean(wrong: str, known: Iterable[str], count: int = 1) -> str:
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:
-    """The entry points of `edlab.<group>` by name, not loaded yet."""
-    return {entry.name: entry for entry in entry_points(group=f"edlab.{group}")}
+    """What vendor packages add to the group `edlab.<group>` by name, not loaded yet.
+
+    An installed package can replace what one in `edlab.vendors` adds.
+    """
+    name = f"edlab.{group}"
+    return {entry.name: entry for entry in [*_in_tree(name), *entry_points(group=name)]}
+
+
+def _in_tree(group: str) -> list[EntryPoint]:
+    """The same of the packages in `edlab.vendors`; only their `__init__` is imported."""
+    folder = importlib.import_module(_VENDORS).__path__
+    packages = [importlib.import_module(f"{_VENDORS}.{module.name}") for module in pkgutil.iter_modules(folder)]
+    return [
+        EntryPoint(name, value, group)
+        for package in packages
+        for name, value in package.ENTRY_POINTS.get(group, {}).items()
+    ]
+
+
+def places(module: str) -> list[Path]:
+    """The folders of a package (several where it is a namespace), or the file of a module; none where it is not found.
+
+    Neither it nor a package above it is imported: a package that is broken, or for another Python, is found too.
+    """
+    top, *parts = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return []
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = [] if folders else [Path(spec.origin or "")]
+    for part in parts:
+        files = [folder / f"{part}.py" for folder in folders]
+        folders = [folder / part for folder in folders]
+    return [folder for folder in folders if folder.is_dir()] or [file for file in files if file.is_file()]
 
 
 def load_target(target: str) -> Any:

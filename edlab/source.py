@@ -24,9 +24,9 @@ class Reason(BaseModel):
 class Preprocessing(BaseModel):
     """From an image file to the model's float input.
 
-    The image is converted to RGB, resized and cropped to `height` x `width`, put into the order of `channels`, scaled
-    to 0..1, then normalised per channel: (x - mean) / std. `mean` and `std` are in the order of `channels`. A model
-    fed with 0..255 values has mean 0 and std 1/255.
+    The image is converted to RGB, or to gray by the weights of ITU-R 601, resized and cropped to `height` x `width`,
+    put into the order of `channels`, scaled to 0..1, then normalised per channel: (x - mean) / std. `mean` and `std`
+    are in the order of `channels`; one number stands for all. A model fed with 0..255 values has mean 0 and std 1/255.
 
     `resize_mode` says how the image comes to that size:
     - `crop`: the shorter side becomes `resize` pixels, then the centre is cropped; borders where the image is smaller.
@@ -48,15 +48,28 @@ class Preprocessing(BaseModel):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = True
     border: tuple[_Grey, _Grey, _Grey] = (0, 0, 0)
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channels: Literal["rgb", "bgr", "gray"] = "rgb"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def channel_count(self) -> int:
+        """Of the model's input."""
+        return 1 if self.channels == "gray" else 3
 
     @model_validator(mode="before")
     @classmethod
-    def _default_mode(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("resize_mode") is None:
-            return {**values, "resize_mode": "squash" if values.get("resize") is None else "crop"}
+    def _defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if values.get("resize_mode") is None:
+            values["resize_mode"] = "squash" if values.get("resize") is None else "crop"
+        channels = 1 if values.get("channels") == "gray" else 3
+        for key, default in (("mean", 0.0), ("std", 1.0)):
+            numbers = values.get(key, (default,))
+            same = len(numbers) in (1, 3) and len(set(numbers)) == 1
+            values[key] = tuple(numbers[:1]) * channels if same else numbers
         return values
 
     @model_validator(mode="after")
@@ -67,9 +80,42 @@ class Preprocessing(BaseModel):
             raise ValueError("resize_mode=crop needs resize, the length of the shorter side in pixels")
         if self.resize_mode == "letterbox" and self.resize is not None:
             raise ValueError("resize_mode=letterbox fits the image into height x width: leave resize out")
+        if {len(self.mean), len(self.std)} != {self.channel_count}:
+            raise ValueError(f"mean and std have one number for each of the {self.channel_count} channels")
         if 0 in self.std:
             raise ValueError("std is what values are divided by: it cannot be 0")
         return self
+
+
+class ArrayInput(BaseModel):
+    """An input that is no image: arrays of this shape (without the batch), fed as they are.
+
+    Real numbers are cast to the input's type, and quantized by its scale and zero point if it has them; integers of
+    the input's own type stay.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    shape: tuple[int, ...]
+
+
+def input_shape(preprocessing: Preprocessing | ArrayInput, layout: Layout) -> tuple[int, ...]:
+    """Of a model's input, with batch 1."""
+    if isinstance(preprocessing, ArrayInput):
+        return (1, *preprocessing.shape)
+    channels, height, width = preprocessing.channel_count, preprocessing.height, preprocessing.width
+    return (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+
+
+def normalisation(preprocessing: Preprocessing | ArrayInput) -> dict[str, Any]:
+    """Mean, std and channels, as the agent takes them: see `edlab.agent.messages.Open`."""
+    if isinstance(preprocessing, ArrayInput):
+        return {"mean": [], "std": [], "channels": "none"}
+    return {
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "channels": preprocessing.channels,
+    }
 
 
 class Complexity(BaseModel):
@@ -92,6 +138,17 @@ class Complexity(BaseModel):
         return None if self.macs is None else 2 * self.macs
 
 
+class OutputReader(BaseModel):
+    """How the agent's task reads the outputs: its options, the origin of those worth showing, and options as files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    origins: dict[str, Origin] = Field(default_factory=dict)
+    files: dict[str, Path] = Field(default_factory=dict)
+    modules: tuple[str, ...] = ()  # of the user's own code: their packages travel with the agent
+
+
 class SourceModel(BaseModel):
     """An unconverted model: one file (`pt2`, `keras`, `onnx` or `tflite`) and what must be known to use it."""
 
@@ -103,15 +160,17 @@ class SourceModel(BaseModel):
     sha256: str
     layout: Layout  # of the model's input
     precision: str = "fp32"  # a file may arrive quantized: "int8"
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | ArrayInput
     preprocessing_origins: dict[str, Origin] = Field(default_factory=dict)  # by the keys of Preprocessing
     preprocessing_note: str = ""  # where what was read comes from
-    num_classes: int
+    task: str = "classification"
+    num_classes: int | None  # None if the source does not say
     class_names: tuple[str, ...] = ()  # of the classes in order, where the source names them
     label_offset: int = 0  # 1 for a model whose class 0 is "background"
     label_offset_origin: Origin = "assumed"
-    output: str = ""  # the output that is scored, by its name in the source
+    output: str = ""  # the output that is read, by its name in the source; several are joined by ", "
     outputs: tuple[str, ...] = ()  # all that the source has
+    reader: OutputReader = OutputReader()
     reasons: tuple[Reason, ...] = ()  # what puts the figures of this model in doubt: training mode, random operators
     weights: WeightsOrigin  # what the weights really are, whatever was asked for
     weights_note: str = ""  # where they came from, or why they are untrained
@@ -140,10 +199,21 @@ class SourceModel(BaseModel):
     def _inputs(self) -> list[tuple[str, str, Origin]]:
         """Key, value and origin of each."""
         values: dict[str, Any] = {**self.preprocessing.model_dump(), "label_offset": self.label_offset}
-        if self.preprocessing.resize_mode != "letterbox" and not any(self.preprocessing.border):
+        given = self.preprocessing
+        if isinstance(given, Preprocessing) and given.resize_mode != "letterbox" and not any(given.border):
             del values["border"]  # the usual black, of which nothing shows unless the image is smaller than the crop
-        origins: dict[str, Origin] = {**self.preprocessing_origins, "label_offset": self.label_offset_origin}
+        values |= {key: self.reader.options[key] for key in self.reader.origins}
+        origins: dict[str, Origin] = {
+            **self.preprocessing_origins,
+            "label_offset": self.label_offset_origin,
+            **self.reader.origins,
+        }
         return [(key, _text(value), origins.get(key, "read")) for key, value in values.items() if value is not None]
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes of the data set the outputs tell apart; None if the source does not say."""
+        return None if self.num_classes is None else self.num_classes - self.label_offset
 
     @property
     def trained(self) -> bool:

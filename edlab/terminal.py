@@ -116,8 +116,9 @@ def _summary(record: RunRecord) -> str:
         if column.label and prefix + name in record.metrics
     ]
     verdict = [str(record.verdict.state)] if record.verdict else []
-    scored = prefix + "accuracy_top1" in record.metrics
-    accuracy = [] if scored else [f"no accuracy: {record.missing['accuracy_top1']}"]
+    scored = any(prefix + name in record.metrics for name in catalogue.accuracies())
+    reasons = [record.missing[name] for name in catalogue.accuracies() if name in record.missing]
+    accuracy = [] if scored else [f"no accuracy: {reasons[0]}"]
     ending = [f"{sum(record.seconds.values()):.0f} s", f"run {record.run_id[:8]}"]
     return ", ".join(parts + verdict + ending + accuracy)
 

@@ -83,3 +83,8 @@ def test_a_failed_run_is_a_record() -> None:
 def test_a_wrong_word_is_raised() -> None:
     with pytest.raises(ConfigError, match="no model 'nope'"):
         edlab.run("nope")
+
+
+def test_the_public_names_are_these_and_all_can_be_imported() -> None:
+    assert edlab.__all__ == ["ConfigError", "EdlabError", "Preprocessing", "RunRecord", "register_model", "run"]
+    assert all(getattr(edlab, name) for name in edlab.__all__)

@@ -114,6 +114,8 @@ def test_a_device_without_units_takes_no_target() -> None:
     assert compose_config(["device=intel", "device.target=NPU"]).device.options["openvino"]["device"] == "NPU"
     with pytest.raises(ConfigError, match="no units"):
         compose_config(["device=cpu", "device.target=GPU"])
+    with pytest.raises(ConfigError, match="no units"):
+        compose_config(["device=cpu", "device.target=1", "device.env.COUNT=1"])  # a 1 among its settings
 
 
 def test_globs_and_ranges_are_counted() -> None:

@@ -1,4 +1,4 @@
-"""A package of someone else's adds a model, a runtime, and a device, by entry points only."""
+"""A package of someone else's adds a model, a runtime, devices and yaml files, by entry points only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,23 @@ FILES = {
         name = "acme-edlab"
         version = "1.0"
 
+        [tool.setuptools]
+        packages = ["acme_edlab", "acme_ruins", "acme_ruins.conf"]
+
+        [tool.setuptools.package-data]
+        acme_edlab = ["*.txt"]
+        "acme_ruins.conf" = ["*/*.yaml"]
+
         [project.entry-points."edlab.models"]
         acme_net = "acme_edlab.models:acme_net"
 
         [project.entry-points."edlab.runtimes"]
         acme = "acme_edlab.runtime"
+        acme_ruins = "acme_ruins.runtime"
+
+        [project.entry-points."edlab.conf"]
+        acme = "acme_ruins.conf"
+        acme_lost = "acme_edlab.no_such_folder"
 
         [project.entry-points."edlab.converters"]
         acme_broken = "acme_edlab.broken:Converter"
@@ -35,6 +47,29 @@ FILES = {
         acme_npu = "acme_edlab.device:DEVICE"
     """,
     "acme_edlab/broken.py": "raise RuntimeError('no licence file')",
+    "acme_ruins/__init__.py": "raise RuntimeError('no licence file')",
+    "acme_ruins/runtime.py": "",
+    "acme_ruins/conf/device/acme_board.yaml": """
+        # @package _global_
+        defaults:
+          - override /converter: onnxruntime
+        device:
+          name: acme_board
+          runtimes: {onnx: acme}
+          precisions: [fp32]
+    """,
+    "acme_ruins/conf/device/acme_typo.yaml": """
+        # @package _global_
+        device:
+          name: acme_typo
+          runtime: {onnx: acme}
+    """,
+    "acme_ruins/conf/model/acme_resnet.yaml": """
+        name: acme_resnet
+        origin: timm
+        arch: resnet18
+    """,
+    "acme_ruins/conf/converter/acme_ort.yaml": "name: onnxruntime",
     "acme_edlab/__init__.py": "",
     "acme_edlab/convert.py": """
         import dataclasses
@@ -76,7 +111,10 @@ FILES = {
             return nn.Sequential(body, nn.Linear(8, 10))
     """,
     "acme_edlab/runtime.py": """
-        from . import onnxruntime
+        import pkgutil
+
+        from acme_edlab.helper import prefix
+        from edlab.agent.runtimes import onnxruntime
 
 
         class Runtime(onnxruntime.Runtime):
@@ -84,8 +122,14 @@ FILES = {
 
             @staticmethod
             def version():
-                return "acme on " + onnxruntime.Runtime.version()
+                revision = pkgutil.get_data("acme_edlab", "revision.txt").decode()
+                return prefix() + revision + onnxruntime.Runtime.version()
     """,
+    "acme_edlab/helper.py": """
+        def prefix():
+            return "acme "
+    """,
+    "acme_edlab/revision.txt": "r7 on ",
     "acme_edlab/device.py": """
         DEVICE = {
             "defaults": [{"override /converter": "onnxruntime"}, {"override /quantization": "int8"}],
@@ -120,13 +164,34 @@ def test_they_are_listed(acme: Workplace) -> None:
     assert "acme_npu" in acme.edlab("run", "--help").stdout
 
 
+def test_yaml_files_are_found_in_a_package_that_cannot_be_imported(acme: Workplace) -> None:
+    rows = [line.split() for line in acme.edlab("devices").stdout.splitlines()]
+    assert ["acme_board", "local", "onnx", "by", "acme", "fp32"] in rows
+    assert next(row for row in rows if row[0] == "acme_typo")[1:] != []
+    assert ["cpu", "local"] in [row[:2] for row in rows]  # the broken ones do not stop the list
+    assert "acme_resnet" in acme.edlab("models").stdout
+    assert "acme_board" in acme.edlab("run", "--help").stdout
+    mistyped = acme.edlab("run", "device=acme_bord")
+    assert "did you mean 'acme_board'" in mistyped.stderr
+    assert "acme_edlab.no_such_folder is not found" in mistyped.stderr
+    assert "has no key 'runtime'" in acme.edlab("run", "device=acme_typo").stderr
+
+
+def test_a_sweep_takes_what_yaml_files_of_a_package_add(acme: Workplace) -> None:
+    result = acme.run(
+        "-m", "device=glob(acme_b*)", "converter=acme_ort,onnxruntime", "model=acme_net", "dataset=synthetic"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [record.details["runtime"]["runtime"] for record in acme.records()] == ["acme", "acme"]
+
+
 def test_they_run_with_the_defaults_that_the_device_brings(acme: Workplace) -> None:
     result = acme.run("model=acme_net", "device=acme_npu", "dataset=synthetic")
     assert result.returncode == 0, result.stdout + result.stderr
     (record,) = acme.records()
     assert record.params["quantization.precision"] == "int8"
     assert record.details["runtime"]["runtime"] == "acme"
-    assert record.details["runtime"]["version"].startswith("acme on ")
+    assert record.details["runtime"]["version"].startswith("acme r7 on ")
     assert record.details["source"]["preprocessing"]["height"] == 16
     assert record.metrics["estimated_power_w"] == 2.0
 

@@ -1,4 +1,4 @@
-"""What `package.module:name` names, or what is wrong with it."""
+"""What `package.module:name` names, or what is wrong with it; where a module is; what packages in the tree add."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edlab.errors import ConfigError
-from edlab.registry import load_target
+from edlab.registry import load_target, places, plugins
 
 
 def test_a_target_is_the_object_itself() -> None:
@@ -35,3 +35,21 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_reason(
     with pytest.raises(ConfigError, match=r"cannot import 'unimportable_nets' .*no_such_") as caught:
         load_target("unimportable_nets:make")
     assert "import unimportable_nets" in caught.value.hint
+
+
+def test_places_are_found_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ruined_net/__init__.py", "ruined_net/part.py", "ruined_net/conf/device/a.yaml", "lone_net.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert places("ruined_net") == [tmp_path / "ruined_net"]
+    assert places("ruined_net.part") == [tmp_path / "ruined_net" / "part.py"]
+    assert places("ruined_net.conf") == [tmp_path / "ruined_net" / "conf"]
+    assert places("lone_net") == [tmp_path / "lone_net.py"]
+    assert places("lone_net.part") == places("ruined_net.nothing.at_all") == places("no_such_package.part") == []
+
+
+def test_a_package_in_the_tree_adds_its_parts_as_an_installed_one_does() -> None:
+    for group in ("runtimes", "converters"):
+        assert plugins(group)["ncnn"].value.startswith("edlab.vendors.ncnn.")
+        assert plugins(group)["ncnn"].group == f"edlab.{group}"

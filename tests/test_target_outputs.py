@@ -13,23 +13,23 @@ from edlab.record import RunRecord, Status, Step
 RUNTIME = """
     import numpy as np
 
-    from . import onnxruntime
+    from edlab.agent.runtimes import onnxruntime
 
 
     class Request(onnxruntime._Request):
         mode = "right"
 
-        def get_output(self):
-            output = super().get_output()
+        def get_outputs(self):
+            (output,) = super().get_outputs()
             generator = np.random.default_rng(abs(hash(output.tobytes())) % 2**32)
-            return {
+            return [{
                 "right": output,
                 "undefined": np.full_like(output, np.nan),
                 "shape": output[:, :3],
                 "random": generator.normal(size=output.shape).astype(np.float32),
                 "constant": np.ones_like(output),
                 "swapped": output[:, ::-1],
-            }[self.mode]
+            }[self.mode]]
 
 
     class Runtime(onnxruntime.Runtime):

@@ -92,7 +92,7 @@ def run(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any])
             tensor = table.apply(image[None])  # stays until the request has been executed
             request.set_input(request.prepare(tensor))
             request.execute()
-            rows.append(dequantize(request.get_output().reshape(1, -1), output.scale, output.zero_point)[0].copy())
+            rows.append(dequantize(request.get_outputs()[0].reshape(-1), output.scale, output.zero_point).copy())
     except Exception as error:  # an accelerator may refuse the probe in any way: then nothing is known
         sys.stderr.write("int8 probe: %s: %s\n" % (type(error).__name__, error))
         return UNKNOWN

@@ -41,7 +41,7 @@ class Activity(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The images that the queries of a phase rotate over: rows of a uint8 npy file (N, H, W, 3)."""
+    """The images that the queries of a phase rotate over: rows of a uint8 npy file (N, H, W, C)."""
 
     images: str
     indices: List[int]
@@ -302,7 +302,10 @@ class Built(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Load and compile a model file. `int8_probe` is a file of `edlab.agent.int8`, to try the int8 kernels first."""
+    """Load and compile a model file. `int8_probe` is a file of `edlab.agent.int8`, to try the int8 kernels first.
+
+    `task` reads its outputs, with `task_options`; `task_files` are options too, those that are files, as paths.
+    """
 
     runtime: str
     files: List[str]
@@ -314,6 +317,9 @@ class Open(NamedTuple):
     channels: str = "rgb"
     int8_probe: Optional[str] = None
     int8_probe_layout: str = ""
+    task: str = "classification"
+    task_options: Dict[str, Any] = {}  # noqa: RUF012
+    task_files: Dict[str, str] = {}  # noqa: RUF012
 
 
 class Opened(NamedTuple):

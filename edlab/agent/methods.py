@@ -10,11 +10,11 @@ from typing import Callable, TypeVar
 
 import numpy as np
 
-from . import __version__, int8, jetson, locks, messages, phases, runtimes, sensors, system, toolchains
+from . import __version__, int8, jetson, locks, messages, phases, runtimes, sensors, system, tasks, toolchains
 from .errors import AgentError, StorageError, storage_error
 from .messages import Nothing, OnProgress
 from .predict import predict
-from .preprocess import InputTable
+from .preprocess import table_for
 from .runtimes.base import Compiled, Runtime
 from .sensors import nvml
 from .sensors.base import Sampler, Sensor
@@ -26,32 +26,32 @@ _FAST_PER_S = 30_000  # completions: above, what the driving loop itself can do 
 
 
 class _Model:
-    """An open model: its runtime, the request of the latency phases, and the table that makes its inputs."""
+    """An open model: its runtime, the request of the latency phases, what makes its inputs and reads its outputs."""
 
-    def __init__(
-        self, runtime: Runtime, compiled: Compiled, mean: list[float], std: list[float], layout: str, channels: str
-    ) -> None:
+    def __init__(self, runtime: Runtime, compiled: Compiled, ask: messages.Open) -> None:
         if len(compiled.inputs) != 1:
             names = ", ".join(spec.name for spec in compiled.inputs)
             raise AgentError("the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names))
         self.runtime = runtime
         self.request = compiled.requests[0]
         self.request.bind()
-        self.input, self.output = compiled.inputs[0], compiled.outputs[0]
+        self.input = compiled.inputs[0]
         if self.input.shape[0] not in (None, 1):
             raise AgentError("the model's batch is fixed at %d" % self.input.shape[0], hint="export it with batch 1")
-        self.table = InputTable(mean, std, layout, self.input.dtype, self.input.scale, self.input.zero_point, channels)
+        form = (self.input.dtype, self.input.scale, self.input.zero_point)
+        self.table = table_for(ask.mean, ask.std, ask.channels, ask.layout, *form)
+        self.task = tasks.find(ask.task)(compiled.outputs, dict(ask.task_options, **ask.task_files))
         self._pool_key: tuple[object, ...] = ()
         self._pool: list[np.ndarray] = []
 
     def images(self, path: str) -> np.ndarray:
-        """The stored images (N, H, W, 3), memory-mapped. Raises `AgentError` where they do not fit the input."""
+        """The stored images (N, H, W, C), memory-mapped. Raises `AgentError` where they do not fit the input."""
         images: np.ndarray = np.load(path, mmap_mode="r")
-        given = tuple(self.table.shape(1, images.shape[1], images.shape[2]))
+        given = tuple(self.table.shape(1, *images.shape[1:]))
         wanted = self.input.shape
         if len(given) != len(wanted) or any(w not in (None, g) for g, w in zip(given, wanted)):
             raise AgentError(
-                "the model's input '%s' is %s, the images make %s" % (self.input.name, list(wanted), list(given)),
+                "the model's input '%s' is %s, the data make %s" % (self.input.name, list(wanted), list(given)),
                 hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
             )
         return images
@@ -156,7 +156,7 @@ class Agent:
                 hint="the file is damaged, or not of the kind that %s %s reads: convert it again"
                 % (ask.runtime, version),
             ) from error
-        self._model = _Model(instance, compiled, ask.mean, ask.std, ask.layout, ask.channels)
+        self._model = _Model(instance, compiled, ask)
         if not driver.separates_compile:
             loaded = ready
         return messages.Opened(
@@ -172,13 +172,13 @@ class Agent:
         )
 
     def predict(self, progress: OnProgress, ask: messages.Predict) -> messages.PredictReport:
-        """Write float32 logits (N, classes) of the images, in order. See `predict.predict`."""
+        """Write what the task reads of the images, float32 (N, ...), in order. See `predict.predict`."""
         model = self._open_model()
         stored = model.images(ask.pool.images)
         in_flight = model.runtime.threads
         compiled = model.runtime.compile(in_flight, batch=1)
         indices = np.asarray(ask.pool.indices)
-        results, activity = predict(compiled.requests, model.table, model.output, stored, indices, progress)
+        results, activity = predict(compiled.requests, model.table, model.task, stored, indices, progress)
         _save(ask.out, results)
         return messages.PredictReport(len(results), activity.seconds, in_flight, compiled.options, activity)
 
@@ -209,7 +209,7 @@ class Agent:
     def host_work(self, progress: OnProgress, ask: messages.HostWork) -> messages.HostWorkReport:
         model = self._open_model()
         images = model.images(ask.pool.images)[ask.pool.indices[: phases.HOST_WORK_QUERIES]]
-        return phases.host_work(model.request, model.table, images, model.output, progress)
+        return phases.host_work(model.request, model.table, images, model.task, progress)
 
     def throughput(self, progress: OnProgress, ask: messages.Throughput) -> messages.ThroughputReport:
         """Every setting is compiled anew, also that of the latency phase: a model that has run has an advantage.

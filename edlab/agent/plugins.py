@@ -1,8 +1,9 @@
-"""Modules that travel with the agent, found by name: one class in each."""
+"""What the agent finds by name: its own modules, and those of outside packages that travelled with it."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import sys
 from typing import Any, Iterable, TypeVar
@@ -11,24 +12,40 @@ from .errors import AgentError
 
 T = TypeVar("T")
 
-
-def names(path: Iterable[str]) -> list[str]:
-    """The modules of a package, whether what they drive is installed on the target or not."""
-    return sorted(module.name for module in pkgutil.iter_modules(path) if module.name != "base")
+GROUPS = ("runtimes", "toolchains", "agent_tasks", "sensors")  # of entry points, as edlab.<group>
+FILE = "plugins.json"  # in the agent's zip: group -> name -> module
 
 
-def load(package: str, path: Iterable[str], name: str, base: type[T]) -> type[T]:
+def outside(group: str) -> dict[str, str]:
+    """The modules that outside packages add to a group, by name; none outside a zip."""
+    try:
+        content = pkgutil.get_data(__package__, FILE)
+    except OSError:
+        return {}
+    found: dict[str, str] = json.loads((content or b"{}").decode()).get(group, {})
+    return found
+
+
+def names(path: Iterable[str], group: str) -> list[str]:
+    """The modules of a package and of a group, whether what they drive is installed on the target or not."""
+    own = {module.name for module in pkgutil.iter_modules(path) if module.name != "base"}
+    return sorted(own | set(outside(group)))
+
+
+def load(package: str, path: Iterable[str], group: str, name: str, base: type[T]) -> type[T]:
     """The class in module `name` that has the name of its base. Raises `AgentError` if there is no such module."""
-    noun, known = base.__name__.lower(), names(path)
+    noun, known = base.__name__.lower(), names(path, group)
     if name not in known:
         raise AgentError("the agent has no %s '%s'" % (noun, name), hint="it has " + ", ".join(known))
-    kind: type[T] = getattr(importlib.import_module("." + name, package), base.__name__)
+    module = importlib.import_module(outside(group).get(name) or "%s.%s" % (package, name))
+    kind: type[T] = getattr(module, base.__name__)
+    kind.name = name  # type: ignore[attr-defined]
     return kind
 
 
-def find(package: str, path: Iterable[str], name: str, base: Any) -> Any:
+def find(package: str, path: Iterable[str], group: str, name: str, base: Any) -> Any:
     """The same, with what it drives imported. Raises `AgentError` if that is not installed on the target."""
-    kind = load(package, path, name, base)
+    kind = load(package, path, group, name, base)
     try:
         kind.version()
     except ImportError as error:
@@ -39,6 +56,6 @@ def find(package: str, path: Iterable[str], name: str, base: Any) -> Any:
 def not_installed(kind: Any, error: ImportError) -> AgentError:
     """The error of a runtime or toolchain that cannot be imported on the target."""
     return AgentError(
-        "%s cannot be imported on the target: %s" % (kind.name(), error),
+        "%s cannot be imported on the target: %s" % (kind.name, error),
         hint="%s -m pip install %s" % (sys.executable, kind.packages),
     )

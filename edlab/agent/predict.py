@@ -8,27 +8,28 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 
-from .messages import Activity, OnProgress, TensorSpec
+from .messages import Activity, OnProgress
 from .observer import Look, Observer
-from .preprocess import InputTable, dequantize
+from .preprocess import ArrayTable, InputTable
 from .runtimes.base import Request
+from .tasks import Task
 
 
 def predict(
     requests: list[Request],
-    table: InputTable,
-    output: TensorSpec,
+    table: InputTable | ArrayTable,
+    task: Task,
     images: np.ndarray,
     indices: np.ndarray,
     progress: OnProgress,
 ) -> tuple[np.ndarray, Activity]:
-    """float32 logits (N, C), dequantized, of images[indices]; and what the machine did meanwhile.
+    """What the task reads of images[indices], float32 (N, ...); and what the machine did meanwhile.
 
     Each request is driven by a thread that also preprocesses for it, at batch 1: the cores are busy throughout, and
     what an image gives does not depend on which others run beside it.
     """
     count = len(indices)
-    results: list[np.ndarray] = []  # one array for all images, made when the first output shows how long it is
+    results: list[np.ndarray] = []  # one array for all images, made when the first shows its shape
     making = threading.Lock()
     predicted = bytearray(count)
     positions = itertools.count()  # next() of it is atomic
@@ -44,11 +45,11 @@ def predict(
             table.apply(images[index : index + 1], tensor)
             request.set_input(prepared)
             request.execute()
-            logits = dequantize(request.get_output().reshape(1, -1), output.scale, output.zero_point)
+            found = task.read(request.get_outputs())
             with making:
                 if not results:
-                    results.append(np.empty((count, logits.shape[1]), np.float32))
-            results[0][position] = logits[0]
+                    results.append(np.empty((count, *found.shape), np.float32))
+            results[0][position] = found
             predicted[position] = 1
 
     def look() -> Look:

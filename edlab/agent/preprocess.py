@@ -1,4 +1,4 @@
-"""From stored uint8 images to a model's input tensor, and from its output tensor to logits and classes."""
+"""From stored uint8 images to a model's input tensor, and from its output tensors to numbers and classes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Sequence
 
 import numpy as np
 
-_SOURCES = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}  # which channel of a stored image each channel of the input takes
+# Which channel of a stored image each channel of the input takes.
+_SOURCES = {"rgb": (0, 1, 2), "bgr": (2, 1, 0), "gray": (0,)}
+NO_CHANNELS = "none"  # of arrays that are no images
 
 
 def normalise(
     images: np.ndarray, mean: Sequence[float], std: Sequence[float], layout: str, channels: str = "rgb"
 ) -> np.ndarray:
-    """(x / 255 - mean) / std per channel: uint8 RGB (N, H, W, 3) -> float32 (N, 3, H, W) or (N, H, W, 3).
+    """(x / 255 - mean) / std per channel: uint8 (N, H, W, C) -> float32 (N, C, H, W) or (N, H, W, C).
 
-    `layout` is "NCHW" or "NHWC"; `channels`, "rgb" or "bgr", is the order in the result, and that of mean and std.
+    `layout` is "NCHW" or "NHWC"; `channels`, "rgb", "bgr" or "gray", is what the result has, in the order of mean and
+    std.
     """
     return InputTable(mean, std, layout, channels=channels).apply(images)
 
@@ -22,7 +25,8 @@ def normalise(
 class InputTable:
     """What each of the 256 values of a channel becomes: normalised, quantized and cast, looked up once a pixel.
 
-    Stored images are RGB; `channels`, "rgb" or "bgr", is the order of the input's channels, and that of mean and std.
+    Stored images are RGB, or gray for a model of one channel; `channels`, "rgb", "bgr" or "gray", are those of the
+    input, in the order of mean and std.
     `dtype` is the input's; an integer one is quantized with `scale` and `zero_point`: round(x / scale) + zero_point,
     clipped to the dtype's range.
     """
@@ -41,27 +45,70 @@ class InputTable:
         if scale:
             limits = np.iinfo(dtype)
             values = np.clip(np.round(values / scale) + (zero_point or 0), limits.min, limits.max)
-        self._table = np.ascontiguousarray(values.T.astype(dtype))  # (3, 256)
+        self._table = np.ascontiguousarray(values.T.astype(dtype))  # (C, 256)
         self._layout = layout
         self._sources = _SOURCES[channels]
 
-    def shape(self, count: int, height: int, width: int) -> Sequence[int]:
-        """The shape of the tensor that holds `count` images."""
-        return (count, 3, height, width) if self._layout == "NCHW" else (count, height, width, 3)
+    def shape(self, count: int, height: int, width: int, channels: int) -> Sequence[int]:
+        """The shape of the tensor that holds `count` stored images."""
+        return (count, channels, height, width) if self._layout == "NCHW" else (count, height, width, channels)
 
     def apply(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """uint8 RGB (N, H, W, 3) -> a tensor in the input's layout and dtype, written into `out` where it is given."""
+        """uint8 (N, H, W, C) -> a tensor in the input's layout and dtype, written into `out` where it is given."""
         if out is None:
-            out = np.empty(self.shape(*images.shape[:3]), self._table.dtype)
+            count, height, width, channels = images.shape
+            out = np.empty(self.shape(count, height, width, channels), self._table.dtype)
         channels = np.moveaxis(out, 1 if self._layout == "NCHW" else 3, 0)
         for channel, (source, table) in enumerate(zip(self._sources, self._table)):
             channels[channel] = table.take(images[..., source], mode="wrap")  # a uint8 never wraps: no checks
         return out
 
 
+class ArrayTable:
+    """Arrays that are no images: cast to `dtype`, and quantized with `scale` and `zero_point` if there is a scale.
+
+    Integers of the input's own type are taken as quantized already.
+    """
+
+    def __init__(self, dtype: str = "float32", scale: float | None = None, zero_point: int | None = None) -> None:
+        self._dtype = np.dtype(dtype)
+        self._scale = scale
+        self._zero_point = zero_point or 0
+
+    def shape(self, count: int, *item: int) -> Sequence[int]:
+        """The shape of the tensor that holds `count` arrays."""
+        return (count, *item)
+
+    def apply(self, arrays: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Arrays (N, ...) of any type -> a tensor of the input's type, written into `out` if it is given."""
+        if out is None:
+            out = np.empty(arrays.shape, self._dtype)
+        if self._scale and arrays.dtype != self._dtype:
+            limits = np.iinfo(self._dtype)
+            out[...] = np.clip(np.round(arrays / self._scale) + self._zero_point, limits.min, limits.max)
+        else:
+            out[...] = arrays
+        return out
+
+
+def table_for(
+    mean: Sequence[float],
+    std: Sequence[float],
+    channels: str,
+    layout: str,
+    dtype: str = "float32",
+    scale: float | None = None,
+    zero_point: int | None = None,
+) -> InputTable | ArrayTable:
+    """What makes the input tensor of stored images; of stored arrays if `channels` is `NO_CHANNELS`."""
+    if channels == NO_CHANNELS:
+        return ArrayTable(dtype, scale, zero_point)
+    return InputTable(mean, std, layout, dtype, scale, zero_point, channels)
+
+
 def dequantize(output: np.ndarray, scale: float | None, zero_point: int | None) -> np.ndarray:
-    """The float32 values of an output tensor: (q - zero_point) * scale where it is quantized."""
-    values = output.astype(np.float32)
+    """The float32 values of an output tensor, itself if it is float32: (q - zero_point) * scale if it is quantized."""
+    values = output.astype(np.float32, copy=False)
     return (values - np.float32(zero_point or 0)) * np.float32(scale) if scale else values
 
 

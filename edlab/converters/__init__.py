@@ -39,7 +39,6 @@ GROUP = Group(
         "onnxruntime": "edlab.converters.onnxruntime:OnnxruntimeConverter",
         "openvino": "edlab.converters.openvino:OpenvinoConverter",
         "litert": "edlab.converters.litert:LitertConverter",
-        "ncnn": "edlab.converters.ncnn:NcnnConverter",
         "edgetpu": "edlab.converters.edgetpu:EdgetpuConverter",
         "tensorrt": "edlab.converters.tensorrt:TensorrtConverter",
     },

@@ -99,6 +99,9 @@ class Converter(ABC):
     capabilities: ClassVar[Mapping[Precision, Capability]]
     requirements: ClassVar[Mapping[str, str]]  # import name -> what pip installs it with
     default_options: ClassVar[Mapping[str, Any]] = {}  # every option of `converter.options`, with its default
+    # Artifact format -> "module:function" of Path -> iterable of (shape, dtype): the constants of such a file. Without
+    # one edlab cannot see whether an int8 file holds int8 weights. It runs in a process of its own.
+    weight_readers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: ConverterConfig) -> None:
         """Raises `ConfigError` for an option that this toolchain does not have, or of another type."""

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.agent.preprocess import InputTable
+from edlab.agent.preprocess import table_for
 from edlab.cache import digest
-from edlab.source import Layout, Preprocessing
+from edlab.source import ArrayInput, Layout, Preprocessing, normalisation
 
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """A selection of a prepared data set: `images` is a .npy file, uint8 (N, height, width, 3).
+    """A selection of a prepared data set: `images` is a .npy file, uint8 (N, height, width, C).
 
     `digest` identifies the content of that file.
     """
 
     images: Path
     indices: Sequence[int]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | ArrayInput
     digest: str
 
     def key(self) -> str:
@@ -36,14 +36,12 @@ class CalibrationData:
         return {
             "images": str(self.images),
             "indices": _integers(self.indices),
-            "mean": list(self.preprocessing.mean),
-            "std": list(self.preprocessing.std),
-            "channels": self.preprocessing.channels,
+            **normalisation(self.preprocessing),
         }
 
 
 class Batches(Sequence[NDArray[np.float32]]):
-    """Normalised images one by one: float32 (1, 3, height, width), or (1, height, width, 3) for NHWC.
+    """Normalised images one by one: float32 (1, C, height, width), or (1, height, width, C) for NHWC; or arrays.
 
     `calibration` is what `CalibrationData.describe` gives. Each is made when it is asked for.
     """
@@ -51,7 +49,7 @@ class Batches(Sequence[NDArray[np.float32]]):
     def __init__(self, calibration: Mapping[str, Any], layout: Layout) -> None:
         self._images = np.load(calibration["images"], mmap_mode="r")
         self._indices = calibration["indices"]
-        self._table = InputTable(calibration["mean"], calibration["std"], layout, channels=calibration["channels"])
+        self._table = table_for(calibration["mean"], calibration["std"], calibration["channels"], layout)
 
     def __len__(self) -> int:
         return len(self._indices)

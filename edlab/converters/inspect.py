@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
-from edlab import tflite_file
+from edlab import converters, tflite_file
 from edlab.errors import ConfigError
+from edlab.registry import load_target
 
 _Tensor = tuple[Sequence[int], str]  # shape, dtype
 
 
 def weight_dtypes(path: Path, format: str) -> Counter[str]:
-    """The number of weights by dtype ("int8", "float32"), in the file of an artifact of a built-in format.
+    """The number of weights by dtype ("int8", "float32"), in the file of an artifact.
 
     Weights are kernels and matrices: constants with more than one axis longer than 1. Left out are biases and scales,
     and the int32 and int64 of shapes and paddings.
-    Raises `ConfigError` for another format.
+    Raises `ConfigError` for a format that no converter has a reader of.
     """
-    if format not in _READERS:
-        raise ConfigError(f"cannot read the weights of {format} files", hint=f"known: {', '.join(_READERS)}")
-    counts: Counter[str] = Counter()
-    for shape, dtype in _READERS[format](path):
-        if sum(length > 1 for length in shape) > 1 and dtype not in ("int32", "int64"):
-            counts[dtype] += int(prod(shape))
-    return counts
+    found = reader(format)
+    if not found:
+        raise ConfigError(f"cannot read the weights of {format} files", hint="add a reader to their converter")
+    return Counter(count_weights(str(path), found))
 
 
-def _onnx(path: Path) -> Iterable[_Tensor]:
-    """Of a weight that goes straight into a QuantizeLinear node, the dtype that it has after it."""
+def onnx_weights(path: Path) -> Iterable[_Tensor]:
+    """The constants of an ONNX file; one that goes straight into a QuantizeLinear node has the dtype after it."""
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
@@ -42,7 +41,8 @@ def _onnx(path: Path) -> Iterable[_Tensor]:
         yield weight.dims, onnx.helper.tensor_dtype_to_np_dtype(types[weight.name]).name
 
 
-def _openvino(path: Path) -> Iterable[_Tensor]:
+def openvino_weights(path: Path) -> Iterable[_Tensor]:
+    """The constants of an OpenVINO file."""
     import openvino
 
     for operation in openvino.Core().read_model(path).get_ops():
@@ -50,7 +50,8 @@ def _openvino(path: Path) -> Iterable[_Tensor]:
             yield tuple(operation.get_output_shape(0)), operation.get_output_element_type(0).to_dtype().name
 
 
-def _tflite(path: Path) -> Iterable[_Tensor]:
+def tflite_weights(path: Path) -> Iterable[_Tensor]:
+    """The constants of a TFLite file."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -62,31 +63,35 @@ def _tflite(path: Path) -> Iterable[_Tensor]:
                 yield tuple(tensor.shape), names[tensor.type]
 
 
-def _pt2(path: Path) -> Iterable[_Tensor]:
+def pt2_weights(path: Path) -> Iterable[_Tensor]:
+    """The constants of a PT2 file."""
     import torch
 
     for tensor in torch.export.load(path).state_dict.values():
         yield tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
 
-def _keras(path: Path) -> Iterable[_Tensor]:
+def keras_weights(path: Path) -> Iterable[_Tensor]:
+    """The constants of a Keras file."""
     import tensorflow as tf
 
     for weight in tf.keras.models.load_model(path, compile=False).weights:
         yield tuple(weight.shape), str(weight.dtype)
 
 
-_READERS: dict[str, Callable[[Path], Iterable[_Tensor]]] = {
-    "onnx": _onnx,
-    "openvino": _openvino,
-    "tflite": _tflite,
-    "pt2": _pt2,
-    "keras": _keras,
-}
-
-READABLE = frozenset(_READERS)
+def reader(format: str) -> str:
+    """The reader of this format among the converters' `weight_readers`, or "" where no one has one."""
+    for name in converters.available():
+        with suppress(ConfigError):  # a package that cannot be imported stops only those who use it
+            if found := converters.load(name).weight_readers.get(format):
+                return found
+    return ""
 
 
-def count_weights(path: str, format: str) -> dict[str, int]:
-    """`weight_dtypes` for a process of its own."""
-    return dict(weight_dtypes(Path(path), format))
+def count_weights(path: str, reader: str) -> dict[str, int]:
+    """The weights of a file by dtype, as `weight_dtypes` counts them, for a process of its own."""
+    counts: Counter[str] = Counter()
+    for shape, dtype in load_target(reader)(Path(path)):
+        if sum(length > 1 for length in shape) > 1 and dtype not in ("int32", "int64"):
+            counts[dtype] += int(prod(shape))
+    return dict(counts)

@@ -16,7 +16,7 @@ from edlab.config import CalibrationMethod, Granularity, Precision, Quantization
 from edlab.converters.base import Capability, Converter, Step, check_excluded
 from edlab.converters.calibration import Batches
 from edlab.errors import ModelError
-from edlab.source import SourceModel
+from edlab.source import ArrayInput, SourceModel
 
 _TORCH = {"litert_torch": "edlab[litert]", "torch": "edlab"}
 _KERAS = {"tensorflow": "edlab[tensorflow]", "keras": "edlab[tensorflow]"}
@@ -33,6 +33,7 @@ class LitertConverter(Converter):
 
     name = "litert"
     format = "tflite"
+    weight_readers: ClassVar[Mapping[str, str]] = {"tflite": "edlab.converters.inspect:tflite_weights"}
     takes = ("pt2", "keras", "tflite")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),
@@ -96,6 +97,7 @@ def _export_steps(source: SourceModel) -> tuple[Step, ...]:
             precision=source.precision,
             layout="NHWC",
             tools=tools,
+            options={"array": True} if isinstance(source.preprocessing, ArrayInput) else {},
         ),
     )
 
@@ -107,6 +109,9 @@ def torch_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibr
     from edlab.converters.torch_program import load_module
 
     module, example = load_module(inputs[0])
+    if options.get("array"):
+        litert_torch.convert(module, (example,)).export(out)
+        return
     channel_last = litert_torch.to_channel_last_io(module, args=[0])
     litert_torch.convert(channel_last, (example.permute(0, 2, 3, 1).contiguous(),)).export(out)
 

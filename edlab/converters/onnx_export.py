@@ -8,7 +8,7 @@ from typing import Any
 from edlab.artifact import StepReport
 from edlab.converters.base import Step
 from edlab.converters.onnx_batch import free_batch
-from edlab.source import SourceModel
+from edlab.source import ArrayInput, SourceModel
 
 OPSET = 17  # what every vendor's tool accepts
 INPUT, OUTPUT = "input", "output"
@@ -35,6 +35,8 @@ def export_steps(source: SourceModel, *, batches: bool = False) -> tuple[Step, .
     if batches and source.batchable:
         options["free_batch"] = True
         tools = {**tools, "onnxruntime": "edlab"}  # compares
+    if isinstance(source.preprocessing, ArrayInput):
+        options["array"] = True
     return (
         Step(
             name=function,
@@ -80,10 +82,17 @@ def keras_to_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
 
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
     def predict(images: Any) -> Any:
-        return tf.identity(model(images, training=False), name=OUTPUT)
+        outputs = model(images, training=False)
+        if isinstance(outputs, (list, tuple)):
+            return [tf.identity(output, name=f"{OUTPUT}_{index}") for index, output in enumerate(outputs)]
+        return tf.identity(outputs, name=OUTPUT)
 
     tf2onnx.convert.from_function(
-        predict, input_signature=signature, opset=options["opset"], inputs_as_nchw=[INPUT], output_path=out
+        predict,
+        input_signature=signature,
+        opset=options["opset"],
+        inputs_as_nchw=[] if options.get("array") else [INPUT],
+        output_path=out,
     )
     _finish(out, options)
 

@@ -42,6 +42,7 @@ class OnnxruntimeConverter(Converter):
 
     name = "onnxruntime"
     format = "onnx"
+    weight_readers: ClassVar[Mapping[str, str]] = {"onnx": "edlab.converters.inspect:onnx_weights"}
     takes = ("pt2", "keras", "onnx")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),

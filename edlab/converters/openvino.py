@@ -33,6 +33,7 @@ class OpenvinoConverter(Converter):
 
     name = "openvino"
     format = "openvino"
+    weight_readers: ClassVar[Mapping[str, str]] = {"openvino": "edlab.converters.inspect:openvino_weights"}
     takes = ("pt2", "keras", "onnx")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),

@@ -22,6 +22,7 @@ class TorchConverter(_Unconverted):
 
     name = "torch"
     format = "pt2"
+    weight_readers: ClassVar[Mapping[str, str]] = {"pt2": "edlab.converters.inspect:pt2_weights"}
     takes = ("pt2",)
     requirements: ClassVar[Mapping[str, str]] = {"torch": "edlab"}
 
@@ -31,5 +32,6 @@ class KerasConverter(_Unconverted):
 
     name = "keras"
     format = "keras"
+    weight_readers: ClassVar[Mapping[str, str]] = {"keras": "edlab.converters.inspect:keras_weights"}
     takes = ("keras",)
     requirements: ClassVar[Mapping[str, str]] = {"tensorflow": "edlab[tensorflow]"}

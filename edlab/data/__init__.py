@@ -1,5 +1,5 @@
 """Data sets: found or downloaded, prepared once as one array of pixels, split into evaluation and calibration."""
 
-from edlab.data.prepared import PreparedData, prepare
+from edlab.data.prepared import PreparedData, prepare, task_of
 
-__all__ = ["PreparedData", "prepare"]
+__all__ = ["PreparedData", "prepare", "task_of"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edlab.data.pixels import Decoded
 from edlab.source import Reason
+from edlab.tasks.detection.annotations import Annotations
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,24 @@ class Catalogue:
     """The images of a data set by name, with their labels.
 
     `open_image(i)` decodes one to RGB; `origin` and `identity[i]` are JSON that changes when that image does.
-    `labels` are int64 (N,) class indices below `classes`, both None where there are none; `class_index` is the class
-    of each folder. `own_calibration` are the indices of images that the data set itself sets aside (its training
-    split); None where the split is edlab's to draw. `skipped`, `left_out` and `reasons` are as in `PreparedData`.
+    `labels` are int64 (N,) class indices below `classes`, or the objects of each image (`classes` is None then); both
+    are None where there are none. `class_index` is the class of each folder or category, `label_map` says how it was
+    found. With `fractions`, the boxes' corners and areas are fractions of their image, and its size is 1 x 1: it is
+    known once the image is decoded. `own_calibration` are the indices of images that the data set itself sets aside
+    (its training split); None where the split is edlab's to draw. `skipped`, `left_out` and `reasons` are as in
+    `PreparedData`.
     """
 
     names: list[str]
     identity: list[Any]
-    open_image: Callable[[int], Decoded]
+    open_image: Callable[[int], Decoded] | None = None  # None: `arrays` stand in place of images
     origin: Any = None
-    labels: NDArray[np.int64] | None = None
+    arrays: NDArray[Any] | None = None  # (N, ...), inputs that are no images
+    labels: NDArray[np.int64] | Annotations | None = None
+    fractions: bool = False
     classes: int | None = None
     class_index: dict[str, int] = field(default_factory=dict)
+    label_map: str = ""
     own_calibration: NDArray[np.int64] | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)

@@ -51,21 +51,21 @@ def index_classes(
     return as_text, len(folders)
 
 
-def read_class_names(path: Path) -> list[str]:
-    """The folder names of a labels file, one a line. Raises `DataError`."""
-    return [line.strip() for line in read_lines(path)]
+def read_class_names(path: Path, hint: str = _LABELS) -> list[str]:
+    """The class names of a labels file, one a line. Raises `DataError`."""
+    return [line.strip() for line in read_lines(path, hint)]
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, hint: str = _LABELS) -> list[str]:
     """The lines of a labels file that are not empty. Raises `DataError`."""
     try:
         if reason := why_unreadable(str(path), path.stat()):
-            raise DataError(f"cannot read the labels file {path}: {reason}", hint=_LABELS)
+            raise DataError(f"cannot read the labels file {path}: {reason}", hint=hint)
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the labels file {path}: {error}", hint=_LABELS) from error
+        raise DataError(f"cannot read the labels file {path}: {error}", hint=hint) from error
     if not lines:
-        raise DataError(f"the labels file {path} is empty", hint=_LABELS)
+        raise DataError(f"the labels file {path} is empty", hint=hint)
     return lines
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.config import DatasetConfig, ExifOrientation
+from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
 from edlab.data.classes import imagenet_wnids, index_classes, read_lines
+from edlab.data.image_files import existing_folder, file_catalogue, find_image, no_images
 from edlab.data.levels import check_level, images_in_no_class
 from edlab.data.listing import (
-    EXTENSIONS,
     HIDDEN,
     LINKED,
-    ImageFile,
     Listing,
     add_file,
     folders_above,
@@ -29,11 +26,8 @@ from edlab.data.listing import (
     is_leftover,
     list_folders,
     scan,
-    stamp,
-    why_unreadable,
 )
-from edlab.data.pixels import decode
-from edlab.errors import DataError, DataUnavailableError
+from edlab.errors import DataError
 from edlab.source import Reason
 
 
@@ -43,7 +37,7 @@ def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequ
     Raises `DataError` where it is missing, empty, the classes are not known, or another folder must be meant;
     `DataUnavailableError` where no path is given.
     """
-    root = _existing_folder(config.path, "dataset.path=FOLDER, with one folder of images for each class")
+    root = existing_folder(config.path, "dataset.path=FOLDER, with one folder of images for each class")
     folders, stray = _class_folders(root)
     if not folders:
         if stray.images:
@@ -55,7 +49,7 @@ def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequ
     listings = list_folders(root, folders)
     listing = _joined(listings.values())
     if not listing.images:
-        raise _no_images(root, listing)
+        raise no_images(root, listing)
     if len(stray.images) > len(listing.images):
         raise images_in_no_class(root, len(stray.images))
     if not config.labels:
@@ -65,7 +59,9 @@ def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequ
     reasons = [*listing.reasons(), *_folder_reasons(listings, stray)]
     listing.skipped += stray.skipped
     listing.left_out += stray.left_out
-    return _catalogue(config, root, listing, labels=labels, classes=classes, class_index=class_index, reasons=reasons)
+    return file_catalogue(
+        config, root, listing, labels=labels, classes=classes, class_index=class_index, reasons=reasons
+    )
 
 
 def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
@@ -74,7 +70,7 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
     Each line of the file is `<file name> <class>`, the class an index from 0 or a WordNet id. The folder is
     `config.path`, else the environment variable EDLAB_IMAGENET; its subfolder `val` is taken where there is one.
     """
-    root = _existing_folder(
+    root = existing_folder(
         config.path or os.environ.get("EDLAB_IMAGENET"),
         "dataset.path=FOLDER or the environment variable EDLAB_IMAGENET, the validation images in folders by "
         "WordNet id; or take dataset=imagenette, which downloads",
@@ -87,7 +83,7 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
     unlabelled = len({image.name for image in listing.images} - set(names))
     listing.images, listing.skipped = [], []
     for position, name in enumerate(names):
-        image = _find(root, name)
+        image = find_image(root, name)
         if isinstance(image, str):
             listing.skipped.append((name, image))
         else:
@@ -104,29 +100,16 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
                 advice="add them to the labels file, or move them out of the folder",
             )
         )
-    return _catalogue(config, root, listing, labels=labels[found], classes=len(imagenet_wnids()), reasons=reasons)
+    return file_catalogue(config, root, listing, labels=labels[found], classes=len(imagenet_wnids()), reasons=reasons)
 
 
 def list_unlabelled(config: DatasetConfig) -> Catalogue:
     """All images below `config.calibration_path`, without labels: to calibrate on. Raises `DataError`."""
-    root = _existing_folder(config.calibration_path, "dataset.calibration_path=FOLDER with images")
+    root = existing_folder(config.calibration_path, "dataset.calibration_path=FOLDER with images")
     listing = list_folders(root, [""])[""]
     if not listing.images:
-        raise _no_images(root, listing)
-    return _catalogue(config, root, listing, reasons=listing.reasons())
-
-
-def _existing_folder(path: str | None, hint: str) -> Path:
-    if not path:
-        raise DataUnavailableError("the data set's folder is not given", hint=f"set {hint}")
-    root = Path(path).expanduser()
-    try:
-        found = root.is_dir()
-    except OSError as error:
-        raise DataError(f"cannot read {root}: {error.strerror}", hint="check its permissions") from error
-    if not found:
-        raise DataError(f"there is no data set at {root}", hint=f"set {hint}")
-    return root
+        raise no_images(root, listing)
+    return file_catalogue(config, root, listing, reasons=listing.reasons())
 
 
 def _class_folders(root: Path) -> tuple[list[str], Listing]:
@@ -152,13 +135,6 @@ def _joined(listings: Iterable[Listing]) -> Listing:
         whole.left_out += listing.left_out
     whole.images.sort(key=lambda image: image.name)
     return whole
-
-
-def _no_images(root: Path, listing: Listing) -> DataError:
-    others = Counter({suffix: count for suffix, count in listing.left_out.items() if suffix.startswith(".")})
-    there = "; there are " + ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) if others else ""
-    first = f"; {listing.skipped[0][0]}: {listing.skipped[0][1]}" if listing.skipped else ""
-    return DataError(f"{root} has no images ({', '.join(sorted(EXTENSIONS))}){there}{first}", hint="check dataset.path")
 
 
 def _folder_reasons(listings: dict[str, Listing], stray: Listing) -> list[Reason]:
@@ -197,26 +173,3 @@ def _read_file_labels(path: Path) -> tuple[list[str], NDArray[np.int64]]:
         names.append(name.strip())
         labels.append(wnids[label] if label in wnids else int(label))
     return names, np.array(labels, dtype=np.int64)
-
-
-def _find(root: Path, name: str) -> ImageFile | str:
-    """The image of this name, or why it cannot be read."""
-    try:
-        status = (root / name).stat()
-    except OSError as error:
-        return error.strerror or str(error)
-    return why_unreadable(str(root / name), status) or ImageFile(name, str(root / name), stamp(status))
-
-
-def _catalogue(config: DatasetConfig, root: Path, listing: Listing, **facts: Any) -> Catalogue:
-    paths = [Path(image.path) for image in listing.images]
-    apply = config.exif_orientation == ExifOrientation.apply
-    return Catalogue(
-        names=[image.name for image in listing.images],
-        origin=[str(root.resolve()), config.exif_orientation],
-        identity=[[image.name, *image.stamp] for image in listing.images],
-        open_image=lambda index: decode(paths[index], apply_orientation=apply),
-        skipped=listing.skipped,
-        left_out=dict(listing.left_out),
-        **facts,
-    )

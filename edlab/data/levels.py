@@ -62,6 +62,12 @@ def images_in_no_class(root: Path, count: int) -> DataError:
     return DataError(f"{root} holds {count} images directly, in no class folder", hint=hint)
 
 
+def splits_among(folders: Iterable[str]) -> list[str]:
+    """Those of the folders that are splits of a data set by their names, the one to score a model on first."""
+    found = {folder: part for folder in folders if (part := _part(folder)) in _SPLITS}
+    return sorted(found, key=lambda folder: (_SPLITS.index(found[folder]), folder))
+
+
 def _part(name: str) -> str | None:
     """The split, or part of a data set, that a folder's name says; None for any other name."""
     match = _PART.fullmatch(name.lower())

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from edlab.errors import DataError
+from edlab.placement import Placement, place
 from edlab.source import Preprocessing
 
 _FILTERS = {
@@ -64,6 +65,7 @@ class Written:
 
     sha256: str = ""  # over the pixels of each image, in order
     skipped: dict[int, str] = field(default_factory=dict)
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # height and width as decoded, of the images written
     turned: int = 0  # images with an EXIF orientation that was not applied
     sixteen_bit: int = 0
     peak: int = 0  # the highest value of all 16-bit images
@@ -142,38 +144,21 @@ def _is_white_zero(image: Image.Image) -> bool:
 
 
 def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The model's view of an RGB image: uint8 (height, width, 3), RGB whatever order the model takes.
+    """The model's view of an RGB image: uint8 (height, width, C), RGB whatever order the model takes, or gray.
 
-    Sizes and offsets are rounded as torchvision's Resize and CenterCrop, and timm's ResizeKeepRatio, round them, so
-    that accuracy is comparable. Raises `ValueError` for an image whose aspect ratio makes it enormous.
+    Raises `ValueError` for an image whose aspect ratio makes it enormous.
     """
-    size = _size_of(image, preprocessing)
-    if size[0] * size[1] > _MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels would become {size[0]} x {size[1]}")
-    return np.asarray(_centre(_resize(image, size, preprocessing), preprocessing))
+    if preprocessing.channels == "gray":
+        image = image.convert("L")
+    placement = place(image.width, image.height, preprocessing)
+    if placement.width * placement.height > _MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels would become {placement.width} x {placement.height}")
+    pixels = np.asarray(_cut(_resize(image, placement, preprocessing), placement, preprocessing))
+    return pixels.reshape(preprocessing.height, preprocessing.width, preprocessing.channel_count)
 
 
-def _size_of(image: Image.Image, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height that the image is resized to."""
-    height, width, resize = preprocessing.height, preprocessing.width, preprocessing.resize
-    if preprocessing.resize_mode == "letterbox":
-        ratio = max(image.height / height, image.width / width)
-        return max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
-    if resize is None:
-        return width, height
-    if preprocessing.resize_mode == "squash":
-        return _shorter_side_to(resize, width, height)
-    return _shorter_side_to(resize, *image.size)
-
-
-def _shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
-
-
-def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
-    method = _FILTERS[preprocessing.interpolation]
+def _resize(image: Image.Image, placement: Placement, preprocessing: Preprocessing) -> Image.Image:
+    size, method = (placement.width, placement.height), _FILTERS[preprocessing.interpolation]
     if preprocessing.antialias:
         return image.resize(size, method)
     # Pillow's resize widens its filter to the scale; its affine transform interpolates between neighbours only.
@@ -181,20 +166,15 @@ def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocess
     return image.transform(size, Image.Transform.AFFINE, scale, method)
 
 
-def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The centre of height x width, with borders where the image is smaller."""
-    width, height = preprocessing.width, preprocessing.height
-    left, top = _offset(image.width, width), _offset(image.height, height)
+def _cut(image: Image.Image, placement: Placement, preprocessing: Preprocessing) -> Image.Image:
+    """The model's input from the resized image, with borders where that is smaller."""
+    left, top = placement.left, placement.top
     if left >= 0 and top >= 0:
-        return image.crop((left, top, left + width, top + height))
-    canvas = Image.new("RGB", (width, height), preprocessing.border)
+        return image.crop((left, top, left + preprocessing.width, top + preprocessing.height))
+    border = Image.new("RGB", (1, 1), preprocessing.border).convert(image.mode)
+    canvas = border.resize((preprocessing.width, preprocessing.height))
     canvas.paste(image, (-left, -top))
     return canvas
-
-
-def _offset(length: int, wanted: int) -> int:
-    """Where the centre begins; torchvision rounds half to even where it crops, and up where it pads."""
-    return round((length - wanted) / 2.0) if length >= wanted else -((wanted - length) // 2)
 
 
 def write_pixels(
@@ -204,7 +184,7 @@ def write_pixels(
     path: Path,
     on_image: Callable[[], None],
 ) -> Written:
-    """Write the images as one .npy file, uint8 (readable images, height, width, 3), in the order of `indices`.
+    """Write the images as one .npy file, uint8 (readable images, height, width, C), in the order of `indices`.
 
     An image that cannot be read is left out; a disk or a network that fails is a `DataError`. Decoding runs in
     threads: Pillow decodes and resizes outside the interpreter's lock. Rows are written, not mapped: a full disk is
@@ -234,6 +214,7 @@ def write_pixels(
                     file.write(row)
                     digest.update(row_digest)
                     rows += 1
+                    written.sizes.append((decoded.image.height, decoded.image.width))
                     written.turned += decoded.turned
                     if decoded.peak is not None:
                         written.sixteen_bit += 1
@@ -262,5 +243,5 @@ def _why_unreadable(error: Exception) -> str:
 
 
 def _write_header(file: IO[bytes], rows: int, preprocessing: Preprocessing) -> None:
-    shape = (rows, preprocessing.height, preprocessing.width, 3)
+    shape = (rows, preprocessing.height, preprocessing.width, preprocessing.channel_count)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,19 +15,35 @@ from numpy.typing import NDArray
 
 from edlab.cache import Cache, digest
 from edlab.config import DatasetConfig
+from edlab.data.arrays import list_arrays, list_synthetic_arrays
+from edlab.data.boxes import MISFIT_ADVICE, in_pixels, misfit_reason, misfits
 from edlab.data.catalogue import Catalogue
+from edlab.data.coco import list_coco
 from edlab.data.digits import list_digits
 from edlab.data.folders import list_image_folder, list_imagenet, list_unlabelled
 from edlab.data.imagenette import list_imagenette
 from edlab.data.pixels import Written, write_pixels
 from edlab.data.synthetic import list_synthetic
+from edlab.data.yolo import list_yolo
 from edlab.errors import ConfigError, DataError
-from edlab.source import Preprocessing, Reason
+from edlab.source import ArrayInput, Preprocessing, Reason
+from edlab.tasks.detection.annotations import Annotations
 
-_VERSION = 2  # raise it when the pixels written change
+_VERSION = 3  # raise it when what is written changes
 _APPLIED_LATER = {"channels", "mean", "std"}  # when an image becomes the model's input
 _DARK_PEAK = (1 << 14) - 1  # of 16-bit images: files of 10, 12 and 14 bits do not go beyond it
 _MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whole training set
+
+_TASKS = {  # of each kind; None: without labels
+    "arrays": "classification",
+    "coco": "detection",
+    "digits": "classification",
+    "image_folder": "classification",
+    "imagenet": "classification",
+    "imagenette": "classification",
+    "synthetic": None,
+    "yolo": "detection",
+}
 
 OnProgress = Callable[[float], None]
 
@@ -35,10 +52,12 @@ OnProgress = Callable[[float], None]
 class PreparedData:
     """A data set as one array of pixels on disk, and which of its rows serve what.
 
-    `images` and `calibration_images` are .npy files, uint8 (N, height, width, 3), to be memory-mapped; they are the
+    `images` and `calibration_images` are .npy files, uint8 (N, height, width, C), to be memory-mapped; they are the
     same file unless the calibration images come from a folder of their own. `files` and `calibration_files` name
     their rows. `evaluation` (in seeded order, so that any first part is a fair sample) and `calibration_pool` are
-    rows; `labels` are int64 (N,) class indices, None without labels; `classes` is the class index of each folder.
+    rows; `labels` are int64 (N,) class indices, or the objects of N images, None without labels; `classes` is the
+    class index of each folder or category. `label_map` says by which rule the categories of a detection data set are
+    the model's classes.
 
     `skipped` are (file, reason) of the images that cannot be read; `left_out` counts what is no image, hidden files
     among it, by suffix. `reasons` are what puts an accuracy over these images in doubt.
@@ -48,7 +67,7 @@ class PreparedData:
     name: str
     kind: str
     images: Path
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.int64] | Annotations | None
     files: list[str]
     skipped: list[tuple[str, str]]
     evaluation: NDArray[np.int64]
@@ -57,6 +76,7 @@ class PreparedData:
     calibration_pool: NDArray[np.int64]
     digest: str
     classes: dict[str, int] = field(default_factory=dict)
+    label_map: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
 
@@ -77,16 +97,17 @@ class PreparedData:
 
 def prepare(
     config: DatasetConfig,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | ArrayInput,
     cache: Cache,
     *,
-    num_classes: int,
+    num_classes: int | None,
     class_names: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> PreparedData:
     """The data set decoded, resized and cropped for a model of `num_classes` classes; made once, then found.
 
-    `class_names` are those that the model itself names, in order: folders of these names are its classes.
+    `num_classes` does not count a background class; None where a detector's file does not say it. `class_names` are
+    those that the model itself names, in order: folders and categories of these names are its classes.
 
     Which images calibrate and which are scored depends on the data set's configuration alone, so that every
     quantization scores the same. Unreadable images are skipped and listed. `on_progress` is told the fraction done.
@@ -95,10 +116,10 @@ def prepare(
     `ConfigError` for a wrong setting.
     """
     report = on_progress or (lambda fraction: None)
-    catalogue = _list(config, num_classes, class_names, cache, report)
+    catalogue = _list(config, preprocessing, num_classes, class_names, cache, report)
     _check_classes(config, catalogue, num_classes)
     evaluation, pool = _split(config, catalogue)
-    data = _prepare_rows(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)
+    data, labels = _prepare_labelled(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)
     calibration, calibration_rows, others = data, data.rows_of(pool), None
     if config.calibration_path:
         others = list_unlabelled(config)
@@ -115,7 +136,7 @@ def prepare(
         name=config.name,
         kind=config.kind,
         images=data.images,
-        labels=None if catalogue.labels is None else catalogue.labels[data.indices],
+        labels=labels,
         files=[catalogue.names[index] for index in data.indices],
         skipped=[skipped for source, rows in sources for skipped in (*source.skipped, *rows.skipped)],
         evaluation=scored,
@@ -124,29 +145,73 @@ def prepare(
         calibration_pool=calibration_rows,
         digest=digest([rows.sha256 for _, rows in sources]),
         classes=catalogue.class_index,
+        label_map=catalogue.label_map,
         left_out=dict(sum((Counter(source.left_out) for source, _ in sources), Counter())),
         reasons=(*catalogue.reasons, *data.reasons, *_calibration_reasons(catalogue, others, calibration)),
     )
 
 
+def task_of(kind: str) -> str | None:
+    """What a data set of this kind has labels for: "classification", "detection", or None where it has none.
+
+    Raises `ConfigError` for a kind that does not exist.
+    """
+    if kind not in _TASKS:
+        raise ConfigError(f"there is no dataset.kind '{kind}'", hint=f"valid: {', '.join(_TASKS)}")
+    return _TASKS[kind]
+
+
 def _list(
-    config: DatasetConfig, num_classes: int, class_names: Sequence[str], cache: Cache, on_progress: OnProgress
+    config: DatasetConfig,
+    preprocessing: Preprocessing | ArrayInput,
+    num_classes: int | None,
+    class_names: Sequence[str],
+    cache: Cache,
+    on_progress: OnProgress,
 ) -> Catalogue:
+    if isinstance(preprocessing, ArrayInput):
+        return _list_arrays(config, preprocessing)
     sources: dict[str, Callable[[], Catalogue]] = {
+        "coco": lambda: list_coco(config, num_classes, class_names),
         "digits": lambda: list_digits(config),
-        "image_folder": lambda: list_image_folder(config, num_classes, class_names),
-        "imagenet": lambda: list_imagenet(config, num_classes),
-        "imagenette": lambda: list_imagenette(config, num_classes, cache, on_progress),
+        "image_folder": lambda: list_image_folder(config, _known(num_classes), class_names),
+        "imagenet": lambda: list_imagenet(config, _known(num_classes)),
+        "imagenette": lambda: list_imagenette(config, _known(num_classes), cache, on_progress),
         "synthetic": lambda: list_synthetic(config),
+        "yolo": lambda: list_yolo(config, num_classes, class_names),
     }
+    task_of(config.kind)
     if config.kind not in sources:
-        raise ConfigError(f"there is no dataset.kind '{config.kind}'", hint=f"valid: {', '.join(sources)}")
+        raise DataError(
+            f"{config.name} holds arrays, and the model takes images", hint="set model.input=array to feed it with them"
+        )
     return sources[config.kind]()
 
 
-def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int) -> None:
-    if catalogue.labels is None:
+def _list_arrays(config: DatasetConfig, wanted: ArrayInput) -> Catalogue:
+    if config.calibration_path:
+        raise ConfigError("dataset.calibration_path is a folder of images", hint="leave it out: arrays are split")
+    if config.kind == "arrays":
+        return list_arrays(config, wanted)
+    if config.kind == "synthetic":
+        return list_synthetic_arrays(config, wanted)
+    raise DataError(
+        f"{config.name} holds images, and the model takes arrays of {wanted.shape}",
+        hint="set dataset=arrays dataset.path=FILE.npz, or leave model.input=array out",
+    )
+
+
+def _known(num_classes: int | None) -> int:
+    if num_classes is None:
+        raise DataError("how many classes the model has is not known", hint="set model.num_classes=NUMBER")
+    return num_classes
+
+
+def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int | None) -> None:
+    """Raises `DataError` where class indices are not the model's; objects have come through their label map."""
+    if catalogue.labels is None or isinstance(catalogue.labels, Annotations):
         return
+    num_classes = _known(num_classes)
     highest = int(catalogue.labels.max())
     if catalogue.classes == num_classes and highest < num_classes:
         return
@@ -195,24 +260,66 @@ class _Rows:
     sha256: str  # of the pixels
     images: Path
     indices: NDArray[np.int64]  # ascending
+    sizes: NDArray[np.int64]  # (N, 2), height and width as decoded
     files: list[str]
     skipped: list[tuple[str, str]]
     reasons: list[Reason]
+    unused: frozenset[int] = frozenset()  # rows of images that are not those of their labels
 
     def rows_of(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of the images that could be read, in the order wanted."""
+        """The rows of the images that could be read and used, in the order wanted."""
         readable = wanted[np.isin(wanted, self.indices)]
-        return np.searchsorted(self.indices, readable).astype(np.int64)
+        rows = np.searchsorted(self.indices, readable).astype(np.int64)
+        return rows[~np.isin(rows, list(self.unused))] if self.unused else rows
+
+
+def _prepare_labelled(
+    catalogue: Catalogue,
+    indices: NDArray[np.int64],
+    preprocessing: Preprocessing | ArrayInput,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> tuple[_Rows, NDArray[np.int64] | Annotations | None]:
+    """The rows with their labels. Raises `DataError` where the objects belong to images of other sizes."""
+    rows = _prepare_rows(catalogue, indices, preprocessing, cache, on_progress)
+    if catalogue.labels is None:
+        return rows, None
+    labels = catalogue.labels[rows.indices]
+    if not isinstance(labels, Annotations):
+        return rows, labels
+    if catalogue.fractions:
+        return rows, in_pixels(labels, rows.sizes)
+    unfit = misfits(labels, rows.sizes)
+    if not unfit:
+        return rows, labels
+    skipped = [(rows.files[row], reason) for row, reason in unfit.items()]
+    shown = [f"{file}: {reason}" for file, reason in skipped]
+    if len(unfit) == len(rows.files):
+        raise DataError(f"no image has the size that its annotations say; {shown[0]}", hint=MISFIT_ADVICE)
+    return (
+        dataclasses.replace(
+            rows,
+            skipped=[*rows.skipped, *skipped],
+            reasons=[*rows.reasons, misfit_reason(shown, len(rows.files))],
+            unused=frozenset(unfit),
+        ),
+        labels,
+    )
 
 
 def _prepare_rows(
     catalogue: Catalogue,
     indices: NDArray[np.int64],
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | ArrayInput,
     cache: Cache,
     on_progress: OnProgress,
 ) -> _Rows:
+    if isinstance(preprocessing, ArrayInput):
+        return _array_rows(catalogue, indices, cache)
+    assert catalogue.open_image
+    open_image = catalogue.open_image
     geometry = preprocessing.model_dump(exclude=_APPLIED_LATER)
+    geometry["channels"] = preprocessing.channel_count
     identity = [catalogue.identity[index] for index in indices]
     key = digest([_VERSION, PIL.__version__, geometry, catalogue.origin, identity])
 
@@ -224,9 +331,7 @@ def _prepare_rows(
             done += 1
             on_progress(done / len(indices))
 
-        written = write_pixels(
-            catalogue.open_image, indices.tolist(), preprocessing, folder / "images.npy", on_image=count
-        )
+        written = write_pixels(open_image, indices.tolist(), preprocessing, folder / "images.npy", on_image=count)
         if len(written.skipped) == len(indices):
             index, reason = next(iter(written.skipped.items()))
             raise DataError(
@@ -244,9 +349,30 @@ def _prepare_rows(
         sha256=written.sha256,
         images=folder / "images.npy",
         indices=kept,
+        sizes=np.array(written.sizes, np.int64).reshape(-1, 2),
         files=[catalogue.names[index] for index in kept],
         skipped=[(catalogue.names[indices[position]], reason) for position, reason in skipped.items()],
         reasons=_pixel_reasons(written, len(kept)),
+    )
+
+
+def _array_rows(catalogue: Catalogue, indices: NDArray[np.int64], cache: Cache) -> _Rows:
+    assert catalogue.arrays is not None
+    identity = [catalogue.identity[index] for index in indices]
+    key = digest([_VERSION, "arrays", identity])
+    values = catalogue.arrays[indices]
+
+    def make(folder: Path) -> None:
+        np.save(folder / "images.npy", values)
+
+    return _Rows(
+        sha256=key,
+        images=cache.get_or_make("prepared", key, make) / "images.npy",
+        indices=indices,
+        sizes=np.empty((0, 2), np.int64),
+        files=[catalogue.names[index] for index in indices],
+        skipped=[],
+        reasons=[],
     )
 
 

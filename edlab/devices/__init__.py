@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from edlab.cache import Cache
@@ -21,12 +22,12 @@ _KINDS = Group(
 )
 
 
-def get(config: DeviceConfig, cache: Cache) -> Device:
-    """The device of this configuration. Raises `ConfigError` for an unknown kind."""
+def get(config: DeviceConfig, cache: Cache, modules: Sequence[str] = ()) -> Device:
+    """The device of this configuration; `modules` travel with its agent. Raises `ConfigError` for an unknown kind."""
     kind = "ssh" if config.kind == "local" and config.host else config.kind
-    return _KINDS.load(kind)(config, cache)
+    return _KINDS.load(kind)(config, cache, modules)
 
 
-def connect(config: DeviceConfig, cache: Cache) -> AbstractContextManager[AgentSession]:
+def connect(config: DeviceConfig, cache: Cache, modules: Sequence[str] = ()) -> AbstractContextManager[AgentSession]:
     """Start an agent on the device; leaving the context ends it."""
-    return get(config, cache).connect()
+    return get(config, cache, modules).connect()

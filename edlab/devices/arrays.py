@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from edlab.errors import DeviceError
 
 
-def read_array(path: Path, dimensions: int) -> NDArray[Any]:
-    """The array of an npy file with so many dimensions. Raises `DeviceError` where the file holds anything else."""
+def read_array(path: Path, dimensions: int | None = None) -> NDArray[Any]:
+    """The array of an npy file with so many dimensions (None: any). Raises `DeviceError` for any other file."""
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy reads the header with Python's own parser, which raises errors of its own
         raise _damaged(path, str(error)) from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu":
-        raise _damaged(path, f"it does not hold numbers in {dimensions} dimensions")
+    if not isinstance(array, np.ndarray) or dimensions not in (None, array.ndim) or array.dtype.kind not in "fiu":
+        raise _damaged(path, f"it does not hold numbers in {dimensions or 'any'} dimensions")
     return array
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from edlab.agent.protocol import MARK_VARIABLE
 from edlab.config import DeviceConfig
-from edlab.devices import agent_zip
 from edlab.devices.base import Device
 from edlab.devices.session import AgentSession
 from edlab.errors import ConfigError, DeviceError
@@ -25,7 +24,7 @@ class LocalDevice(Device):
     def connect(self) -> AgentSession:
         python = self.config.python or sys.executable
         cpus = ",".join(map(str, self._cpus()))
-        archive = agent_zip.build(self.cache)
+        archive = self.agent()
         mark = secrets.token_hex(8)
         try:
             process = subprocess.Popen(

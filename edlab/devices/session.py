@@ -48,7 +48,7 @@ from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
 from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
 from edlab.isolation import describe_exit
-from edlab.source import Preprocessing
+from edlab.source import ArrayInput, OutputReader, Preprocessing, normalisation
 
 OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
 
@@ -62,12 +62,13 @@ _EXIT_S = 5.0
 _LOCK = "machine"
 _LONGEST_MESSAGE, _LONGEST_LINE = 1 << 24, 1 << 12  # bytes: what never ends its line must not fill the memory
 _TAIL_LINES = 40
+_PLAIN = OutputReader()
 _PROBES = Path(int8.__file__).parent / "probes"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The images that the queries of a measurement rotate over: rows of a uint8 npy file (N, H, W, 3)."""
+    """The images that the queries of a measurement rotate over: rows of a uint8 npy file (N, H, W, C)."""
 
     images: Path
     indices: Sequence[int]
@@ -217,9 +218,17 @@ class AgentSession:
         """
         return self.call(messages.SET_POWER_MODE, messages.SetPowerMode(mode))
 
-    def open(self, artifact: Artifact, preprocessing: Preprocessing, device: DeviceConfig) -> Opened:
+    def open(
+        self,
+        artifact: Artifact,
+        preprocessing: Preprocessing | ArrayInput,
+        device: DeviceConfig,
+        task: str = "classification",
+        reader: OutputReader = _PLAIN,
+    ) -> Opened:
         """Load and compile an artifact with the runtime that `device` has for its format, on all of the agent's cores.
 
+        Its outputs are read by the agent's `task`.
         Raises `UnsupportedError` where the device has no runtime for it.
         """
         if artifact.format not in device.runtimes:
@@ -233,10 +242,11 @@ class AgentSession:
             files=self.put(artifact.files),
             options=dict(device.options.get(runtime, {})),
             threads=len(self.hello().cpus),
-            mean=list(preprocessing.mean),
-            std=list(preprocessing.std),
             layout=artifact.layout,
-            channels=preprocessing.channels,
+            **normalisation(preprocessing),
+            task=task,
+            task_options=reader.options,
+            task_files=dict(zip(reader.files, self.put(list(reader.files.values())), strict=True)),
         )
         if artifact.precision.startswith("int8") and artifact.format in int8.FILES:
             name, layout = int8.FILES[artifact.format]
@@ -272,7 +282,7 @@ class AgentSession:
         return built.seconds
 
     def predict(self, pool: Pool, out: Path, on_progress: OnProgress | None = None) -> PredictReport:
-        """Write to `out` (npy) the float32 logits (N, classes) of the pool's images, in order."""
+        """Write to `out` (npy) what the task reads of the pool's images, float32 (N, ...), in order."""
         request = messages.Predict(self._pool(pool), self.outbox(out))
         report = self.call(messages.PREDICT, request, on_progress, silence_s=LOADING_SILENCE_S)
         self.get(request.out, out)

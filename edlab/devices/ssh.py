@@ -19,7 +19,6 @@ import edlab.agent
 from edlab.agent.protocol import HEARTBEAT_S
 from edlab.cache import sha256_files
 from edlab.config import DeviceConfig
-from edlab.devices import agent_zip
 from edlab.devices.base import Device
 from edlab.devices.remote_files import RemoteFiles, content_key
 from edlab.devices.session import AgentSession
@@ -66,7 +65,7 @@ class SshDevice(Device):
                 hint="device.host=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
             )
         link = Link(self.config.host)
-        board = self._survey(link, agent_zip.build(self.cache))
+        board = self._survey(link, self.agent())
         cpus = ",".join(map(str, self._cpus(board)))
         words = [str(board.agent), "--cpus", cpus, "--workdir", board.workdir, "--host-silence-s", str(HOST_SILENCE_S)]
         return SshSession(link.start(self._python(*words)), self.config, link, board)

@@ -9,7 +9,7 @@ from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
 from edlab.metrics.sustained import by_window, sustained, watts_by_second
 from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput
-from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, throttled
+from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, loss_fix, throttled
 
 __all__ = [
     "Bounds",
@@ -28,6 +28,7 @@ __all__ = [
     "idle_power",
     "judge",
     "latency",
+    "loss_fix",
     "over_runs",
     "pooled_latency",
     "power",

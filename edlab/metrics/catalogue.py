@@ -30,6 +30,7 @@ class Column:
     form: str = ""  # of the scaled value; empty: three significant digits
     label: str = ""  # empty: not in the line that ends a run
     unit: str = ""
+    optional: bool = False  # only in tables of which a row has a value
     listed: bool = False  # in listings too, where most of the width is that of the names
 
     def write(self, value: float) -> str:
@@ -64,7 +65,7 @@ CATALOGUE = (
         Section.accuracy,
         "share of the evaluation images whose best class is the label, 0..1, run on the target",
         headline=True,
-        column=Column("top1\n%", scale=100, form=".1f", label="top-1", unit=" %", listed=True),
+        column=Column("top1\n%", scale=100, form=".1f", label="top-1", unit=" %", listed=True, optional=True),
     ),
     Metric(
         ("latency_ms",),
@@ -107,21 +108,43 @@ CATALOGUE = (
         "share of images with the label among the five best classes",
     ),
     Metric(
+        ("accuracy_map",),
+        Section.accuracy,
+        "COCO's mAP of detections, 0..1, which stands in place of top-1: the mean over classes and the "
+        "IoU thresholds 0.5, 0.55 … 0.95 of the average precision, run on the target",
+        column=Column("mAP\n%", scale=100, form=".1f", label="mAP", unit=" %", listed=True, optional=True),
+    ),
+    Metric(
+        ("accuracy_map50", "accuracy_map75"),
+        Section.accuracy,
+        "the same at an IoU of 0.5, and of 0.75, alone",
+    ),
+    Metric(
+        _family("accuracy_map_{}", "small", "medium", "large"),
+        Section.accuracy,
+        "mAP of objects of up to 32 × 32 pixels of the image, up to 96 × 96, and larger",
+    ),
+    Metric(
+        _family("accuracy_ar{}", "1", "10", "100"),
+        Section.accuracy,
+        "COCO's average recall with the best 1, 10 or 100 detections of each class and image",
+    ),
+    Metric(
         ("accuracy_ci95_low", "accuracy_ci95_high"),
         Section.accuracy,
-        "Wilson 95 % interval of top-1",
+        "95 % interval of top-1 (Wilson) or mAP (bootstrap over images, below)",
     ),
     Metric(
         ("accuracy_drop",),
         Section.accuracy,
-        "top-1 of the unconverted fp32 model − this, on the same images; the baseline is computed once per model and "
-        "data",
+        "top-1 or mAP of the unconverted fp32 model − this, on the same images; the baseline is computed once per "
+        "model and data",
         column=Column("drop", scale=100, form="+.1f"),
     ),
     Metric(
         ("accuracy_drop_ci95_low", "accuracy_drop_ci95_high"),
         Section.accuracy,
-        "95 % interval of the drop for paired proportions (Agresti and Min, 2005)",
+        "95 % interval of the drop: for paired proportions (Agresti and Min, 2005); of mAP a bootstrap (below)",
     ),
     Metric(
         _family("accuracy_drop_{}", "conversion", "quantization", "runtime"),
@@ -131,12 +154,17 @@ CATALOGUE = (
     Metric(
         ("accuracy_claimed_difference",),
         Section.accuracy,
-        "top-1 − the claimed value of the model, which is of the full validation set; it has no interval",
+        "top-1 or mAP − the claimed value of the model, which is of the full validation set; it has no interval",
     ),
     Metric(
         ("accuracy_images",),
         Section.accuracy,
         "number of images scored",
+    ),
+    Metric(
+        ("accuracy_detections",),
+        Section.accuracy,
+        "number of detections scored, in all images",
     ),
     Metric(
         ("accuracy_tied_images",),
@@ -146,13 +174,19 @@ CATALOGUE = (
     Metric(
         ("accuracy_nan_images",),
         Section.accuracy,
-        "images with NaN among their outputs; a NaN is never a best class",
+        "images with NaN among their outputs; a NaN is never a best class, and a detector's image has no detections",
     ),
     Metric(
         ("agreement_top1", "agreement_images", "sqnr_db"),
         Section.accuracy,
         "the target's outputs against the source model's: share of images with the same best class, of how many, and "
         "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that came quantized",
+    ),
+    Metric(
+        ("agreement_boxes", "agreement_iou", "agreement_score_difference"),
+        Section.accuracy,
+        "the same for detections: share of the source model's with a score of 0.3 or more that the target has too, and "
+        "of these the mean IoU and the mean absolute difference of the scores; see below",
     ),
     Metric(
         ("latency_ci95_low_ms", "latency_ci95_high_ms"),
@@ -329,9 +363,16 @@ def find(name: str) -> Metric | None:
     return _BY_NAME.get(name)
 
 
-def headlines() -> tuple[str, ...]:
-    """The names of the six that every run reports."""
-    return tuple(metric.names[0] for metric in CATALOGUE if metric.headline)
+def headlines(accuracy: str = "accuracy_top1") -> tuple[str, ...]:
+    """The names of the six that every run reports; `accuracy` is the one of the run's task."""
+    names = (metric.names[0] for metric in CATALOGUE if metric.headline)
+    return tuple(accuracy if name == "accuracy_top1" else name for name in names)
+
+
+def accuracies() -> tuple[str, ...]:
+    """The headlines of the tasks."""
+    in_section = (metric for metric in CATALOGUE if metric.section is Section.accuracy)
+    return tuple(metric.names[0] for metric in in_section if metric.column and metric.column.label)
 
 
 def columns() -> dict[str, Column]:

@@ -6,27 +6,33 @@ import copy
 import dataclasses
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from pydantic import TypeAdapter
+
 from edlab.cache import Cache, digest, sha256_files
-from edlab.config import ModelConfig, ModelOrigin, PreprocessingConfig
+from edlab.config import InputKind, ModelConfig, ModelOrigin
 from edlab.errors import ConversionError, ModelError
 from edlab.isolation import run_isolated
 from edlab.models import builtin, factories, keras_models, timm_models, torchvision_models
 from edlab.models.complexity import count_keras, count_torch
-from edlab.models.files import choose_output, classes_of, inputs_of, keras_stated, load_file
+from edlab.models.files import inputs_of, keras_stated, load_file
 from edlab.models.files.keras import outputs_of
-from edlab.models.files.pt2 import named_outputs, reasons_of, with_output
+from edlab.models.files.keras import with_outputs as keras_with_outputs
+from edlab.models.files.pt2 import named_outputs, reasons_of, with_outputs
 from edlab.models.network import Network, origins, override_preprocessing
+from edlab.models.outputs import ReadOutputs, choose_outputs
 from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_files
-from edlab.source import SourceModel
+from edlab.source import OutputReader, SourceModel
 
 if TYPE_CHECKING:
     import torch
 
-_VERSION = 5  # raise it when what is written for the same configuration changes
+_VERSION = 6  # raise it when what is written for the same configuration changes
 _TIMEOUT_S = 1800.0  # a download of weights is part of it
 _KIND = "models"
 _SETTLING_IMAGES = 4
@@ -104,13 +110,7 @@ def _build(config: ModelConfig, cache: Cache, key: str | None, log: Path) -> Sou
 
 def build(config: dict[str, Any], folder: str) -> None:
     """Build a model in this process, and write its file and `source.json` into the folder."""
-    typed = ModelConfig(
-        **{
-            **config,
-            "origin": ModelOrigin(config["origin"]),
-            "preprocessing": PreprocessingConfig(**config["preprocessing"]),
-        }
-    )
+    typed = TypeAdapter(ModelConfig).validate_python(config)
     if typed.origin == ModelOrigin.file:
         _write_file(typed, Path(folder))
         return
@@ -136,10 +136,8 @@ def _write_file(config: ModelConfig, folder: Path) -> None:
         preprocessing=file.preprocessing,
         preprocessing_origins=file.preprocessing_origins,
         preprocessing_note=file.preprocessing_note,
-        num_classes=file.num_classes,
         class_names=file.class_names,
-        **_label_offset(config, None, file.num_classes, file.class_names),
-        output=file.output,
+        **_label_offset(config, None, file.outputs.facts.num_classes, file.class_names),
         outputs=file.outputs,
         reasons=file.reasons,
         weights="file",
@@ -149,16 +147,24 @@ def _write_file(config: ModelConfig, folder: Path) -> None:
 
 
 def _write(config: ModelConfig, network: Network, folder: Path) -> None:
+    if config.input == InputKind.array:
+        raise ModelError(
+            f"{config.name} is built as a model of images",
+            hint="to feed arrays, export it and set model=file model.path=...",
+        )
     preprocessing = override_preprocessing(network.preprocessing, config.preprocessing)
     size = preprocessing.height, preprocessing.width
+    channels = preprocessing.channel_count
     live = network.weights.network
     keras = keras_models.is_keras_model(live)
     if network.weights.origin == "untrained":
         if keras:
-            settle_keras_batch_norm(live, (_SETTLING_IMAGES, *size, 3))
+            settle_keras_batch_norm(live, (_SETTLING_IMAGES, *size, channels))
         else:
-            settle_batch_norm(live, (_SETTLING_IMAGES, 3, *size))
-    written = (_write_keras if keras else _write_torch)(live, size, config, folder)
+            settle_batch_norm(live, (_SETTLING_IMAGES, channels, *size))
+    if network.task and not config.task:
+        config = dataclasses.replace(config, task=network.task)
+    written = (_write_keras if keras else _write_torch)(live, (channels, *size), config, network.outputs, folder)
     stated = network.label_offset
     if stated is None and config.origin not in (ModelOrigin.file, ModelOrigin.python):
         stated = 0  # a library's models have no class before the first
@@ -169,7 +175,8 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
         preprocessing=preprocessing,
         preprocessing_origins=origins(network.preprocessing_read, config.preprocessing),
         preprocessing_note=network.preprocessing_note,
-        **_label_offset(config, stated, written["num_classes"]),
+        class_names=network.class_names,
+        **_label_offset(config, stated, written["outputs"].facts.num_classes),
         weights=network.weights.origin,
         weights_note=network.weights.note,
         claimed_top1=network.claimed_top1,
@@ -178,7 +185,9 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
     )
 
 
-def _write_torch(module: torch.nn.Module, size: tuple[int, int], config: ModelConfig, folder: Path) -> dict[str, Any]:
+def _write_torch(
+    module: torch.nn.Module, image: tuple[int, int, int], config: ModelConfig, stated: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
     import torch
 
     if not isinstance(module, torch.nn.Module):
@@ -187,20 +196,23 @@ def _write_torch(module: torch.nn.Module, size: tuple[int, int], config: ModelCo
             hint="the factory must return a torch.nn.Module or a keras.Model",
         )
     module = module.float().eval()
-    example = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    size = image[1:]
+    example = torch.rand((1, *image), generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
             logits = module(example)
     except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
         raise ModelError(
-            f"{config.name} does not take an image of {size[0]} x {size[1]}: {str(error).splitlines()[0][:200]}",
-            hint="correct model.preprocessing.height and width, or model.arguments",
+            f"{config.name} does not take an image of {size[0]} x {size[1]} with {image[0]} channels: {reason}",
+            hint="fix model.preprocessing.height, width and channels, or model.arguments",
         ) from error
     outputs = named_outputs(logits)
-    position = choose_output(config, config.name, [(name, list(tensor.shape)) for name, tensor in outputs])
+    shapes = [(name, list(tensor.shape)) for name, tensor in outputs]
+    chosen = choose_outputs(config, config.name, shapes, (image[1], image[2]))
     if not isinstance(logits, torch.Tensor):
-        module = with_output(module, position)
-    num_classes = classes_of(config.name, outputs[position][1].shape)
+        module = with_outputs(module, chosen.positions)
+    read = chosen.read([shapes[position][1] for position in chosen.positions], (image[1], image[2]), stated)
     complexity = count_torch(module, example)
     path = folder / "source.pt2"
     try:
@@ -215,51 +227,66 @@ def _write_torch(module: torch.nn.Module, size: tuple[int, int], config: ModelCo
         "format": "pt2",
         "path": path,
         "layout": "NCHW",
-        "num_classes": num_classes,
         "complexity": complexity,
-        "output": outputs[position][0],
-        "outputs": tuple(name for name, _ in outputs),
         "reasons": reasons_of(program),
+        "outputs": read,
     }
 
 
-def _write_keras(network: Any, size: tuple[int, int], config: ModelConfig, folder: Path) -> dict[str, Any]:
+def _write_keras(
+    network: Any, image: tuple[int, int, int], config: ModelConfig, stated: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
     if len(getattr(network, "inputs", None) or ()) != 1:
         raise ModelError(f"{config.name} does not have one input tensor", hint="build a functional or sequential model")
-    expected = tuple(network.inputs[0].shape[1:])
-    if expected != (*size, 3):
+    channels, *size = image
+    expected, wanted = tuple(network.inputs[0].shape[1:]), (*size, channels)
+    if expected != wanted:
         raise ModelError(
-            f"{config.name} takes {expected}, not {size[0]} x {size[1]} colour images",
-            hint=f"set model.arguments.input_shape=[{size[0]},{size[1]},3], or other model.preprocessing sizes",
+            f"{config.name} takes {expected}, not images of {wanted}",
+            hint=f"set model.arguments.input_shape={list(wanted)}, or other model.preprocessing sizes and channels",
         )
     outputs = outputs_of(network)
-    position = choose_output(config, config.name, [(name, list(tensor.shape)) for name, tensor in outputs])
-    if len(outputs) > 1:
-        network = keras_models.require_keras().Model(network.inputs, outputs[position][1])
+    shapes = [(name, list(tensor.shape)) for name, tensor in outputs]
+    chosen = choose_outputs(config, config.name, shapes, (image[1], image[2]))
+    if not chosen.all:
+        network = keras_with_outputs(network, chosen.positions)
     path = folder / "source.keras"
     network.save(path)
     return {
         "format": "keras",
         "path": path,
         "layout": "NHWC",
-        "num_classes": classes_of(config.name, outputs[position][1].shape),
         "complexity": count_keras(network),
-        "output": outputs[position][0],
-        "outputs": tuple(name for name, _ in outputs),
         "reasons": keras_stated.reasons(network),
+        "outputs": chosen.read([shapes[position][1] for position in chosen.positions], (image[1], image[2]), stated),
     }
 
 
-def _write_source(folder: Path, config: ModelConfig, *, path: Path, **facts: Any) -> None:
+def _write_source(folder: Path, config: ModelConfig, *, path: Path, outputs: ReadOutputs, **facts: Any) -> None:
     """`source.json`, its path relative; the configuration's claims stand over the source's own."""
     if config.claimed_top1 is not None:
         facts |= {"claimed_top1": config.claimed_top1, "claimed_source": config.claimed_source}
+    read = outputs.facts
+    for name, array in read.arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    facts |= {
+        "task": outputs.task,
+        "num_classes": read.num_classes,
+        "output": ", ".join(outputs.names),
+        "outputs": outputs.all_names,
+        "reader": OutputReader(
+            options=read.options,
+            origins=read.origins,
+            files={name: Path(f"{name}.npy") for name in read.arrays},
+            modules=read.modules,
+        ),
+    }
     source = SourceModel(name=config.name, path=Path(path.name), sha256=sha256_files([path]), **facts)
     (folder / _SOURCE).write_text(source.model_dump_json(indent=2))
 
 
 def _label_offset(
-    config: ModelConfig, stated: int | None, num_classes: int, class_names: tuple[str, ...] = ()
+    config: ModelConfig, stated: int | None, num_classes: int | None, class_names: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """How many classes stand before the data set's first one, and who says so.
 
@@ -277,7 +304,9 @@ def _label_offset(
 
 def _read(folder: Path) -> SourceModel:
     source = SourceModel.model_validate_json((folder / _SOURCE).read_text())
-    return source.model_copy(update={"path": folder / source.path})
+    files = {name: folder / file for name, file in source.reader.files.items()}
+    reader = source.reader.model_copy(update={"files": files})
+    return source.model_copy(update={"path": folder / source.path, "reader": reader})
 
 
 def _store(cache: Cache, key: str | None, built: Path) -> SourceModel:
@@ -297,6 +326,8 @@ def _key(config: ModelConfig) -> str | None:
     paths = inputs_of(config) if config.origin == ModelOrigin.file else []
     if config.weights not in WORDS:
         paths += weights_files(config.weights)
+    if config.detection.anchors is not None and Path(config.detection.anchors).expanduser().is_file():
+        paths.append(Path(config.detection.anchors).expanduser())
     if config.origin == ModelOrigin.builtin:
         paths.append(builtin.WEIGHTS)
     described = dataclasses.asdict(config) | {"path": config.path and Path(config.path).name}

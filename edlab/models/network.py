@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,6 +36,9 @@ class Network:
     preprocessing_read: Collection[str] = tuple(Preprocessing.model_fields)  # the keys that the source states
     preprocessing_note: str = ""
     label_offset: int | None = None  # None: the source does not say
+    class_names: tuple[str, ...] = ()  # of the classes in order, those before the data set's first among them
+    task: str | None = None  # None: what the outputs tell
+    outputs: Mapping[str, Any] = field(default_factory=dict)  # what the source states of them: `Task.read_outputs`
     claimed_top1: float | None = None
     claimed_source: str = ""
     license: str = ""

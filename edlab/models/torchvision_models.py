@@ -1,4 +1,4 @@
-"""Classification models of torchvision."""
+"""Models of torchvision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
+from edlab.models import torchvision_detection
 from edlab.models.network import Network
 from edlab.models.torchvision_import import import_torchvision
 from edlab.models.weights import cap_waiting_for_hub, choose, load_state_dict, seed_torch
@@ -16,22 +17,28 @@ from edlab.source import Preprocessing
 def build(config: ModelConfig) -> Network:
     """`torchvision.models.get_model(arch, **arguments)`; `arch` may name its weights ("resnet50.IMAGENET1K_V1").
 
+    Classification and detection.
+
     Raises `ModelError` for an unknown architecture, or weights that cannot be had.
     """
     if config.weights in ("auto", "pretrained"):
         cap_waiting_for_hub()
     models = import_torchvision().models
     arch, _, tag = (config.arch or "").partition(".")
-    names = models.list_models(module=models)
+    detectors = models.list_models(module=models.detection)
+    names = [*models.list_models(module=models), *detectors]
     if arch not in names:
         hint = did_you_mean(arch, names, 3) or "set model.arch to one of " + ", ".join(names)
-        raise ModelError(f"torchvision has no classification model '{arch}'", hint=hint.rstrip())
+        raise ModelError(f"torchvision has no model '{arch}' for classification or detection", hint=hint.rstrip())
     published = models.get_model_weights(arch)
     if tag and tag not in published.__members__:
         raise ModelError(
             f"torchvision has no weights '{tag}' of {arch}", hint=f"its weights: {', '.join(published.__members__)}"
         )
     chosen = published[tag] if tag else published.DEFAULT
+
+    if arch in detectors:
+        return torchvision_detection.build(config, models, arch, chosen)
 
     def create(weights: Any) -> Any:
         seed_torch()

@@ -53,7 +53,11 @@ _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "con
 
 def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
     """The metrics' columns by name. Operations of integer rows are no floating-point ones, so that column says OP."""
-    columns = catalogue.columns()
+    columns = {
+        name: column
+        for name, column in catalogue.columns().items()
+        if not column.optional or any(_cell(record, name, column) != _NONE for record in records)
+    }
     if any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records):
         columns[_OPERATIONS] = dataclasses.replace(columns[_OPERATIONS], heading="GOP\n/s")
     return columns
@@ -91,7 +95,7 @@ def listing(records: Sequence[RunRecord]) -> RenderableType:
     rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     rows.add_column("run", no_wrap=True)
     rows.add_column("name", overflow="fold")
-    columns = {name: column for name, column in catalogue.columns().items() if column.listed}
+    columns = {name: column for name, column in _columns(records).items() if column.listed}
     for column in columns.values():
         rows.add_column(column.heading, justify="right", no_wrap=True)
     rows.add_column("verdict", no_wrap=True)

@@ -11,13 +11,13 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, Execution, Precision
 from edlab.converters.base import CalibrationData, Converter
-from edlab.converters.check import Comparison, compare
-from edlab.converters.inspect import READABLE
+from edlab.converters.inspect import reader
 from edlab.errors import ConversionError, UnsupportedError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
 from edlab.steps import reference
 from edlab.steps.load import Inputs, OnProgress
+from edlab.tasks import Comparison
 
 
 def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceModel, precision: Precision) -> None:
@@ -56,7 +56,7 @@ def convert(
         config.converter,
         calibration=lambda: calibration_data(config, inputs),
         cache=cache,
-        portable=reference.HOST.runtimes,
+        portable=reference.this_machine().runtimes,
         only_portable=config.device.execution is Execution.emulated,
         on_progress=lambda step: on_progress("convert", None, step),
         on_made=on_made,
@@ -83,34 +83,39 @@ def check(
     """
     on_progress("check", None, "against the source model")
     rows = reference.check_images(inputs.data)
-    return compare(
-        reference.baseline(inputs.source, inputs.data, rows, cache, on_progress),
-        reference.logits(
-            artifact.on_host, inputs.source, inputs.data, rows, reference.host(device), cache, on_progress
-        ),
+    unconverted = reference.baseline(inputs.source, inputs.data, rows, cache, on_progress)
+    converted = reference.predictions(
+        artifact.on_host, inputs.source, inputs.data, rows, reference.host(device), cache, on_progress
     )
+    if problem := inputs.task.find_problem(unconverted, converted):
+        raise ConversionError(
+            f"the converted model gives {problem}",
+            hint="convert with another quantization or converter, or read the conversion's log",
+        )
+    return inputs.task.compare(unconverted, converted)
 
 
-def read_weights(artifact: Artifact, cache: Cache) -> dict[str, int]:
-    """How many weights of each dtype the file really holds; empty for a format that edlab cannot read.
+def read_weights(artifact: Artifact, precision: Precision, cache: Cache) -> dict[str, int]:
+    """How many weights of each dtype the file of this precision really holds; empty where no converter can read it.
 
-    What only its target opens is read in its last portable form. Raises `ConversionError` where int8 was asked for and
-    no weight is.
+    That is the artifact's file or, of a format that cannot be read, its last portable form. Raises `ConversionError`
+    where int8 was asked for and no weight is.
     """
-    artifact = artifact.on_host
-    if artifact.format not in READABLE:
+    forms = [form for form in (artifact, artifact.on_host) if form.precision == precision]
+    read = next((form for form in forms if reader(form.format)), None)
+    if read is None:
         return {}
 
     def make(folder: Path) -> None:
-        arguments = {"path": str(artifact.files[0]), "format": artifact.format}
+        arguments = {"path": str(read.files[0]), "reader": reader(read.format)}
         counts = run_isolated("edlab.converters.inspect:count_weights", arguments, log=folder / "inspect.log")
         (folder / "weights.json").write_text(json.dumps(counts))
 
-    folder = cache.get_or_make("weights", artifact.sha256, make)
+    folder = cache.get_or_make("weights", read.sha256, make)
     weights: dict[str, int] = json.loads((folder / "weights.json").read_text())
-    if artifact.precision.startswith("int8") and not {"int8", "uint8"} & set(weights):
+    if read.precision.startswith("int8") and not {"int8", "uint8"} & set(weights):
         raise ConversionError(
-            f"the file was to be {artifact.precision} and holds no int8 weight ({', '.join(weights) or 'none at all'})",
+            f"the file was to be {read.precision} and holds no int8 weight ({', '.join(weights) or 'none at all'})",
             hint="leave fewer nodes out (quantization.exclude), or take another converter",
         )
     return weights

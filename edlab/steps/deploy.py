@@ -60,7 +60,7 @@ def deploy(
     """
     device = running_device(config.device)
     on_progress("deploy", None, device.name)
-    with devices.connect(device, cache) as session:
+    with devices.connect(device, cache, inputs.source.reader.modules) as session:
         session.lock(on_progress)
         machine = session.hello()
         _ensure_machine(device, machine)
@@ -79,13 +79,13 @@ def deploy(
                 config.converter,
                 calibration=lambda: calibration_data(config, inputs),
                 cache=cache,
-                portable=reference.HOST.runtimes,
+                portable=reference.this_machine().runtimes,
                 on_progress=lambda step: on_progress("build", None, f"{step} on {device.name}"),
                 on_made=on_made,
             )
         _ensure_precision(artifact, config)
         before = session.state()
-        model = session.open(artifact, inputs.source.preprocessing, device)
+        model = session.open(artifact, inputs.source.preprocessing, device, inputs.source.task, inputs.source.reader)
         yield Deployment(session, device, artifact, machine, model, before)
 
 
@@ -94,7 +94,7 @@ def running_device(device: DeviceConfig) -> DeviceConfig:
     if device.execution is Execution.native:
         return device
     stand_in = "this machine's CPU"
-    return dataclasses.replace(reference.HOST, name=device.name, threads=device.threads, stand_in=stand_in)
+    return dataclasses.replace(reference.this_machine(), name=device.name, threads=device.threads, stand_in=stand_in)
 
 
 def _ensure_machine(device: DeviceConfig, machine: Machine) -> None:

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edlab import data, models
+from edlab import data, models, tasks
 from edlab.cache import Cache
-from edlab.config import DatasetConfig, EdlabConfig
+from edlab.config import DatasetConfig, EdlabConfig, InputKind, ModelConfig
 from edlab.data import PreparedData
-from edlab.errors import DataUnavailableError
+from edlab.errors import DataUnavailableError, ModelError
 from edlab.source import SourceModel
+from edlab.tasks import Task
 
 if TYPE_CHECKING:
     import torch
+
+_DATASETS = {
+    "classification": "dataset=image_folder dataset.path=FOLDER",
+    "detection": "dataset=coco or dataset=yolo with dataset.path=FOLDER",
+}
 
 OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
 
@@ -30,9 +36,34 @@ class Inputs:
     data_problem: DataUnavailableError | None = None  # why the images are not those of the data set asked for
 
     @property
+    def task(self) -> Task:
+        """What the model is for."""
+        return tasks.get(self.source.task)
+
+    @property
     def real(self) -> bool:
         """Whether the images are photographs or the like, not noise."""
         return self.data_problem is None and self.data.kind != "synthetic"
+
+
+def _completed(config: EdlabConfig) -> ModelConfig:
+    """The model's configuration with the task and the kind of input that are set, or that the data set says."""
+    task, kind = config.task or config.model.task, config.model.input
+    if task is None and data.task_of(config.dataset.kind) != "classification":  # the default needs no word
+        task = data.task_of(config.dataset.kind)
+    if kind is None and config.dataset.kind == "arrays":
+        kind = InputKind.array
+    return dataclasses.replace(config.model, task=task, input=kind)
+
+
+def _ensure_same_task(source: SourceModel, dataset: DatasetConfig) -> None:
+    """Raise `ModelError` for a data set whose labels are of another task than the model."""
+    if data.task_of(dataset.kind) not in (None, source.task):
+        raise ModelError(
+            f"{source.name} is a {source.task} model, and dataset={dataset.name} is for {data.task_of(dataset.kind)}",
+            hint=f"set {_DATASETS.get(source.task, f'dataset to one for {source.task}')}, or dataset=synthetic to "
+            "measure speed alone; if the outputs were misread set task=...",
+        )
 
 
 def load(
@@ -44,7 +75,8 @@ def load(
     `DataError` for a data set that is there and wrong.
     """
     on_progress("load model", None, config.model.name)
-    source = models.load(config.model, cache, module=module, log=folder / "load.log")
+    source = models.load(_completed(config), cache, module=module, log=folder / "load.log")
+    _ensure_same_task(source, config.dataset)
     on_progress("preprocessing", None, source.describe_inputs())
     if not source.trained:
         on_progress("weights", None, source.weights_note)
@@ -55,13 +87,16 @@ def load(
             dataset,
             source.preprocessing,
             cache,
-            num_classes=source.num_classes - source.label_offset,
+            num_classes=source.classes,
             class_names=source.class_names[source.label_offset :],
             on_progress=lambda fraction: on_progress("prepare data", fraction, dataset.name),
         )
 
     try:
-        return Inputs(source, prepare(config.dataset))
+        inputs = Inputs(source, prepare(config.dataset))
+        if inputs.data.label_map:
+            on_progress("label map", None, inputs.data.label_map)
+        return inputs
     except DataUnavailableError as error:
         stand_in = dataclasses.replace(config.dataset, name="synthetic", kind="synthetic", path=None, labels=None)
         return Inputs(source, prepare(stand_in), data_problem=error)

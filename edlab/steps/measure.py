@@ -1,4 +1,4 @@
-"""Step 4: the protocol's phases on the target, then accuracy; every figure from what was measured there."""
+"""Step 4, first half: the timed phases on the target; every figure from what was measured there."""
 
 from __future__ import annotations
 
@@ -10,28 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab import metrics, power
-from edlab.agent import int8
 from edlab.agent.messages import Readings, Setting, State, ThroughputReport, Trial
-from edlab.agent.preprocess import top_classes
 from edlab.artifact import Artifact
-from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
-from edlab.converters.check import Comparison, compare, ensure_same_file, find_problem
 from edlab.devices import AgentSession, Pool, Probe, read_array
-from edlab.errors import MeasurementError
-from edlab.steps import reference
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs, OnProgress
 from edlab.steps.reports import Reports
+from edlab.tasks import Comparison
 
 LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order
-_LOGITS_FILE = "logits.npy"  # float32 (images, classes), of the evaluation images in order
-_PREDICTIONS_FILE = "predictions.npy"  # int32 (images, 5): the best classes, best first
-_KEPT_CLASSES = 5
 _STAGES_FILE = "latency_stages.npy"
 _IDLE_S = 1.0  # without a sensor: long enough to see what else keeps the target busy
 _STAGES = ("input_copy_ms", "execute_ms", "output_copy_ms")
-_ACCURACY = ("accuracy_top1", "accuracy_top5", "accuracy_drop")
 
 
 @dataclass
@@ -47,20 +38,6 @@ class Measurement:
     after: State | None = None  # clocks, temperatures and load after the last timed phase
     repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
     runs: list[metrics.Figures] = field(default_factory=list)  # each run's own figures, where there are repeats
-
-
-def measure(
-    config: EdlabConfig,
-    inputs: Inputs,
-    deployment: Deployment,
-    measurement: Measurement,
-    cache: Cache,
-    folder: Path,
-    on_progress: OnProgress,
-) -> None:
-    """Run idle, warm-up, latency, host work, throughput and accuracy on the target; fill `measurement`."""
-    _measure_speed(config, inputs, deployment, measurement, folder, on_progress)
-    _measure_outputs(config, inputs, deployment, measurement, cache, folder, on_progress)
 
 
 def measure_again(
@@ -82,7 +59,7 @@ def measure_again(
     first = measurement.reports.throughput
     assert first
     setting = Setting(first.batch, first.in_flight)
-    _measure_speed(config, inputs, deployment, again, folder, on_progress, setting)
+    measure_speed(config, inputs, deployment, again, folder, on_progress, setting)
 
 
 def _repeat_folder(folder: Path, number: int) -> Path:
@@ -106,7 +83,7 @@ def join_repeats(measurement: Measurement, folder: Path) -> None:
     measurement.figures = measurement.figures.without(joined.missing) | joined
 
 
-def _measure_speed(
+def measure_speed(
     config: EdlabConfig,
     inputs: Inputs,
     deployment: Deployment,
@@ -115,7 +92,7 @@ def _measure_speed(
     on_progress: OnProgress,
     setting: Setting | None = None,
 ) -> None:
-    """Run the timed phases: idle, warm-up, latency, host work, throughput (searched, unless `setting` is known)."""
+    """Run idle, warm-up, latency, host work and throughput (searched, unless `setting` is known)."""
     session = deployment.session
     measurement.power = power.choose(config.power, session.sensors(), deployment.device)
     pool = _pool(inputs, config.protocol)
@@ -273,112 +250,3 @@ def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures
 def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     samples = read_array(path, 2)
     return samples[:, 0].astype(np.int64), samples[:, 1]
-
-
-def _measure_outputs(
-    config: EdlabConfig,
-    inputs: Inputs,
-    deployment: Deployment,
-    measurement: Measurement,
-    cache: Cache,
-    folder: Path,
-    on_progress: OnProgress,
-) -> None:
-    """Run the evaluation images on the target, and check and score what comes out.
-
-    Where nothing can be scored, the few images of the conversion's check are enough to compare.
-    """
-    data, source = inputs.data, inputs.source
-    no_accuracy = _no_accuracy(inputs)
-    rows = reference.check_images(data) if no_accuracy else data.evaluation
-    out = folder / _LOGITS_FILE
-    measurement.reports.accuracy = deployment.session.predict(Pool(data.images, rows.tolist()), out, on_progress)
-    logits: NDArray[np.float32] = read_array(out, 2)
-    np.save(folder / _PREDICTIONS_FILE, top_classes(logits, _KEPT_CLASSES))
-    out.unlink()  # 200 MB for ImageNet, in each row
-    _check_runtime(logits[: reference.CHECK_IMAGES], inputs, deployment, cache, on_progress)
-    unconverted = reference.baseline(source, data, rows, cache, on_progress)
-    if problem := find_problem(unconverted, logits):
-        raise MeasurementError(
-            f"{deployment.runs_on} gives {problem}",
-            hint="the target's runtime, or the conversion, is at fault: see the log",
-        )
-    has_baseline = source.precision == "fp32"
-    no_baseline = f"the file came as {source.precision}: there is no fp32 model to compare with"
-    if has_baseline:
-        measurement.check = compare(unconverted, logits)
-        measurement.figures |= measurement.check.figures()
-    else:
-        measurement.figures |= metrics.Figures.withheld(["agreement_top1", "sqnr_db"], no_baseline)
-    if no_accuracy:
-        measurement.figures |= metrics.Figures.withheld(_ACCURACY, no_accuracy)
-        return
-    assert data.labels is not None
-    measurement.figures |= metrics.accuracy(
-        logits,
-        data.labels[rows] + source.label_offset,
-        baseline=unconverted if has_baseline else None,
-        claimed_top1=source.claimed_top1,
-    )
-    if config.protocol.decompose_drop and has_baseline:
-        measurement.figures |= _decomposed_drop(inputs, deployment.artifact, logits, unconverted, cache, on_progress)
-    if not has_baseline:
-        measurement.figures |= metrics.Figures.withheld(["accuracy_drop"], no_baseline)
-
-
-def _decomposed_drop(
-    inputs: Inputs,
-    artifact: Artifact,
-    logits: NDArray[np.float32],
-    unconverted: NDArray[np.float32],
-    cache: Cache,
-    on_progress: OnProgress,
-) -> metrics.Figures:
-    """The accuracy drop by its causes: the converter, the quantization, and the target's runtime. They add up."""
-    data, source = inputs.data, inputs.source
-    assert data.labels is not None
-    targets = data.labels[data.evaluation] + source.label_offset
-
-    unquantized = artifact.unquantized or artifact.on_host
-    converted = reference.logits(unquantized, source, data, data.evaluation, reference.HOST, cache, on_progress)
-    figures = metrics.drop(converted, unconverted, targets, "conversion")
-    if artifact.unquantized is None:
-        return figures | metrics.drop(logits, converted, targets, "runtime")
-    if artifact.precision != "int8" or artifact.on_host.format not in reference.EVALUATED_IN_FLOAT:
-        names = ["accuracy_drop_quantization", "accuracy_drop_runtime"]
-        reason = f"{artifact.precision} {artifact.on_host.format} files cannot be evaluated in floating point"
-        return figures | metrics.Figures.withheld(names, reason)
-    in_float = reference.in_float(artifact.on_host, source, data, data.evaluation, cache, on_progress)
-    figures |= metrics.drop(in_float, converted, targets, "quantization")
-    return figures | metrics.drop(logits, in_float, targets, "runtime")
-
-
-def _check_runtime(
-    logits: NDArray[np.float32], inputs: Inputs, deployment: Deployment, cache: Cache, on_progress: OnProgress
-) -> None:
-    """Raise `MeasurementError` where the target does not give what this machine gives for the same file."""
-    device, artifact = deployment.device, deployment.artifact
-    rows = reference.check_images(inputs.data)
-    own = reference.logits(
-        artifact.on_host, inputs.source, inputs.data, rows, reference.host(device), cache, on_progress
-    )
-    ensure_same_file(
-        own,
-        logits,
-        precision=artifact.precision,
-        comparable=inputs.source.deterministic
-        and artifact.on_host.precision == artifact.precision
-        and deployment.int8_kernels != int8.SATURATING,
-        where=deployment.runs_on,
-    )
-
-
-def _no_accuracy(inputs: Inputs) -> str:
-    """Why accuracy cannot be measured; empty where it can."""
-    if inputs.data_problem is not None:
-        return inputs.data_problem.message
-    if inputs.data.labels is None:
-        return f"the data set '{inputs.data.name}' has no labels"
-    if not inputs.source.trained:
-        return f"the weights are untrained: {inputs.source.weights_note}"
-    return ""

@@ -16,7 +16,6 @@ from edlab.agent.messages import Machine, State, encode
 from edlab.artifact import Artifact
 from edlab.cache import digest
 from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
-from edlab.converters.check import Comparison
 from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
 from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
@@ -24,6 +23,7 @@ from edlab.sanitize import text
 from edlab.steps.deploy import Deployment
 from edlab.steps.load import Inputs
 from edlab.steps.measure import LATENCIES_FILE, Measurement
+from edlab.tasks import Comparison
 from edlab.tracking import DatasetInfo, Files
 
 _ON_CPU = "CPUExecutionProvider"  # as onnxruntime calls it
@@ -59,8 +59,9 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
     measured = outcome.measurement.figures
     if outcome.check:
         record.details["conversion_check"] = outcome.check.figures().values  # on this machine
-    if outcome.artifact and "agreement_top1" not in {*measured.values, *measured.missing}:
-        record.missing.update(dict.fromkeys(("agreement_top1", "sqnr_db"), "what the target runs was not compared"))
+    agreement = outcome.inputs.task.agreement if outcome.inputs else ()
+    if outcome.artifact and not {*agreement} <= {*measured.values, *measured.missing}:
+        record.missing.update(dict.fromkeys(agreement, "what the target runs was not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
@@ -69,7 +70,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         record.verdict = metrics.judge(facts)
         record.tags["throttled"], record.details["throttled"] = metrics.throttled(facts)
     else:
-        for name in metrics.headlines():
+        headlines = metrics.headlines(outcome.inputs.task.headline) if outcome.inputs else metrics.headlines()
+        for name in headlines:
             if name not in record.metrics:
                 record.missing.setdefault(name, f"the run {record.status} at {record.step}")
         if config.protocol.repeats > 1 and not outcome.measurement.runs:
@@ -154,6 +156,9 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
     if len(source.outputs) > 1:
         record.params["model.output"] = source.output
     record.tags["weights"] = source.weights
+    record.tags["task"] = source.task
+    if data.label_map:
+        record.params["dataset.label_map"] = data.label_map
     record.details["source"] = source.model_dump(mode="json")
     record.details["dataset"] = {
         "name": data.name,
@@ -296,7 +301,6 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
     assert deployment
     figures = outcome.measurement.figures.values
     kernels = deployment.model.int8
-    check = outcome.measurement.check
 
     def interval(name: str) -> tuple[float, float] | None:
         return (figures[f"{name}_low"], figures[f"{name}_high"]) if f"{name}_low" in figures else None
@@ -304,16 +308,18 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
     return metrics.OutputFacts(
         precision=deployment.artifact.precision,
         converted=bool(deployment.artifact.steps),
-        agreement_top1=check.agreement_top1 if check else None,
-        sqnr_db=check.sqnr_db if check else None,
-        compared_images=check.images if check else 0,
-        accuracy_top1=figures.get("accuracy_top1"),
-        accuracy_ci95=interval("accuracy_ci95"),
         drop_ci95=interval("accuracy_drop_ci95"),
         max_drop=config.protocol.max_accuracy_drop,
         scored_images=int(figures.get("accuracy_images", 0)),
-        num_classes=inputs.source.num_classes - inputs.source.label_offset,
-        claimed_top1=inputs.source.claimed_top1,
+        doubts=tuple(
+            inputs.task.doubts(
+                figures,
+                outcome.measurement.check,
+                inputs.source,
+                deployment.artifact.precision,
+                metrics.loss_fix(deployment.int8_kernels, deployment.model.runtime),
+            )
+        ),
         nan_images=int(figures.get("accuracy_nan_images", 0)),
         int8_kernels=deployment.int8_kernels,
         fast_kernels=kernels.int8_kernels_of_fast if kernels else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,44 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab import devices
-from edlab.agent.runtimes import find as find_runtime
-from edlab.agent.runtimes import names as runtime_names
 from edlab.agent.system import instruction_sets
 from edlab.artifact import Artifact
 from edlab.cache import Cache, digest, sha256_files
 from edlab.config import DeviceConfig
 from edlab.data import PreparedData
-from edlab.devices import Pool, agent_zip, read_array
+from edlab.devices import Pool, agent_zip, read_array, runtimes
 from edlab.errors import ConversionError, DeviceError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
 from edlab.steps.load import OnProgress
+from edlab.tasks import Predictions
 
 CHECK_IMAGES = 16
+_FILE = "predictions.npy"
 
-# Which runtime opens which format here, whatever the target of the run is.
-HOST = DeviceConfig(
-    name="host",
-    runtimes={
-        "pt2": "torch",
-        "keras": "keras",
-        "onnx": "onnxruntime",
-        "openvino": "openvino",
-        "tflite": "litert",
-        "ncnn": "ncnn",
-    },
-)
-
-# The same, with int8 files evaluated in floating point: what the file says, whatever a runtime's int8 kernels do.
-FLOAT = dataclasses.replace(HOST, options={name: {"int8_kernels": "float"} for name in ("onnxruntime", "openvino")})
 _FLOAT_VERSION = 1  # raise it when edlab.converters.tflite_float changes what it writes
 EVALUATED_IN_FLOAT = ("onnx", "openvino", "tflite")
 
 
+def this_machine() -> DeviceConfig:
+    """The processor that edlab runs on, which opens what can be opened there, whatever the target of the run is."""
+    return DeviceConfig(name="host", runtimes=runtimes.on_processors())
+
+
 def host(device: DeviceConfig) -> DeviceConfig:
     """This machine, which also opens the formats of `device` where that is this machine too."""
-    own = device.runtimes if device.kind == HOST.kind and not device.host else {}
-    return dataclasses.replace(HOST, runtimes={**own, **HOST.runtimes})
+    here = this_machine()
+    own = device.runtimes if device.kind == here.kind and not device.host else {}
+    return dataclasses.replace(here, runtimes={**own, **here.runtimes})
 
 
 def check_images(data: PreparedData) -> NDArray[np.int64]:
@@ -56,7 +48,7 @@ def check_images(data: PreparedData) -> NDArray[np.int64]:
     return data.evaluation[:CHECK_IMAGES]
 
 
-def logits(
+def predictions(
     artifact: Artifact,
     source: SourceModel,
     data: PreparedData,
@@ -64,27 +56,30 @@ def logits(
     device: DeviceConfig,
     cache: Cache,
     on_progress: OnProgress,
-) -> NDArray[np.float32]:
-    """The float32 outputs (rows, classes) of a model file for these rows of the data, run on this machine."""
+) -> Predictions:
+    """What the source's task reads of a model file's outputs for these rows of the data, run on this machine."""
     indices = rows.tolist()
     key = digest(
         [
             artifact.sha256,
             artifact.layout,
             source.preprocessing.model_dump(),
+            source.task,
+            source.reader.options,
+            [sha256_files([path]) for path in source.reader.files.values()],
             data.digest,
             indices,
-            _runs_by(artifact, device, cache),
+            _runs_by(artifact, device, source.reader.modules, cache),
         ]
     )
 
     def make(folder: Path) -> None:
-        with devices.connect(device, cache) as session:
-            session.open(artifact, source.preprocessing, device)
-            session.predict(Pool(data.images, indices), folder / "logits.npy", on_progress)
+        with devices.connect(device, cache, source.reader.modules) as session:
+            session.open(artifact, source.preprocessing, device, source.task, source.reader)
+            session.predict(Pool(data.images, indices), folder / _FILE, on_progress)
 
     try:
-        outputs: NDArray[np.float32] = read_array(cache.get_or_make("predictions", key, make) / "logits.npy", 2)
+        read: Predictions = read_array(cache.get_or_make("predictions", key, make) / _FILE)
     except DeviceError as error:
         hint = error.hint
         if artifact.steps:
@@ -95,14 +90,14 @@ def logits(
         raise ConversionError(
             f"the {artifact.format} file does not run on this machine: {error.message}", hint=hint, log=error.log
         ) from error
-    return outputs
+    return read
 
 
 def baseline(
     source: SourceModel, data: PreparedData, rows: NDArray[np.int64], cache: Cache, on_progress: OnProgress
-) -> NDArray[np.float32]:
-    """The outputs of the unconverted model for these rows."""
-    return logits(Artifact.of(source), source, data, rows, HOST, cache, on_progress)
+) -> Predictions:
+    """The predictions of the unconverted model for these rows."""
+    return predictions(Artifact.of(source), source, data, rows, this_machine(), cache, on_progress)
 
 
 def in_float(
@@ -112,11 +107,14 @@ def in_float(
     rows: NDArray[np.int64],
     cache: Cache,
     on_progress: OnProgress,
-) -> NDArray[np.float32]:
-    """The outputs of a quantized file (one of `EVALUATED_IN_FLOAT`) computed in floating point for these rows."""
+) -> Predictions:
+    """The predictions of a quantized file (one of `EVALUATED_IN_FLOAT`) computed in floating point for these rows."""
     if artifact.format == "tflite":
         artifact = _float_tflite(artifact, cache)
-    return logits(artifact, source, data, rows, FLOAT, cache, on_progress)
+    in_float = dataclasses.replace(
+        this_machine(), options={name: {"int8_kernels": "float"} for name in ("onnxruntime", "openvino")}
+    )  # what the file says, whatever a runtime's int8 kernels do
+    return predictions(artifact, source, data, rows, in_float, cache, on_progress)
 
 
 def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
@@ -136,12 +134,12 @@ def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
     return artifact.model_copy(update={"files": (path,), "sha256": sha256_files([path]), "precision": "fp32"})
 
 
-def _runs_by(artifact: Artifact, device: DeviceConfig, cache: Cache) -> list[str]:
+def _runs_by(artifact: Artifact, device: DeviceConfig, modules: Sequence[str], cache: Cache) -> list[str]:
     """What computes the outputs: the agent's sources, the runtime with its version and options, the processor."""
     runtime = device.runtimes.get(artifact.format, "")
     options = [repr(sorted(device.options.get(runtime, {}).items()))]
-    agent = agent_zip.build(cache).parent.name
-    packages = find_runtime(runtime).packages.split() if runtime in runtime_names() else []
+    agent = agent_zip.build(cache, modules).parent.name
+    packages = runtimes.load(runtime).packages.split() if runtime else []
     processor = [instruction_sets() or ""]  # they decide which int8 kernels are exact
     return [agent, runtime, *options, *processor, *(f"{package} {_version(package)}" for package in packages)]
 

@@ -1,11 +1,11 @@
 """The conformance suite of a runtime of the agent. A third party's test subclasses it:
 
-    class TestNcnn(RuntimeConformance):
-        runtime = "ncnn"
+    class TestAcmeRuntime(RuntimeConformance):
+        runtime = "acme"  # the name of its entry point in edlab.runtimes
 
         def export(self, network, folder):
             ...
-            return [folder / "net.param", folder / "net.bin"]
+            return [folder / "net.acme"]  # the file to open first, then those beside it
 
 The suite runs the real agent on this machine, with the runtimes that the installed packages add.
 """

@@ -58,8 +58,8 @@ class Echo(Request):
         self.threads.add(threading.get_ident())
         self.clock.sleep(self.seconds)
 
-    def get_output(self) -> NDArray[Any]:
-        return self.tensor
+    def get_outputs(self) -> list[NDArray[Any]]:
+        return [self.tensor]
 
 
 class Looks:

@@ -140,13 +140,13 @@ def test_bound_buffers_give_what_a_plain_run_gives(tmp_path: Path, batch: int) -
     path = export_onnx(tiny_network(), tmp_path / "free.onnx", dynamic_axes=axes)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     spec = TensorSpec("input", (None, 3, 32, 32), "float32")
-    requests = [BoundRequest(session, spec, "output", batch, "cpu", 0) for _ in range(2)]
+    requests = [BoundRequest(session, spec, ["output"], batch, "cpu", 0) for _ in range(2)]
     tensors = np.random.default_rng(0).random((4, batch, 3, 32, 32), np.float32)
     for request, tensor in zip([*requests, *requests], tensors, strict=True):
         request.set_input(request.prepare(tensor))
         request.execute()
         (expected,) = session.run(None, {"input": tensor})
-        np.testing.assert_allclose(request.get_output(), expected, atol=1e-6)
+        np.testing.assert_allclose(request.get_outputs()[0], expected, atol=1e-6)
 
 
 class Graph:
@@ -199,7 +199,7 @@ def stand_in_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 def logits_of(request: CudaRequest, image: NDArray[np.float32]) -> NDArray[np.float32]:
     request.set_input(request.prepare(image))
     request.execute()
-    return request.get_output()
+    return request.get_outputs()[0]
 
 
 def test_a_model_that_cannot_be_captured_runs_without_a_graph_and_says_why(stand_in_cuda: None) -> None:

@@ -17,7 +17,7 @@ from edlab.config import ConverterConfig, DeviceConfig, Precision, Symmetry
 from edlab.converters.tflite_float import quantized_to_float
 from edlab.devices import Pool
 from edlab.errors import AgentError
-from edlab.steps.reference import HOST
+from edlab.steps.reference import this_machine
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
 
 CONVERTERS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert"}
@@ -76,7 +76,7 @@ def converted(
         ConverterConfig(name=CONVERTERS[request.param]),
         calibration=lambda: small_calibration(folder, 16),
         cache=Cache(folder / "cache"),
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )
     return request.param, artifact, folder
 

@@ -22,6 +22,7 @@ from edlab.agent.observer import Counters, Look, Observer
 from edlab.agent.phases.latency import Latencies, goal_after
 from edlab.agent.preprocess import InputTable
 from edlab.agent.runtimes.base import Request
+from edlab.agent.tasks.classification import Task
 
 UNTIMED = 3  # queries before those that are measured
 
@@ -212,7 +213,7 @@ def test_halves_agree_on_the_median_within_the_tolerance() -> None:
 
 
 IMAGES = np.zeros((5, 4, 4, 3), np.uint8)
-OUTPUT = TensorSpec("out", (1, 48), "float32")
+TASK = Task([TensorSpec("out", (1, 48), "float32")], {})
 
 
 def test_host_work_leaves_the_model_out(clock: Clock) -> None:
@@ -221,14 +222,14 @@ def test_host_work_leaves_the_model_out(clock: Clock) -> None:
             clock.sleep(0.002)
             return super().apply(images, out)
 
-    result = phases.host_work(Echo(0.1, clock), Slow([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, OUTPUT, quiet)
+    result = phases.host_work(Echo(0.1, clock), Slow([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, TASK, quiet)
     assert result.queries == 5
     assert result.preprocess_ms == 2
     assert result.postprocess_ms == 0
 
 
 def test_both_parts_of_the_host_work_take_time() -> None:
-    result = phases.host_work(Echo(), InputTable([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, OUTPUT, quiet)
+    result = phases.host_work(Echo(), InputTable([0.0] * 3, [1.0] * 3, "NHWC"), IMAGES, TASK, quiet)
     assert result.preprocess_ms > 0
     assert result.postprocess_ms > 0
 

@@ -31,8 +31,8 @@ class Mean(base.Request):
     def execute(self):
         self.result = self.tensor.mean(axis=(2, 3))
 
-    def get_output(self):
-        return self.result
+    def get_outputs(self):
+        return [self.result]
 
 class Runtime(base.Runtime):
     @staticmethod
@@ -84,7 +84,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 def device(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeviceConfig:
     """This machine by that interpreter, with a runtime that needs numpy alone."""
     own_sources = agent_zip._own_sources
-    extra = {"agent/runtimes/mean.py": RUNTIME}
+    extra = {"edlab/agent/runtimes/mean.py": RUNTIME.encode()}
     monkeypatch.setattr(agent_zip, "_own_sources", lambda: {**own_sources(), **extra})
     return DeviceConfig(name="old", python=python)
 

@@ -43,7 +43,7 @@ def test_bgr_is_the_same_table_over_reversed_channels(
 
 def test_a_buffer_given_is_the_one_written() -> None:
     table = InputTable(MEAN, STD, "NCHW", "float16")
-    out = np.empty(table.shape(3, 5, 7), np.float16)
+    out = np.empty(table.shape(3, 5, 7, 3), np.float16)
     assert table.apply(IMAGES, out) is out
     np.testing.assert_allclose(out, NORMALISED.transpose(0, 3, 1, 2), atol=2e-3)
 

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 
 from edlab import devices
-from edlab.agent import runtimes
 from edlab.agent.messages import Opened
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, ThroughputConfig
-from edlab.converters.ncnn import onnx_to_ncnn
-from edlab.devices import Pool
+from edlab.devices import Pool, runtimes
 from edlab.errors import AgentError, UnsupportedError
 from edlab.testing.runtime import IMAGES, PREPROCESSING, RuntimeConformance, random_images, tiny_network
+from edlab.vendors.ncnn.converter import onnx_to_ncnn
 
 MEAN_STD = (PREPROCESSING.mean, PREPROCESSING.std)
 
@@ -76,7 +75,7 @@ class Prepared:
     layout = "NCHW"
 
     def test_a_prepared_tensor_is_not_a_copy(self, artifact: Artifact) -> None:
-        instance = runtimes.find(self.runtime)([str(file) for file in artifact.files], 1, {})
+        instance = runtimes.load(self.runtime)([str(file) for file in artifact.files], 1, {})
         instance.load()
         request = instance.compile(1, 1).requests[0]
         request.bind()
@@ -84,7 +83,7 @@ class Prepared:
         def run(prepared: Any) -> Any:
             request.set_input(prepared)
             request.execute()
-            return request.get_output().copy()
+            return request.get_outputs()[0].copy()
 
         first, second = (normalise(image[None], *MEAN_STD, self.layout) for image in random_images()[:2])
         tensor = first.copy()

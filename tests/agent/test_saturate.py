@@ -227,8 +227,8 @@ def test_no_thread_drives_on_where_the_system_starts_no_more(monkeypatch: pytest
 
 def test_outputs_that_are_not_the_batch_are_refused() -> None:
     class First(Echo):
-        def get_output(self) -> NDArray[Any]:
-            return self.tensor[:1]
+        def get_outputs(self) -> list[NDArray[Any]]:
+            return [self.tensor[:1]]
 
     with pytest.raises(FixedBatchError, match="1 rows"):
         phases.saturate([First()], phases.batches(pool(2), 2), 0.05, in_seconds(60), quiet)

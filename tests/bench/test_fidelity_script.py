@@ -69,8 +69,8 @@ def test_loadgen_drives_a_request_and_its_figures_are_found(script: Any) -> None
         def execute(self) -> None:
             pass
 
-        def get_output(self) -> Any:
-            return self.tensor
+        def get_outputs(self) -> Any:
+            return [self.tensor]
 
     pool = [np.full((1, 2), value, np.float32) for value in range(4)]
     figures = script("own.py").loadgen([Echo()], pool, 0.2)
@@ -93,8 +93,8 @@ class Clocked(Request):
     def execute(self) -> None:
         self._queries += 1
 
-    def get_output(self) -> np.ndarray:
-        return np.empty(0)
+    def get_outputs(self) -> list[np.ndarray]:
+        return [np.empty(0)]
 
     @property
     def latency(self) -> float:

@@ -17,7 +17,7 @@ from edlab.converters import CalibrationData, Step, run_steps
 from edlab.converters.host import HostProcess
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError, UnsupportedError
 from edlab.source import SourceModel
-from edlab.steps.reference import HOST
+from edlab.steps.reference import this_machine
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
 
 
@@ -282,7 +282,7 @@ def test_torch_is_the_source_itself(tmp_path: Path, cache: Cache) -> None:
         ConverterConfig(name="torch"),
         calibration=pytest.fail,
         cache=cache,
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )
     assert artifact.files == (source.path,)
     assert artifact.sha256 == source.sha256

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 from edlab import converters
 from edlab.artifact import Artifact
 from edlab.config import ConverterConfig
-from edlab.converters.ncnn import onnx_to_ncnn
 from edlab.errors import ConversionError
 from edlab.registry import load_target
 from edlab.testing.converter import ConverterConformance, quantization, small_source
+from edlab.vendors.ncnn.converter import onnx_to_ncnn
 
 
 class _OnThisMachine(ConverterConformance):

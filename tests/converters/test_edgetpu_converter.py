@@ -32,7 +32,7 @@ from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, ConversionError, DeviceError, MissingDependencyError
 from edlab.openssh import CONFIG_VARIABLE
 from edlab.source import SourceModel
-from edlab.steps.reference import HOST
+from edlab.steps.reference import this_machine
 from edlab.testing import sshd
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 
@@ -124,7 +124,7 @@ def convert(source: SourceModel, steps_cache: Cache, tmp_path: Path) -> Callable
             ConverterConfig(name="edgetpu", options={"compiler": compiler}),
             calibration=lambda: small_calibration(tmp_path, 16),
             cache=steps_cache,
-            portable=HOST.runtimes,
+            portable=this_machine().runtimes,
             on_made=made.append,
             **options,
         )
@@ -364,7 +364,7 @@ def int8_file(source: SourceModel, steps_cache: Cache, tmp_path_factory: pytest.
         ConverterConfig(name="litert"),
         calibration=lambda: small_calibration(tmp_path_factory.mktemp("images"), 16),
         cache=steps_cache,
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )
     return artifact.files[0]
 
@@ -434,7 +434,7 @@ def test_a_float_file_is_refused_with_its_operator(source: SourceModel, steps_ca
         ConverterConfig(name="litert"),
         calibration=pytest.fail,
         cache=steps_cache,
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )
     with pytest.raises(ConversionError, match=r"CONV_2D '.*' works on float32") as caught:
         check(floats.files[0])
@@ -480,7 +480,7 @@ def test_a_fully_connected_layer_with_a_scale_per_channel_is_refused(
         ConverterConfig(name="litert"),
         calibration=pytest.fail,
         cache=steps_cache,
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )
     recipe = RecipeManager()
     recipe.add_quantization_config(

@@ -15,7 +15,7 @@ from edlab.config import ConverterConfig, Granularity, Precision, QuantizationCo
 from edlab.converters.onnx_batch import free_batch
 from edlab.converters.onnx_export import export_steps, torch_to_onnx
 from edlab.source import Reason
-from edlab.steps.reference import HOST
+from edlab.steps.reference import this_machine
 from edlab.testing.converter import quantization, small_calibration, small_source
 
 torch = pytest.importorskip("torch")
@@ -145,5 +145,5 @@ def convert(precision: Precision, folder: Path) -> Artifact:
         ConverterConfig(name="onnxruntime"),
         calibration=lambda: small_calibration(folder, wanted.calibration.images),
         cache=Cache(folder / "cache"),
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )

@@ -20,7 +20,8 @@ from edlab.converters import base
 from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.source import SourceModel
-from edlab.steps.reference import HOST
+from edlab.steps.reference import this_machine
+from edlab.tasks.classification import Task
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 
 
@@ -38,7 +39,7 @@ class TestTensorrt(ConverterConformance):
         for precision in converters.load(self.converter).capabilities:
             artifact = convert(self._plain(precision))
             assert (artifact.format, artifact.precision) == ("onnx", precision)
-            sqnr = converters.check.compare(self.reference(images), self._logits(artifact, images)).sqnr_db
+            sqnr = Task().compare(self.reference(images), self._logits(artifact, images)).sqnr_db
             assert sqnr is None or sqnr > 15, f"{precision}: {sqnr} dB"
 
     def test_the_options_declared_reach_the_plan(self, source: SourceModel) -> None:
@@ -81,7 +82,7 @@ def graph(folder: Path, source: SourceModel) -> onnx.GraphProto:
         ConverterConfig(name="tensorrt"),
         calibration=lambda: small_calibration(folder, 16),
         cache=Cache(folder / "cache"),
-        portable=HOST.runtimes,
+        portable=this_machine().runtimes,
     )
     assert set(weight_dtypes(artifact.files[0], "onnx")) == {"int8"}
     return onnx.load(artifact.files[0]).graph
@@ -134,14 +135,14 @@ def test_the_quantizer_is_told_what_to_do_and_not_for_whom(source: SourceModel) 
 def test_the_last_step_is_the_targets(source: SourceModel) -> None:
     for wanted in (quantization(Precision.fp32), quantization(Precision.fp16), int8()):
         *here, last = converters.get(ConverterConfig(name="tensorrt")).plan(source, wanted)
-        assert all(step.format in HOST.runtimes and step.workshop == base.HOST for step in here)
+        assert all(step.format in this_machine().runtimes and step.workshop == base.HOST for step in here)
         assert (last.workshop, last.toolchain, last.format, last.calibrates) == (
             base.TARGET,
             "tensorrt",
             "tensorrt",
             False,
         )
-        assert last.format not in HOST.runtimes
+        assert last.format not in this_machine().runtimes
         assert last.precision == wanted.precision
 
 

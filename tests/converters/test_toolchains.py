@@ -16,12 +16,12 @@ from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
-from edlab.converters.check import compare
 from edlab.converters.inspect import weight_dtypes
 from edlab.converters.onnx_export import OPSET, torch_to_onnx
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.source import SourceModel
-from edlab.steps.reference import HOST
+from edlab.steps.reference import this_machine
+from edlab.tasks.classification import Task
 from edlab.testing.converter import (
     CLASSES,
     PREPROCESSING,
@@ -54,7 +54,7 @@ def convert(folder: Path) -> Convert:
             ConverterConfig(name=converter),
             calibration=lambda: small_calibration(folder, wanted.calibration.images),
             cache=Cache(folder / "cache"),
-            portable=HOST.runtimes,
+            portable=this_machine().runtimes,
         )
 
     return run
@@ -295,7 +295,7 @@ def test_keras_models_are_converted(
     if precision is Precision.fp32:
         np.testing.assert_allclose(found, expected, atol=1e-4)
     else:
-        sqnr = compare(expected, found).sqnr_db
+        sqnr = Task().compare(expected, found).sqnr_db
         assert sqnr is not None
         assert sqnr > 15
         assert set(weight_dtypes(artifact.files[0], artifact.format)) == {"int8"}
@@ -350,7 +350,7 @@ def test_an_int8_onnx_file_becomes_an_int8_openvino_model(
     artifact = convert(own, "openvino", quantization(Precision.int8))
     assert [done.name for done in artifact.steps] == ["onnx_to_openvino"]
     assert set(weight_dtypes(artifact.files[0], "openvino")) == {"int8"}
-    sqnr = compare(artifact_runner_reference(own, folder), logits(artifact, folder)).sqnr_db
+    sqnr = Task().compare(artifact_runner_reference(own, folder), logits(artifact, folder)).sqnr_db
     assert sqnr is None or sqnr > 15
 
 

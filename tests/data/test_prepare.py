@@ -13,7 +13,7 @@ from PIL import Image
 
 from edlab.cache import Cache
 from edlab.config import DatasetConfig
-from edlab.data import PreparedData, folders, imagenette, pixels, prepare
+from edlab.data import PreparedData, image_files, imagenette, pixels, prepare
 from edlab.data.classes import imagenet_wnids
 from edlab.errors import ConfigError, DataError, DataUnavailableError
 from edlab.source import Preprocessing
@@ -178,7 +178,7 @@ def test_images_are_decoded_once(folder: Path, cache: Cache, monkeypatch: pytest
     first = prepare(config(folder), SMALL, cache, num_classes=3, on_progress=fractions.append)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    monkeypatch.setattr(folders, "decode", lambda path, **_: pytest.fail(f"{path} is decoded again"))
+    monkeypatch.setattr(image_files, "decode", lambda path, **_: pytest.fail(f"{path} is decoded again"))
     second = prepare(config(folder), normalised_otherwise(SMALL), cache, num_classes=3)
     assert second.images == first.images
 

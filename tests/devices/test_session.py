@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -39,7 +40,7 @@ from edlab.errors import AgentError, ConfigError, DeviceError, StorageError
 
 ODD_RUNTIME = """
 import ctypes, errno, os, signal, subprocess, sys, time
-from . import base
+from edlab.agent.runtimes import base
 
 class Mean(base.Request):
     def set_input(self, tensor):
@@ -48,8 +49,8 @@ class Mean(base.Request):
     def execute(self):
         time.sleep(0.01)
 
-    def get_output(self):
-        return self.tensor.mean(axis=(2, 3))
+    def get_outputs(self):
+        return [self.tensor.mean(axis=(2, 3))]
 
 class Runtime(base.Runtime):
     options = {"behaviour": "", "pid_file": ""}
@@ -114,8 +115,8 @@ class Runtime(base.Runtime):
 """
 
 ODD_TOOLCHAIN = """
-from . import base
-from ..runtimes.odd import Runtime
+from edlab.agent.toolchains import base
+from odd_runtimes import Runtime
 
 class Toolchain(base.Toolchain):
     @staticmethod
@@ -133,6 +134,8 @@ class Toolchain(base.Toolchain):
 
 
 def odd_plugins(group: str) -> dict[str, EntryPoint]:
+    if group not in ("runtimes", "toolchains"):
+        return {}
     return {"odd": EntryPoint(name="odd", value=f"odd_{group}", group=f"edlab.{group}")}
 
 
@@ -505,8 +508,36 @@ def test_an_outside_runtime_travels_in_the_zip_under_its_name(
         assert "no runtime 'odd'" in plain.available(["odd"])["odd"].reason
 
 
+def test_the_package_that_holds_a_module_travels_and_those_above_it_do_not(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "vendor_x/__init__.py": "import no_such_sdk",
+        "vendor_x/desktop.py": "",
+        "vendor_x/edge/__init__.py": "from pathlib import Path",
+        "vendor_x/edge/odd_runtime.py": "from .parts.net import Runtime",
+        "vendor_x/edge/parts/net.py": ODD_RUNTIME,
+        "vendor_x/edge/table.csv": "1,2",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint(name="odd", value="vendor_x.edge.odd_runtime", group="edlab.runtimes")
+    monkeypatch.setattr(agent_zip, "plugins", lambda group: {"odd": entry} if group == "runtimes" else {})
+    with zipfile.ZipFile(agent_zip.build(cache)) as archive:
+        travelled = {name for name in archive.namelist() if name.startswith("vendor_x/")}
+        assert archive.read("vendor_x/__init__.py") == b""
+    assert travelled == {name for name in files if "/edge/" in name} | {
+        "vendor_x/__init__.py",
+        "vendor_x/edge/parts/__init__.py",
+    }
+    with devices.connect(DeviceConfig(name="cpu"), cache) as session:
+        assert session.available(["odd"])["odd"].version == "0.1"
+
+
 def test_an_entry_point_to_nowhere_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint(name="lost", value="no_such_package.runtime", group="edlab.runtimes")
-    monkeypatch.setattr(agent_zip, "plugins", lambda group: {"lost": entry})
+    monkeypatch.setattr(agent_zip, "plugins", lambda group: {"lost": entry} if group == "runtimes" else {})
     with pytest.raises(ConfigError, match=r"no_such_package\.runtime"):
         agent_zip.build(cache)

@@ -39,7 +39,7 @@ def test_an_onnx_file_with_two_outputs(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no output 'logit'"):
         load(path, output="logit")
     file = load(path, output="logits")
-    assert (file.output, file.outputs, file.num_classes) == ("logits", ("aux", "logits"), 4)
+    assert (file.outputs.names, file.outputs.all_names, file.num_classes) == (("logits",), ("aux", "logits"), 4)
     session = onnxruntime.InferenceSession(file.path)
     assert [output.name for output in session.get_outputs()] == ["logits"]
     images = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)

@@ -206,9 +206,9 @@ def test_a_network_that_classifies_no_images_is_refused(tmp_path: Path) -> None:
     torch.onnx.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 8, 8),), tmp_path / "conv.onnx", dynamo=False)
     with pytest.raises(ModelError, match=r"not of \(batch, classes\)"):
         load(tmp_path / "conv.onnx", tmp_path)
-    torch.onnx.export(nn.Conv2d(1, 3, 1), (torch.zeros(1, 1, 8, 8),), tmp_path / "grey.onnx", dynamo=False)
+    torch.onnx.export(nn.Conv2d(2, 3, 1), (torch.zeros(1, 2, 8, 8),), tmp_path / "two.onnx", dynamo=False)
     with pytest.raises(ModelError, match="layout") as caught:
-        load(tmp_path / "grey.onnx", tmp_path)
+        load(tmp_path / "two.onnx", tmp_path)
     assert "model.layout=NCHW" in caught.value.hint
 
 

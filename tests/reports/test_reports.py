@@ -14,7 +14,7 @@ from edlab.metrics import latency
 from edlab.record import Reason, RunRecord, Status, Step, Verdict, VerdictState
 from edlab.reports.plots import latency_plot, throughput_plot
 from edlab.reports.show import show
-from edlab.reports.table import markdown, table
+from edlab.reports.table import listing, markdown, table
 
 
 def record(params: dict[str, Any] | None = None, **changes: Any) -> RunRecord:
@@ -57,6 +57,17 @@ def test_a_row_holds_the_measured_figures() -> None:
     text = printed(table([record(), record({"quantization.name": "fp32"})]))
     row = next(line for line in text.splitlines() if line.startswith("1"))
     assert row.split() == ["1", "int8", "71.8", "+0.3", "4.51", "1.2", "1,618", "278", "–", "–", "VALID"]
+
+
+def test_a_column_of_accuracy_is_there_where_a_row_has_a_value() -> None:
+    classified, detected = record(), record(metrics={"emulated_accuracy_map": 0.182})
+    for shown in (lambda rows: printed(table(rows)), lambda rows: printed(listing(rows)), markdown):
+        assert "top1" in shown([classified])
+        assert "mAP" not in shown([classified])
+        assert "top1" not in shown([detected])
+        assert "mAP" in shown([detected])
+        assert "≈18.2" in shown([classified, detected])
+        assert "top1" in shown([classified, detected])
 
 
 def test_measured_and_estimated_power_never_look_alike() -> None:

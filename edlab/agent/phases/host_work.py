@@ -6,19 +6,19 @@ import time
 
 import numpy as np
 
-from ..messages import HostWorkReport, OnProgress, TensorSpec
+from ..messages import HostWorkReport, OnProgress
 from ..observer import Look, Observer
-from ..preprocess import InputTable, dequantize, top_classes
+from ..preprocess import ArrayTable, InputTable
 from ..runtimes.base import Request
+from ..tasks import Task
 
 HOST_WORK_QUERIES = 64
-_TOP = 5
 
 
 def host_work(
-    request: Request, table: InputTable, images: np.ndarray, output: TensorSpec, progress: OnProgress
+    request: Request, table: InputTable | ArrayTable, images: np.ndarray, task: Task, progress: OnProgress
 ) -> HostWorkReport:
-    """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensor to its best five."""
+    """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensors to an answer."""
     count = min(len(images), HOST_WORK_QUERIES)
     tensor = table.apply(images[:1])
     preprocess_ns, postprocess_ns, done = 0, 0, 0
@@ -30,9 +30,9 @@ def host_work(
             preprocess_ns += time.perf_counter_ns() - before
             request.set_input(request.prepare(tensor))
             request.execute()
-            raw = request.get_output()
+            outputs = request.get_outputs()
             before = time.perf_counter_ns()
-            top_classes(dequantize(raw.reshape(1, -1), output.scale, output.zero_point), _TOP)
+            task.postprocess(outputs)
             postprocess_ns += time.perf_counter_ns() - before
             done += 1
     return HostWorkReport(preprocess_ns / count / 1e6, postprocess_ns / count / 1e6, count, observer.activity)

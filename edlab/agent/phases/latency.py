@@ -91,7 +91,7 @@ def _stretch(
 
     Gives the seconds that it took.
     """
-    set_input, execute, get_output = request.set_input, request.execute, request.get_output
+    set_input, execute, get_outputs = request.set_input, request.execute, request.get_outputs
     clock, size, count = time.perf_counter_ns, len(inputs), len(stages) // 3
     start = clock()
     enough_at, limit_at = start + int(seconds * NS), start + int(max_seconds * NS)
@@ -102,7 +102,7 @@ def _stretch(
         t1 = clock()
         execute()
         t2 = clock()
-        get_output()
+        get_outputs()
         t3 = clock()
         stages.extend((t1 - t0, t2 - t1, t3 - t2))
         count += 1

@@ -24,7 +24,7 @@ class _Null(Request):
     """Does nothing: what is left is what driving a request costs."""
 
     def __init__(self, output: np.ndarray) -> None:
-        self._output = output
+        self._outputs = [output]
 
     def set_input(self, prepared: Any) -> None:
         pass
@@ -32,8 +32,8 @@ class _Null(Request):
     def execute(self) -> None:
         pass
 
-    def get_output(self) -> np.ndarray:
-        return self._output
+    def get_outputs(self) -> list[np.ndarray]:
+        return self._outputs
 
 
 def driver_limit(batch: int, in_flight: int) -> float:
@@ -78,18 +78,18 @@ def saturate(
     def drive(request: Request, stamps: array[int], offset: int) -> None:
         try:
             request.bind()
-            set_input, execute, get_output = request.set_input, request.execute, request.get_output
+            set_input, execute, get_outputs = request.set_input, request.execute, request.get_outputs
             inputs = [request.prepare(tensor) for tensor in tensors]
             clock, size, stopped = time.perf_counter_ns, len(inputs), stop.is_set
             index = offset
             while not stopped():
                 set_input(inputs[index % size])
                 execute()
-                output = get_output()
+                outputs = get_outputs()
                 stamps.append(clock())
                 index += 1
-            if stamps and len(output) != batch:  # none: another request failed before this one had begun
-                raise FixedBatchError("the output for a batch of %d has %d rows" % (batch, len(output)))
+            if stamps and len(outputs[0]) != batch:  # none: another request failed before this one had begun
+                raise FixedBatchError("the output for a batch of %d has %d rows" % (batch, len(outputs[0])))
         except BaseException as error:
             errors.append(error)
             stop.set()

@@ -40,7 +40,7 @@ def warmup(
             before = time.perf_counter_ns()
             request.set_input(inputs[len(durations) % len(inputs)])
             request.execute()
-            request.get_output()
+            request.get_outputs()
             now = time.perf_counter_ns()
             ends.append(now)
             durations.append(now - before)

@@ -11,12 +11,12 @@ from .base import Runtime
 
 def names() -> list[str]:
     """The runtimes that travelled with this agent, installed on the target or not."""
-    return plugins.names(__path__)
+    return plugins.names(__path__, "runtimes")
 
 
 def find(name: str) -> type[Runtime]:
     """The runtime of this name, imported. Raises `AgentError` if the agent or the target does not have it."""
-    kind: type[Runtime] = plugins.find(__name__, __path__, name, Runtime)
+    kind: type[Runtime] = plugins.find(__name__, __path__, "runtimes", name, Runtime)
     return kind
 
 

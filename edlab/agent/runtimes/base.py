@@ -1,4 +1,4 @@
-"""What a runtime is to the agent. Adding one is one file beside this, with `class Runtime(base.Runtime)`."""
+"""What a runtime is to the agent: a module with `class Runtime(base.Runtime)`, as docs/adding-a-device.md tells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Compiled", "OnProgress", "Request", "Runtime", "TensorSpec"]
 
 
 class Request(ABC):
-    """One query in flight, driven by one thread: set_input, execute, get_output, as often as wanted.
+    """One query in flight, driven by one thread: set_input, execute, get_outputs, as often as wanted.
 
     The three are timed apart, so each does what a careful engineer would write by hand, and nothing else.
     """
@@ -36,11 +36,11 @@ class Request(ABC):
 
     @abstractmethod
     def execute(self) -> None:
-        """Run the model; the output is complete when this returns."""
+        """Run the model; the outputs are complete when this returns."""
 
     @abstractmethod
-    def get_output(self) -> np.ndarray:
-        """The first output, batch first. It may be a view that the next `execute` overwrites."""
+    def get_outputs(self) -> list[np.ndarray]:
+        """All outputs, in the order of `Compiled.outputs`, batch first; they may be views that `execute` overwrites."""
 
 
 class Compiled(NamedTuple):
@@ -55,7 +55,11 @@ class Compiled(NamedTuple):
 class Runtime(ABC):
     """A runtime with one model file. `load` comes first, then any number of `compile`."""
 
+    name = ""  # by which the host asks for it: its module's, or its entry point's; set when it is found
     packages = ""  # what pip installs to have it
+    # The artifact formats that it opens on any processor. device=cpu runs them, and edlab checks files of them on the
+    # machine that it runs on, whatever the target is. None where the runtime needs its accelerator.
+    formats: tuple[str, ...] = ()
     options: dict[str, Any] = {}  # noqa: RUF012  -- the options that it takes, with their defaults
     # What option `int8_kernels` can be, and what runs then; none where a runtime has but one kind of kernels. See
     # `edlab.agent.int8`: `fast` are the runtime's own kernels, `exact` never saturate, `float` computes in floating
@@ -73,11 +77,6 @@ class Runtime(ABC):
         self.path = files[0]
         self.threads = threads
 
-    @classmethod
-    def name(cls) -> str:
-        """The module's name, by which the host asks for it."""
-        return cls.__module__.rpartition(".")[2]
-
     @staticmethod
     @abstractmethod
     def version() -> str:
@@ -89,14 +88,14 @@ class Runtime(ABC):
         unknown = sorted(set(options) - set(cls.options))
         if unknown:
             raise AgentError(
-                "%s has no option '%s'" % (cls.name(), unknown[0]),
+                "%s has no option '%s'" % (cls.name, unknown[0]),
                 hint="it takes " + (", ".join(sorted(cls.options)) or "none"),
             )
         complete = dict(cls.options, **options)
         if cls.int8_kernels and complete["int8_kernels"] not in cls.int8_kernels:
             raise AgentError(
-                "%s has no int8_kernels=%s" % (cls.name(), complete["int8_kernels"]),
-                hint="set device.options.%s.int8_kernels to %s" % (cls.name(), " or ".join(sorted(cls.int8_kernels))),
+                "%s has no int8_kernels=%s" % (cls.name, complete["int8_kernels"]),
+                hint="set device.options.%s.int8_kernels to %s" % (cls.name, " or ".join(sorted(cls.int8_kernels))),
             )
         return complete
 

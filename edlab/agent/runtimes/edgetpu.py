@@ -19,6 +19,7 @@ _CUSTOM_OPERATOR = b"edgetpu-custom-op"  # what the compiler puts in place of th
 class Runtime(litert.Runtime):
     """`device` is libedgetpu's: "" for any, usb, pci, or one by number (:0, usb:0, pci:1)."""
 
+    formats = ()
     options = {"device": ""}  # noqa: RUF012
 
     @staticmethod

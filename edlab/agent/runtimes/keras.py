@@ -12,6 +12,7 @@ from . import base
 
 class Runtime(base.Runtime):
     packages = "tensorflow"
+    formats = ("keras",)
 
     @staticmethod
     def version() -> str:
@@ -64,10 +65,9 @@ class _Request(base.Request):
     def execute(self) -> None:
         self._result = self._function(self._input)
 
-    def get_output(self) -> np.ndarray:
-        output = self._result[0] if isinstance(self._result, (tuple, list)) else self._result
-        array: np.ndarray = output.numpy()
-        return array
+    def get_outputs(self) -> list[np.ndarray]:
+        results = self._result if isinstance(self._result, (tuple, list)) else [self._result]
+        return [result.numpy() for result in results]
 
 
 def _spec(tensor: Any) -> base.TensorSpec:

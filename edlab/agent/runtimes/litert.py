@@ -14,6 +14,7 @@ from . import base
 
 class Runtime(base.Runtime):
     packages = "ai-edge-litert"
+    formats: tuple[str, ...] = ("tflite",)
 
     @staticmethod
     def version() -> str:
@@ -60,7 +61,7 @@ class Runtime(base.Runtime):
 class _Request(base.Request):
     def __init__(self, interpreter: Any) -> None:
         self._input = interpreter.get_input_details()[0]["index"]
-        self._output = interpreter.get_output_details()[0]["index"]
+        self._outputs = [detail["index"] for detail in interpreter.get_output_details()]
         self._interpreter = interpreter
 
     def set_input(self, tensor: np.ndarray) -> None:
@@ -69,9 +70,8 @@ class _Request(base.Request):
     def execute(self) -> None:
         self._interpreter.invoke()
 
-    def get_output(self) -> np.ndarray:
-        output: np.ndarray = self._interpreter.get_tensor(self._output)
-        return output
+    def get_outputs(self) -> list[np.ndarray]:
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
 
 
 def _package() -> Any:

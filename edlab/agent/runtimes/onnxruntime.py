@@ -24,6 +24,7 @@ _NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors live in CUDA's m
 
 class Runtime(base.Runtime):
     packages = "onnxruntime"
+    formats = ("onnx",)
     # A model that the providers do not take as a whole is refused, unless CPUExecutionProvider is among them.
     # provider_options: provider -> its options.
     options = {"providers": [_CPU], "provider_options": {}, "int8_kernels": "exact"}  # noqa: RUF012
@@ -82,12 +83,13 @@ class Runtime(base.Runtime):
         outputs = [_spec(tensor) for tensor in session.get_outputs()]
         if batch > 1 and inputs[0].shape[0] is not None:
             raise FixedBatchError("the ONNX file's batch is %d" % inputs[0].shape[0])
+        names = [output.name for output in outputs]
         requests: list[base.Request]
         if session.get_providers()[0] in _NVIDIA:
             gpu = int(session.get_provider_options()[session.get_providers()[0]].get("device_id", 0))
-            requests = [BoundRequest(session, inputs[0], outputs[0].name, batch, "cuda", gpu) for _ in range(in_flight)]
+            requests = [BoundRequest(session, inputs[0], names, batch, "cuda", gpu) for _ in range(in_flight)]
         else:
-            requests = [_Request(session, inputs[0].name, outputs[0].name) for _ in range(in_flight)]
+            requests = [_Request(session, inputs[0].name, names) for _ in range(in_flight)]
         return base.Compiled(requests, inputs, outputs, in_force)
 
     def _accelerated(self, settings: Any) -> Any:
@@ -129,28 +131,28 @@ class Runtime(base.Runtime):
 
 
 class _Request(base.Request):
-    def __init__(self, session: Any, input_name: str, output_name: str) -> None:
+    def __init__(self, session: Any, input_name: str, output_names: list[str]) -> None:
         self._run = session.run
         self._feed: dict[str, np.ndarray] = {}
         self._input_name = input_name
-        self._outputs = [output_name]
+        self._output_names = output_names
 
     def set_input(self, tensor: np.ndarray) -> None:
         self._feed[self._input_name] = tensor  # read in place: onnxruntime makes no copy of it
 
     def execute(self) -> None:
-        self._results = self._run(self._outputs, self._feed)
+        self._results = self._run(self._output_names, self._feed)
 
-    def get_output(self) -> np.ndarray:
-        result: np.ndarray = self._results[0]
-        return result
+    def get_outputs(self) -> list[np.ndarray]:
+        results: list[np.ndarray] = self._results
+        return results
 
 
 class BoundRequest(base.Request):
-    """Input and output stay in the memory of a device, so that the copies to and from it are timed apart."""
+    """Input and outputs stay in the memory of a device, so that the copies to and from it are timed apart."""
 
     def __init__(
-        self, session: Any, spec: base.TensorSpec, output_name: str, batch: int, device: str, index: int
+        self, session: Any, spec: base.TensorSpec, output_names: list[str], batch: int, device: str, index: int
     ) -> None:
         import onnxruntime
 
@@ -158,7 +160,8 @@ class BoundRequest(base.Request):
         self._input = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, spec.dtype), device, index)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(spec.name, self._input)
-        self._binding.bind_output(output_name, device, index)
+        for name in output_names:
+            self._binding.bind_output(name, device, index)
         self._run = session.run_with_iobinding
 
     def set_input(self, tensor: np.ndarray) -> None:
@@ -167,9 +170,9 @@ class BoundRequest(base.Request):
     def execute(self) -> None:
         self._run(self._binding)  # waits for the device, as `disable_synchronize_execution_providers` is not set
 
-    def get_output(self) -> np.ndarray:
-        output: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
-        return output
+    def get_outputs(self) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = self._binding.copy_outputs_to_cpu()
+        return outputs
 
 
 def _without(provider: str, why: str) -> AgentError:

@@ -26,6 +26,7 @@ _MENDS = {
 
 class Runtime(base.Runtime):
     packages = "openvino"
+    formats = ("openvino",)
     # inference_precision_hint, None: f32 on the CPU, which takes bf16 silently where it has that, also for an fp32
     # model; elsewhere what the device prefers. The one in force is in the options told.
     options = {"device": "CPU", "inference_precision_hint": None, "int8_kernels": "exact"}  # noqa: RUF012
@@ -123,10 +124,9 @@ class _Request(base.Request):
     def execute(self) -> None:
         self._results = self._request.infer(share_outputs=True)
 
-    def get_output(self) -> np.ndarray:
+    def get_outputs(self) -> list[np.ndarray]:
         # `infer` has made an array of each output, in order. Its result looks keys up ten times slower than its values.
-        data: np.ndarray = next(iter(self._results.values()))
-        return data
+        return list(self._results.values())
 
 
 class _OldRequest(_Request):
@@ -136,9 +136,8 @@ class _OldRequest(_Request):
         self._request.start_async()
         self._request.wait()
 
-    def get_output(self) -> np.ndarray:
-        data: np.ndarray = self._request.get_output_tensor(0).data
-        return data
+    def get_outputs(self) -> list[np.ndarray]:
+        return [tensor.data for tensor in self._request.output_tensors]
 
 
 def _api() -> Any:

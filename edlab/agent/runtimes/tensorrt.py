@@ -83,11 +83,9 @@ class _Request(base.Request):
         self._context = context
         self._stream = cuda.Stream()
         pinned = [cuda.PinnedArray(tensor.spec.shape, tensor.spec.dtype) for tensor in tensors]  # type: ignore[arg-type]
-        memory = [cuda.DeviceMemory(array.array.nbytes) for array in pinned]
-        buffers = list(zip(tensors, pinned, memory))
+        buffers = list(zip(tensors, pinned, [cuda.DeviceMemory(array.array.nbytes) for array in pinned]))
         self._input, self._input_memory = next((a, m) for tensor, a, m in buffers if tensor.is_input)
-        self._output, self._output_memory = next((a, m) for tensor, a, m in buffers if not tensor.is_input)
-        self._memory = memory  # also that of outputs that nobody reads
+        self._outputs = [(memory, array) for tensor, array, memory in buffers if not tensor.is_input]
         self._arguments: tuple[Any, ...]
         if hasattr(context, "set_tensor_address"):
             for tensor, _, held in buffers:
@@ -98,7 +96,7 @@ class _Request(base.Request):
                     )
             self._enqueue, self._arguments = context.execute_async_v3, (self._stream.handle,)
         else:
-            addresses = [held.address for held in memory]
+            addresses = [held.address for _, _, held in buffers]
             self._enqueue, self._arguments = context.execute_async_v2, (addresses, self._stream.handle)
 
     def set_input(self, tensor: np.ndarray) -> None:
@@ -111,10 +109,11 @@ class _Request(base.Request):
             raise AgentError("TensorRT refuses to run the engine", hint="the agent's log says why")
         self._stream.synchronize()
 
-    def get_output(self) -> np.ndarray:
-        self._stream.to_host(self._output_memory, self._output)
+    def get_outputs(self) -> list[np.ndarray]:
+        for memory, array in self._outputs:
+            self._stream.to_host(memory, array)
         self._stream.synchronize()
-        return self._output.array
+        return [array.array for _, array in self._outputs]
 
 
 def _tensors(trt: Any, engine: Any) -> list[_Tensor]:

@@ -21,6 +21,7 @@ _WARM_UP = 3  # runs before a capture: libraries set themselves up and choose th
 
 class Runtime(base.Runtime):
     packages = "torch"
+    formats = ("pt2",)
     # cuda_graphs: capture where the model can be captured; where it cannot, the options in force say why.
     options = {"device": "cpu", "cuda_graphs": True}  # noqa: RUF012
 
@@ -115,9 +116,8 @@ class _Request(base.Request):
         with self._torch.inference_mode():
             self._result = self._module(self._input)
 
-    def get_output(self) -> np.ndarray:
-        array: np.ndarray = _first(self._result).numpy()
-        return array
+    def get_outputs(self) -> list[np.ndarray]:
+        return [tensor.numpy() for tensor in _tensors(self._result)]
 
 
 class CudaRequest(base.Request):
@@ -140,7 +140,7 @@ class CudaRequest(base.Request):
             for _ in range(_WARM_UP):
                 self._run()
             self._stream.synchronize()
-            self._output_host = torch.empty_like(self._output, device="cpu").pin_memory()
+            self._on_host = [torch.empty_like(output, device="cpu").pin_memory() for output in self._outputs]
             if graphs:
                 self._capture()
 
@@ -165,15 +165,15 @@ class CudaRequest(base.Request):
             self._graph.replay()
         self._stream.synchronize()
 
-    def get_output(self) -> np.ndarray:
-        self._output_host.copy_(self._output, non_blocking=True)
+    def get_outputs(self) -> list[np.ndarray]:
+        for on_host, output in zip(self._on_host, self._outputs):
+            on_host.copy_(output, non_blocking=True)
         self._stream.synchronize()
-        array: np.ndarray = self._output_host.numpy()
-        return array
+        return [on_host.numpy() for on_host in self._on_host]
 
     def _run(self) -> None:
         with self._torch.inference_mode():
-            self._output = _first(self._module(self._input))
+            self._outputs = _tensors(self._module(self._input))
 
     def _capture(self) -> None:
         """Record the model's kernels, or `note` why that cannot be."""
@@ -188,8 +188,11 @@ class CudaRequest(base.Request):
             self._graph = graph
 
 
-def _first(result: Any) -> Any:
-    return result[0] if isinstance(result, (tuple, list)) else result
+def _tensors(result: Any) -> list[Any]:
+    """The tensors of what a module returns."""
+    if isinstance(result, dict):
+        return list(result.values())
+    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 def _device(name: str) -> Any:

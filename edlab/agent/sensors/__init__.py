@@ -1,15 +1,19 @@
 """The power sensors that the agent can read beside inference: one module each, with `survey()`.
 
+A vendor package adds a kind by the entry point group `edlab.sensors`: a module with `survey() -> Found`.
+
 The environment variable EDLAB_SYSFS is the folder that is read in place of /sys, so that a tree of files can stand in
 for the hardware. What comes from such a tree says so: see `describe`.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Callable
 
+from .. import plugins
 from ..errors import AgentError
 from ..messages import SensorFound, Sensors, UnusableSensor
 from . import hwmon, nvml, rapl
@@ -27,6 +31,7 @@ def survey() -> Found:
         ("nvml", nvml.survey),
         ("hwmon", lambda: hwmon.survey(sysfs / "class/hwmon")),
     ]
+    kinds += [(name, _survey_of(module)) for name, module in plugins.outside("sensors").items()]
     found = Found([], [])
     for kind, look in kinds:
         try:
@@ -36,6 +41,10 @@ def survey() -> Found:
         found.sensors.extend(sensors)
         found.unusable.extend(unusable)
     return found
+
+
+def _survey_of(module: str) -> Callable[[], Found]:
+    return lambda: importlib.import_module(module).survey()
 
 
 def get(name: str) -> Sensor:

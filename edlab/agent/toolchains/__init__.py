@@ -8,5 +8,5 @@ from .base import Toolchain
 
 def find(name: str) -> type[Toolchain]:
     """The toolchain of this name, imported. Raises `AgentError` if the agent or the target does not have it."""
-    kind: type[Toolchain] = plugins.find(__name__, __path__, name, Toolchain)
+    kind: type[Toolchain] = plugins.find(__name__, __path__, "toolchains", name, Toolchain)
     return kind

@@ -14,12 +14,8 @@ from ..messages import Calibration, OnProgress
 class Toolchain(ABC):
     """A vendor's tool, called by name from a conversion's step. All of it is static: a step is files in, files out."""
 
+    name = ""  # by which the host asks for it: its module's, or its entry point's; set when it is found
     packages = ""  # what pip installs to have it
-
-    @classmethod
-    def name(cls) -> str:
-        """The module's name, by which the host asks for it."""
-        return cls.__module__.rpartition(".")[2]
 
     @staticmethod
     @abstractmethod

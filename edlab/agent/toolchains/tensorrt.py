@@ -18,7 +18,7 @@ import numpy as np
 from .. import cuda, jetson, system, tensorrt_library
 from ..errors import AgentError
 from ..messages import Calibration, OnProgress
-from ..preprocess import InputTable
+from ..preprocess import table_for
 from . import base
 
 _EXPLICIT_INT8 = "converter.options.int8=explicit"
@@ -155,8 +155,8 @@ def _calibrator(trt: Any, method: str, layout: str, calibration: Calibration, re
     kind: Any = kinds[method]
     images = np.load(calibration.images, mmap_mode="r")
     indices = calibration.indices
-    table = InputTable(calibration.mean, calibration.std, layout, channels=calibration.channels)
-    pinned = cuda.PinnedArray(tuple(table.shape(1, *images.shape[1:3])), "float32")
+    table = table_for(calibration.mean, calibration.std, calibration.channels, layout)
+    pinned = cuda.PinnedArray(tuple(table.shape(1, *images.shape[1:])), "float32")
     memory = cuda.DeviceMemory(pinned.array.nbytes)
     stream = cuda.Stream()
     positions = iter(range(len(indices)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from edlab.metrics.verdict.facts import Facts, OutputFacts, PowerFacts
 from edlab.metrics.verdict.inputs import input_rules
-from edlab.metrics.verdict.outputs import output_rules
+from edlab.metrics.verdict.outputs import loss_fix, output_rules
 from edlab.metrics.verdict.power import power_rules
 from edlab.metrics.verdict.system import system_rules
 from edlab.metrics.verdict.throttling import throttled
@@ -17,7 +17,7 @@ from edlab.metrics.verdict.throughput import throughput_rules
 from edlab.metrics.verdict.timing import protocol_rules, stability_rules
 from edlab.record import Verdict, VerdictState
 
-__all__ = ["Facts", "OutputFacts", "PowerFacts", "judge", "throttled"]
+__all__ = ["Facts", "OutputFacts", "PowerFacts", "judge", "loss_fix", "throttled"]
 
 _RULES = (protocol_rules, stability_rules, throughput_rules, system_rules, output_rules, input_rules, power_rules)
 

@@ -21,16 +21,10 @@ class OutputFacts:
 
     precision: str = "fp32"
     converted: bool = True  # False where the source file itself runs
-    agreement_top1: float | None = None  # with the unconverted model
-    sqnr_db: float | None = None  # against it; None also where the outputs are equal
-    compared_images: int = 0
-    accuracy_top1: float | None = None
-    accuracy_ci95: tuple[float, float] | None = None
     drop_ci95: tuple[float, float] | None = None
     max_drop: float = 0.01  # what a conversion may cost
     scored_images: int = 0
-    num_classes: int = 0
-    claimed_top1: float | None = None
+    doubts: tuple[Reason, ...] = ()  # what the task finds: outputs unlike the source's, labels that do not fit
     nan_images: int = 0
     int8_kernels: str | None = None  # of what ran: edlab.agent.int8; None where nothing ran in int8
     arithmetic: str = ""  # which kernels those are

@@ -8,16 +8,7 @@ from collections.abc import Iterator
 from edlab.agent.int8 import SATURATING
 from edlab.metrics.accuracy import Z95
 from edlab.metrics.verdict.facts import Facts, Finding, OutputFacts, degraded
-
-_AGREEMENT = {"int8": 0.95, "int8_dynamic": 0.95}  # of other precisions:
-_FLOAT_AGREEMENT = 0.98
-_INT8_SQNR_DB = 20.0
-_HIGH_AGREEMENT = 0.9
-_LOW_ACCURACY = 0.2  # of a model without a claim; but a few times what guessing gives is low as well
-_GUESSES = 5
-_NARROW = 0.3  # an accuracy interval that is wider says nothing of guessing
-_ENOUGH_IMAGES = 20
-_CLAIM_SHARE = 0.5
+from edlab.record import VerdictState
 
 
 def output_rules(facts: Facts) -> Iterator[Finding]:
@@ -26,8 +17,9 @@ def output_rules(facts: Facts) -> Iterator[Finding]:
     yield from _kernel_rules(outputs)
     if not facts.trained:
         return
-    yield from _loss_rules(outputs)
-    yield from _label_rules(outputs)
+    if outputs.drop_ci95 and outputs.converted:
+        yield from _drop_rules(*outputs.drop_ci95, outputs)
+    yield from ((VerdictState.degraded, doubt) for doubt in outputs.doubts)
     if outputs.nan_images:
         yield degraded(
             "nan_outputs",
@@ -42,7 +34,7 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
             "saturating_kernels",
             f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): accuracy is as "
             "run here, which is not the file's own",
-            _use_exact_kernels(outputs),
+            loss_fix(outputs.int8_kernels, outputs.runtime),
         )
     elif outputs.in_float:
         yield degraded(
@@ -59,40 +51,20 @@ def _why_in_float(outputs: OutputFacts) -> str:
     return f", as the int8 kernels of {outputs.runtime} saturate on this processor"
 
 
-def _use_exact_kernels(outputs: OutputFacts) -> str:
-    return (
-        f"set device.options.{outputs.runtime}.int8_kernels=exact, or measure on a processor with VNNI; more "
-        "calibration images do not help"
-    )
-
-
-def _loss_rules(outputs: OutputFacts) -> Iterator[Finding]:
-    """What the conversion costs. Where the kernels saturate, they are the first suspect, and not the calibration."""
-    advice = "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
-    if outputs.int8_kernels == SATURATING:
-        advice = _use_exact_kernels(outputs)
-    if outputs.drop_ci95 and outputs.converted:
-        yield from _drop_rules(*outputs.drop_ci95, outputs, advice)
-    least = _AGREEMENT.get(outputs.precision, _FLOAT_AGREEMENT)
-    if outputs.agreement_top1 is not None and outputs.agreement_top1 < least:
-        yield degraded(
-            "low_agreement",
-            f"{outputs.agreement_top1:.1%} of {outputs.compared_images} images have the unconverted model's best "
-            f"class; at least {least:.0%} is usual for {outputs.precision}",
-            advice,
+def loss_fix(int8_kernels: str | None, runtime: str) -> str:
+    """What mostly helps against a conversion's loss. Kernels that saturate are the first suspect, not calibration."""
+    if int8_kernels == SATURATING:
+        return (
+            f"set device.options.{runtime}.int8_kernels=exact, or measure on a processor with VNNI; more calibration "
+            "images do not help"
         )
-    if outputs.precision in _AGREEMENT and outputs.sqnr_db is not None and outputs.sqnr_db < _INT8_SQNR_DB:
-        yield degraded(
-            "low_sqnr",
-            f"the outputs have {outputs.sqnr_db:.1f} dB SQNR against the unconverted model's; at least "
-            f"{_INT8_SQNR_DB:.0f} is usual for {outputs.precision}",
-            advice,
-        )
+    return "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
 
 
-def _drop_rules(low: float, high: float, outputs: OutputFacts, advice: str) -> Iterator[Finding]:
+def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Finding]:
     """The drop's 95 % interval against what a conversion may cost."""
     limit = outputs.max_drop
+    advice = loss_fix(outputs.int8_kernels, outputs.runtime)
     if low > limit:
         yield degraded(
             "accuracy_lost",
@@ -122,23 +94,3 @@ def _images_needed(low: float, high: float, outputs: OutputFacts) -> int:
     ratio = (Z95 / margin) ** 2  # (N + 2)^2 = ratio (d N + 1), solved for M = N + 2
     needed = (ratio * differ + math.sqrt((ratio * differ) ** 2 + 4 * ratio * (1 - 2 * differ))) / 2 - 2
     return math.ceil(needed / 50) * 50
-
-
-def _label_rules(outputs: OutputFacts) -> Iterator[Finding]:
-    """A model that guesses, or nearly, though it still says what it said before it was converted."""
-    if outputs.accuracy_top1 is None or outputs.accuracy_ci95 is None or outputs.num_classes < 2:
-        return
-    if outputs.agreement_top1 is not None and outputs.agreement_top1 < _HIGH_AGREEMENT:
-        return  # then it is the conversion's loss
-    chance = 1 / outputs.num_classes
-    expected = _LOW_ACCURACY if outputs.claimed_top1 is None else _CLAIM_SHARE * outputs.claimed_top1
-    usual = max(expected, min(_CLAIM_SHARE, _GUESSES * chance))
-    low, high = outputs.accuracy_ci95
-    guesses = low <= chance <= high and high - low <= _NARROW
-    if guesses or (outputs.accuracy_top1 < usual and outputs.scored_images >= _ENOUGH_IMAGES):
-        yield degraded(
-            "labels_do_not_match",
-            f"top-1 is {outputs.accuracy_top1:.1%} of {outputs.num_classes} classes, where guessing gives {chance:.1%}",
-            "likely causes: the order of the classes (dataset.labels, dataset.class_order), model.label_offset, "
-            "model.preprocessing (mean, std, channels, resize), model.output, or a file that came badly quantized",
-        )

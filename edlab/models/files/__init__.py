@@ -7,9 +7,9 @@ from pathlib import Path
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.files import foreign, keras, onnx, onnx_external, pt2, tflite
-from edlab.models.files.base import ModelFile, choose_output, classes_of, damaged, random_operators, training_mode
+from edlab.models.files.base import ModelFile, damaged, random_operators, training_mode
 
-__all__ = ["ModelFile", "choose_output", "classes_of", "inputs_of", "load_file", "random_operators", "training_mode"]
+__all__ = ["ModelFile", "inputs_of", "load_file", "random_operators", "training_mode"]
 
 _READERS = {".onnx": onnx.read, ".tflite": tflite.read, ".keras": keras.read, ".pt2": pt2.read}
 _EXPORT = f"model.path takes {', '.join(_READERS)}; export other frameworks' models to ONNX"

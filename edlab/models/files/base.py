@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edlab.config import ModelConfig
+from edlab.config import InputKind, ModelConfig
 from edlab.errors import ModelError
 from edlab.models.files.stated import Range, Stated, fits, keys_for
 from edlab.models.network import preprocessing_of_size
-from edlab.source import Complexity, Layout, Origin, Preprocessing, Reason
+from edlab.models.outputs import ReadOutputs
+from edlab.source import ArrayInput, Complexity, Layout, Origin, Preprocessing, Reason, input_shape
+from edlab.tasks import Size
 
 _MOST_NAMED = 6
 _NOTHING = Stated()
@@ -24,31 +26,39 @@ class ModelFile:
     path: Path  # the copy
     layout: Layout
     precision: str
-    num_classes: int
-    preprocessing: Preprocessing
+    outputs: ReadOutputs
+    preprocessing: Preprocessing | ArrayInput
     preprocessing_origins: dict[str, Origin]
     preprocessing_note: str
     complexity: Complexity
-    output: str
-    outputs: tuple[str, ...]
     class_names: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def num_classes(self) -> int | None:
+        """That the outputs tell apart."""
+        return self.outputs.facts.num_classes
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The images that a model file takes."""
+    """The images, or arrays, that a model file takes."""
 
-    layout: Layout
-    preprocessing: Preprocessing
+    layout: Layout  # means nothing for arrays
+    preprocessing: Preprocessing | ArrayInput
     origins: dict[str, Origin]
     note: str
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def size(self) -> Size:
+        """Height and width; None for arrays."""
+        given = self.preprocessing
+        return (given.height, given.width) if isinstance(given, Preprocessing) else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
         """With batch 1."""
-        height, width = self.preprocessing.height, self.preprocessing.width
-        return (1, 3, height, width) if self.layout == "NCHW" else (1, height, width, 3)
+        return input_shape(self.preprocessing, self.layout)
 
 
 def damaged(path: Path, kind: str, error: Exception) -> ModelError:
@@ -69,17 +79,20 @@ def read_input(config: ModelConfig, path: Path, shape: Sequence[int | None], sta
 
     What the configuration sets stands over what the file states, and that over what is assumed.
     """
+    if config.input == InputKind.array:
+        return ModelInput("NCHW", _array(config, path, shape), {}, "")
     if len(shape) != 4:
         raise ModelError(
             f"{path.name} has an input of shape {tuple(shape)}, not of a batch of images",
-            hint="edlab measures image classifiers: (batch, 3, height, width) or (batch, height, width, 3)",
+            hint="images are (batch, C, height, width) or (batch, height, width, C), C being 3 or 1; set "
+            "model.input=array dataset=arrays to feed arrays of another form",
         )
     if shape[0] not in (None, 1):
         raise ModelError(
             f"{path.name} was exported with a fixed batch of {shape[0]} images",
             hint="export it with a batch of 1, or with a free batch dimension",
         )
-    layouts: list[Layout] = [layout for layout, axis in (("NCHW", 1), ("NHWC", 3)) if shape[axis] == 3]  # type: ignore[misc]
+    layouts = _layouts(shape, 3) or _layouts(shape, 1)
     if config.layout in ("NCHW", "NHWC"):
         layout: Layout = config.layout  # type: ignore[assignment]
     elif len(layouts) == 1 and config.layout is None:
@@ -87,10 +100,17 @@ def read_input(config: ModelConfig, path: Path, shape: Sequence[int | None], sta
     else:
         raise ModelError(
             f"the layout of the input {tuple(shape)} of {path.name} is not clear",
-            hint="set model.layout=NCHW or model.layout=NHWC; the model takes colour images (3 channels)",
+            hint="set model.layout=NCHW or model.layout=NHWC; the model takes images of 3 channels, or of 1",
         )
-    height, width = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
-    preprocessing, origins = preprocessing_of_size(height, width, config, stated.values)
+    channels, height, width = shape[1:] if layout == "NCHW" else (shape[3], shape[1], shape[2])
+    values = {"channels": "gray", **stated.values} if channels == 1 else stated.values
+    preprocessing, origins = preprocessing_of_size(height, width, config, values)
+    if channels not in (None, preprocessing.channel_count):
+        raise ModelError(
+            f"{path.name} takes images of {channels} channels, not of {preprocessing.channel_count}",
+            hint="leave model.preprocessing.channels out, or set it to "
+            + ("gray" if channels == 1 else "rgb or bgr" if channels == 3 else "that of another model"),
+        )
     if (height or preprocessing.height, width or preprocessing.width) != (preprocessing.height, preprocessing.width):
         raise ModelError(
             f"{path.name} takes {height} x {width} pixels, not {preprocessing.height} x {preprocessing.width}",
@@ -99,6 +119,30 @@ def read_input(config: ModelConfig, path: Path, shape: Sequence[int | None], sta
     if stated.range and "assumed" in (origins["mean"], origins["std"]):
         _ensure_used(path, stated.range, preprocessing)
     return ModelInput(layout, preprocessing, origins, stated.note)
+
+
+def _array(config: ModelConfig, path: Path, shape: Sequence[int | None]) -> ArrayInput:
+    """The shape of one array: that of the file, with `model.input_shape` for what is free there."""
+    if not shape or shape[0] not in (None, 1):
+        raise ModelError(
+            f"{path.name} has an input of shape {tuple(shape)}, without a batch of 1 in front",
+            hint="export it with a batch of 1, or with a free batch dimension",
+        )
+    wanted = config.input_shape or [0] * (len(shape) - 1)
+    filled = tuple(length or other for length, other in zip(shape[1:], wanted, strict=False))
+    if len(wanted) != len(shape) - 1 or 0 in filled or any(w and w != f for w, f in zip(wanted, filled, strict=True)):
+        raise ModelError(
+            f"{path.name} has an input of shape {tuple(shape)}, which model.input_shape={config.input_shape} does not "
+            "fill",
+            hint=f"set model.input_shape to {len(shape) - 1} lengths, without the batch",
+        )
+    return ArrayInput(shape=filled)
+
+
+def _layouts(shape: Sequence[int | None], channels: int) -> list[Layout]:
+    """The layouts in which an input of this shape has so many channels."""
+    layouts: list[tuple[Layout, int]] = [("NCHW", 1), ("NHWC", 3)]
+    return [layout for layout, axis in layouts if shape[axis] == channels]
 
 
 def _ensure_used(path: Path, found: Range, preprocessing: Preprocessing) -> None:
@@ -113,49 +157,6 @@ def _ensure_used(path: Path, found: Range, preprocessing: Preprocessing) -> None
         f"pixels spread over exactly this range are mean=[{mean:.4g},{mean:.4g},{mean:.4g}] "
         f"std=[{std:.4g},{std:.4g},{std:.4g}]",
     )
-
-
-def classes_of(name: str, shape: Sequence[int | None]) -> int:
-    """The number of classes of an output of this shape. Raises `ModelError` where it is not (batch, classes)."""
-    lengths = [length for length in shape[1:] if length != 1]
-    if len(lengths) != 1 or not lengths[0]:
-        raise ModelError(
-            f"{name} has an output of shape {tuple(shape)}, not of (batch, classes)",
-            hint="edlab measures image classifiers by their scores: export it without ArgMax or other steps behind them"
-            if not lengths
-            else "edlab measures image classifiers with at least two classes",
-        )
-    return int(lengths[0])
-
-
-def choose_output(config: ModelConfig, name: str, outputs: Sequence[tuple[str, Sequence[int | None]]]) -> int:
-    """Which of the outputs, by name and shape, is scored: the only one, or that of `model.output`.
-
-    Raises `ModelError` with the list where there are several and none is chosen: a guess would be scored in silence.
-    """
-    names = [output for output, _ in outputs]
-    listing = ", ".join(f"{output} {_shape(shape)}" for output, shape in outputs)
-    if config.output is not None:
-        if names.count(config.output) != 1:
-            raise ModelError(
-                f"{name} has no output '{config.output}'" if outputs else f"{name} has no output",
-                hint=f"set model.output to one of: {listing}",
-            )
-        return names.index(config.output)
-    if len(outputs) == 1:
-        return 0
-    if not outputs:
-        raise ModelError(f"{name} has no output", hint="export it with one output, (batch, classes)")
-    logits = [output for output, shape in outputs if len(shape) == 2 and shape[1] != 1]
-    likely = logits[0] if len(logits) == 1 else names[0]
-    raise ModelError(
-        f"{name} has {len(outputs)} outputs: {listing}",
-        hint=f"set model.output to the one to score, for example model.output={likely}",
-    )
-
-
-def _shape(shape: Sequence[int | None]) -> str:
-    return f"({', '.join('?' if length is None else str(length) for length in shape)})"
 
 
 def some(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.complexity import count_keras
 from edlab.models.files import keras_stated
-from edlab.models.files.base import ModelFile, choose_output, classes_of, damaged, read_input, some
+from edlab.models.files.base import ModelFile, damaged, read_input, some
 from edlab.models.keras_models import require_keras
+from edlab.models.outputs import choose_outputs
 
 _UNKNOWN = re.compile(r"Could not locate (?:class|function) '([^']+)'")
 _OWN_MODULES = ("keras", "builtins")
@@ -34,26 +35,31 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         )
     source = read_input(config, path, list(network.inputs[0].shape), keras_stated.stated(network))
     outputs = outputs_of(network)
-    position = choose_output(config, path.name, [(name, list(tensor.shape)) for name, tensor in outputs])
-    if len(outputs) > 1:
-        network = keras.Model(network.inputs, outputs[position][1])
-        network.save(copy)
-    else:
+    shapes = [(name, list(tensor.shape)) for name, tensor in outputs]
+    chosen = choose_outputs(config, path.name, shapes, source.size)
+    if chosen.all:
         shutil.copyfile(path, copy)
+    else:
+        network = with_outputs(network, chosen.positions)
+        network.save(copy)
     return ModelFile(
         format="keras",
         path=copy,
         layout=source.layout,
         precision=_precision(network),
-        num_classes=classes_of(path.name, list(outputs[position][1].shape)),
+        outputs=chosen.read([shapes[position][1] for position in chosen.positions], source.size),
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,
         complexity=count_keras(network, source.shape),
-        output=outputs[position][0],
-        outputs=tuple(name for name, _ in outputs),
         reasons=keras_stated.reasons(network),
     )
+
+
+def with_outputs(network: Any, positions: Sequence[int]) -> Any:
+    """The network with those of the tensors of `outputs_of`."""
+    tensors = [outputs_of(network)[position][1] for position in positions]
+    return require_keras().Model(network.inputs, tensors if len(tensors) > 1 else tensors[0])
 
 
 def outputs_of(network: Any) -> list[tuple[str, Any]]:

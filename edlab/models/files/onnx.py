@@ -14,14 +14,13 @@ from edlab.models.complexity.onnx import count_onnx, infer_shapes
 from edlab.models.files import onnx_external, onnx_stated
 from edlab.models.files.base import (
     ModelFile,
-    choose_output,
-    classes_of,
     damaged,
     first_line,
     random_operators,
     read_input,
     training_mode,
 )
+from edlab.models.outputs import choose_outputs
 from edlab.source import Reason
 
 _RANDOM = frozenset(
@@ -50,30 +49,27 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     source = read_input(config, path, shape, onnx_stated.stated(model, value))
     shapes = infer_shapes(model, name, source.shape)
     outputs = [(output.name, shapes.get(output.name) or _declared(output)) for output in model.graph.output]
-    chosen = outputs[choose_output(config, path.name, outputs)]
-    if len(outputs) > 1:
-        _keep_output(model, chosen[0])
+    chosen = choose_outputs(config, path.name, outputs, source.size)
+    if not chosen.all:
+        _keep_outputs(model, {outputs[position][0] for position in chosen.positions})
     complexity = count_onnx(model, name, source.shape)
     unshared = _unshare_quantization(model)
-    if outside or unshared or len(outputs) > 1:
+    if outside or unshared or not chosen.all:
         onnx.save(model, copy)  # weights that lay outside the file are now inside
     else:
         shutil.copyfile(path, copy)
-    made = _run(path, model, copy, source.shape)
-    num_classes = classes_of(path.name, made)
+    read = chosen.read(_run(path, model, copy, source.shape), source.size)
     return ModelFile(
         format="onnx",
         path=copy,
         layout=source.layout,
         precision=_precision(path, model),
-        num_classes=num_classes,
+        outputs=read,
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,
         complexity=complexity,
-        output=chosen[0],
-        outputs=tuple(output for output, _ in outputs),
-        class_names=onnx_stated.class_names(model, num_classes),
+        class_names=onnx_stated.class_names(model, read.facts.num_classes),
         reasons=_reasons(model),
     )
 
@@ -141,13 +137,13 @@ def _declared(value: Any) -> list[int | None]:
     return [dimension.dim_value or None for dimension in value.type.tensor_type.shape.dim]
 
 
-def _keep_output(model: Any, name: str) -> None:
+def _keep_outputs(model: Any, names: set[str]) -> None:
     """Drop the other outputs of the graph, and what only they need."""
     graph = model.graph
-    kept = [output for output in graph.output if output.name == name]
+    kept = [output for output in graph.output if output.name in names]
     del graph.output[:]
     graph.output.extend(kept)
-    needed, nodes = {name}, []
+    needed, nodes = set(names), []
     for node in reversed(graph.node):
         if needed & set(node.output):
             nodes.append(node)
@@ -175,8 +171,8 @@ def _reads(node: Any) -> Iterator[str]:
             yield from (output.name for output in graph.output)
 
 
-def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of the output of one inference, which also says whether onnxruntime can run the file.
+def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> list[list[int]]:
+    """The shapes of the outputs of one inference, which also says whether onnxruntime can run the file.
 
     A file of a newer IR version than onnxruntime reads is rewritten to the newest that it does.
     """
@@ -198,7 +194,7 @@ def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> tuple[int,
             session = onnxruntime.InferenceSession(copy, options, providers=["CPUExecutionProvider"])
         (source,) = session.get_inputs()
         dtype = onnx.helper.tensor_dtype_to_np_dtype(_types(model)[source.name])
-        output: tuple[int, ...] = session.run(None, {source.name: np.zeros(shape, dtype)})[0].shape
+        outputs = session.run(None, {source.name: np.zeros(shape, dtype)})
     except Exception as error:  # onnxruntime's own exceptions have no common base
         if "Opset" in str(error) and "under development" in str(error):
             raise ModelError(
@@ -207,7 +203,7 @@ def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> tuple[int,
                 hint="export it with a lower opset_version, or upgrade: pip install -U onnxruntime",
             ) from error
         raise _explain(path, error) from error
-    return output
+    return [list(output.shape) for output in outputs]
 
 
 def _types(model: Any) -> dict[str, int]:

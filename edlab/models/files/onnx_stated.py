@@ -38,14 +38,14 @@ def stated(model: Any, value: Any) -> Stated:
     return found
 
 
-def class_names(model: Any, num_classes: int) -> tuple[str, ...]:
+def class_names(model: Any, num_classes: int | None) -> tuple[str, ...]:
     """The classes in order, where the metadata lists as many as there are."""
     metadata = {entry.key.lower(): entry.value for entry in model.metadata_props}
     for key in _LABEL_KEYS:
         names = _parse(metadata.get(key, ""))
         if isinstance(names, dict):
             names = [names[index] for index in sorted(names, key=int)] if all(map(_is_index, names)) else None
-        if isinstance(names, list | tuple) and len(names) == num_classes:
+        if isinstance(names, list | tuple) and num_classes in (None, len(names)):
             return tuple(map(str, names))
     return ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,6 @@ from edlab.errors import ModelError
 from edlab.models.complexity import count_torch
 from edlab.models.files.base import (
     ModelFile,
-    choose_output,
-    classes_of,
     damaged,
     first_line,
     random_operators,
@@ -21,6 +19,7 @@ from edlab.models.files.base import (
     training_mode,
 )
 from edlab.models.files.stated import Affine, Stated
+from edlab.models.outputs import choose_outputs
 from edlab.source import Reason
 
 if TYPE_CHECKING:
@@ -47,9 +46,10 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     module = program.module()
     example = torch.zeros(source.shape, dtype=examples[0].dtype)
     named = named_outputs(_run(path, module, example))
-    position = choose_output(config, path.name, [(name, list(tensor.shape)) for name, tensor in named])
+    shapes = [(name, list(tensor.shape)) for name, tensor in named]
+    chosen = choose_outputs(config, path.name, shapes, source.size)
     if len(named) > 1 or named[0][0] != SINGLE:
-        module = with_output(module, position)
+        module = with_outputs(module, chosen.positions)
         program = torch.export.export(module, (example,))
         torch.export.save(program, copy)
     else:
@@ -59,13 +59,11 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         path=copy,
         layout=source.layout,
         precision=_precision(program),
-        num_classes=classes_of(path.name, list(named[position][1].shape)),
+        outputs=chosen.read([shapes[position][1] for position in chosen.positions], source.size),
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,
         complexity=count_torch(module, example, cross_check=False),
-        output=named[position][0],
-        outputs=tuple(name for name, _ in named),
         reasons=reasons_of(program),
     )
 
@@ -100,19 +98,21 @@ def named_outputs(result: Any) -> list[tuple[str, torch.Tensor]]:
     ]
 
 
-def with_output(module: Any, position: int) -> Any:
-    """The module with one of the tensors of `named_outputs` as its only output."""
+def with_outputs(module: Any, positions: Sequence[int]) -> Any:
+    """The module with those of the tensors of `named_outputs` as its outputs: one tensor, or a tuple."""
     import torch
 
-    class WithOutput(torch.nn.Module):  # type: ignore[misc,unused-ignore]
+    class WithOutputs(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
             super().__init__()
             self.module = module
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return named_outputs(self.module(images))[position][1]
+        def forward(self, images: torch.Tensor) -> Any:
+            named = named_outputs(self.module(images))
+            tensors = tuple(named[position][1] for position in positions)
+            return tensors if len(tensors) > 1 else tensors[0]
 
-    return WithOutput()
+    return WithOutputs()
 
 
 def _free_shape(program: Any, example: torch.Tensor) -> list[int | None]:

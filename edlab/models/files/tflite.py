@@ -17,8 +17,6 @@ from edlab.errors import MissingDependencyError, ModelError
 from edlab.models.complexity.tflite import PRODUCTS, count_tflite
 from edlab.models.files.base import (
     ModelFile,
-    choose_output,
-    classes_of,
     damaged,
     first_line,
     random_operators,
@@ -26,7 +24,9 @@ from edlab.models.files.base import (
     some,
 )
 from edlab.models.files.stated import Affine, Stated, alike, fits, normalisation, quantization, raw_pixels
+from edlab.models.files.tflite_detection import stated_detection
 from edlab.models.files.tflite_metadata import Metadata, read_metadata
+from edlab.models.outputs import choose_outputs
 from edlab.source import Reason
 
 _EDGE_TPU = "edgetpu-custom-op"
@@ -56,24 +56,30 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     if len(inputs) != 1:
         raise ModelError(f"{path.name} has {len(inputs)} inputs", hint="export it with one input, the images")
     graph = model.subgraphs[0]
-    position = choose_output(config, path.name, _outputs(model, interpreter))
-    metadata = read_metadata(content, model, position)
     shape = _free(inputs[0]["shape_signature"])
+    height, width = shape[1:3] if len(shape) == 4 else (None, None)
+    size = (height, width) if height and width else None
+    if None not in shape[1:]:
+        try:
+            interpreter.allocate_tensors()  # some outputs have no shape before
+        except (ValueError, RuntimeError) as error:
+            raise _explain(path, model, error) from error
+    chosen = choose_outputs(config, path.name, _outputs(model, interpreter), size)
+    metadata = read_metadata(content, model, chosen.positions[0])
+    detection = stated_detection(model, chosen.positions)
     source = read_input(config, path, shape, _stated(model, inputs[0], metadata))
-    try:
-        if None in shape[1:]:
-            # A delegate would leave the shapes of the tensors that it computes as they were.
-            plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    if None in shape[1:]:
+        # A delegate would leave the shapes of the tensors that it computes as they were.
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
             interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=plain)
             _fix_size(model, interpreter, source.shape)
-        else:
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise _explain(path, model, error) from error
+        except (ValueError, RuntimeError) as error:
+            raise _explain(path, model, error) from error
     outputs = _outputs(model, interpreter)
-    if len(outputs) > 1:
-        _keep_output(model, position)
-    if len(outputs) > 1 or None in shape[1:]:
+    if not chosen.all:
+        _keep_outputs(model, chosen.positions)
+    if not chosen.all or None in shape[1:]:
         copy.write_bytes(tflite_file.pack(model))
     else:
         shutil.copyfile(path, copy)
@@ -84,20 +90,19 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         if name in PRODUCTS
     ]
     constants = [tensor for tensor in graph.tensors if model.buffers[tensor.buffer].data is not None]
-    num_classes = classes_of(path.name, outputs[position][1])
+    kept_shapes = [outputs[position][1] for position in chosen.positions]
+    read = chosen.read(kept_shapes, source.size, detection)
     return ModelFile(
         format="tflite",
         path=copy,
         layout=source.layout,
         precision=_precision(constants, [tensors for _, tensors in products], schema.TensorType),
-        num_classes=num_classes,
+        outputs=read,
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,
         complexity=count_tflite(copy, model),
-        output=outputs[position][0],
-        outputs=tuple(name for name, _ in outputs),
-        class_names=metadata.labels if len(metadata.labels) == num_classes else (),
+        class_names=metadata.labels if len(metadata.labels) == read.facts.num_classes else (),
         reasons=_reasons(model),
     )
 
@@ -263,14 +268,14 @@ def _operators(model: Any) -> list[str]:
     return [names[codes[operator.opcodeIndex]] for operator in model.subgraphs[0].operators]
 
 
-def _keep_output(model: Any, position: int) -> None:
+def _keep_outputs(model: Any, positions: Sequence[int]) -> None:
     """Drop the other outputs of the graph, and what only they need."""
     graph = model.subgraphs[0]
-    kept = int(graph.outputs[position])
-    graph.outputs = np.array([kept], np.int32)
+    kept = [int(graph.outputs[position]) for position in positions]
+    graph.outputs = np.array(kept, np.int32)
     for signature in model.signatureDefs or ():
-        signature.outputs = [entry for entry in signature.outputs if entry.tensorIndex == kept]
-    needed: set[int] = {kept}
+        signature.outputs = [entry for entry in signature.outputs if entry.tensorIndex in kept]
+    needed = set(kept)
     operators: list[Any] = []
     for operator in reversed(graph.operators):
         if needed & set(operator.outputs):

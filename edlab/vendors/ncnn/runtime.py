@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AgentError, FixedBatchError
-from . import base
+from edlab.agent.errors import AgentError, FixedBatchError
+from edlab.agent.runtimes import base
 
 
 class Runtime(base.Runtime):
     packages = "ncnn"
+    formats = ("ncnn",)
     # Left alone, ncnn stores in float16 what it computes, and on Arm it computes in it, also for an fp32 model.
     options = {"fp16": False}  # noqa: RUF012
     separates_compile = False  # reading the weights lays them out for the instructions and threads that will use them
@@ -49,7 +50,7 @@ class Runtime(base.Runtime):
         inputs = [_spec(blobs[index]) for index in net.input_indexes()]
         outputs = [_spec(blobs[index]) for index in net.output_indexes()]
         return base.Compiled(
-            [_Request(net, inputs[0].name, outputs[0].name) for _ in range(in_flight)],
+            [_Request(net, inputs[0].name, [output.name for output in outputs]) for _ in range(in_flight)],
             inputs,
             outputs,
             {"num_threads": net.opt.num_threads, "fp16": all(getattr(net.opt, name) for name in _FP16)},
@@ -60,13 +61,13 @@ _FP16 = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic")
 
 
 class _Request(base.Request):
-    def __init__(self, net: Any, input_name: str, output_name: str) -> None:
+    def __init__(self, net: Any, input_name: str, output_names: list[str]) -> None:
         import ncnn
 
         self._mat = ncnn.Mat
         self._net = net
         self._input_name = input_name
-        self._output_name = output_name
+        self._output_names = output_names
 
     def prepare(self, tensor: np.ndarray) -> Any:
         return self._mat(tensor[0])  # read in place: ncnn makes no copy of it
@@ -77,12 +78,15 @@ class _Request(base.Request):
         self._extractor.input(self._input_name, prepared)
 
     def execute(self) -> None:
-        status, self._result = self._extractor.extract(self._output_name)
-        if status:
-            raise AgentError("ncnn cannot run the model: extract gives %d" % status, hint="convert the model again")
+        self._results = []
+        for name in self._output_names:
+            status, result = self._extractor.extract(name)
+            if status:
+                raise AgentError("ncnn cannot run the model: extract gives %d" % status, hint="convert the model again")
+            self._results.append(result)
 
-    def get_output(self) -> np.ndarray:
-        return np.asarray(self._result)[None]
+    def get_outputs(self) -> list[np.ndarray]:
+        return [np.asarray(result)[None] for result in self._results]
 
 
 def _spec(blob: Any) -> base.TensorSpec:

@@ -18,7 +18,7 @@ from edlab.converters.base import Capability, Converter, Step
 from edlab.converters.onnx_export import export_steps
 from edlab.errors import ConversionError, ModelError
 from edlab.isolation import describe_exit
-from edlab.source import SourceModel
+from edlab.source import SourceModel, input_shape
 
 _TOOLS = {"pnnx": "edlab[ncnn]", "ncnn": "edlab[ncnn]", "onnx": "edlab"}
 
@@ -37,8 +37,7 @@ class NcnnConverter(Converter):
 
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
         export = export_steps(source)
-        size = [source.preprocessing.height, source.preprocessing.width]
-        shape = [1, 3, *size] if export or source.layout == "NCHW" else [1, *size, 3]
+        shape = list(input_shape(source.preprocessing, "NCHW" if export else source.layout))
         return (
             *export,
             Step(

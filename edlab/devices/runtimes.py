@@ -1,0 +1,37 @@
+"""What the runtimes that travel with an agent say of themselves, read on this machine without an agent."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from edlab.agent import runtimes
+from edlab.agent.runtimes.base import Runtime
+from edlab.errors import ConfigError
+from edlab.registry import load_target, plugins
+
+
+def load(name: str) -> type[Runtime]:
+    """The class of a runtime; the library that it drives is not imported. Raises `ConfigError`."""
+    return _load(name, _modules().get(name, f"{runtimes.__name__}.{name}"))
+
+
+def on_processors() -> dict[str, str]:
+    """By artifact format, the runtime that opens it on any processor. Where there are several, a built-in one."""
+    found: dict[str, str] = {}
+    for name, module in _modules().items():
+        with suppress(ConfigError):  # a package that cannot be imported stops only those who use it
+            for made in _load(name, module).formats:
+                found.setdefault(made, name)
+    return found
+
+
+def _modules() -> dict[str, str]:
+    """The module of each runtime by name, the built-in ones first."""
+    built_in = {name: f"{runtimes.__name__}.{name}" for name in runtimes.names()}
+    return {**built_in, **{name: entry.value for name, entry in plugins("runtimes").items()}}
+
+
+def _load(name: str, module: str) -> type[Runtime]:
+    kind: type[Runtime] = load_target(f"{module}:Runtime")
+    kind.name = name
+    return kind

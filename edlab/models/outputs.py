@@ -1,0 +1,53 @@
+"""Which outputs of a model are read, and what they say: by the model's task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edlab import tasks
+from edlab.config import ModelConfig
+from edlab.tasks import OutputFacts, Outputs, Size, Task
+
+Shapes = Sequence[Sequence[int | None]]
+
+
+@dataclass(frozen=True)
+class ChosenOutputs:
+    """The outputs of a model that its task reads: `positions` among all of `names`."""
+
+    config: ModelConfig
+    model: str  # its name, for errors
+    task: Task
+    names: tuple[str, ...]
+    positions: tuple[int, ...]
+
+    @property
+    def all(self) -> bool:
+        """Whether no output is left out."""
+        return len(self.positions) == len(self.names)
+
+    def read(self, shapes: Shapes, size: Size, stated: Mapping[str, Any] | None = None) -> ReadOutputs:
+        """What they say; `shapes` are those of the chosen ones, `stated` what the source says. Raises `ModelError`."""
+        kept = [self.names[position] for position in self.positions]
+        pairs = list(zip(kept, shapes, strict=True))
+        facts = self.task.read_outputs(self.config, self.model, pairs, size, stated or {})
+        return ReadOutputs(self.task.name, tuple(kept), self.names, facts)
+
+
+@dataclass(frozen=True)
+class ReadOutputs:
+    """The outputs that are read, all that there are, and what the task knows of the former."""
+
+    task: str
+    names: tuple[str, ...]
+    all_names: tuple[str, ...]
+    facts: OutputFacts = field(default_factory=lambda: OutputFacts(None))
+
+
+def choose_outputs(config: ModelConfig, model: str, outputs: Outputs, size: Size) -> ChosenOutputs:
+    """The outputs that are read; shapes may have None. Raises `ModelError` if they fit no task, or not the one set."""
+    task = tasks.of_outputs(config, outputs, size)
+    positions = task.choose_outputs(config, model, outputs, size)
+    return ChosenOutputs(config, model, task, tuple(name for name, _ in outputs), positions)

@@ -1,0 +1,190 @@
+"""Object detection. Predictions and ground truth are described in `edlab.tasks.detection.annotations`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab.config import ModelConfig
+from edlab.errors import ModelError
+from edlab.metrics import Figures
+from edlab.source import Origin, Preprocessing, Reason, SourceModel
+from edlab.tasks import base
+from edlab.tasks.base import OutputFacts, Outputs, Predictions, Size, named_output
+from edlab.tasks.detection import comparison, heads, scoring
+from edlab.tasks.detection.comparison import Comparison
+
+_SCORE_THRESHOLD = 0.001  # of Ultralytics' and torchvision's evaluations: mAP counts what is unlikely too
+_IOU_THRESHOLD = 0.5
+_MAX_CANDIDATES = 1000
+_MAX_DETECTIONS = 300  # of Ultralytics, torchvision
+# SSD's coding: the variances 0.1 and 0.2 of its authors' code, the scales 10 and 5 of TensorFlow's box coder.
+_BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]
+_FARTHEST_CENTRE = 2.0  # inputs: beyond it anchors are in pixels
+_INT8_AGREEMENT = 0.85
+_FLOAT_AGREEMENT = 0.95
+_GUESSING = 0.05  # mAP at IoU 0.5
+_ENOUGH_IMAGES = 20
+_CODING = {"activation": ("sigmoid", "softmax", "none"), "box_order": ("xywh", "yxhw")}  # the first is assumed
+
+
+class Task(base.Task):
+    """Boxes, each with a class and a score."""
+
+    name = "detection"
+    headline = "accuracy_map"
+    scores = ("accuracy_map", "accuracy_map50", "accuracy_drop")
+    agreement = ("agreement_boxes", "agreement_iou", "agreement_score_difference")
+
+    def recognises(self, outputs: Outputs, size: Size) -> bool:
+        return bool(heads.fitting([shape for _, shape in outputs], size))
+
+    def choose_outputs(self, config: ModelConfig, name: str, outputs: Outputs, size: Size) -> tuple[int, ...]:
+        """That of `model.output`, else all."""
+        if config.output is not None:
+            return (named_output(config.output, name, outputs),)
+        return tuple(range(len(outputs)))
+
+    def read_outputs(
+        self, config: ModelConfig, name: str, outputs: Outputs, size: Size, stated: Mapping[str, Any]
+    ) -> OutputFacts:
+        """`stated` may have head, num_classes, label_offset, anchors (an array), scores_first, and the keys of
+        `model.detection`.
+        """
+        head = heads.choose(config, name, outputs, size, stated)
+        known = heads.HEADS.get(head)
+        found = known.classes([tuple(shape) for _, shape in outputs]) if known else None
+        classes = _classes(config, name, head, stated.get("num_classes", found))
+        offset = stated.get("label_offset", 0) if config.label_offset is None else config.label_offset
+        options: dict[str, Any] = {"head": head, "size": list(size or ()), "classes": classes, "label_offset": offset}
+        origins: dict[str, Origin] = {"head": "given" if config.head else "read"}
+        arrays = {"anchors": _anchors(config, name, outputs, stated)} if head == "ssd_raw" else {}
+        if head == "ssd":
+            options["scores_first"] = stated.get("scores_first", _scores_first(outputs))
+        for key, default in _defaults(head).items():
+            given = getattr(config.detection, key)
+            options[key] = stated.get(key, default) if given is None else given
+            origins[key] = "given" if given is not None else "read" if key in stated else "assumed"
+        _check_coding(options)
+        modules = () if known else (head.partition(":")[0],)
+        return OutputFacts(classes, options, origins, arrays, modules)
+
+    def find_problem(self, reference: Predictions, candidate: Predictions) -> str:
+        return comparison.find_problem(reference, candidate)
+
+    def compare(self, reference: Predictions, candidate: Predictions) -> Comparison:
+        return comparison.compare(reference, candidate)
+
+    def difference(self, host: Predictions, target: Predictions, precision: str) -> str:
+        return comparison.difference(host, target, precision)
+
+    def score(
+        self, predictions: Predictions, labels: Any, source: SourceModel, baseline: Predictions | None = None
+    ) -> Figures:
+        assert isinstance(source.preprocessing, Preprocessing)  # detectors take images
+        return scoring.score(predictions, labels, source.preprocessing, source.label_offset, baseline=baseline)
+
+    def drop(
+        self, predictions: Predictions, baseline: Predictions, labels: Any, source: SourceModel, name: str = ""
+    ) -> Figures:
+        assert isinstance(source.preprocessing, Preprocessing)
+        return scoring.drop(predictions, baseline, labels, source.preprocessing, source.label_offset, name)
+
+    def doubts(
+        self,
+        figures: Mapping[str, float],
+        comparison: base.Comparison | None,
+        source: SourceModel,
+        precision: str,
+        fix: str,
+    ) -> Iterator[Reason]:
+        agreement = comparison.agreement_boxes if isinstance(comparison, Comparison) else None
+        least = _INT8_AGREEMENT if precision.startswith("int8") else _FLOAT_AGREEMENT
+        if agreement is not None and agreement < least:
+            yield Reason(
+                code="low_agreement",
+                message=f"{agreement:.1%} of the unconverted model's confident boxes are found again; at least "
+                f"{least:.0%} is usual for {precision}",
+                advice=fix,
+            )
+        elif figures.get("accuracy_map50", 1.0) < _GUESSING and figures["accuracy_images"] >= _ENOUGH_IMAGES:
+            yield Reason(
+                code="labels_do_not_match",
+                message=f"mAP at IoU 0.5 is {figures['accuracy_map50']:.1%}: hardly a box is of the right class in the "
+                "right place",
+                advice="likely causes: the label map (model.num_classes, model.label_offset, dataset.labels), "
+                "model.head, model.preprocessing (mean, std, channels, resize_mode), or a file that came badly "
+                "quantized",
+            )
+
+
+def _defaults(head: str) -> dict[str, Any]:
+    """What is assumed of the keys of `model.detection` that the head uses."""
+    defaults: dict[str, Any] = {"score_threshold": _SCORE_THRESHOLD, "max_detections": _MAX_DETECTIONS}
+    iou_threshold = heads.HEADS[head].iou_threshold if head in heads.HEADS else _IOU_THRESHOLD
+    if iou_threshold is not None:
+        defaults |= {"iou_threshold": iou_threshold, "max_candidates": _MAX_CANDIDATES}
+    if head == "ssd_raw":
+        defaults |= {**{key: values[0] for key, values in _CODING.items()}, "box_weights": _BOX_WEIGHTS}
+    return defaults
+
+
+def _classes(config: ModelConfig, name: str, head: str, found: int | None) -> int | None:
+    wanted = config.num_classes
+    if wanted is None or found is None or wanted == found or (head == "detr" and wanted == found - 1):
+        return found if wanted is None else wanted
+    raise ModelError(f"{name} has {found} classes by its outputs, not {wanted}", hint="leave model.num_classes out")
+
+
+def _scores_first(outputs: Outputs) -> bool | None:
+    """Whether the scores come before the classes, by the names of the outputs; None if they do not say."""
+    rows = [name.lower() for name, shape in outputs if len(shape) == 2]
+    scores = [place for place, name in enumerate(rows) if "score" in name]
+    classes = [place for place, name in enumerate(rows) if "class" in name]
+    return scores < classes if len(scores) == len(classes) == 1 and scores != classes else None
+
+
+def _check_coding(options: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for a value of `model.detection` that is not possible."""
+    for key, valid in _CODING.items():
+        if options.get(key, valid[0]) not in valid:
+            raise ModelError(f"unknown model.detection.{key}={options[key]}", hint=f"valid: {', '.join(valid)}")
+    weights = options.get("box_weights", _BOX_WEIGHTS)
+    if len(weights) != len(_BOX_WEIGHTS) or min(weights) <= 0:
+        raise ModelError(
+            f"model.detection.box_weights={list(weights)} are not four positive numbers",
+            hint="of x, y, width and height: [10,10,5,5] for SSD, [1,1,1,1] for RetinaNet",
+        )
+
+
+def _anchors(config: ModelConfig, name: str, outputs: Outputs, stated: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Those of the file `model.detection.anchors`, else of the source; checked against the outputs."""
+    boxes = next(shape for _, shape in outputs if len(shape) == 3 and shape[2] == 4)[1]
+    if config.detection.anchors is not None:
+        path = Path(config.detection.anchors).expanduser()
+        try:
+            anchors: NDArray[np.float32] = np.load(path, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot read the anchors {path}: {error}", hint="write them by numpy.save") from error
+    elif "anchors" in stated:
+        anchors = stated["anchors"]
+    else:
+        raise ModelError(
+            f"the boxes of {name} are coded, and its anchors are not known",
+            hint="set model.detection.anchors=FILE.npy: float32 (A, 4) of centre x, centre y, width, height in 0..1",
+        )
+    if anchors.shape != (boxes, 4):
+        raise ModelError(
+            f"the anchors are {anchors.shape}, and {name} has {boxes} boxes",
+            hint=f"set model.detection.anchors to a file of ({boxes}, 4)",
+        )
+    if not (np.isfinite(anchors).all() and anchors[:, :2].max() <= _FARTHEST_CENTRE):
+        raise ModelError(
+            f"the centres of the anchors of {name} go to {anchors[:, :2].max():g}: they are no fractions of the input",
+            hint="divide pixels by the width and height of the input",
+        )
+    return anchors

@@ -1,0 +1,73 @@
+"""What every kind of power sensor must do, as tests that a third party's test class inherits.
+
+    class TestAcmeSensor(SensorConformance):
+        sensor = "acme"  # the name of its entry point in edlab.sensors
+
+Where this machine has no such sensor, the tests of its readings skip.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from typing import ClassVar
+
+import pytest
+
+from edlab.agent.sensors.base import BOUNDARIES, Found, Sample, Sensor
+from edlab.registry import plugins
+
+_PATIENCE_S = 10.0  # for a first reading
+
+
+class SensorConformance:
+    """Subclass with `sensor`; or with `survey`, for a kind that is not installed as an entry point."""
+
+    sensor: ClassVar[str]
+
+    def survey(self) -> Found:
+        """What the kind's module finds on this machine."""
+        found: Found = importlib.import_module(plugins("sensors")[self.sensor].value).survey()
+        return found
+
+    @pytest.fixture
+    def sensors(self) -> list[Sensor]:
+        found = self.survey()
+        if not found.sensors:
+            pytest.skip("no such sensor can be read here: " + "; ".join(each.reason for each in found.unusable))
+        return found.sensors
+
+    def test_looking_for_sensors_gives_them_or_the_reason(self) -> None:
+        found = self.survey()
+        assert all(isinstance(each, Sensor) for each in found.sensors)
+        assert all(each.name and each.kind and each.reason for each in found.unusable)
+
+    def test_each_says_what_its_watts_include(self, sensors: list[Sensor]) -> None:
+        assert all(each.boundary in BOUNDARIES for each in sensors)
+        assert all(each.kind and math.isfinite(each.lag_s) and each.lag_s >= 0 for each in sensors)
+
+    def test_each_is_found_again_by_its_name(self, sensors: list[Sensor]) -> None:
+        names = [each.name for each in sensors]
+        assert len(set(names)) == len(names)
+        assert names == [each.name for each in self.survey().sensors]
+
+    def test_watts_are_finite_and_times_go_on(self, sensors: list[Sensor]) -> None:
+        for sensor in sensors:
+            first, second = _next_sample(sensor), _next_sample(sensor)
+            assert all(math.isfinite(sample.watts) and sample.watts >= 0 for sample in (first, second))
+            assert first.t_ns < second.t_ns <= time.perf_counter_ns()
+
+
+def _next_sample(sensor: Sensor) -> Sample:
+    """The next reading; one that failed, or that takes another, is asked for again as the agent does."""
+    end = time.monotonic() + _PATIENCE_S
+    error: Exception | None = None
+    while time.monotonic() < end:
+        try:
+            if sample := sensor.read():
+                return sample
+        except (OSError, ValueError) as failed:
+            error = failed
+        time.sleep(0.05)
+    pytest.fail(f"{sensor.name} gives no reading in {_PATIENCE_S:g} s: {error}")
