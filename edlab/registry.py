@@ -13,7 +13,9 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -67,7 +69,13 @@ def plugins(group: str) -> dict[str, EntryPoint]:
     An installed package can replace what one in `edlab.vendors` adds.
     """
     name = f"edlab.{group}"
-    return {entry.name: entry for entry in [*_in_tree(name), *entry_points(group=name)]}
+    return {entry.name: entry for entry in [*_in_tree(name), *_installed(name, tuple(sys.path))]}
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Those of the packages on this path: a run asks dozens of times, and each time all packages would be read."""
+    return tuple(entry_points(group=group))
 
 
 def _in_tree(group: str) -> list[EntryPoint]:

@@ -44,7 +44,7 @@ def test_weights_classes_and_types_are_in_the_wheel(site: Path) -> None:
 def test_help_imports_no_framework(tmp_path: Path) -> None:
     code = (
         "import sys; from edlab.cli import main; main(['run', '--help']); "
-        "print('loaded:', [name for name in ('torch', 'tensorflow', 'mlflow') if name in sys.modules])"
+        "print('loaded:', [name for name in ('torch', 'tensorflow', 'mlflow', 'scipy.stats') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "loaded: []" in result.stdout

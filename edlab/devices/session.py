@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import getpass
 import itertools
 import json
@@ -163,7 +164,8 @@ class AgentSession:
 
     def _reply(self, method: Method[Q, R], result: Any) -> R:
         try:
-            return TypeAdapter(method.reply).validate_python(result)
+            reply: R = _replies(method).validate_python(result)
+            return reply
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
@@ -453,6 +455,12 @@ def _is_complete(message: dict[str, Any]) -> bool:
         error = message["error"]
         return isinstance(error, dict) and error.keys() >= {"type", "message", "hint", "traceback"}
     return isinstance(message.get("result"), dict)
+
+
+@functools.cache
+def _replies(method: Method[Any, R]) -> TypeAdapter[R]:
+    """What checks the replies of a method; to make one takes longer than a call of an agent."""
+    return TypeAdapter(method.reply)
 
 
 def _user() -> str:

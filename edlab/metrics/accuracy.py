@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from edlab.agent.preprocess import top_classes
 from edlab.errors import DataError
@@ -37,7 +37,7 @@ def accuracy(
         raise DataError("there is no image to score", hint="lower dataset.calibration_fraction, or add images")
     top_k = top_classes(logits, _TOP)
     right = top_k[:, 0] == targets
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
     values = {
         "accuracy_top1": float(right.mean()),
         "accuracy_ci95_low": float(interval.low),

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from edlab.agent.statistics import QUERIES_PER_WINDOW, cut, half_width, mean_interval
 from edlab.errors import MeasurementError
@@ -115,7 +115,7 @@ def _ranks(windows: list[NDArray[np.int64]], percentile: np.int64, quantile: flo
     count = int(counts.sum())
     below = np.array([np.count_nonzero(window <= percentile) for window in windows])
     half = half_width(below, counts)
-    low, high = binom.ppf([0.025, 0.975], count, quantile)
+    low, high = scipy.stats.binom.ppf([0.025, 0.975], count, quantile)
     return (
         max(min(int(low), math.floor((quantile - half) * count)), 1),
         max(min(int(high) + 1, count), math.ceil((quantile + half) * count)),

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.integrate import trapezoid
 
 from edlab.metrics.figures import Figures
 from edlab.source import Reason
@@ -229,4 +229,4 @@ def _standard_error(watts: NDArray[np.float64]) -> float:
 
 
 def _mean_watts(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> float:
-    return float(trapezoid(watts, t_ns) / (t_ns[-1] - t_ns[0]))
+    return float(scipy.integrate.trapezoid(watts, t_ns) / (t_ns[-1] - t_ns[0]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import INTERVAL, mean_and_interval
@@ -80,7 +80,7 @@ def _standard_error(runs: Sequence[Figures], name: str) -> float:
 
 def _half_width_over(runs: Sequence[Figures]) -> float:
     means = _values(runs, "latency_ms")
-    return float(t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
+    return float(scipy.stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def _half_width_within(runs: Sequence[Figures]) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from edlab.agent.statistics import QUERIES_PER_WINDOW, cut
 from edlab.metrics.figures import Figures
@@ -46,9 +46,9 @@ def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:
     if len(medians) < windows:  # a query as long as a window: there is nothing to compare
         return None
     level = float(medians.mean())
-    fit = stats.linregress(np.arange(windows), medians)
+    fit = scipy.stats.linregress(np.arange(windows), medians)
     span = (windows - 1) / level
-    half = stats.t.ppf((1 + _CONFIDENCE) / 2, windows - 2) * fit.stderr
+    half = scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, windows - 2) * fit.stderr
     middle = np.diff(medians[1:-1])
     return Stability(
         drift=float(fit.slope * span),
