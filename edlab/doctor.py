@@ -1,4 +1,4 @@
-"""`edlab doctor`: what is installed, what each converter and device lacks, and the command that mends it."""
+"""`edlab doctor`: what is installed, what each converter and device lacks, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LOW_DISK_GB = 5.0  # conversions and prepared images take more room here than w
 def run(console: Console, words: Sequence[str]) -> int:
     """Print the report: of everything, or of what `words` name (`device=jetson device.host=nano`).
 
-    Exit code 0 where all but what is optional is fit, else 1. Raises `ConfigError` for a wrong word.
+    Exit code 0 if all but what is optional can be used, else 1. Raises `ConfigError` for a wrong word.
     """
     cache = Cache()
     sections = _of_run(words, cache) if words else _of_everything(cache)
     for title, findings in sections.items():
         console.print(_section(title, findings))
-    return 0 if all(finding.fit or finding.optional for part in sections.values() for finding in part) else 1
+    return 0 if all(finding.ok or finding.optional for part in sections.values() for finding in part) else 1
 
 
 def _of_run(words: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
@@ -56,12 +56,12 @@ def _of_everything(cache: Cache) -> dict[str, list[Finding]]:
 
 def _section(title: str, findings: list[Finding]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
-    for column in ("mark", "part", "facts"):
+    for column in ("mark", "part", "details"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        mark = "[green]✓[/]" if finding.fit else "[yellow]–[/]" if finding.optional else "[red]✗[/]"
-        mend = f"\n[cyan]{escape(finding.mend)}[/]" if finding.mend else ""
-        table.add_row(mark, finding.part, escape(finding.facts) + mend)
+        mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]" if finding.optional else "[red]✗[/]"
+        fix = f"\n[cyan]{escape(finding.fix)}[/]" if finding.fix else ""
+        table.add_row(mark, finding.part, escape(finding.details) + fix)
     return table
 
 
@@ -73,9 +73,9 @@ def _core(cache: Cache) -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding(package, False, "not installed", "pip install edlab")
     free_gb = shutil.disk_usage(_existing(cache.root)).free / 1e9
-    fit = free_gb > _LOW_DISK_GB
-    mend = "" if fit else "free space, or set EDLAB_CACHE to a folder with room"
-    yield Finding("cache", fit, f"{cache.root}, {free_gb:.0f} GB free", mend)
+    ok = free_gb > _LOW_DISK_GB
+    fix = "" if ok else "free space, or set EDLAB_CACHE to a folder with room"
+    yield Finding("cache", ok, f"{cache.root}, {free_gb:.0f} GB free", fix)
 
 
 def _existing(path: Path) -> Path:

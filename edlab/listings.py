@@ -56,7 +56,7 @@ def toolchains() -> Table:
     table = _table("converter", "takes", "makes", "quantization", "installed")
     for name in converters.available():
         (finding,) = readiness.converter(ConverterConfig(name=name))
-        installed = "[green]yes[/]" if finding.fit else f"[yellow]{escape(finding.facts)}[/]"
+        installed = "[green]yes[/]" if finding.ok else f"[yellow]{escape(finding.details)}[/]"
         try:
             kind = converters.load(name)
         except EdlabError:  # of an outside package that cannot be imported: the finding says why

@@ -1,4 +1,4 @@
-"""Whether a converter and a device have what they need, and what mends it where they do not."""
+"""Whether a converter and a device have what they need, and what fixes it if they do not."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _LOW_DISK_MB = 2000.0  # of a target
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a report: a part, whether it is fit to use, the facts, and the mend where it is not.
+    """One line of a report: a part, whether it can be used, the details, and the fix if it cannot.
 
     `optional` is a part that edlab does without: the runtime of an extra, a board that nobody has configured.
     """
 
     part: str
-    fit: bool
-    facts: str
-    mend: str = ""
+    ok: bool
+    details: str
+    fix: str = ""
     optional: bool = False
 
 
@@ -46,7 +46,7 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
         made.setdefault(key, set()).update(_made(config.converter))
     for key, target in targets.items():
         findings += device(target, cache, sorted(made[key] & target.runtimes.keys()))
-    return [finding for finding in findings if not finding.fit]
+    return [finding for finding in findings if not finding.ok]
 
 
 def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
@@ -76,9 +76,9 @@ def converter(config: ConverterConfig) -> Iterator[Finding]:
         yield Finding(part, False, error.message, error.hint, optional=True)
         return
     if missing := kind.missing():
-        mends = sorted({kind.requirements[package] for package in missing})
-        mend = " && ".join(f"pip install '{mend}'" for mend in mends)
-        yield Finding(part, False, f"lacks {', '.join(missing)}", mend, optional=True)
+        extras = sorted({kind.requirements[package] for package in missing})
+        fix = " && ".join(f"pip install '{extra}'" for extra in extras)
+        yield Finding(part, False, f"lacks {', '.join(missing)}", fix, optional=True)
         return
     try:
         converters.get(config).check_programs()
@@ -160,10 +160,10 @@ def _without_sensor(config: DeviceConfig) -> str:
 def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
     """Disk, clocks and temperature, as far as the target tells them."""
     name = config.name
-    fit = state.free_disk_mb > _LOW_DISK_MB
+    ok = state.free_disk_mb > _LOW_DISK_MB
     place = "device.workdir" if config.host else "EDLAB_CACHE"
-    mend = "" if fit else f"free space on the target's disk, or point {place} at another"
-    yield Finding(f"{name}: disk", fit, f"{state.free_disk_mb / 1000:.0f} GB free", mend)
+    fix = "" if ok else f"free space on the target's disk, or point {place} at another"
+    yield Finding(f"{name}: disk", ok, f"{state.free_disk_mb / 1000:.0f} GB free", fix)
     clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not told"
     governor = f", governor {state.governor}" if state.governor else ""
     yield Finding(f"{name}: clocks", True, clocks + governor)

@@ -138,8 +138,8 @@ def _preflight(configs: Sequence[EdlabConfig], cache: Cache, console: Console) -
     """Say in the first seconds what these runs will lack; they are made all the same, as far as they go."""
     for finding in preflight(configs, cache):
         console.print(f"[yellow]lacking[/] {escape(finding.part)}", highlight=False)
-        console.print(Padding(Text(finding.facts), (0, 0, 0, 3)))
-        console.print(Padding(Text(finding.mend, "cyan"), (0, 0, 0, 3)))
+        console.print(Padding(Text(finding.details), (0, 0, 0, 3)))
+        console.print(Padding(Text(finding.fix, "cyan"), (0, 0, 0, 3)))
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,25 +16,13 @@ from edlab.record import Status
 SCORES = ("accuracy_map", "accuracy_map50", "accuracy_map75", "accuracy_images", "accuracy_drop")
 AGREEMENT = ("agreement_boxes", "agreement_iou", "agreement_score_difference")
 
-# FastestDet's head: github.com/dog-qiuqiu/FastestDet, module/detector.py and test.py.
-HEAD = """
-import numpy as np
-
-from edlab.agent.tasks.detection import boxes
+DOCS = Path(__file__).parents[1] / "docs" / "detection.md"
 
 
-def decode(outputs, facts, limits):
-    _, channels, height, width = outputs[0].shape
-    values = outputs[0].reshape(channels, -1)
-    rows, columns = np.divmod(np.arange(height * width), width)
-    x, y = (np.tanh(values[1]) + columns) / width, (np.tanh(values[2]) + rows) / height
-    sizes = 1 / (1 + np.exp(-values[3:5]))
-    centres = np.stack([x, y, *sizes], axis=1)
-    scores = values[0] ** 0.6 * values[5:].max(axis=0) ** 0.4
-    classes = values[5:].argmax(axis=0)
-    found = boxes.best(boxes.corners(centres), scores, classes, limits._replace(detections=limits.candidates))
-    return boxes.suppress(found, limits)
-"""
+def head() -> str:
+    """FastestDet's head as docs/detection.md shows it: of dog-qiuqiu/FastestDet, module/detector.py and test.py."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return str(code)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +49,7 @@ def words(detection_data: Path) -> tuple[str, ...]:
 
 
 def with_head(place: Workplace) -> Workplace:
-    (place.folder / "fastestdet.py").write_text(HEAD)
+    (place.folder / "fastestdet.py").write_text(head())
     path = place.environment.get("PYTHONPATH", "")
     place.environment["PYTHONPATH"] = f"{place.folder}:{path}".rstrip(":")
     return place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edlab import tasks
@@ -43,7 +43,7 @@ class ReadOutputs:
     task: str
     names: tuple[str, ...]
     all_names: tuple[str, ...]
-    facts: OutputFacts = field(default_factory=lambda: OutputFacts(None))
+    facts: OutputFacts
 
 
 def choose_outputs(config: ModelConfig, model: str, outputs: Outputs, size: Size) -> ChosenOutputs:

@@ -101,13 +101,13 @@ def read_weights(artifact: Artifact, precision: Precision, cache: Cache) -> dict
     That is the artifact's file or, of a format that cannot be read, its last portable form. Raises `ConversionError`
     where int8 was asked for and no weight is.
     """
-    forms = [form for form in (artifact, artifact.on_host) if form.precision == precision]
-    read = next((form for form in forms if reader(form.format)), None)
+    forms = (form for form in (artifact, artifact.on_host) if form.precision == precision)
+    read, by = next(((form, found) for form in forms if (found := reader(form.format))), (None, ""))
     if read is None:
         return {}
 
     def make(folder: Path) -> None:
-        arguments = {"path": str(read.files[0]), "reader": reader(read.format)}
+        arguments = {"path": str(read.files[0]), "reader": by}
         counts = run_isolated("edlab.converters.inspect:count_weights", arguments, log=folder / "inspect.log")
         (folder / "weights.json").write_text(json.dumps(counts))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab.agent.tasks.detection import Task as Reader
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.metrics import Figures
@@ -18,10 +19,6 @@ from edlab.tasks.base import OutputFacts, Outputs, Predictions, Size, named_outp
 from edlab.tasks.detection import comparison, heads, scoring
 from edlab.tasks.detection.comparison import Comparison
 
-_SCORE_THRESHOLD = 0.001  # of Ultralytics' and torchvision's evaluations: mAP counts what is unlikely too
-_IOU_THRESHOLD = 0.5
-_MAX_CANDIDATES = 1000
-_MAX_DETECTIONS = 300  # of Ultralytics, torchvision
 # SSD's coding: the variances 0.1 and 0.2 of its authors' code, the scales 10 and 5 of TensorFlow's box coder.
 _BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]
 _FARTHEST_CENTRE = 2.0  # inputs: beyond it anchors are in pixels
@@ -124,10 +121,11 @@ class Task(base.Task):
 
 def _defaults(head: str) -> dict[str, Any]:
     """What is assumed of the keys of `model.detection` that the head uses."""
-    defaults: dict[str, Any] = {"score_threshold": _SCORE_THRESHOLD, "max_detections": _MAX_DETECTIONS}
-    iou_threshold = heads.HEADS[head].iou_threshold if head in heads.HEADS else _IOU_THRESHOLD
+    assumed = Reader.options
+    defaults: dict[str, Any] = {key: assumed[key] for key in ("score_threshold", "max_detections")}
+    iou_threshold = heads.HEADS[head].iou_threshold if head in heads.HEADS else assumed["iou_threshold"]
     if iou_threshold is not None:
-        defaults |= {"iou_threshold": iou_threshold, "max_candidates": _MAX_CANDIDATES}
+        defaults |= {"iou_threshold": iou_threshold, "max_candidates": assumed["max_candidates"]}
     if head == "ssd_raw":
         defaults |= {**{key: values[0] for key, values in _CODING.items()}, "box_weights": _BOX_WEIGHTS}
     return defaults

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NO_DETECTION = -1.0
+from edlab.agent.tasks.detection import NO_DETECTION
+
+__all__ = ["NO_DETECTION", "Annotations", "Boxes"]
 
 
 @dataclass(frozen=True)

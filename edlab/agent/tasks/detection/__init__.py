@@ -31,10 +31,10 @@ class Task(base.Task):
         "box_order": None,
         "anchors": None,  # the path of an npy file
         "label_offset": 0,
-        "score_threshold": 0.001,
+        "score_threshold": 0.001,  # of Ultralytics' and torchvision's evaluations: mAP counts what is unlikely too
         "iou_threshold": 0.5,
         "max_candidates": 1000,
-        "max_detections": 300,
+        "max_detections": 300,  # of Ultralytics, torchvision
     }
 
     def __init__(self, outputs: list[TensorSpec], options: dict[str, Any]) -> None:

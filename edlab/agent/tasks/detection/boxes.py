@@ -16,11 +16,6 @@ class Detections(NamedTuple):
     scores: np.ndarray  # float32 (N,)
     classes: np.ndarray  # int64 (N,): as the model numbers them
 
-    @classmethod
-    def none(cls) -> Detections:
-        """Nothing found."""
-        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
-
     def take(self, indices: np.ndarray) -> Detections:
         """Those of these indices, or of a mask."""
         return Detections(self.boxes[indices], self.scores[indices], self.classes[indices])
