@@ -25,7 +25,7 @@ from edlab.models.files.keras import outputs_of
 from edlab.models.files.keras import with_outputs as keras_with_outputs
 from edlab.models.files.pt2 import named_outputs, reasons_of, with_outputs
 from edlab.models.network import Network, origins, override_preprocessing
-from edlab.models.outputs import ReadOutputs, choose_outputs
+from edlab.models.outputs import ReadOutputs, choose_outputs, shapes_of
 from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_files
 from edlab.source import OutputReader, SourceModel
 
@@ -196,7 +196,7 @@ def _write_torch(
             hint="the factory must return a torch.nn.Module or a keras.Model",
         )
     module = module.float().eval()
-    size = image[1:]
+    size = image[1], image[2]
     example = torch.rand((1, *image), generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
@@ -208,11 +208,10 @@ def _write_torch(
             hint="fix model.preprocessing.height, width and channels, or model.arguments",
         ) from error
     outputs = named_outputs(logits)
-    shapes = [(name, list(tensor.shape)) for name, tensor in outputs]
-    chosen = choose_outputs(config, config.name, shapes, (image[1], image[2]))
+    chosen = choose_outputs(config, config.name, shapes_of(outputs), size)
     if not isinstance(logits, torch.Tensor):
         module = with_outputs(module, chosen.positions)
-    read = chosen.read([shapes[position][1] for position in chosen.positions], (image[1], image[2]), stated)
+    read = chosen.read(size, stated)
     complexity = count_torch(module, example)
     path = folder / "source.pt2"
     try:
@@ -238,16 +237,15 @@ def _write_keras(
 ) -> dict[str, Any]:
     if len(getattr(network, "inputs", None) or ()) != 1:
         raise ModelError(f"{config.name} does not have one input tensor", hint="build a functional or sequential model")
-    channels, *size = image
-    expected, wanted = tuple(network.inputs[0].shape[1:]), (*size, channels)
+    size = image[1], image[2]
+    expected, wanted = tuple(network.inputs[0].shape[1:]), (*size, image[0])
     if expected != wanted:
         raise ModelError(
             f"{config.name} takes {expected}, not images of {wanted}",
             hint=f"set model.arguments.input_shape={list(wanted)}, or other model.preprocessing sizes and channels",
         )
     outputs = outputs_of(network)
-    shapes = [(name, list(tensor.shape)) for name, tensor in outputs]
-    chosen = choose_outputs(config, config.name, shapes, (image[1], image[2]))
+    chosen = choose_outputs(config, config.name, shapes_of(outputs), size)
     if not chosen.all:
         network = keras_with_outputs(network, chosen.positions)
     path = folder / "source.keras"
@@ -258,7 +256,7 @@ def _write_keras(
         "layout": "NHWC",
         "complexity": count_keras(network),
         "reasons": keras_stated.reasons(network),
-        "outputs": chosen.read([shapes[position][1] for position in chosen.positions], (image[1], image[2]), stated),
+        "outputs": chosen.read(size, stated),
     }
 
 

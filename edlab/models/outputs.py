@@ -15,25 +15,33 @@ Shapes = Sequence[Sequence[int | None]]
 
 @dataclass(frozen=True)
 class ChosenOutputs:
-    """The outputs of a model that its task reads: `positions` among all of `names`."""
+    """The outputs of a model that its task reads: `positions` among all of `outputs`."""
 
     config: ModelConfig
     model: str  # its name, for errors
     task: Task
-    names: tuple[str, ...]
+    outputs: Outputs
     positions: tuple[int, ...]
 
     @property
     def all(self) -> bool:
         """Whether no output is left out."""
-        return len(self.positions) == len(self.names)
+        return len(self.positions) == len(self.outputs)
 
-    def read(self, shapes: Shapes, size: Size, stated: Mapping[str, Any] | None = None) -> ReadOutputs:
-        """What they say; `shapes` are those of the chosen ones, `stated` what the source says. Raises `ModelError`."""
-        kept = [self.names[position] for position in self.positions]
-        pairs = list(zip(kept, shapes, strict=True))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the chosen outputs."""
+        return tuple(self.outputs[position][0] for position in self.positions)
+
+    def read(self, size: Size, stated: Mapping[str, Any] | None = None, shapes: Shapes | None = None) -> ReadOutputs:
+        """What they say; `stated` is what the source says of them. Raises `ModelError`.
+
+        `shapes` are those of the chosen outputs where they are known better than when they were chosen.
+        """
+        shapes = shapes or [self.outputs[position][1] for position in self.positions]
+        pairs = list(zip(self.names, shapes, strict=True))
         facts = self.task.read_outputs(self.config, self.model, pairs, size, stated or {})
-        return ReadOutputs(self.task.name, tuple(kept), self.names, facts)
+        return ReadOutputs(self.task.name, self.names, tuple(name for name, _ in self.outputs), facts)
 
 
 @dataclass(frozen=True)
@@ -50,4 +58,9 @@ def choose_outputs(config: ModelConfig, model: str, outputs: Outputs, size: Size
     """The outputs that are read; shapes may have None. Raises `ModelError` if they fit no task, or not the one set."""
     task = tasks.of_outputs(config, outputs, size)
     positions = task.choose_outputs(config, model, outputs, size)
-    return ChosenOutputs(config, model, task, tuple(name for name, _ in outputs), positions)
+    return ChosenOutputs(config, model, task, outputs, positions)
+
+
+def shapes_of(tensors: Sequence[tuple[str, Any]]) -> Outputs:
+    """Named tensors of torch or Keras as names and shapes."""
+    return [(name, list(tensor.shape)) for name, tensor in tensors]

@@ -138,7 +138,7 @@ def test_of_several_outputs_one_can_be_chosen() -> None:
     outputs = [("boxes", (1, 84, 8400)), ("masks", (1, 32, 160, 160))]
     chosen = choose_outputs(config, "net", outputs, (640, 640))
     assert chosen.positions == (0,)
-    assert chosen.read([outputs[0][1]], (640, 640)).facts.options["head"] == "yolov8"
+    assert chosen.read((640, 640)).facts.options["head"] == "yolov8"
 
 
 # ---- classes

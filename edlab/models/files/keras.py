@@ -16,7 +16,7 @@ from edlab.models.complexity import count_keras
 from edlab.models.files import keras_stated
 from edlab.models.files.base import ModelFile, damaged, read_input, some
 from edlab.models.keras_models import require_keras
-from edlab.models.outputs import choose_outputs
+from edlab.models.outputs import choose_outputs, shapes_of
 
 _UNKNOWN = re.compile(r"Could not locate (?:class|function) '([^']+)'")
 _OWN_MODULES = ("keras", "builtins")
@@ -35,8 +35,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         )
     source = read_input(config, path, list(network.inputs[0].shape), keras_stated.stated(network))
     outputs = outputs_of(network)
-    shapes = [(name, list(tensor.shape)) for name, tensor in outputs]
-    chosen = choose_outputs(config, path.name, shapes, source.size)
+    chosen = choose_outputs(config, path.name, shapes_of(outputs), source.size)
     if chosen.all:
         shutil.copyfile(path, copy)
     else:
@@ -47,7 +46,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         path=copy,
         layout=source.layout,
         precision=_precision(network),
-        outputs=chosen.read([shapes[position][1] for position in chosen.positions], source.size),
+        outputs=chosen.read(source.size),
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,

@@ -51,14 +51,14 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     outputs = [(output.name, shapes.get(output.name) or _declared(output)) for output in model.graph.output]
     chosen = choose_outputs(config, path.name, outputs, source.size)
     if not chosen.all:
-        _keep_outputs(model, {outputs[position][0] for position in chosen.positions})
+        _keep_outputs(model, set(chosen.names))
     complexity = count_onnx(model, name, source.shape)
     unshared = _unshare_quantization(model)
     if outside or unshared or not chosen.all:
         onnx.save(model, copy)  # weights that lay outside the file are now inside
     else:
         shutil.copyfile(path, copy)
-    read = chosen.read(_run(path, model, copy, source.shape), source.size)
+    read = chosen.read(source.size, shapes=_run(path, model, copy, source.shape))
     return ModelFile(
         format="onnx",
         path=copy,

@@ -19,7 +19,7 @@ from edlab.models.files.base import (
     training_mode,
 )
 from edlab.models.files.stated import Affine, Stated
-from edlab.models.outputs import choose_outputs
+from edlab.models.outputs import choose_outputs, shapes_of
 from edlab.source import Reason
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     module = program.module()
     example = torch.zeros(source.shape, dtype=examples[0].dtype)
     named = named_outputs(_run(path, module, example))
-    shapes = [(name, list(tensor.shape)) for name, tensor in named]
-    chosen = choose_outputs(config, path.name, shapes, source.size)
+    chosen = choose_outputs(config, path.name, shapes_of(named), source.size)
     if len(named) > 1 or named[0][0] != SINGLE:
         module = with_outputs(module, chosen.positions)
         program = torch.export.export(module, (example,))
@@ -59,7 +58,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         path=copy,
         layout=source.layout,
         precision=_precision(program),
-        outputs=chosen.read([shapes[position][1] for position in chosen.positions], source.size),
+        outputs=chosen.read(source.size),
         preprocessing=source.preprocessing,
         preprocessing_origins=source.origins,
         preprocessing_note=source.note,

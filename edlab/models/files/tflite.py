@@ -91,7 +91,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     ]
     constants = [tensor for tensor in graph.tensors if model.buffers[tensor.buffer].data is not None]
     kept_shapes = [outputs[position][1] for position in chosen.positions]
-    read = chosen.read(kept_shapes, source.size, detection)
+    read = chosen.read(source.size, detection, kept_shapes)
     return ModelFile(
         format="tflite",
         path=copy,
