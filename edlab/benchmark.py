@@ -15,13 +15,13 @@ from edlab.cache import Cache
 from edlab.composition import decide, describe, weakened
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, UnsupportedError
-from edlab.record import RunRecord, Status, Step
-from edlab.steps.convert import check, convert, read_weights
-from edlab.steps.deploy import deploy
-from edlab.steps.load import Inputs, OnProgress, load
-from edlab.steps.measure import join_repeats, measure_again, measure_speed
-from edlab.steps.outputs import measure_outputs
-from edlab.steps.record import Outcome, draw_plots, fill_record, run_files
+from edlab.record import RunRecord, Status, Stage
+from edlab.stages.convert import check, convert, read_weights
+from edlab.stages.deploy import deploy
+from edlab.stages.load import Inputs, OnProgress, load
+from edlab.stages.measure import join_repeats, measure_again, measure_speed
+from edlab.stages.outputs import measure_outputs
+from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
 from edlab.tracking import Files, Recorder
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def run(
     recorder = recorder or Recorder(config.tracking)
     record = _new_record(config, sweep_id)
     outcome = Outcome()
-    with _ended_early(record), _step(record, Step.record):
+    with _ended_early(record), _stage(record, Stage.record):
         folder.mkdir(parents=True, exist_ok=True)
         recorder.begin(record)
     begun = record.status is Status.ok
     if begun:
         with _ended_early(record), cache.in_use():
-            with _step(record, Step.load):
+            with _stage(record, Stage.load):
                 outcome.inputs = load(config, cache, folder, on_progress, module)
                 config = decide(config, outcome.inputs.source)
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
@@ -72,7 +72,7 @@ def run(
 
 def _fill(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path, on_progress: OnProgress) -> Files:
     """Write into the record all that is known of the run, whether it ended well or not, and gather its files."""
-    with _ended_early(record), _step(record, Step.record):
+    with _ended_early(record), _stage(record, Stage.record):
         on_progress("record", None, "")
         fill_record(record, config, outcome, weakened(config))
         return run_files(outcome, config, folder)
@@ -88,26 +88,26 @@ def _make(
     folder: Path,
     on_progress: OnProgress,
 ) -> None:
-    """The steps between the first and the last; `outcome` keeps what each made."""
-    with _step(record, Step.convert):
+    """The stages between the first and the last; `outcome` keeps what each made."""
+    with _stage(record, Stage.convert):
         converted = outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
         outcome.weights = read_weights(outcome.artifact, config.quantization.precision, cache)
         if outcome.artifact.on_host.precision == config.quantization.precision:  # else only the target opens that
             outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
     with ExitStack() as target:
-        with _step(record, Step.deploy):
+        with _stage(record, Stage.deploy):
             outcome.deployment = target.enter_context(
                 deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.made)
             )
-        with _step(record, Step.measure):
+        with _stage(record, Stage.measure):
             measure_speed(config, inputs, outcome.deployment, outcome.measurement, folder, on_progress)
             measure_outputs(config, inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
     for number in range(2, config.protocol.repeats + 1):
         with ExitStack() as target:
             progress = _numbered(on_progress, number, config.protocol.repeats)
-            with _step(record, Step.deploy):
+            with _stage(record, Stage.deploy):
                 again = target.enter_context(deploy(config, inputs, converted, cache, progress))
-            with _step(record, Step.measure):
+            with _stage(record, Stage.measure):
                 measure_again(config, inputs, again, outcome.measurement, folder, progress)
     join_repeats(outcome.measurement, folder)
 
@@ -140,16 +140,16 @@ def _now() -> str:
 
 
 @contextmanager
-def _step(record: RunRecord, step: Step) -> Iterator[None]:
-    """Time a step, and leave its name in the record if it does not end well."""
+def _stage(record: RunRecord, stage: Stage) -> Iterator[None]:
+    """Time a stage, and leave its name in the record if it does not end well."""
     start = time.perf_counter()
     try:
         yield
     except BaseException:
-        record.step = step
+        record.stage = stage
         raise
     finally:
-        record.seconds[step] = record.seconds.get(step, 0.0) + time.perf_counter() - start
+        record.seconds[stage] = record.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @contextmanager

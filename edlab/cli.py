@@ -117,10 +117,10 @@ def _run(arguments: list[str], console: Console) -> int:
     if {"-h", "--help"} & set(arguments):
         console.print(run_help(), markup=False, soft_wrap=True)
         return 0
-    from edlab import sweep
+    from edlab.engine import command
 
-    sweep.environment_without_telemetry()
-    return sweep.run(arguments, console)
+    command.environment_without_telemetry()
+    return command.run(arguments, console)
 
 
 def run_help() -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from edlab import durable
 from edlab.errors import StorageError
 from edlab.sanitize import sanitized
 from edlab.source import Reason
 
-__all__ = ["Reason", "RunRecord", "Status", "Step", "Verdict", "VerdictState", "as_text"]
+__all__ = ["Reason", "RunRecord", "Status", "Stage", "Verdict", "VerdictState", "as_text"]
 
 SCHEMA_VERSION = 1
 
@@ -32,8 +32,8 @@ class Status(StrEnum):
     interrupted = "interrupted"
 
 
-class Step(StrEnum):
-    """The five steps of a run, in order."""
+class Stage(StrEnum):
+    """The five stages of a run, in order."""
 
     load = "load"
     convert = "convert"
@@ -78,7 +78,7 @@ class RunRecord(BaseModel):
     started_at: str  # ISO 8601 with offset
     ended_at: str = ""
     status: Status = Status.ok
-    step: Step | None = None  # where a run that is not ok ended
+    stage: Stage | None = Field(None, validation_alias=AliasChoices("stage", "step"))  # where a run that is not ok ended
     reason: str = ""
     hint: str = ""
     log_tail: str = ""
@@ -87,7 +87,7 @@ class RunRecord(BaseModel):
     missing: dict[str, str] = Field(default_factory=dict)  # metric -> reason
     tags: dict[str, str] = Field(default_factory=dict)
     verdict: Verdict | None = None  # of a run that measured
-    seconds: dict[str, float] = Field(default_factory=dict)  # wall time of each step
+    seconds: dict[str, float] = Field(default_factory=dict)  # wall time of each stage
     environment: dict[str, Any] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)  # source, artifact, phases: what the figures rest on
 

@@ -18,7 +18,7 @@ import pytest
 from workplace import FAST
 
 from edlab.record import RunRecord
-from edlab.sweep import read_records
+from edlab.engine.command import read_records
 
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs" / "adding-a-device.md"

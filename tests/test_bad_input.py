@@ -57,7 +57,7 @@ def test_a_misspelt_flag(workplace: Workplace) -> None:
 def test_a_truncated_onnx_file(workplace: Workplace) -> None:
     (workplace.folder / "net.onnx").write_bytes(os.urandom(2000))
     record = the_record(workplace, "model=file", "model.path=net.onnx")
-    assert (record.status, record.step) == (Status.failed, "load")
+    assert (record.status, record.stage) == (Status.failed, "load")
     assert "net.onnx" in record.reason
 
 
@@ -70,7 +70,7 @@ def test_a_class_count_mismatch(workplace: Workplace) -> None:
     record = the_record(
         workplace, "dataset=image_folder", f"dataset.path={photos(workplace.folder / 'photos of mine', 3)}"
     )
-    assert (record.status, record.step) == (Status.failed, "load")
+    assert (record.status, record.stage) == (Status.failed, "load")
     assert "3 classes" in record.reason
     assert "10" in record.reason
 
@@ -107,7 +107,7 @@ def test_a_state_dict_of_another_model(workplace: Workplace) -> None:
 
     torch.save({"stem.weight": torch.zeros(3)}, workplace.folder / "other.pt")
     record = the_record(workplace, "model.weights=other.pt")
-    assert (record.status, record.step) == (Status.failed, "load")
+    assert (record.status, record.stage) == (Status.failed, "load")
     assert "other.pt" in record.reason
 
 

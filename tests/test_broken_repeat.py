@@ -9,10 +9,10 @@ import numpy as np
 from edlab.agent.messages import Activity, LatencyReport
 from edlab.composition import compose_config
 from edlab.metrics import latency
-from edlab.record import RunRecord, Status, Step
-from edlab.steps.measure import LATENCIES_FILE, Measurement
-from edlab.steps.record import Outcome, draw_plots, fill_record, run_files
-from edlab.steps.reports import Reports
+from edlab.record import RunRecord, Status, Stage
+from edlab.stages.measure import LATENCIES_FILE, Measurement
+from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
+from edlab.stages.reports import Reports
 
 
 def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path
 def test_its_figures_are_said_to_be_of_one_process() -> None:
     measurement = Measurement(figures=latency(np.full(40, 2_000_000)), repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
-    record.status, record.step = Status.interrupted, Step.measure
+    record.status, record.stage = Status.interrupted, Stage.measure
     fill_record(record, compose_config(["protocol.repeats=5"]), Outcome(measurement=measurement), ())
     assert record.metrics["latency_ms"] == 2
     assert "of one process" in record.missing["latency_run_spread"]

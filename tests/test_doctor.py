@@ -106,7 +106,7 @@ def test_another_processor_than_the_devices_is_refused(workplace: Workplace) -> 
     result = workplace.run("device=arm_linux", "device.kind=local", "device.machines=[sparc64]")
     (record,) = workplace.records()
     assert result.returncode == 1
-    assert (record.status, record.step) == (Status.failed, "deploy")
+    assert (record.status, record.stage) == (Status.failed, "deploy")
     assert "sparc64" in record.reason
     assert not {"latency_ms", "accuracy_top1"} & set(record.metrics)
 
@@ -118,7 +118,7 @@ def test_a_sweep_says_first_what_it_will_lack_and_makes_what_it_can(workplace: W
     assert result.stdout.index("device.host is not set") < result.stdout.index("load model")
     local, board = workplace.records()
     assert local.status is Status.ok
-    assert (board.status, board.step) == (Status.failed, "deploy")
+    assert (board.status, board.stage) == (Status.failed, "deploy")
     assert "device.host" in board.hint
     assert board.details["conversion_check"]["agreement_top1"] == 1.0
     assert not {"latency_ms", "accuracy_top1", "throughput_ips"} & set(board.metrics)

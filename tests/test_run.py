@@ -176,7 +176,7 @@ def test_what_this_machine_measures_in_a_devices_place_is_emulated(workplace: Wo
 def test_what_the_target_quantizes_is_not_judged_by_its_float_file(workplace: Workplace) -> None:
     workplace.run("device=jetson", "quantization=int8", "converter.options.int8=implicit")
     (record,) = workplace.records()
-    assert (record.status, record.step) == (Status.failed, "deploy")
+    assert (record.status, record.stage) == (Status.failed, "deploy")
     assert not {"agreement_top1", "sqnr_db", "int8_weights_fraction"} & set(record.metrics)
     assert "not compared" in record.missing["agreement_top1"]
     assert record.tags["artifact_sha256"]
@@ -211,13 +211,13 @@ def test_a_failed_row_keeps_its_place_and_the_others_go_on(workplace: Workplace)
     done, failed = workplace.records()
     assert result.returncode == 1
     assert done.status is Status.ok
-    assert (failed.status, failed.step) == (Status.failed, "convert")
+    assert (failed.status, failed.stage) == (Status.failed, "convert")
     assert "no_such_node" in failed.reason
     assert "no_such_node" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
     run = client(workplace).get_run(failed.run_id)
     assert run.info.status == "FAILED"
-    assert run.data.tags["edlab.step"] == "convert"
+    assert run.data.tags["edlab.stage"] == "convert"
     assert run.data.tags["edlab.hint"]
 
 

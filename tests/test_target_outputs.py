@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workplace import Workplace
 
-from edlab.record import RunRecord, Status, Step
+from edlab.record import RunRecord, Status, Stage
 
 RUNTIME = """
     import numpy as np
@@ -70,7 +70,7 @@ def test_garbage_out_of_the_targets_runtime_fails_the_row(workplace: Workplace, 
     assert records["right"].status is Status.ok, result.stdout + result.stderr
     for mode, message in list(expected.items())[1:]:
         record = records[mode]
-        assert (record.status, record.step) == (Status.failed, Step.measure), mode
+        assert (record.status, record.stage) == (Status.failed, Stage.measure), mode
         assert message in record.reason
         assert "doubtful on cpu" in record.reason
         assert "accuracy_top1" not in record.metrics
@@ -81,7 +81,7 @@ def test_a_row_is_never_named_after_a_precision_that_does_not_run(workplace: Wor
     words = ["device=jetson_orin", "device.execution=emulated", "quantization=int8", "dataset.images=60"]
     workplace.run("-m", "converter.options.int8=implicit,explicit", *words)
     implicit, explicit = workplace.records()
-    assert (implicit.status, implicit.step) == (Status.skipped, Step.deploy)
+    assert (implicit.status, implicit.stage) == (Status.skipped, Stage.deploy)
     assert "is fp32" in implicit.reason
     assert "converter.options.int8=explicit" in implicit.hint
     assert explicit.status is Status.ok

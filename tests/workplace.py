@@ -12,7 +12,7 @@ from pathlib import Path
 from fault_injection import forked
 
 from edlab.record import RunRecord
-from edlab.sweep import read_records
+from edlab.engine.command import read_records
 
 # The shortest protocol that still runs every phase; its figures mean nothing.
 FAST = (

@@ -60,7 +60,7 @@ def _heading(record: RunRecord) -> RenderableType:
     if record.status in (Status.ok, Status.running):
         facts["status"] = str(record.status)
     else:
-        where = f" at {record.step}" if record.step else ""
+        where = f" at {record.stage}" if record.stage else ""
         facts |= {"status": f"{record.status}{where}", "reason": record.reason, "hint": record.hint}
     if throttled := record.tags.get("throttled"):
         facts["throttled"] = f"{throttled}: {record.details.get('throttled', '')}"

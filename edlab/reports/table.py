@@ -326,7 +326,7 @@ def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[i
     rows: dict[tuple[str, str, str], list[int]] = {}
     for number, record in enumerate(records, 1):
         if record.status not in (Status.ok, Status.running):
-            where = f" at {record.step}" if record.step else ""
+            where = f" at {record.stage}" if record.stage else ""
             rows.setdefault((where, record.reason, record.hint), []).append(number)
     return rows
 

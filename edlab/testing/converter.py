@@ -38,7 +38,7 @@ from edlab.converters import CalibrationData
 from edlab.converters.inspect import reader, weight_dtypes
 from edlab.errors import ConfigError, ConversionError, UnsupportedError
 from edlab.source import Preprocessing, SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.tasks.classification import Task
 
 if TYPE_CHECKING:

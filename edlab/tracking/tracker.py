@@ -166,10 +166,10 @@ class Tracker:
             tempfile.TemporaryDirectory() as temp,
         ):
             if not self._client.list_artifacts(run_id, CONVERTED):
-                step = run.data.tags.get("edlab.step")
+                stage = run.data.tags.get("edlab.stage")
                 raise TrackingError(
                     f"run {run_id[:12]} ({run.info.run_name}) has no converted model"
-                    + (f": it ended at step {step}" if step else ""),
+                    + (f": it ended at stage {stage}" if stage else ""),
                     hint=f"`edlab show {run_id[:12]}` says why",
                 )
             fetched = Path(self._client.download_artifacts(run_id, CONVERTED, temp))
@@ -360,7 +360,7 @@ def _record_tags(record: RunRecord) -> dict[str, str]:
     tags = {f"edlab.{key}": value for key, value in record.tags.items()}
     tags["edlab.status"] = record.status.value
     tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
-    optional = {"edlab.step": record.step, "edlab.reason": record.reason, "edlab.hint": record.hint}
+    optional = {"edlab.stage": record.stage, "edlab.reason": record.reason, "edlab.hint": record.hint}
     tags.update({key: str(value) for key, value in optional.items() if value})
     if record.verdict:
         tags["edlab.verdict"] = record.verdict.state.value
@@ -407,5 +407,5 @@ def _local_path(uri: str) -> Path | None:
 
 
 def _failure_log(record: RunRecord) -> str:
-    lines = [f"step:   {record.step}", f"reason: {record.reason}", f"hint:   {record.hint}", "", record.log_tail]
+    lines = [f"stage:  {record.stage}", f"reason: {record.reason}", f"hint:   {record.hint}", "", record.log_tail]
     return "\n".join(lines) + "\n"

@@ -9,8 +9,8 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.composition import compose_config
 from edlab.config import EdlabConfig
-from edlab.steps.convert import convert
-from edlab.steps.load import Inputs, load
+from edlab.stages.convert import convert
+from edlab.stages.load import Inputs, load
 
 
 class Converted(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edlab.sweep import read_records
+from edlab.engine.command import read_records
 
 Row = tuple[str, str, str, str]  # what, measured, bound, verdict
 SHORT = [  # of a run whose own cost is wanted, not its figures

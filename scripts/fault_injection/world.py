@@ -16,7 +16,7 @@ import psutil
 from fault_injection import forked
 
 from edlab.record import RunRecord
-from edlab.sweep import read_records
+from edlab.engine.command import read_records
 from edlab.testing.sshd import LoopbackBoard
 
 WORDS = [

@@ -29,7 +29,7 @@ from edlab.cache import Cache
 from edlab.composition import compose_config
 from edlab.config import DeviceConfig
 from edlab.errors import AgentError
-from edlab.record import Status, Step
+from edlab.record import Status, Stage
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance, tiny_network
 
 PYTHON = os.environ.get("EDLAB_CUDA_PYTHON", sys.executable)
@@ -126,7 +126,7 @@ class TestWithoutAGpu:
 def test_a_run_without_a_gpu_is_a_failed_row(workplace: Workplace) -> None:
     workplace.run("device=cuda", f"device.python={PYTHON}")
     (record,) = workplace.records()
-    assert (record.status, record.step) == (Status.failed, Step.deploy)
+    assert (record.status, record.stage) == (Status.failed, Stage.deploy)
     assert "CUDAExecutionProvider" in record.reason
     assert not {"latency_ms", "throughput_ips", "accuracy_top1"} & set(record.metrics)
 

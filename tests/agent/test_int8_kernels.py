@@ -17,7 +17,7 @@ from edlab.config import ConverterConfig, DeviceConfig, Precision, Symmetry
 from edlab.converters.tflite_float import quantized_to_float
 from edlab.devices import Pool
 from edlab.errors import AgentError
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
 
 CONVERTERS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert"}

@@ -30,7 +30,7 @@ from edlab.devices import AgentSession, Pool
 from edlab.errors import AgentError
 from edlab.record import RunRecord
 from edlab.source import SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.testing.converter import quantization, small_calibration, small_source
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance
 

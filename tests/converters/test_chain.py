@@ -17,7 +17,7 @@ from edlab.converters import CalibrationData, Step, run_steps
 from edlab.converters.host import HostProcess
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError, UnsupportedError
 from edlab.source import SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
 
 

@@ -32,7 +32,7 @@ from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, ConversionError, DeviceError, MissingDependencyError
 from edlab.openssh import CONFIG_VARIABLE
 from edlab.source import SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.testing import sshd
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 

@@ -15,7 +15,7 @@ from edlab.config import ConverterConfig, Granularity, Precision, QuantizationCo
 from edlab.converters.onnx_batch import free_batch
 from edlab.converters.onnx_export import export_steps, torch_to_onnx
 from edlab.source import Reason
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.testing.converter import quantization, small_calibration, small_source
 
 torch = pytest.importorskip("torch")

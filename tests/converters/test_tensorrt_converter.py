@@ -20,7 +20,7 @@ from edlab.converters import base
 from edlab.converters.inspect import weight_dtypes
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.source import SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.tasks.classification import Task
 from edlab.testing.converter import ConverterConformance, quantization, small_calibration, small_source
 

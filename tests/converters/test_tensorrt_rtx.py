@@ -24,7 +24,7 @@ from edlab.config import ConverterConfig, Precision, Symmetry
 from edlab.converters import CalibrationData
 from edlab.converters.inspect import weight_dtypes
 from edlab.source import SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.testing.converter import quantization
 
 CAPABILITIES = ("SM86", "SM89")  # Ampere, as a Jetson Orin is (8.7 itself is not offered), and Ada

@@ -20,7 +20,7 @@ from edlab.converters.inspect import weight_dtypes
 from edlab.converters.onnx_export import OPSET, torch_to_onnx
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.source import SourceModel
-from edlab.steps.reference import this_machine
+from edlab.stages.reference import this_machine
 from edlab.tasks.classification import Task
 from edlab.testing.converter import (
     CLASSES,

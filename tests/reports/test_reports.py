@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from edlab.agent.messages import Trial
 from edlab.metrics import latency
-from edlab.record import Reason, RunRecord, Status, Step, Verdict, VerdictState
+from edlab.record import Reason, RunRecord, Status, Stage, Verdict, VerdictState
 from edlab.reports.plots import latency_plot, throughput_plot
 from edlab.reports.show import show
 from edlab.reports.table import listing, markdown, table
@@ -42,7 +42,7 @@ def record(params: dict[str, Any] | None = None, **changes: Any) -> RunRecord:
 
 
 FAILED: dict[str, Any] = {
-    "status": Status.failed, "step": Step.convert, "metrics": {}, "verdict": None,
+    "status": Status.failed, "stage": Stage.convert, "metrics": {}, "verdict": None,
     "reason": "crashed with [signal] SIGKILL", "hint": "take [fewer] images",
 }  # fmt: skip
 

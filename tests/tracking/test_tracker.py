@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from edlab.config import TrackingConfig
 from edlab.errors import StorageError, TrackingError
-from edlab.record import RunRecord, Status, Step
+from edlab.record import RunRecord, Status, Stage
 from edlab.tracking import Files, Tracker
 from edlab.tracking.store import Store
 
@@ -127,7 +127,7 @@ def test_many_and_long_values_fit_mlflows_limits(config: TrackingConfig, record:
 
 def test_a_failed_run_keeps_what_it_had(config: TrackingConfig, record: MakeRecord, files: Files) -> None:
     failed = record(
-        status=Status.failed, step=Step.deploy, reason="the agent was lost", hint="look", log_tail="boom", verdict=None
+        status=Status.failed, stage=Stage.deploy, reason="the agent was lost", hint="look", log_tail="boom", verdict=None
     )
     run_id = made(Tracker(config), failed, Files(converted=files.converted)).run_id
     client = MlflowClient(tracking_uri=config.uri)
@@ -135,7 +135,7 @@ def test_a_failed_run_keeps_what_it_had(config: TrackingConfig, record: MakeReco
     assert run.info.status == "FAILED"
     ended = {
         "edlab.status": "failed",
-        "edlab.step": "deploy",
+        "edlab.stage": "deploy",
         "edlab.reason": "the agent was lost",
         "edlab.hint": "look",
     }
@@ -360,13 +360,13 @@ def test_pull_by_name_takes_the_latest_run_that_made_a_model(
 ) -> None:
     tracker = Tracker(local)
     made(tracker, record(name="net"), files)
-    failed = made(tracker, record(name="net", status=Status.failed, step=Step.load, tags={}))
+    failed = made(tracker, record(name="net", status=Status.failed, stage=Stage.load, tags={}))
     assert tracker.find("net").info.run_id == failed.run_id
     assert tracker.pull("net", tmp_path / "out")
 
 
 def test_pull_of_a_run_without_a_model_says_where_it_ended(local: TrackingConfig, record: MakeRecord) -> None:
     tracker = Tracker(local)
-    run_id = made(tracker, record(status=Status.failed, step=Step.convert, reason="crash", verdict=None)).run_id
+    run_id = made(tracker, record(status=Status.failed, stage=Stage.convert, reason="crash", verdict=None)).run_id
     with pytest.raises(TrackingError, match="convert"):
         tracker.pull(run_id, Path("unused"))

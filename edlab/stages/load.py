@@ -1,4 +1,4 @@
-"""Step 1: the model as a file, and the images that it is fed with."""
+"""Stage 1: the model as a file, and the images that it is fed with."""
 
 from __future__ import annotations
 

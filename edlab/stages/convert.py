@@ -1,4 +1,4 @@
-"""Step 2: the artifact that the target eats, checked against the source model on this machine."""
+"""Stage 2: the artifact that the target eats, checked against the source model on this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edlab.converters.inspect import reader
 from edlab.errors import ConversionError, UnsupportedError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
-from edlab.steps import reference
-from edlab.steps.load import Inputs, OnProgress
+from edlab.stages import reference
+from edlab.stages.load import Inputs, OnProgress
 from edlab.tasks import Comparison
 
 

@@ -1,4 +1,4 @@
-"""Step 5: everything that is known of a run, as one record and the files that belong to it."""
+"""Stage 5: everything that is known of a run, as one record and the files that belong to it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
 from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
 from edlab.sanitize import text
-from edlab.steps.deploy import Deployment
-from edlab.steps.load import Inputs
-from edlab.steps.measure import LATENCIES_FILE, Measurement
+from edlab.stages.deploy import Deployment
+from edlab.stages.load import Inputs
+from edlab.stages.measure import LATENCIES_FILE, Measurement
 from edlab.tasks import Comparison
 from edlab.tracking import DatasetInfo, Files
 
@@ -73,7 +73,7 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         headlines = metrics.headlines(outcome.inputs.task.headline) if outcome.inputs else metrics.headlines()
         for name in headlines:
             if name not in record.metrics:
-                record.missing.setdefault(name, f"the run {record.status} at {record.step}")
+                record.missing.setdefault(name, f"the run {record.status} at {record.stage}")
         if config.protocol.repeats > 1 and not outcome.measurement.runs:
             ended = f"the run ended before its {config.protocol.repeats} repeats: the figures are of one process"
             record.missing["latency_run_spread"] = ended

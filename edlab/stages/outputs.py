@@ -1,4 +1,4 @@
-"""Step 4, second half: the evaluation images through the target, and what comes out checked, compared and scored."""
+"""Stage 4, second half: the evaluation images through the target, and what comes out checked, compared and scored."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edlab.config import EdlabConfig
 from edlab.devices import Pool, read_array
 from edlab.errors import MeasurementError
 from edlab.metrics import Figures
-from edlab.steps import reference
-from edlab.steps.deploy import Deployment
-from edlab.steps.load import Inputs, OnProgress
-from edlab.steps.measure import Measurement
+from edlab.stages import reference
+from edlab.stages.deploy import Deployment
+from edlab.stages.load import Inputs, OnProgress
+from edlab.stages.measure import Measurement
 from edlab.tasks import Predictions
 
 _OUTPUTS_FILE = "outputs.npy"  # of the evaluation images in order

@@ -9,7 +9,7 @@ from edlab.agent.messages import Calibration
 from edlab.config import ConverterConfig
 from edlab.converters import CalibrationData, Step, Workshop
 from edlab.devices import AgentSession
-from edlab.steps.load import OnProgress
+from edlab.stages.load import OnProgress
 
 
 class AgentWorkshop(Workshop):

@@ -1,4 +1,4 @@
-"""Step 3: an agent on the target, with the artifact open in its runtime."""
+"""Stage 3: an agent on the target, with the artifact open in its runtime."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, Execution
 from edlab.devices import AgentSession
 from edlab.errors import DeviceError, UnsupportedError
-from edlab.steps import reference
-from edlab.steps.convert import calibration_data
-from edlab.steps.load import Inputs, OnProgress
-from edlab.steps.workshops import AgentWorkshop
+from edlab.stages import reference
+from edlab.stages.convert import calibration_data
+from edlab.stages.load import Inputs, OnProgress
+from edlab.stages.workshops import AgentWorkshop
 
 
 @dataclass(frozen=True)

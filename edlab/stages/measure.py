@@ -1,4 +1,4 @@
-"""Step 4, first half: the timed phases on the target; every figure from what was measured there."""
+"""Stage 4, first half: the timed phases on the target; every figure from what was measured there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from edlab.agent.messages import Readings, Setting, State, ThroughputReport, Tri
 from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
 from edlab.devices import AgentSession, Pool, Probe, read_array
-from edlab.steps.deploy import Deployment
-from edlab.steps.load import Inputs, OnProgress
-from edlab.steps.reports import Reports
+from edlab.stages.deploy import Deployment
+from edlab.stages.load import Inputs, OnProgress
+from edlab.stages.reports import Reports
 from edlab.tasks import Comparison
 
 LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order

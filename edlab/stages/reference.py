@@ -21,7 +21,7 @@ from edlab.devices import Pool, agent_zip, read_array, runtimes
 from edlab.errors import ConversionError, DeviceError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
-from edlab.steps.load import OnProgress
+from edlab.stages.load import OnProgress
 from edlab.tasks import Predictions
 
 CHECK_IMAGES = 16

@@ -1,0 +1,1 @@
+"""What runs a command line: its runs, one after another, and the table of them."""

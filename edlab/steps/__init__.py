@@ -1,1 +1,0 @@
-"""The five steps of a run, one file each: load, convert, deploy, measure, record."""
