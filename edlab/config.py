@@ -260,7 +260,9 @@ class DatasetConfig:
     """The images or arrays with their labels, and which of them are scored and which calibrate."""
 
     name: str = MISSING
-    kind: str = MISSING  # arrays | digits | image_folder | imagenet | imagenette | coco | yolo | synthetic
+    kind: str = (
+        MISSING  # arrays | digits | digit_scenes | image_folder | imagenet | imagenette | coco | yolo | synthetic
+    )
     path: Optional[str] = None
     annotations: Optional[str] = None  # coco: the "instances" json; None: the one near the images, if there is one
     labels: Optional[str] = None  # image_folder, yolo: a text file, one folder or class a line, in the classes' order

@@ -134,3 +134,26 @@ def test_the_shipped_detectors_bring_a_data_set_with_boxes(workplace: Workplace)
         assert name in listed
         shown = workplace.edlab("run", *FAST, f"model={name}", "--cfg", "job").stdout
         assert "kind: coco" in shown
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory, shared_cache) -> Workplace:  # type: ignore[no-untyped-def]
+    """The embedded detector on its scenes by three toolchains, fp32 and int8: nothing to download."""
+    place = Workplace(tmp_path_factory.mktemp("digits"), shared_cache)
+    toolchains = ("converter=onnxruntime,openvino,litert", "quantization=fp32,int8")
+    place.result = place.run("-m", "model=digits_detector", *toolchains, timeout_s=900)  # type: ignore[attr-defined]
+    return place
+
+
+def test_the_embedded_detector_finds_the_digits(digits: Workplace) -> None:
+    """mAP above 0.9 by each toolchain, and int8 within a point and a half."""
+    assert digits.result.returncode == 0, digits.result.stdout + digits.result.stderr  # type: ignore[attr-defined]
+    records = digits.records()
+    assert len(records) == 6
+    for record in records:
+        assert record.metrics["accuracy_images"] == 260
+        assert record.metrics["accuracy_map"] > 0.9
+        assert abs(record.metrics["accuracy_drop"]) < 0.015
+        assert record.metrics["agreement_boxes"] > 0.95
+        assert record.params["model.input.head"] == "ssd_raw (read)"
+    assert "mAP" in digits.result.stdout  # type: ignore[attr-defined]

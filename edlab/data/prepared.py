@@ -19,6 +19,7 @@ from edlab.data.arrays import list_arrays, list_synthetic_arrays
 from edlab.data.boxes import MISFIT_ADVICE, in_pixels, misfit_reason, misfits
 from edlab.data.catalogue import Catalogue
 from edlab.data.coco import list_coco
+from edlab.data.digit_scenes import list_digit_scenes
 from edlab.data.digits import list_digits
 from edlab.data.folders import list_image_folder, list_imagenet, list_unlabelled
 from edlab.data.imagenette import list_imagenette
@@ -37,6 +38,7 @@ _MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whol
 _TASKS = {  # of each kind; None: without labels
     "arrays": "classification",
     "coco": "detection",
+    "digit_scenes": "detection",
     "digits": "classification",
     "image_folder": "classification",
     "imagenet": "classification",
@@ -173,6 +175,7 @@ def _list(
         return _list_arrays(config, preprocessing)
     sources: dict[str, Callable[[], Catalogue]] = {
         "coco": lambda: list_coco(config, num_classes, class_names),
+        "digit_scenes": lambda: list_digit_scenes(config),
         "digits": lambda: list_digits(config),
         "image_folder": lambda: list_image_folder(config, _known(num_classes), class_names),
         "imagenet": lambda: list_imagenet(config, _known(num_classes)),

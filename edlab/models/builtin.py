@@ -1,8 +1,12 @@
-"""The model in the package: trained, small, and in need of no download."""
+"""The models in the package: trained, small, and in need of no download."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
@@ -10,27 +14,72 @@ from edlab.models.network import Network
 from edlab.models.weights import choose, load_state_dict, seed_torch
 from edlab.source import Preprocessing
 
-WEIGHTS = Path(__file__).with_name("weights") / "digits_cnn.safetensors"  # made by scripts/train_digits
-PREPROCESSING = Preprocessing(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+def _preprocessing(side: int) -> Preprocessing:
+    return Preprocessing(height=side, width=side, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """A model of the package: its class as "module:class", and its weights' file in WEIGHTS, made by a script."""
+
+    network: str
+    file: str
+    preprocessing: Preprocessing
+    task: str
+    outputs: Callable[[], Mapping[str, Any]] = field(default=dict)
+
+
+def _detector_outputs() -> Mapping[str, Any]:
+    from edlab.models import digits_detector
+
+    return {
+        "head": "ssd_raw",
+        "activation": "sigmoid",
+        "label_offset": 0,
+        "box_weights": list(digits_detector.BOX_WEIGHTS),
+        "box_order": "xywh",
+        "score_threshold": 0.01,
+        "iou_threshold": 0.5,
+        "max_detections": 20,
+        "anchors": digits_detector.anchors(),
+    }
+
+
+CLASSIFIER = Builtin("digits_cnn:DigitsCNN", "digits_cnn.safetensors", _preprocessing(32), "classification")
+DETECTOR = Builtin(
+    "digits_detector:DigitsDetector",
+    "digits_detector.safetensors",
+    _preprocessing(128),
+    "detection",
+    _detector_outputs,
+)
+MODELS = {"digits_cnn": CLASSIFIER, "digits_detector": DETECTOR}
 
 
 def build(config: ModelConfig) -> Network:
-    """`digits_cnn`. Raises `ModelError` for another name."""
-    if config.arch != "digits_cnn":
-        raise ModelError(f"there is no builtin model '{config.arch}'", hint="model.arch=digits_cnn")
-    from edlab.models.digits_cnn import DigitsCNN
+    """One of `MODELS` by its name. Raises `ModelError` for another."""
+    found = MODELS.get(config.arch or "")
+    if found is None:
+        raise ModelError(f"there is no builtin model '{config.arch}'", hint=f"set model.arch to {' or '.join(MODELS)}")
+    module, _, name = found.network.partition(":")
+    create = getattr(importlib.import_module(f"edlab.models.{module}"), name)
 
-    def untrained() -> DigitsCNN:
+    def untrained() -> Any:
         seed_torch()
-        return DigitsCNN()
+        return create()
 
-    def pretrained() -> DigitsCNN:
+    def pretrained() -> Any:
         network = untrained()
-        load_state_dict(network, WEIGHTS)
+        load_state_dict(network, WEIGHTS / found.file)
         return network
 
     return Network(
         weights=choose(config, pretrained=pretrained, untrained=untrained, load_file=load_state_dict),
-        preprocessing=PREPROCESSING,
+        preprocessing=found.preprocessing,
+        task=found.task,
+        outputs=found.outputs(),
         license="Apache-2.0",
     )

@@ -8,7 +8,7 @@ from torch import nn
 SIZE = 32  # pixels a side of the input
 
 
-def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -23,8 +23,8 @@ class InvertedResidual(nn.Module):  # type: ignore[misc]
         super().__init__()
         hidden = channels * expansion
         self.block = nn.Sequential(
-            _conv(channels, hidden, 1),
-            _conv(hidden, hidden, 3, groups=hidden),
+            conv(channels, hidden, 1),
+            conv(hidden, hidden, 3, groups=hidden),
             nn.Conv2d(hidden, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
         )
@@ -39,10 +39,10 @@ class DigitsCNN(nn.Sequential):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(
-            _conv(3, 16, 3, stride=2),
-            _conv(16, 32, 3, stride=2),
+            conv(3, 16, 3, stride=2),
+            conv(16, 32, 3, stride=2),
             InvertedResidual(32, expansion=3),
-            _conv(32, 64, 3, stride=2),
+            conv(32, 64, 3, stride=2),
             InvertedResidual(64, expansion=2),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),

@@ -327,7 +327,7 @@ def _key(config: ModelConfig) -> str | None:
     if config.detection.anchors is not None and Path(config.detection.anchors).expanduser().is_file():
         paths.append(Path(config.detection.anchors).expanduser())
     if config.origin == ModelOrigin.builtin:
-        paths.append(builtin.WEIGHTS)
+        paths += [builtin.WEIGHTS / model.file for model in builtin.MODELS.values()]
     described = dataclasses.asdict(config) | {"path": config.path and Path(config.path).name}
     contents = [[path.name, sha256_files([path])] for path in paths]
     return digest([_VERSION, described, contents, {name: _version(name) for name in _LIBRARIES[config.origin]}])

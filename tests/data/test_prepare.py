@@ -15,6 +15,7 @@ from edlab.cache import Cache
 from edlab.config import DatasetConfig
 from edlab.data import PreparedData, image_files, imagenette, pixels, prepare
 from edlab.data.classes import imagenet_wnids
+from edlab.data.digit_scenes import list_digit_scenes
 from edlab.errors import ConfigError, DataError, DataUnavailableError
 from edlab.source import Preprocessing
 
@@ -229,6 +230,24 @@ def test_another_number_of_classes_is_an_error_naming_both(folder: Path, cache: 
 def test_a_wrong_setting_is_an_error(folder: Path, cache: Cache, changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         prepare(config(folder, **changes), SMALL, cache, num_classes=3)
+
+
+def test_digit_scenes_are_the_same_each_time_and_score_unseen_digits(cache: Cache) -> None:
+    wanted = DatasetConfig(name="digit_scenes", kind="digit_scenes")
+    scenes = list_digit_scenes(wanted)
+    again = list_digit_scenes(wanted)
+    assert scenes.labels.tolist() == again.labels.tolist()
+    assert np.array_equal(scenes.open_image(7).image, again.open_image(7).image)
+    data = prepare(wanted, Preprocessing(height=128, width=128), cache, num_classes=10)
+    assert (len(data.evaluation), len(data.calibration_pool)) == (260, 100)
+    assert not set(data.evaluation) & set(data.calibration_pool)
+    pixels = np.load(data.images)
+    for boxes, image in zip(data.labels.images[:20], pixels[:20], strict=True):
+        for x1, y1, x2, y2 in boxes.corners.astype(int):
+            digit = image[y1:y2, x1:x2, 0].astype(float)
+            assert digit.min() < 130 < np.percentile(image[..., 0], 60)  # dark ink in it
+            for edge in (digit[0], digit[-1], digit[:, 0], digit[:, -1]):
+                assert edge.min() < image[..., 0].mean()  # that reaches each side
 
 
 def test_digits_score_what_the_embedded_model_was_not_trained_on(cache: Cache) -> None:

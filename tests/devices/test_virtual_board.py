@@ -50,7 +50,7 @@ def ssh_config() -> Iterator[str]:
 
 
 # One test, for there is one board: two processes of pytest would stop it under each other.
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_aarch64_gives_the_accuracy_of_this_machine(workplace: Workplace, ssh_config: str) -> None:
     workplace.environment["EDLAB_SSH_CONFIG"] = ssh_config
     result = workplace.run(*BOTH, *FEW, "converter=litert,onnxruntime", "quantization=int8", timeout_s=1200)
@@ -71,6 +71,24 @@ def test_aarch64_gives_the_accuracy_of_this_machine(workplace: Workplace, ssh_co
         assert measured <= on_cpu.metrics.keys()
         assert not measured & on_board.metrics.keys()
         assert "emulated" in {reason.code for reason in on_board.verdict.reasons}
+    detects_as_well_on_both(workplace)
+
+
+def detects_as_well_on_both(workplace: Workplace) -> None:
+    """The embedded detector: its heads decode on aarch64 as here."""
+    detector = ("model=digits_detector", "dataset.images=16", "converter=onnxruntime", "quantization=fp32,int8")
+    result = workplace.run(*BOTH, *FEW, *detector, timeout_s=900)
+    records = workplace.records()
+    assert [record.status for record in records] == [Status.ok] * 4, result.stdout + result.stderr
+    figures: dict[tuple[str, str], float] = {}
+    for record in records:
+        board = record.params["device.name"] == "virtual_board"
+        figure = record.metrics["emulated_accuracy_map" if board else "accuracy_map"]
+        figures[record.params["quantization.name"], record.params["device.name"]] = figure
+    for quantization in ("fp32", "int8"):
+        here = figures[quantization, "cpu"]
+        assert here > 0.9
+        assert figures[quantization, "virtual_board"] == pytest.approx(here, abs=0.005)
 
 
 def test_a_machine_that_lacks_the_tools_is_told_so(tmp_path: Path) -> None:
