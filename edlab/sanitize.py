@@ -25,17 +25,28 @@ _BEARER = re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}")
 
 def sanitized(value: Any) -> Any:
     """The same value with every text in it, keys too, made fit to be recorded."""
+    return _sanitized(value, _secrets())
+
+
+def _sanitized(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
-        return text(value)
+        return _text(value, secrets)
     if isinstance(value, Mapping):
-        return {sanitized(key): _HIDDEN if _is_secret(key, item) else sanitized(item) for key, item in value.items()}
+        return {
+            _sanitized(key, secrets): _HIDDEN if _is_secret(key, item) else _sanitized(item, secrets)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [sanitized(item) for item in value]
+        return [_sanitized(item, secrets) for item in value]
     return value
 
 
 def text(value: str) -> str:
     """Without passwords and tokens, those of this process's environment included; bytes that are not UTF-8 as "?"."""
+    return _text(value, _secrets())
+
+
+def _text(value: str, secrets: list[str]) -> str:
     if len(value) > MAX_CHARACTERS:
         half = MAX_CHARACTERS // 2
         value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters left out ...\n{value[-half:]}"
@@ -44,7 +55,7 @@ def text(value: str) -> str:
         value = pattern.sub(rf"\1{_HIDDEN}@", value)
     for pattern in (_ASSIGNED, _BEARER):
         value = pattern.sub(rf"\1{_HIDDEN}", value)
-    for secret in _secrets():
+    for secret in secrets:
         value = value.replace(secret, _HIDDEN)
     return value
 
