@@ -121,7 +121,7 @@ def test_many_values_of_a_key_read_the_yaml_files_once(monkeypatch: pytest.Monke
     assert seeds == list(range(50))
     assert len(read) == 1
     assert composer.compose(["protocol=smoke"]) == compose_config(["protocol=smoke"])  # nothing of the others is left
-    with pytest.raises(ConfigError, match="protocol.seed=-1"):
+    with pytest.raises(ConfigError, match=r"protocol\.seed=-1"):
         composer.compose(["protocol=smoke", "protocol.seed=-1"])
 
 

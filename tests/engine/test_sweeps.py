@@ -1,4 +1,4 @@
-"""A command with several runs, from the shell. Those here fail as the model is loaded: what they measure is not asked."""
+"""A command with several runs, from the shell. Those here end as the model is loaded, and measure nothing."""
 
 from __future__ import annotations
 
