@@ -60,7 +60,7 @@ _OPEN = (
 
 
 def config_dir() -> Path:
-    """The folder of yaml files: inside an installed package, beside it in a clone."""
+    """The folder of yaml files: inside an installed package, next to it in a clone."""
     package = Path(__file__).parent
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 

@@ -98,7 +98,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
                 session.lock()
-            except AgentError as error:  # nothing is imported beside another's measurement
+            except AgentError as error:  # nothing is imported during another run
                 yield Finding(f"device={name}", True, f"in use: {error.message}")
                 return
             hello, state = session.hello(), session.state()
@@ -167,13 +167,13 @@ def _without_sensor(config: DeviceConfig) -> str:
 
 
 def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
-    """Disk, clocks and temperature, as far as the target tells them."""
+    """Disk, clocks and temperature, as far as the target reports them."""
     name = config.name
     ok = state.free_disk_mb > _LOW_DISK_MB
     place = "device.workdir" if config.host else "EDLAB_CACHE"
     fix = "" if ok else f"free space on the target's disk, or point {place} at another"
     yield Finding(f"{name}: disk", ok, f"{state.free_disk_mb / 1000:.0f} GB free", fix)
-    clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not told"
+    clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not reported"
     governor = f", governor {state.governor}" if state.governor else ""
     yield Finding(f"{name}: clocks", True, clocks + governor)
     if temperatures := state.temperatures_c:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,9 +14,9 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture
-def _as_before() -> object:
+def _as_before() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in NUMBERS}
-    yield None
+    yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

@@ -43,7 +43,7 @@ class Plan:
         """The run of these overrides, which are among the choices."""
         swept = {key for key, values in self.choices.items() if len(values) > 1 and "." in key}
         plain = [override.lstrip("+") for override in overrides]
-        return Job(number, tuple(overrides), tuple(word for word in plain if word.partition("=")[0] in swept))
+        return Job(number, tuple(overrides), tuple(each for each in plain if each.partition("=")[0] in swept))
 
     def samples(self) -> list[tuple[str, ...]]:
         """The overrides of as few of the runs as have every override, and every device with every converter.
