@@ -8,5 +8,5 @@ from edlab.cli import main
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    is_command = bool(arguments) and arguments[0].isidentifier()  # `python -m edlab.main show RUN`; an override has a "="
+    is_command = bool(arguments) and arguments[0].isidentifier()  # an override has a "="
     sys.exit(main(arguments if is_command else ["run", *arguments]))
