@@ -12,26 +12,56 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edlab.api import run
-    from edlab.errors import ConfigError, EdlabError
+    from edlab.errors import (
+        AgentError,
+        ConfigError,
+        ConversionError,
+        DataError,
+        DataUnavailableError,
+        DeviceError,
+        EdlabError,
+        MeasurementError,
+        MissingDependencyError,
+        ModelError,
+        StorageError,
+        TrackingError,
+        UnsupportedError,
+    )
     from edlab.models import register_model
     from edlab.record import RunRecord
     from edlab.source import Preprocessing
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "EdlabError", "Preprocessing", "RunRecord", "register_model", "run"]
+__all__ = [
+    "AgentError",
+    "ConfigError",
+    "ConversionError",
+    "DataError",
+    "DataUnavailableError",
+    "DeviceError",
+    "EdlabError",
+    "MeasurementError",
+    "MissingDependencyError",
+    "ModelError",
+    "Preprocessing",
+    "RunRecord",
+    "StorageError",
+    "TrackingError",
+    "UnsupportedError",
+    "register_model",
+    "run",
+]
 
 _HOMES = {
-    "ConfigError": "edlab.errors",
-    "EdlabError": "edlab.errors",
     "Preprocessing": "edlab.source",
     "RunRecord": "edlab.record",
     "register_model": "edlab.models",
     "run": "edlab.api",
-}
+}  # of all others: edlab.errors
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names when they are first used, so that `import edlab` and `--help` stay fast."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
+        return getattr(importlib.import_module(_HOMES.get(name, "edlab.errors")), name)
     raise AttributeError(f"module 'edlab' has no attribute '{name}'")

@@ -9,7 +9,7 @@ from edlab import benchmark
 from edlab.composition import compose_config
 from edlab.identity import new_sweep_folder
 from edlab.models import registered
-from edlab.record import RunRecord
+from edlab.record import RunRecord, Status
 from edlab.source import Preprocessing
 
 if TYPE_CHECKING:
@@ -29,15 +29,25 @@ def run(
 ) -> RunRecord:
     """Convert, run, measure and record one model; the same as one row of `edlab run`.
 
-    `model` is a name (`edlab models` lists them, those of `@edlab.register_model` among them) or a live
-    `torch.nn.Module` that maps (1, 3, height, width) floats to (1, classes) logits; a module needs `preprocessing`.
-    `device`, `quantization`, `converter`, `dataset` and `protocol` are as on the command line; None for a quantization
-    or converter is the device's own, for a data set the model's. `preprocessing` replaces that of the model.
-    `overrides` are further overrides of the command line: `["model.weights=net.pt", "device.threads=1"]`.
+    model: a name (`edlab models` lists them, those of `@edlab.register_model` among them), or a live `torch.nn.Module`
+        that maps float32 (1, 3, height, width) to logits (1, classes); a module needs `preprocessing`.
+    device: what runs it, by name (`edlab devices`).
+    quantization: fp32, fp16, int8, ...; None: the device's own, which for device=cpu is the model's.
+    converter: the toolchain, by name (`edlab converters`); None: the device's own.
+    dataset: what calibrates and scores it, by name; None: the model's.
+    protocol: how long it is measured: smoke, quick, normal, strict, sustained.
+    preprocessing: how an image becomes the input, in place of the model's own; None keeps that.
+    overrides: more of the command line's: `["model.weights=net.pt", "device.threads=1"]`. They win over the others.
 
-    Returns the record of the run, which also lies in ./mlruns and in MLflow: `metrics` by name (units in the names),
-    `missing` with a reason for each absent one, `verdict`, `params`, `details`. A run that fails is a record as well,
-    with its `status`, `step`, `reason` and `hint`. Raises `ConfigError` for an invalid name or override.
+    Returns the record of the run, which also lies in ./mlruns and in MLflow: `status`, `metrics` by name (units in the
+    names), `missing` with a reason for each absent one, `verdict`, `params`, `details`. A run that fails, or that
+    nothing can run, raises nothing: its `status` is failed or skipped, with `stage`, `reason`, `hint` and `log_tail`.
+
+    Raises `ConfigError` for an invalid name, key or value, before anything runs, and `KeyboardInterrupt` after Ctrl-C,
+    when the interrupted run has been recorded.
+
+    It may be called in several threads: models are loaded and converted at once, and measured one after another, since
+    a run waits for the machine's lock (`device.lock_timeout`). For figures that nothing disturbs, call it in one.
     """
     groups = {
         "device": device,
@@ -46,19 +56,22 @@ def run(
         "dataset": dataset,
         "protocol": protocol,
     }
-    words = [f"{group}={name}" for group, name in groups.items() if name]
-    config = compose_config([*_model_words(model, preprocessing), *words, *overrides])
+    named = [f"{group}={name}" for group, name in groups.items() if name]
+    config = compose_config([*_model_overrides(model, preprocessing), *named, *overrides])
     sweep_id, folder = new_sweep_folder()
     module = None if isinstance(model, str) else model
-    return benchmark.run(config, sweep_id=sweep_id, folder=folder / "0", module=module)
+    record = benchmark.run(config, sweep_id=sweep_id, folder=folder / "0", module=module)
+    if record.status is Status.interrupted:
+        raise KeyboardInterrupt
+    return record
 
 
-def _model_words(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:
-    """The model in the command line's words; one that lives in this process has no target to import."""
+def _model_overrides(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:
+    """The overrides that choose the model; one that lives in this process has no target to import."""
     if isinstance(model, str) and model not in registered():
         return [f"model={model}"]
     name = model if isinstance(model, str) else type(model).__name__
-    words = ["model=python", f"model.name={name}", "model.target=null"]
+    overrides = ["model=python", f"model.name={name}", "model.target=null"]
     for key, value in preprocessing.model_dump(exclude_none=True).items() if preprocessing else ():
-        words.append(f"model.preprocessing.{key}={list(value) if isinstance(value, tuple) else value}")
-    return words
+        overrides.append(f"model.preprocessing.{key}={list(value) if isinstance(value, tuple) else value}")
+    return overrides

@@ -83,7 +83,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
         commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and how to fix it")
-    doctor.add_argument("words", nargs="*", metavar="KEY=VALUE", help="only what a run with these words needs")
+    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="only what a run with these overrides needs")
     doctor.set_defaults(action=_doctor)
 
     runs = commands.add_parser("runs", help="list the latest runs")
@@ -143,7 +143,7 @@ def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
 def _doctor(options: argparse.Namespace, console: Console) -> int:
     from edlab import doctor
 
-    return doctor.run(console, options.words)
+    return doctor.run(console, options.overrides)
 
 
 def _runs(options: argparse.Namespace, console: Console) -> int:

@@ -130,7 +130,12 @@ class ExifOrientation(StrEnum):
 
 @dataclass
 class PreprocessingConfig:
-    """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`."""
+    """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`.
+
+    `height` and `width` are the input's in pixels; `resize` is the shorter side before a crop; `resize_mode`,
+    `interpolation`, `antialias` and `border` say how an image comes to that size; `channels`, `mean` and `std` (of
+    values in 0..1, one a channel) what the network is fed.
+    """
 
     height: Optional[int] = number(None, 1)
     width: Optional[int] = number(None, 1)
@@ -160,7 +165,12 @@ class DetectionConfig:
 
 @dataclass
 class ModelConfig:
-    """Which model, where it comes from, and what it does not say of itself."""
+    """Which model, where it comes from, and what it does not say of itself.
+
+    `origin` with `arch`, `path` or `target` builds it, `weights` fills it. The keys after that answer what a file or a
+    network leaves open: its inputs, its outputs and their task, its classes. `label_offset` is subtracted from its
+    classes (1 where class 0 is a background); `claimed_top1` of `claimed_source` is what it is compared with.
+    """
 
     name: str = ""  # "": the architecture's, file's or factory's
     origin: ModelOrigin = MISSING
@@ -189,7 +199,7 @@ class ModelConfig:
 
 @dataclass
 class CalibrationConfig:
-    """The images that the ranges of activations are taken from."""
+    """The images that the ranges of activations are taken from: how many, drawn with which seed, read how."""
 
     images: int = number(64, 1)
     method: CalibrationMethod = CalibrationMethod.minmax
@@ -198,7 +208,11 @@ class CalibrationConfig:
 
 @dataclass
 class QuantizationConfig:
-    """The precision that is asked for, and how it is reached. What a converter cannot do is refused by name."""
+    """The precision that is asked for, and how it is reached. What a converter cannot do is refused by name.
+
+    `precision` is of weights and activations, `granularity` of the weights' scales, `activations` of the zero points;
+    `exclude` keeps nodes out, and `calibration` chooses the images of a static int8.
+    """
 
     name: str = MISSING
     precision: Precision = MISSING
@@ -210,7 +224,7 @@ class QuantizationConfig:
 
 @dataclass
 class ConverterConfig:
-    """Which toolchain converts, and the limits of each of its steps."""
+    """Which toolchain (`name`) converts, with its `options`, and the limits of each of its steps."""
 
     name: str = MISSING
     timeout_s: float = number(1800.0, 1)  # of each step
@@ -221,7 +235,10 @@ class ConverterConfig:
 
 @dataclass
 class SpecificationConfig:
-    """What the vendor says of the device; never a measurement."""
+    """What the vendor says of the device, and where (`source`); never a measurement.
+
+    `typical_watts`, under load, gives the estimate of a device without a sensor.
+    """
 
     typical_watts: Optional[float] = number(None, 0.001)
     max_watts: Optional[float] = number(None, 0.001)
@@ -231,7 +248,12 @@ class SpecificationConfig:
 
 @dataclass
 class DeviceConfig:
-    """What runs the artifact, how its agent is reached, what it can run, and what of it is set for the run."""
+    """What runs the artifact, how its agent is reached, what it can run, and what of it is set for the run.
+
+    Reached: `kind`, `host`, `workdir`, `python`, `env`. Able: `machines`, `runtimes`, `precisions`, `sensors`,
+    `specification`. Set for a run: `target`, `power_mode`, `threads`, `options`. In its place or in turn: `execution`,
+    `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
+    """
 
     name: str = MISSING
     kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
@@ -257,7 +279,11 @@ class DeviceConfig:
 
 @dataclass
 class DatasetConfig:
-    """The images or arrays with their labels, and which of them are scored and which calibrate."""
+    """The images or arrays with their labels, and which of them are scored and which calibrate.
+
+    `kind` says how `path` is read (a folder, or an npz file of arrays), `annotations`, `labels` and `class_order` how
+    its classes are numbered; `images` and `seed` choose what is scored, the last two keys what calibrates.
+    """
 
     name: str = MISSING
     kind: str = (
@@ -276,7 +302,10 @@ class DatasetConfig:
 
 @dataclass
 class WarmupConfig:
-    """Queries before anything is timed: both minima hold, and then it goes on until the latency has settled."""
+    """Queries before anything is timed: both minima hold, and then it goes on until the latency has settled.
+
+    `queries` and `seconds` are the minima, `max_seconds` is the limit, `tolerance` a fraction of the latency.
+    """
 
     queries: int = number(10, 1)
     seconds: float = number(2.0, 0)
@@ -286,7 +315,10 @@ class WarmupConfig:
 
 @dataclass
 class ThroughputConfig:
-    """The search for the batch and the queries in flight that give the highest throughput."""
+    """The search for the batch and the queries in flight that give the highest throughput.
+
+    It tries batches up to `max_batch` and up to `max_in_flight` queries at once, each for `trial_seconds`.
+    """
 
     max_batch: int = number(64, 1)
     max_in_flight: int = number(16, 1)
@@ -297,7 +329,11 @@ class ThroughputConfig:
 
 @dataclass
 class ProtocolConfig:
-    """How long and how often each phase measures, and what the verdict accepts. See docs/metrics.md."""
+    """How long and how often each phase measures, and what the verdict accepts. See docs/metrics.md.
+
+    `queries`, `seconds`, `max_seconds`, `max_interval` and `windows` decide when the latency phase ends; `pool` and
+    `seed` which images it feeds; `repeats` how many processes it is measured in.
+    """
 
     name: str = MISSING
     queries: int = number(MISSING, 1)  # both minima hold for the latency phase; `seconds` also for throughput
@@ -321,7 +357,11 @@ class ProtocolConfig:
 
 @dataclass
 class PowerConfig:
-    """Which sensor is read, and how long."""
+    """Which sensor is read, and how long.
+
+    One sample is taken each `interval_s`, for `idle_seconds` while nothing runs and during the throughput phase, for
+    `active_seconds` and `active_samples` at least.
+    """
 
     name: str = MISSING
     sensor: Sensor = Sensor.auto
@@ -340,7 +380,7 @@ class SweepOrder(StrEnum):
 
 @dataclass
 class SweepConfig:
-    """What holds for all runs of one command."""
+    """What holds for all runs of one command: the `order` in which they are made."""
 
     order: SweepOrder = SweepOrder.given
 
@@ -354,7 +394,7 @@ class CacheConfig:
 
 @dataclass
 class TrackingConfig:
-    """The MLflow server or database that runs are sent to."""
+    """The MLflow server or database that runs are sent to (`uri`), and the `experiment` there."""
 
     name: str = MISSING
     uri: str = MISSING
@@ -363,7 +403,7 @@ class TrackingConfig:
 
 @dataclass
 class EdlabConfig:
-    """All that one run is made of."""
+    """All that one run is made of: a group for each part of it, and what its command does around it."""
 
     task: Optional[str] = None  # what is measured: classification, detection, or a plugin's; None: the model's
     model: ModelConfig = MISSING

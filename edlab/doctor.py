@@ -1,4 +1,4 @@
-"""`edlab doctor`: what is installed, what each converter and device lacks, and the command that fixes it."""
+"""`edlab doctor`: what is installed, what each converter and device is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from edlab import converters, readiness
 from edlab.cache import Cache
-from edlab.composition import check_overrides, compose_config, options
+from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig
 from edlab.readiness import Finding
 
@@ -25,30 +25,29 @@ _CORE = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "mlflow", "hydra
 _LOW_DISK_GB = 5.0  # conversions and prepared images take more room here than what a target is sent
 
 
-def run(console: Console, words: Sequence[str]) -> int:
-    """Print the report: of everything, or of what `words` name (`device=jetson device.host=nano`).
+def run(console: Console, overrides: Sequence[str]) -> int:
+    """Print the report: of everything, or of the run that `overrides` name (`device=jetson device.host=nano`).
 
-    Exit code 0 if all but what is optional can be used, else 1. Raises `ConfigError` for a wrong word.
+    Exit code 0 if all but what is optional can be used, else 1. Raises `ConfigError` for an invalid override.
     """
     cache = Cache()
-    sections = _of_run(words, cache) if words else _of_everything(cache)
+    sections = _of_run(overrides, cache) if overrides else _of_everything(cache)
     for title, findings in sections.items():
         console.print(_section(title, findings))
     return 0 if all(finding.ok or finding.optional for part in sections.values() for finding in part) else 1
 
 
-def _of_run(words: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
-    """What the run that these words choose needs; it needs all of it, so nothing is optional."""
-    (config,), _ = check_overrides(words, multirun=False)
-    findings = readiness.of_run(config, cache)
-    return {" ".join(words): [dataclasses.replace(finding, optional=False) for finding in findings]}
+def _of_run(overrides: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
+    """What the run of these overrides needs; it needs all of it, so nothing is optional."""
+    findings = readiness.of_run(compose_config(overrides), cache)
+    return {" ".join(overrides): [dataclasses.replace(finding, optional=False) for finding in findings]}
 
 
 def _of_everything(cache: Cache) -> dict[str, list[Finding]]:
     toolchains = [readiness.converter(ConverterConfig(name=name)) for name in converters.available()]
     targets = [readiness.device(compose_config([f"device={name}"]).device, cache) for name in options("device")]
     return {
-        "core": list(_core(cache)),
+        "core": [*_core(cache), *readiness.plugins()],
         "converters": [finding for toolchain in toolchains for finding in toolchain],
         "devices": [finding for target in targets for finding in target],
     }

@@ -6,6 +6,7 @@ EdlabError
 ├── MissingDependencyError a Python package or vendor tool that is not installed
 ├── ModelError             a model that cannot be loaded, or its weights
 ├── DataError              a data set that is missing, empty or unreadable
+│   └── DataUnavailableError none was given, or it cannot be fetched: what it feeds is withheld
 ├── ConversionError        a vendor's converter that refused, crashed or hung; or an artifact that is garbage
 ├── DeviceError            a target that cannot be reached, or whose agent was lost
 │   └── AgentError         the agent answered with an error of its own

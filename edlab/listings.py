@@ -52,7 +52,7 @@ def devices() -> Table:
 
 
 def toolchains() -> Table:
-    """The converters by name, with what each does and lacks here."""
+    """The converters by name, with what each does and what it is missing here."""
     table = _table("converter", "takes", "makes", "quantization", "installed")
     for name in converters.available():
         (finding,) = readiness.converter(ConverterConfig(name=name))

@@ -7,6 +7,6 @@ import sys
 from edlab.cli import main
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    is_command = bool(words) and words[0].isidentifier()  # `python -m edlab.main show RUN`; an override has a "="
-    sys.exit(main(words if is_command else ["run", *words]))
+    arguments = sys.argv[1:]
+    is_command = bool(arguments) and arguments[0].isidentifier()  # an override has a "="
+    sys.exit(main(arguments if is_command else ["run", *arguments]))

@@ -11,6 +11,7 @@ from edlab import converters, devices, power
 from edlab.agent.messages import Availability, Machine, SensorFound, Sensors, State
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
+from edlab.devices import agent_zip
 from edlab.errors import AgentError, EdlabError
 
 _LOW_DISK_MB = 2000.0  # of a target
@@ -31,7 +32,7 @@ class Finding:
 
 
 def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
-    """What the converters and devices of these runs lack. Asked in seconds, before anything runs; stops nothing.
+    """What the converters and devices of these runs are missing. Asked in seconds, before anything runs; stops nothing.
 
     What this machine's CPU stands in for needs neither.
     """
@@ -78,7 +79,7 @@ def converter(config: ConverterConfig) -> Iterator[Finding]:
     if missing := kind.missing():
         extras = sorted({kind.requirements[package] for package in missing})
         fix = " && ".join(f"pip install '{extra}'" for extra in extras)
-        yield Finding(part, False, f"lacks {', '.join(missing)}", fix, optional=True)
+        yield Finding(part, False, f"missing {', '.join(missing)}", fix, optional=True)
         return
     try:
         converters.get(config).check_programs()
@@ -89,7 +90,7 @@ def converter(config: ConverterConfig) -> Iterator[Finding]:
 
 
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:
-    """Connect, and say what the target has and lacks; of its runtimes those for `formats` (None: all)."""
+    """Connect, and say what the target has and what is missing; of its runtimes those for `formats` (None: all)."""
     name = config.name
     wanted = list(config.runtimes) if formats is None else formats
     runtimes = sorted({config.runtimes[made] for made in wanted if made in config.runtimes})
@@ -97,7 +98,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
                 session.lock()
-            except AgentError as error:  # nothing is imported beside another's measurement
+            except AgentError as error:  # nothing is imported during another run
                 yield Finding(f"device={name}", True, f"in use: {error.message}")
                 return
             hello, state = session.hello(), session.state()
@@ -115,12 +116,20 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
     yield from _power(config, sensors)
 
 
+def plugins() -> Iterator[Finding]:
+    """What packages add to the agent and is not found here; only the runs that use it fail."""
+    for part, error in agent_zip.lost().items():
+        yield Finding(part, False, error.message, error.hint, optional=True)
+
+
 def _runtime(config: DeviceConfig, made: str, found: dict[str, Availability]) -> Finding:
     """Whether files of the format `made` can run; `found` is the agent's answer by runtime."""
     name, runtime = config.name, config.runtimes.get(made)
     if runtime is None:
         able = ", ".join(config.runtimes)
         return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it runs {able}")
+    if error := agent_zip.lost().get(f"runtime '{runtime}'"):
+        return Finding(f"{name}: {runtime}", False, error.message, error.hint, optional=True)
     answer = found[runtime]
     if answer.version:
         return Finding(f"{name}: {runtime}", True, f"{answer.version} runs {made}")
@@ -158,13 +167,13 @@ def _without_sensor(config: DeviceConfig) -> str:
 
 
 def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
-    """Disk, clocks and temperature, as far as the target tells them."""
+    """Disk, clocks and temperature, as far as the target reports them."""
     name = config.name
     ok = state.free_disk_mb > _LOW_DISK_MB
     place = "device.workdir" if config.host else "EDLAB_CACHE"
     fix = "" if ok else f"free space on the target's disk, or point {place} at another"
     yield Finding(f"{name}: disk", ok, f"{state.free_disk_mb / 1000:.0f} GB free", fix)
-    clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not told"
+    clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not reported"
     governor = f", governor {state.governor}" if state.governor else ""
     yield Finding(f"{name}: clocks", True, clocks + governor)
     if temperatures := state.temperatures_c:

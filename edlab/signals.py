@@ -33,7 +33,12 @@ class _Interrupter:
 
 
 def handle() -> None:
-    """Let Ctrl-C, SIGTERM and a terminal that closes end the program in order; one that is ignored (nohup) stays so."""
+    """Let Ctrl-C, SIGTERM and a terminal that closes end the program in order; one that is ignored (nohup) stays so.
+
+    Nothing changes outside the main thread, which alone receives signals.
+    """
+    if not _in_main_thread():
+        return
     interrupter = _Interrupter()
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -42,14 +47,15 @@ def handle() -> None:
 
 def ignore() -> None:
     """Ignore further signals: printing the table takes no time, and then the process ends."""
-    for number in _ENDING:
-        signal.signal(number, signal.SIG_IGN)
+    if _in_main_thread():
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
     """Hold signals back until the end of the block, which is short. Only the main thread receives any."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     received: list[int] = []
@@ -61,6 +67,10 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         if received:
             signal.raise_signal(received[0])
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _silence() -> None:

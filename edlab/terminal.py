@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from edlab.errors import EdlabError
 from edlab.metrics import catalogue
 from edlab.record import RunRecord, Status, VerdictState
 
+T = TypeVar("T")
+
+_LINE_S = 10.0  # between two lines of progress where there is no terminal
 _MARKS = {
     Status.running: "[cyan]…[/]",
     Status.ok: "[green]✓[/]",
@@ -43,6 +56,18 @@ def print_error(console: Console, error: EdlabError) -> None:
 def counted(count: int, noun: str) -> str:
     """A number with its noun: "1 run is", "3 runs are"."""
     return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
+
+
+def tracked(items: Sequence[T], doing: str, console: Console) -> Iterator[T]:
+    """The same items, with how far they are done: a bar on a terminal, anywhere else a line every ten seconds."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    printed = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        for number, item in enumerate(progress.track(items, description=doing)):
+            if not console.is_terminal and time.monotonic() - printed > _LINE_S:
+                printed = time.monotonic()
+                console.print(f"{doing}: {number} of {len(items)}", highlight=False)
+            yield item
 
 
 class RunDisplay:

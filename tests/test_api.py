@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hydra import initialize_config_dir
 from workplace import FAST
 
 import edlab
+from edlab import benchmark
 from edlab.errors import ConfigError
 from edlab.record import RunRecord, Status
+from edlab.stages.measure import measure_speed
 
 FASTER = FAST[1:]
 
@@ -63,11 +69,22 @@ def test_a_registered_model() -> None:
     assert record.params["model.name"] == "tiny_registered"
 
 
-def test_threads_make_runs_at_once() -> None:
+def test_threads_make_runs_that_are_measured_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring, most = threading.Lock(), threading.Barrier(2)
+
+    def measure(*arguments: Any) -> None:
+        assert measuring.acquire(blocking=False), "two runs have the machine at once"
+        with suppress(threading.BrokenBarrierError):
+            most.wait(timeout=2)  # where nothing keeps the other out, it gets here too
+        measure_speed(*arguments)
+        measuring.release()
+
+    monkeypatch.setattr(benchmark, "measure_speed", measure)
+
     def make(converter: str) -> RunRecord:
         return edlab.run("digits_cnn", converter=converter, quantization="fp32", protocol="smoke", overrides=FASTER)
 
-    with ThreadPoolExecutor(2) as pool:
+    with initialize_config_dir(str(Path.cwd()), version_base="1.3"), ThreadPoolExecutor(2) as pool:
         records = list(pool.map(make, ["onnxruntime", "openvino"]))
     assert [record.status for record in records] == [Status.ok] * 2, [record.reason for record in records]
     assert [record.params["converter.name"] for record in records] == ["onnxruntime", "openvino"]
@@ -80,11 +97,25 @@ def test_a_failed_run_is_a_record() -> None:
     assert record.hint
 
 
-def test_a_wrong_word_is_raised() -> None:
+def test_ctrl_c_is_raised_once_the_run_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "measure_speed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        edlab.run("digits_cnn", protocol="smoke", overrides=FASTER)
+    (path,) = Path("mlruns/sweeps").glob("*/0/result.json")
+    assert RunRecord.read(path).status is Status.interrupted
+
+
+def test_a_wrong_name_is_raised() -> None:
     with pytest.raises(ConfigError, match="no model 'nope'"):
         edlab.run("nope")
 
 
 def test_the_public_names_are_these_and_all_can_be_imported() -> None:
-    assert edlab.__all__ == ["ConfigError", "EdlabError", "Preprocessing", "RunRecord", "register_model", "run"]
+    errors = {name for name, kind in vars(edlab.errors).items() if isinstance(kind, type)}
+    assert "AgentError" in errors
+    assert set(edlab.__all__) == errors | {"Preprocessing", "RunRecord", "register_model", "run"}
     assert all(getattr(edlab, name) for name in edlab.__all__)
+    assert all(issubclass(getattr(edlab, name), edlab.EdlabError) for name in errors)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
+from edlab import composition
 from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
-from edlab.composition import check_overrides, compose_config, config_dir, decide, describe, groups, options, weakened
+from edlab.composition import Composer, compose_config, config_dir, decide, describe, groups, options, weakened
 from edlab.config import CalibrationMethod, EdlabConfig, Precision
 from edlab.errors import ConfigError
 from edlab.source import Preprocessing, SourceModel
@@ -80,9 +84,9 @@ def test_values_are_typed() -> None:
         ("quantization.calibration.images=-3", "images=-3", "1 or more"),
     ],
 )
-def test_bad_words_are_named_with_the_mend(override: str, message: str, hint: str) -> None:
+def test_bad_overrides_are_named_with_the_fix(override: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_overrides([override], multirun=False)
+        compose_config([override])
     assert message in caught.value.message
     assert hint in caught.value.hint
 
@@ -93,21 +97,6 @@ def test_options_and_arguments_take_keys_that_no_yaml_names() -> None:
     assert config.converter.options == {"percentile": 99.9}
     assert config.model.arguments == {"num_classes": 7}
     assert config.device.env == {"LOG": "1"}
-    assert check_overrides(["converter.options.percentile=99,99.9"], multirun=True)[1] == 2
-
-
-def test_a_sweep_is_counted_and_every_value_of_it_is_checked() -> None:
-    configs, total = check_overrides(["quantization=fp32,int8", "device.threads=1,2", "protocol=smoke"], multirun=True)
-    assert (configs[0].quantization.name, total) == ("fp32", 4)
-    with pytest.raises(ConfigError, match="nope"):
-        check_overrides(["quantization=fp32,int8", "protocol=smoke,quick,nope"], multirun=True)
-
-
-def test_every_device_of_a_sweep_is_composed_with_every_converter() -> None:
-    configs, _ = check_overrides(["device=raspberry_pi,arm_linux", "converter=litert,onnxruntime"], multirun=True)
-    assert {(config.device.name, config.converter.name) for config in configs} == {
-        (device, converter) for device in ("raspberry_pi", "arm_linux") for converter in ("litert", "onnxruntime")
-    }
 
 
 def test_a_device_without_units_takes_no_target() -> None:
@@ -118,11 +107,31 @@ def test_a_device_without_units_takes_no_target() -> None:
         compose_config(["device=cpu", "device.target=1", "device.env.COUNT=1"])  # a 1 among its settings
 
 
-def test_globs_and_ranges_are_counted() -> None:
-    _, total = check_overrides(["model=glob(m*)", "device.threads=range(1,3)"], multirun=True)
-    assert total == 2 * len([name for name in options("model") if name.startswith("m")])
-    with pytest.raises(ConfigError, match="matches nothing"):
-        check_overrides(["model=glob(zzz*)"], multirun=True)
+def test_many_values_of_a_key_read_the_yaml_files_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    class Counting(ConfigLoaderImpl):
+        def load_configuration(self, *arguments: Any, **named: Any) -> Any:
+            read.append(arguments)
+            return super().load_configuration(*arguments, **named)
+
+    monkeypatch.setattr(composition, "ConfigLoaderImpl", Counting)
+    composer = Composer()
+    seeds = [composer.compose([f"dataset.seed={seed}", "protocol=smoke"]).dataset.seed for seed in range(50)]
+    assert seeds == list(range(50))
+    assert len(read) == 1
+    assert composer.compose(["protocol=smoke"]) == compose_config(["protocol=smoke"])  # nothing of the others is left
+    with pytest.raises(ConfigError, match=r"protocol\.seed=-1"):
+        composer.compose(["protocol=smoke", "protocol.seed=-1"])
+
+
+def test_another_hydra_application_of_the_process_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text("mine: 1")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda seed: compose_config([f"dataset.seed={seed}"]).dataset.seed, range(8)))
+        assert found == list(range(8))
+        assert compose("theirs") == {"mine": 1}
 
 
 def test_parameters_are_flat_and_dotted() -> None:
@@ -160,12 +169,6 @@ class TestAuto:
         config = compose_config(["model=file", "model.path=net.tflite", "quantization=fp32", "converter=edgetpu"])
         assert (config.converter.name, config.quantization.precision) == ("edgetpu", Precision.fp32)
         assert compose_config(["device=jetson"]).quantization.precision is Precision.fp16
-
-    def test_a_sweep_may_name_it(self) -> None:
-        words = ["model=file", "model.path=net.tflite", "quantization=auto,int8"]
-        configs, runs = check_overrides(words, multirun=True)
-        assert runs == 2
-        assert {config.quantization.precision for config in configs} == {Precision.auto, Precision.int8}
 
 
 @pytest.mark.parametrize(

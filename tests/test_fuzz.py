@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edlab import checksums
 from edlab.cache import Cache
-from edlab.composition import check_overrides
+from edlab.composition import compose_config
 from edlab.config import ModelConfig, ModelOrigin
 from edlab.converters.edgetpu_report import BANNER, read_report
 from edlab.devices import read_array
@@ -219,7 +219,7 @@ def test_whatever_a_compiler_prints_is_a_report_or_a_refusal(data: st.DataObject
 @MANY
 def test_whatever_is_typed_is_a_configuration_or_refused(key: str, value: str) -> None:
     with suppress(EdlabError):
-        check_overrides([f"{key}={value}"], multirun=False)
+        compose_config([f"{key}={value}"])
 
 
 class CacheMachine(RuleBasedStateMachine):

@@ -34,6 +34,7 @@ FILES = {
         [project.entry-points."edlab.runtimes"]
         acme = "acme_edlab.runtime"
         acme_ruins = "acme_ruins.runtime"
+        acme_lost = "acme_edlab.no_such_runtime"
 
         [project.entry-points."edlab.conf"]
         acme = "acme_ruins.conf"
@@ -226,3 +227,17 @@ def test_one_that_cannot_be_imported_costs_the_rows_that_use_it_and_nothing_else
     assert "defect of edlab" not in broken.hint
     assert good.status == "ok"
     assert "no licence file" in acme.edlab("converters").stdout
+
+
+def test_a_runtime_that_is_not_found_costs_the_run_that_uses_it_and_doctor_warns(acme: Workplace) -> None:
+    result = acme.run("model=acme_net", "dataset=synthetic", "device.runtimes.onnx=acme_lost")
+    assert result.returncode == 1
+    (record,) = acme.records()  # the runs of the other tests, which do not use it, end well
+    assert (record.status, record.stage) == ("failed", "convert")
+    assert "the runtime 'acme_lost' is in the module 'acme_edlab.no_such_runtime', which is not found" in record.reason
+    assert "entry point" in record.hint
+    needed = acme.edlab("doctor", "device=cpu", "device.runtimes.onnx=acme_lost")
+    assert needed.returncode == 1
+    assert "acme_edlab.no_such_runtime" in needed.stdout
+    everything = acme.edlab("doctor")
+    assert "–  runtime 'acme_lost'" in everything.stdout

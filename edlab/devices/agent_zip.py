@@ -24,15 +24,18 @@ def build(cache: Cache, modules: Iterable[str] = ()) -> Path:
 
     An entry point of one of `edlab.agent.plugins.GROUPS` names a module. The package that holds it travels, with its
     subpackages and data files, and so does that of each of `modules`; the packages above are empty on the target.
-    Raises `ConfigError` if there is no such module.
+    One whose module is not found stays behind, since most runs do not use it: see `lost`.
+
+    Raises `ConfigError` if one of `modules` is not found.
     """
-    names = {group: {name: entry.value for name, entry in plugins(group).items()} for group in GROUPS}
-    wanted = {module: f"'{module}'" for module in modules}
-    for group, found in names.items():
-        wanted |= {module: f"the {group.removesuffix('s')} '{name}'" for name, module in found.items()}
+    names = {
+        group: {name: entry.value for name, entry in plugins(group).items() if places(entry.value)} for group in GROUPS
+    }
+    if nowhere := next((module for module in modules if not places(module)), None):
+        raise not_found(f"'{nowhere}'", nowhere)
     carried: dict[str, bytes] = {}
-    for module, what in wanted.items():
-        carried |= _package_of(module, what)
+    for module in {*modules, *(module for found in names.values() for module in found.values())}:
+        carried |= _package_of(module)
     members = {
         **{f"{package}/__init__.py": b"" for name in carried for package in _packages_above(name)},
         **carried,
@@ -50,19 +53,29 @@ def build(cache: Cache, modules: Iterable[str] = ()) -> Path:
     return cache.get_or_make("agents", digest({name: content.hex() for name, content in members.items()}), make) / NAME
 
 
+def lost() -> dict[str, ConfigError]:
+    """What entry points add to the agent and cannot be found here, such as "runtime 'acme'", each with its error."""
+    entries = [(group, entry) for group in GROUPS for entry in plugins(group).values() if not places(entry.value)]
+    named = [(f"{group.removesuffix('s').replace('_', ' ')} '{entry.name}'", entry.value) for group, entry in entries]
+    return {part: not_found(f"the {part}", module) for part, module in named}
+
+
+def not_found(what: str, module: str) -> ConfigError:
+    """The error of a module that should travel and is not here."""
+    return ConfigError(
+        f"{what} is in the module '{module}', which is not found",
+        hint="fix the entry point of the package that adds it, or put its folder on PYTHONPATH",
+    )
+
+
 def _own_sources() -> dict[str, bytes]:
     root = Path(edlab.agent.__file__).parent
     return {f"edlab/agent/{path.relative_to(root).as_posix()}": path.read_bytes() for path in root.rglob("*.py")}
 
 
-def _package_of(module: str, what: str) -> dict[str, bytes]:
+def _package_of(module: str) -> dict[str, bytes]:
     """The files of the package that holds a module, or of a module in none, by their names in the zip."""
     found = places(module)
-    if not found:
-        raise ConfigError(
-            f"{what} is in the module '{module}', which is not found",
-            hint="fix the entry point of the package that adds it, or put its folder on PYTHONPATH",
-        )
     package = module if found[0].is_dir() else module.rpartition(".")[0]
     if not package:
         return {found[0].name: found[0].read_bytes()}

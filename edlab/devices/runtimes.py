@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from edlab.agent import runtimes
 from edlab.agent.runtimes.base import Runtime
+from edlab.devices import agent_zip
 from edlab.errors import ConfigError
 from edlab.registry import load_target, plugins
 
@@ -13,6 +14,12 @@ from edlab.registry import load_target, plugins
 def load(name: str) -> type[Runtime]:
     """The class of a runtime; the library that it drives is not imported. Raises `ConfigError`."""
     return _load(name, _modules().get(name, f"{runtimes.__name__}.{name}"))
+
+
+def ensure_found(name: str) -> None:
+    """Raise `ConfigError` where a package adds this runtime, and its module is not found: no agent has it then."""
+    if error := agent_zip.lost().get(f"runtime '{name}'"):
+        raise error
 
 
 def on_processors() -> dict[str, str]:

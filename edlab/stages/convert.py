@@ -1,4 +1,4 @@
-"""Stage 2: the artifact that the target eats, checked against the source model on this machine."""
+"""Stage 2: the artifact that the target accepts, checked against the source model on this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, Execution, Precision
 from edlab.converters.base import CalibrationData, Converter
 from edlab.converters.inspect import reader
+from edlab.devices import runtimes
 from edlab.errors import ConversionError, UnsupportedError
 from edlab.isolation import run_isolated
 from edlab.source import SourceModel
@@ -21,7 +22,10 @@ from edlab.tasks import Comparison
 
 
 def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceModel, precision: Precision) -> None:
-    """Refuse what the device cannot run, before anything is converted. Raises `UnsupportedError` with the nearest."""
+    """Refuse what the device cannot run, before anything is converted.
+
+    Raises `UnsupportedError` with the nearest, and `ConfigError` where a package's runtime is not found.
+    """
     if precision not in device.precisions:
         raise UnsupportedError(
             f"{device.name} does not run {precision}",
@@ -34,6 +38,8 @@ def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceM
             f"{device.name} does not run {target} files, which converter={converter.name} makes",
             hint=f"{device.name} runs {', '.join(device.runtimes)}" + (f": converter={able[0]}" if able else ""),
         )
+    if device.execution is Execution.native:
+        runtimes.ensure_found(device.runtimes[target])
 
 
 def convert(

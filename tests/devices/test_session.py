@@ -536,8 +536,11 @@ def test_the_package_that_holds_a_module_travels_and_those_above_it_do_not(
         assert session.available(["odd"])["odd"].version == "0.1"
 
 
-def test_an_entry_point_to_nowhere_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_to_nowhere_stays_behind_and_is_reported(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint(name="lost", value="no_such_package.runtime", group="edlab.runtimes")
     monkeypatch.setattr(agent_zip, "plugins", lambda group: {"lost": entry} if group == "runtimes" else {})
+    with devices.connect(DeviceConfig(name="cpu"), cache) as session:
+        assert "no runtime 'lost'" in session.available(["lost"])["lost"].reason
+    assert "no_such_package.runtime" in agent_zip.lost()["runtime 'lost'"].message
     with pytest.raises(ConfigError, match=r"no_such_package\.runtime"):
-        agent_zip.build(cache)
+        agent_zip.build(cache, ["no_such_package.runtime"])
