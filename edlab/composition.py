@@ -46,6 +46,8 @@ _AUTO = "auto"
 _ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all that say that they run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
+_OF_THE_DEVICE = ("device.options.", "device.knobs.", "device.power_mode")
+
 # Mappings that take any key; what they mean is for others to say.
 _OPEN = (
     "model.arguments.",
@@ -376,8 +378,8 @@ def describe(config: EdlabConfig, source: SourceModel | None = None) -> dict[str
         parameters = {
             key: value for key, value in parameters.items() if not key.startswith("quantization.") or key in kept
         }
-    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with options of its own
-        parameters = {key: value for key, value in parameters.items() if not key.startswith("device.options.")}
+    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with settings of its own
+        parameters = {key: value for key, value in parameters.items() if not key.startswith(_OF_THE_DEVICE)}
     return parameters
 
 

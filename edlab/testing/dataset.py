@@ -147,6 +147,8 @@ class DatasetConformance:
         assert [other.files[row] for row in other.evaluation] != [first.files[row] for row in first.evaluation]
 
     def test_fewer_images_are_the_first_of_all(self, prepare: Prepare) -> None:
+        if data.task_of(self.dataset) is None:
+            pytest.skip("no figure hangs on which they are")
         every, two = prepare(), prepare(images=2)
         assert [two.files[row] for row in two.evaluation] == [every.files[row] for row in every.evaluation[:2]]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conformance import install, outcomes
+from conformance import Part
 from test_jetson import install_nvpmodel
 from workplace import Workplace
 
@@ -100,7 +100,9 @@ def test_an_unknown_knob_is_refused_with_near_names() -> None:
         compose_config(["device.power_mode=MAXN", "device.knobs.power_mode=MODE_15W"])
 
 
-KNOB = """
+FAN = Part(
+    name="acme_fan",
+    source="""
 import os
 
 from edlab.agent.boards import base
@@ -129,18 +131,11 @@ class Knob(base.Knob):
 
     def undo(self, value):
         return ["/bin/sh", "-c", 'echo "$1" > "$2"', "fan", value, self.path]
-"""
+""",
+    entries=("edlab.knobs: acme_fan = acme_fan",),
+    suite="""
+import pytest
 
-# What of the fan above is broken, and the test of the suite that must see it.
-BROKEN = {
-    "file.read().strip()": ('"loud"', "test_what_it_shows_can_be_chosen"),
-    "file.write(value)": ("pass", "test_it_is_set_for_an_agent_and_put_back_after_it"),
-    'echo "$1" > "$2"': ("true", "test_it_is_put_back_after_an_agent_that_is_killed"),
-    'wanted not in ("quiet", "loud")': ("False", "test_a_value_that_there_is_not_is_refused_and_changes_nothing"),
-    ', hint="plug it in"': ("", "test_it_is_available_or_says_what_to_do"),
-}
-
-SUITE = """
 from edlab.testing.knob import KnobConformance
 
 
@@ -148,19 +143,34 @@ class TestFan(KnobConformance):
     knob = "acme_fan"
     value = "loud"
 
+    @pytest.fixture(autouse=True)
+    def _fan(self, tmp_path):
+        self.path = tmp_path / "fan"
+        self.path.write_text("quiet\\n")
+
     def environment(self):
-        return {"ACME_FAN": "@PATH@"}
-"""
+        return {"ACME_FAN": str(self.path)}
+""",
+)
 
-
-def install_fan(folder: Path, source: str) -> Path:
-    return install(folder, "acme_fan", source, "edlab.knobs: acme_fan = acme_fan")
+# What of the fan above is replaced, by what, and the test of the suite that must see it.
+BROKEN = [
+    ("file.read().strip()", '"loud"', "test_what_it_shows_can_be_chosen"),
+    ("file.write(value)", "pass", "test_it_is_set_for_an_agent_and_put_back_after_it"),
+    ('echo "$1" > "$2"', "true", "test_it_is_put_back_after_an_agent_that_is_killed"),
+    ('wanted not in ("quiet", "loud")', "False", "test_a_value_that_there_is_not_is_refused_and_changes_nothing"),
+    (
+        'if not os.path.exists(self.path):\n            raise AgentError("there is no Acme fan", hint="plug it in")',
+        'raise AgentError("there is no Acme fan")',
+        "test_it_is_available_or_says_what_to_do",
+    ),
+]
 
 
 def test_a_knob_of_a_package_is_set_for_a_run_recorded_and_put_back(tmp_path: Path, workplace: Workplace) -> None:
     site, fan = tmp_path / "site", tmp_path / "fan"
     fan.write_text("quiet\n")
-    install_fan(site, KNOB)
+    FAN.install(site)
     workplace.environment["PYTHONPATH"] = os.pathsep.join([str(site), workplace.environment.get("PYTHONPATH", "")])
     words = ["quantization=fp32", f"device.env.ACME_FAN={fan}"]
     result = workplace.run(*words, "device.knobs.acme_fan=loud")
@@ -175,19 +185,5 @@ def test_a_knob_of_a_package_is_set_for_a_run_recorded_and_put_back(tmp_path: Pa
     assert (failed.status, failed.reason, failed.hint) == ("failed", "there is no Acme fan", "plug it in")
 
 
-@pytest.mark.parametrize("broken", BROKEN)
-def test_the_suite_fails_a_knob_that_breaks_a_rule(tmp_path: Path, broken: str) -> None:
-    replacement, expected = BROKEN[broken]
-    fan = tmp_path / "fan"
-    if "plug" not in broken:
-        fan.write_text("quiet\n")
-    site = install_fan(tmp_path, KNOB.replace(broken, replacement))
-    assert KNOB.count(broken) == 1
-    assert outcomes(site, SUITE.replace("@PATH@", str(fan)))[expected] == "failed"
-
-
-def test_the_suite_passes_the_fan_itself(tmp_path: Path) -> None:
-    fan = tmp_path / "fan"
-    fan.write_text("quiet\n")
-    found = outcomes(install_fan(tmp_path, KNOB), SUITE.replace("@PATH@", str(fan)))
-    assert set(found.values()) == {"passed"}
+def test_the_suite_fails_knobs_that_break_a_rule(tmp_path: Path) -> None:
+    FAN.check_suite(tmp_path, BROKEN)

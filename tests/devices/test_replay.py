@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_sensors import write
 from workplace import Workplace
 
 from edlab import devices
@@ -16,9 +17,11 @@ from edlab.cache import Cache, sha256_files
 from edlab.config import DeviceConfig, WarmupConfig
 from edlab.devices import Pool
 from edlab.errors import AgentError, ConfigError
+from edlab.openssh import CONFIG_VARIABLE
 from edlab.record import RunRecord
 from edlab.source import Preprocessing
-from edlab.testing.device import _mean_network
+from edlab.testing import sshd
+from edlab.testing.device import mean_network
 
 PLAIN = Preprocessing(height=2, width=2, mean=(0, 0, 0), std=(1, 1, 1))
 WARMUP = WarmupConfig(queries=2, seconds=0.0, max_seconds=1.0)
@@ -42,7 +45,7 @@ def pool(tmp_path: Path) -> Pool:
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:
-    return artifact_of(_mean_network(tmp_path / "mean.onnx"))
+    return artifact_of(mean_network(tmp_path / "mean.onnx"))
 
 
 @pytest.fixture
@@ -105,6 +108,23 @@ def test_a_file_of_other_bytes_is_taken_where_only_one_of_its_name_was_recorded(
         session.open(artifact_of(third), PLAIN, device("replay", recording))
 
 
+@pytest.mark.skipif(bool(sshd.missing()), reason=f"not installed: {sshd.missing()}")
+def test_a_board_that_has_files_of_its_own_is_recorded_with_what_it_wrote(
+    tmp_path: Path, pool: Pool, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sshd.LoopbackBoard(tmp_path / "board") as board:
+        monkeypatch.setenv(CONFIG_VARIABLE, str(board.config))
+        real = replace(device("record", tmp_path / "rec"), host=board.host, python=sys.executable)
+        with devices.connect(real, Cache(tmp_path / "cache")) as session:
+            session.open(artifact, PLAIN, real)
+            session.predict(pool, tmp_path / "real.npy")
+    with devices.connect(replace(real, kind="replay"), Cache(tmp_path / "cache")) as session:
+        session.open(artifact, PLAIN, real)
+        session.predict(pool, tmp_path / "again.npy")
+    assert len(np.load(tmp_path / "real.npy")) == 3
+    np.testing.assert_array_equal(np.load(tmp_path / "again.npy"), np.load(tmp_path / "real.npy"))
+
+
 def test_an_error_of_the_device_is_recorded_too(tmp_path: Path) -> None:
     said = []
     for kind in ("record", "replay"):
@@ -136,7 +156,10 @@ def test_a_whole_sweep_is_replayed_as_emulated_figures(
     tmp_path: Path, workplace: Workplace, shared_cache: Path, empty_database: Path
 ) -> None:
     sysfs = tmp_path / "sys"
-    write(sysfs / "class/hwmon/hwmon0", name="ina226", power1_input=2_400_000)
+    sensor = sysfs / "class/hwmon/hwmon0"
+    sensor.mkdir(parents=True)
+    (sensor / "name").write_text("ina226\n")
+    (sensor / "power1_input").write_text("2400000\n")
     recording = tmp_path / "cpu.rec"
     words = ["-m", "device=cpu", "device.sensors=[hwmon]", f"device.env.EDLAB_RECORDING={recording}"]
     words += ["power.idle_seconds=0.5", "power.active_seconds=0.5", "power.active_samples=2", "protocol.repeats=3"]
