@@ -35,7 +35,7 @@ from typing import Any
 
 from edlab import devices
 from edlab.agent.errors import AgentError as RefusedError
-from edlab.agent.messages import Machine, Method, Q, R, encode
+from edlab.agent.messages import Machine, Method, Q, R, Sensors, encode
 from edlab.agent.protocol import serve
 from edlab.cache import sha256_files
 from edlab.config import DeviceConfig
@@ -158,6 +158,14 @@ class _ReplaySession(AgentSession):
         real = f", of {machine.stand_in}" if machine.stand_in else ""
         return machine._replace(stand_in=f"a recording, {_folder(self._device).name}{real}")
 
+    def sensors(self) -> Sensors:
+        """Of the device, by the same recording: power/ takes them for that."""
+        found, stand_in = super().sensors(), self.hello().stand_in or ""
+        named = [f"{stand_in}, of {each.stand_in}" if each.stand_in else stand_in for each in found.sensors]
+        return found._replace(
+            sensors=[each._replace(stand_in=name) for each, name in zip(found.sensors, named, strict=True)]
+        )
+
     def lock(self, on_progress: OnProgress | None = None) -> None:
         """A recording has no machine that runs could disturb."""
 
@@ -174,6 +182,7 @@ class _Replay:
         times = Counter(used)
         self._sessions = sorted(map(_Session, _sessions(folder)), key=lambda session: times[session.name])
         self._folder = folder
+        self._outs: dict[str, Path] = {}  # where the host wants what is written, by its name in the recording
 
     def __getattr__(self, method: str) -> Callable[[object, Any], Any]:
         return lambda progress, request: self._answer(method, encode(request))
@@ -184,13 +193,13 @@ class _Replay:
         return {}
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        outs = {f"{_OUT}{Path(text).name}": Path(text) for text in _texts(params, _OUT)}
-        wanted = _renamed(params, {f"{_OUT}{path}": name for name, path in outs.items()})
+        self._outs |= {f"{_OUT}{Path(text).name}": Path(text) for text in _texts(params, _OUT)}
+        wanted = _renamed(params, {f"{_OUT}{path}": name for name, path in self._outs.items()})
         for key in (_exactly, _but_for_content):
             able = [session for session in self._sessions if session.has(method, wanted, key)]
             if able and (key is _exactly or len({_content(each.find(method, wanted, key)) for each in able}) == 1):
                 self._sessions = able  # what follows is of the same agent, where it can be told
-                return able[0].reply(method, wanted, key, outs)
+                return able[0].reply(method, wanted, key, self._outs)
         raise RefusedError(*self._refusal(method, wanted))
 
     def _refusal(self, method: str, wanted: dict[str, Any]) -> tuple[str, str]:
@@ -253,7 +262,7 @@ def _exactly(params: dict[str, Any]) -> str:
 
 def _but_for_content(params: dict[str, Any]) -> str:
     """A conversion on another processor may give other bytes in a file of the same name."""
-    names = {text: _FILE + text.rpartition("/")[2] for text in _texts(params, _FILE)}
+    names = {_FILE + text: _FILE + text.rpartition("/")[2] for text in _texts(params, _FILE)}
     return _exactly(_renamed(params, names))
 
 

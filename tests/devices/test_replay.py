@@ -117,12 +117,14 @@ def test_a_board_that_has_files_of_its_own_is_recorded_with_what_it_wrote(
         real = replace(device("record", tmp_path / "rec"), host=board.host, python=sys.executable)
         with devices.connect(real, Cache(tmp_path / "cache")) as session:
             session.open(artifact, PLAIN, real)
-            session.predict(pool, tmp_path / "real.npy")
+            session.predict(pool, tmp_path / "predictions.npy")
+    (tmp_path / "again").mkdir()
     with devices.connect(replace(real, kind="replay"), Cache(tmp_path / "cache")) as session:
         session.open(artifact, PLAIN, real)
-        session.predict(pool, tmp_path / "again.npy")
-    assert len(np.load(tmp_path / "real.npy")) == 3
-    np.testing.assert_array_equal(np.load(tmp_path / "again.npy"), np.load(tmp_path / "real.npy"))
+        session.predict(pool, tmp_path / "again" / "predictions.npy")
+    real = np.load(tmp_path / "predictions.npy")
+    assert len(real) == 3
+    np.testing.assert_array_equal(np.load(tmp_path / "again" / "predictions.npy"), real)
 
 
 def test_an_error_of_the_device_is_recorded_too(tmp_path: Path) -> None:
