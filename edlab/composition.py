@@ -26,10 +26,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from edlab.agent import boards
 from edlab.config import (
     DeviceConfig,
     EdlabConfig,
     Execution,
+    ModelConfig,
     ModelOrigin,
     PowerConfig,
     Precision,
@@ -47,11 +49,14 @@ _AUTO = "auto"
 _ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all that say that they run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
+_OF_THE_DEVICE = ("device.options.", "device.knobs.", "device.power_mode")
+
 # Mappings that take any key; what they mean is for others to say.
 _OPEN = (
     "model.arguments.",
     "converter.options.",
     "device.env.",
+    "device.knobs.",
     "device.options.",
     "device.runtimes.",
     "device.runtimes=",
@@ -81,7 +86,7 @@ class VendorFolders(SearchPathPlugin):  # type: ignore[misc]
 
 
 def register_configs() -> None:
-    """Give Hydra the typed schema, and what vendor packages add: yaml files, models, devices, converters."""
+    """Give Hydra the typed schema, and what vendor packages add: yaml files, models, devices, converters, data sets."""
     Plugins.instance().register(VendorFolders)
     store = ConfigStore.instance()
     store.store(name="schema", node=EdlabConfig)
@@ -91,6 +96,8 @@ def register_configs() -> None:
         store.store(group="device", name=name, node=_device_node(name, entry.value), package="_global_")
     for name in plugins("converters"):
         store.store(group="converter", name=name, node={"name": name})
+    for name in plugins("datasets"):
+        store.store(group="dataset", name=name, node={"name": name, "kind": name})
 
 
 def _device_node(name: str, target: str) -> Any:
@@ -119,10 +126,12 @@ def to_config(config: DictConfig) -> EdlabConfig:
     except OmegaConfBaseException as error:
         raise _explain_value(error, "") from error
     assert isinstance(plain, EdlabConfig)
+    _check_origin(plain.model)
     _resolve_auto(plain)
     _check_numbers(plain)
     _check_runtime_options(plain.device)
     _check_target(config, plain.device)
+    _check_knobs(plain.device)
     return plain
 
 
@@ -131,7 +140,7 @@ def _resolve_auto(config: EdlabConfig) -> None:
 
     The converter follows from the model's format. The precision of a model file is known once it is read: see `decide`.
     """
-    file = config.model.path if config.model.origin is ModelOrigin.file else None
+    file = config.model.path if config.model.origin == ModelOrigin.file else None
     if config.converter.name == _AUTO:
         config.converter.name = "litert" if (file or "").lower().endswith(".tflite") else "onnxruntime"
     if config.quantization.precision is Precision.auto and file is None:
@@ -200,6 +209,25 @@ def _check_target(config: DictConfig, device: DeviceConfig) -> None:
     unresolved = str(OmegaConf.to_container(config.device, resolve=False))
     if device.target is not None and "${device.target}" not in unresolved:
         raise ConfigError(f"{device.name} has no units to choose among", hint="leave device.target out")
+
+
+def _check_origin(model: ModelConfig) -> None:
+    """Raise `ConfigError` for a source of models that there is not."""
+    known = [*ModelOrigin, *plugins("model_origins")]
+    if model.origin not in known:
+        raise ConfigError(
+            f"there is no model.origin '{model.origin}'", hint=_suggest(model.origin, known, "model.origin")
+        )
+
+
+def _check_knobs(device: DeviceConfig) -> None:
+    """Raise `ConfigError` for a knob that no agent has, or a power mode that is given twice."""
+    known = sorted({*boards.BUILT_IN, *plugins("knobs")})
+    for name in device.knobs:
+        if name not in known:
+            raise ConfigError(f"device.knobs has no '{name}'", hint=_suggest(name, known, "device.knobs"))
+    if device.power_mode is not None and device.settings["power_mode"] != device.power_mode:
+        raise ConfigError("device.power_mode and device.knobs.power_mode differ", hint="set one of them")
 
 
 class Composer:
@@ -356,8 +384,8 @@ def describe(config: EdlabConfig, source: SourceModel | None = None) -> dict[str
         parameters = {
             key: value for key, value in parameters.items() if not key.startswith("quantization.") or key in kept
         }
-    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with options of its own
-        parameters = {key: value for key, value in parameters.items() if not key.startswith("device.options.")}
+    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with settings of its own
+        parameters = {key: value for key, value in parameters.items() if not key.startswith(_OF_THE_DEVICE)}
     return parameters
 
 

@@ -19,7 +19,7 @@ def number(default: Any, least: float, most: float | None = None) -> Any:
 
 
 class ModelOrigin(StrEnum):
-    """Which source builds the model (edlab/models)."""
+    """The built-in sources of models (edlab/models/origins.py)."""
 
     builtin = "builtin"
     timm = "timm"
@@ -173,7 +173,7 @@ class ModelConfig:
     """
 
     name: str = ""  # "": the architecture's, file's or factory's
-    origin: ModelOrigin = MISSING
+    origin: str = MISSING  # where it comes from: one of ModelOrigin, or a plugin's name
     arch: Optional[str] = None  # builtin, timm, torchvision, keras: the architecture's name there
     path: Optional[str] = None  # file: the model file
     target: Optional[str] = None  # python: "package.module:factory"
@@ -267,7 +267,8 @@ class DeviceConfig:
     lock_timeout: float = number(3600.0, 0)  # seconds to wait for another's run on the same machine to end
     memory_limit_gb: Optional[float] = number(None, 0.01)  # of an agent on this machine; None: 90 % of what is free
     target: Optional[str] = None  # which unit of it, where its runtime has several (intel: CPU, GPU, NPU)
-    power_mode: Optional[str] = None  # jetson: set for the run, and what was before is restored; None: left alone
+    power_mode: Optional[str] = None  # jetson: short for knobs.power_mode; None: left alone
+    knobs: Dict[str, str] = field(default_factory=dict)  # set for the run by name, and put back after it
     runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> runtime; {'*': processor}: all of one
     precisions: List[str] = field(default_factory=list)
     sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names
@@ -275,6 +276,12 @@ class DeviceConfig:
     python: Optional[str] = None  # interpreter on the target; None: this one
     options: Dict[str, Any] = field(default_factory=dict)  # by runtime: {openvino: {device: GPU}}
     specification: SpecificationConfig = field(default_factory=SpecificationConfig)
+
+    @property
+    def settings(self) -> Dict[str, str]:
+        """The knobs to set, the power mode among them."""
+        power_mode = {} if self.power_mode is None else {"power_mode": self.power_mode}
+        return {**power_mode, **self.knobs}
 
 
 @dataclass
@@ -286,9 +293,7 @@ class DatasetConfig:
     """
 
     name: str = MISSING
-    kind: str = (
-        MISSING  # arrays | digits | digit_scenes | image_folder | imagenet | imagenette | coco | yolo | synthetic
-    )
+    kind: str = MISSING  # one of edlab/data/datasets.py, or a plugin's name
     path: Optional[str] = None
     annotations: Optional[str] = None  # coco: the "instances" json; None: the one near the images, if there is one
     labels: Optional[str] = None  # image_folder, yolo: a text file, one folder or class a line, in the classes' order

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from edlab import converters, readiness
 from edlab.composition import compose_config, options
-from edlab.config import ConverterConfig, ModelOrigin
+from edlab.config import ConverterConfig
 from edlab.errors import EdlabError
 
 
@@ -22,11 +22,11 @@ def models() -> Table:
             continue
         model = config.model
         claimed = f"{model.claimed_top1:.3f}" if model.claimed_top1 is not None else ""
-        table.add_row(name, str(model.origin), claimed, config.dataset.name, _use(name, model.origin))
+        table.add_row(name, model.origin, claimed, config.dataset.name, _use(name, model.origin))
     return table
 
 
-def _use(name: str, origin: ModelOrigin) -> str:
+def _use(name: str, origin: str) -> str:
     generic = {
         "timm": "model=timm model.arch=resnet18",
         "torchvision": "model=torchvision model.arch=resnet18",

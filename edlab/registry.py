@@ -4,7 +4,7 @@ A package in `edlab/vendors/` holds in its `__init__` what another has in its py
 
     ENTRY_POINTS = {"edlab.converters": {"acme": "edlab.vendors.acme.converter:AcmeConverter"}}
 
-The groups are listed in docs/adding-a-device.md.
+The groups are listed in docs/plugins.md.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Machine(NamedTuple):
 
 
 class State(NamedTuple):
-    """What changes while a benchmark runs. See `edlab.agent.system.state` and `edlab.agent.jetson.state`."""
+    """What changes while a benchmark runs. See `edlab.agent.system.state` and `edlab.agent.boards.jetson.state`."""
 
     clocks_mhz: List[float]
     governor: Optional[str]
@@ -223,10 +223,18 @@ class Lock(NamedTuple):
     timeout_s: float
 
 
-class SetPowerMode(NamedTuple):
-    """A power mode of a Jetson, by name or number."""
+class SetKnob(NamedTuple):
+    """Set a knob (`edlab.agent.boards`) to a value until the agent ends."""
 
-    mode: str
+    name: str
+    value: str
+
+
+class KnobSet(NamedTuple):
+    """The value that was in force, and the one that is now."""
+
+    before: str
+    value: str
 
 
 # ---- files on a board
@@ -481,7 +489,7 @@ STATE = Method("state", Nothing, State)
 AVAILABLE = Method("available", Available, Runtimes)
 SENSORS = Method("sensors", Nothing, Sensors)
 LOCK = Method("lock", Lock, Nothing)
-SET_POWER_MODE = Method("set_power_mode", SetPowerMode, State)
+SET_KNOB = Method("set_knob", SetKnob, KnobSet)
 EXPECT = Method("expect", Expect, Expected)
 ACCEPT = Method("accept", Accept, Accepted)
 SCRATCH = Method("scratch", Nothing, Folder)

@@ -10,7 +10,8 @@ from typing import Callable, TypeVar
 
 import numpy as np
 
-from . import __version__, int8, jetson, locks, messages, phases, runtimes, sensors, system, tasks, toolchains
+from . import __version__, boards, int8, locks, messages, phases, runtimes, sensors, system, tasks, toolchains
+from .boards import jetson
 from .errors import AgentError, StorageError, storage_error
 from .messages import Nothing, OnProgress
 from .predict import predict
@@ -76,7 +77,7 @@ class Agent:
         """`workdir` is where the host's files are kept, this agent's zip among them; None: it sees the host's own."""
         self._model: _Model | None = None
         self._lock: int | None = None
-        self._power_mode: jetson.PowerModeChange | None = None
+        self._changes: dict[str, boards.Change] = {}  # of knobs, by name
         self._sensors: dict[str, Sensor] = {}  # that the host knows of
         self._store = Store(workdir) if workdir else None
         if self._store:
@@ -103,13 +104,15 @@ class Agent:
     def state(self, progress: OnProgress, ask: Nothing) -> messages.State:
         return messages.State(**dict(system.state(), **jetson.state()))
 
-    def set_power_mode(self, progress: OnProgress, ask: messages.SetPowerMode) -> messages.State:
-        """Put a Jetson into a power mode until the agent ends, however it does."""
-        self._power_mode = jetson.PowerModeChange(ask.mode, self._lock)
-        return self.state(progress, Nothing())
+    def set_knob(self, progress: OnProgress, ask: messages.SetKnob) -> messages.KnobSet:
+        """Set a knob until the agent ends, however it does."""
+        if ask.name in self._changes:
+            self._changes.pop(ask.name).undo()
+        change = self._changes[ask.name] = boards.Change(boards.find(ask.name), ask.value, self._lock)
+        return messages.KnobSet(change.before, change.value)
 
     def lock(self, progress: OnProgress, ask: messages.Lock) -> Nothing:
-        """Hold the device until the agent ends and its power mode is set back."""
+        """Hold the device until the agent ends and its knobs are set back."""
         self._lock = locks.acquire(*ask, waiting=lambda message: progress(None, message))
         return Nothing()
 
@@ -255,10 +258,10 @@ class Agent:
         )
 
     def close(self, progress: OnProgress, ask: Nothing) -> Nothing:
-        """Let go of the open model, if there is one, and of the scratch folder; set the power mode back."""
+        """Let go of the open model, if there is one, and of the scratch folder; set the knobs back."""
         self._model = None
-        if self._power_mode:
-            self._power_mode.undo()
+        for name in reversed(list(self._changes)):
+            self._changes.pop(name).undo()
         if self._store:
             self._store.close()
         return Nothing()

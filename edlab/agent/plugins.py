@@ -12,7 +12,7 @@ from .errors import AgentError
 
 T = TypeVar("T")
 
-GROUPS = ("runtimes", "toolchains", "agent_tasks", "sensors")  # of entry points, as edlab.<group>
+GROUPS = ("runtimes", "toolchains", "agent_tasks", "sensors", "knobs")  # of entry points, as edlab.<group>
 FILE = "plugins.json"  # in the agent's zip: group -> name -> module
 
 

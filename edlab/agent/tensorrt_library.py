@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from . import cuda, jetson
+from . import cuda
+from .boards import jetson
 from .errors import AgentError
 
 

@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 
 from edlab.cache import Cache, digest
 from edlab.config import DatasetConfig
-from edlab.data.arrays import list_arrays, list_synthetic_arrays
+from edlab.data.base import Wanted
 from edlab.data.boxes import MISFIT_ADVICE, in_pixels, misfit_reason, misfits
 from edlab.data.catalogue import Catalogue
-from edlab.data.coco import list_coco
-from edlab.data.digit_scenes import list_digit_scenes
-from edlab.data.digits import list_digits
-from edlab.data.folders import list_image_folder, list_imagenet, list_unlabelled
-from edlab.data.imagenette import list_imagenette
+from edlab.data.datasets import DATASETS
+from edlab.data.folders import list_unlabelled
 from edlab.data.pixels import Written, write_pixels
-from edlab.data.synthetic import list_synthetic
-from edlab.data.yolo import list_yolo
 from edlab.errors import ConfigError, DataError
 from edlab.source import ArrayInput, Preprocessing, Reason
 from edlab.tasks.detection.annotations import Annotations
@@ -34,18 +29,6 @@ _VERSION = 3  # raise it when what is written changes
 _APPLIED_LATER = {"channels", "mean", "std"}  # when an image becomes the model's input
 _DARK_PEAK = (1 << 14) - 1  # of 16-bit images: files of 10, 12 and 14 bits do not go beyond it
 _MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whole training set
-
-_TASKS = {  # of each kind; None: without labels
-    "arrays": "classification",
-    "coco": "detection",
-    "digit_scenes": "detection",
-    "digits": "classification",
-    "image_folder": "classification",
-    "imagenet": "classification",
-    "imagenette": "classification",
-    "synthetic": None,
-    "yolo": "detection",
-}
 
 OnProgress = Callable[[float], None]
 
@@ -118,8 +101,9 @@ def prepare(
     `ConfigError` for a wrong setting.
     """
     report = on_progress or (lambda fraction: None)
-    catalogue = _list(config, preprocessing, num_classes, class_names, cache, report)
-    _check_classes(config, catalogue, num_classes)
+    wanted = Wanted(num_classes, class_names, cache, report)
+    catalogue = _list(config, preprocessing, wanted)
+    _check_classes(config, catalogue, wanted)
     evaluation, pool = _split(config, catalogue)
     data, labels = _prepare_labelled(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)
     calibration, calibration_rows, others = data, data.rows_of(pool), None
@@ -158,63 +142,23 @@ def task_of(kind: str) -> str | None:
 
     Raises `ConfigError` for a kind that does not exist.
     """
-    if kind not in _TASKS:
-        raise ConfigError(f"there is no dataset.kind '{kind}'", hint=f"valid: {', '.join(_TASKS)}")
-    return _TASKS[kind]
+    return DATASETS.load(kind).task
 
 
-def _list(
-    config: DatasetConfig,
-    preprocessing: Preprocessing | ArrayInput,
-    num_classes: int | None,
-    class_names: Sequence[str],
-    cache: Cache,
-    on_progress: OnProgress,
-) -> Catalogue:
-    if isinstance(preprocessing, ArrayInput):
-        return _list_arrays(config, preprocessing)
-    sources: dict[str, Callable[[], Catalogue]] = {
-        "coco": lambda: list_coco(config, num_classes, class_names),
-        "digit_scenes": lambda: list_digit_scenes(config),
-        "digits": lambda: list_digits(config),
-        "image_folder": lambda: list_image_folder(config, _known(num_classes), class_names),
-        "imagenet": lambda: list_imagenet(config, _known(num_classes)),
-        "imagenette": lambda: list_imagenette(config, _known(num_classes), cache, on_progress),
-        "synthetic": lambda: list_synthetic(config),
-        "yolo": lambda: list_yolo(config, num_classes, class_names),
-    }
-    task_of(config.kind)
-    if config.kind not in sources:
-        raise DataError(
-            f"{config.name} holds arrays, and the model takes images", hint="set model.input=array to feed it with them"
-        )
-    return sources[config.kind]()
-
-
-def _list_arrays(config: DatasetConfig, wanted: ArrayInput) -> Catalogue:
+def _list(config: DatasetConfig, preprocessing: Preprocessing | ArrayInput, wanted: Wanted) -> Catalogue:
+    dataset = DATASETS.load(config.kind)(config)
+    if not isinstance(preprocessing, ArrayInput):
+        return dataset.images(wanted)
     if config.calibration_path:
         raise ConfigError("dataset.calibration_path is a folder of images", hint="leave it out: arrays are split")
-    if config.kind == "arrays":
-        return list_arrays(config, wanted)
-    if config.kind == "synthetic":
-        return list_synthetic_arrays(config, wanted)
-    raise DataError(
-        f"{config.name} holds images, and the model takes arrays of {wanted.shape}",
-        hint="set dataset=arrays dataset.path=FILE.npz, or leave model.input=array out",
-    )
+    return dataset.arrays(preprocessing)
 
 
-def _known(num_classes: int | None) -> int:
-    if num_classes is None:
-        raise DataError("how many classes the model has is not known", hint="set model.num_classes=NUMBER")
-    return num_classes
-
-
-def _check_classes(config: DatasetConfig, catalogue: Catalogue, num_classes: int | None) -> None:
+def _check_classes(config: DatasetConfig, catalogue: Catalogue, wanted: Wanted) -> None:
     """Raises `DataError` where class indices are not the model's; objects have come through their label map."""
     if catalogue.labels is None or isinstance(catalogue.labels, Annotations):
         return
-    num_classes = _known(num_classes)
+    num_classes = wanted.classes
     highest = int(catalogue.labels.max())
     if catalogue.classes == num_classes and highest < num_classes:
         return

@@ -18,7 +18,12 @@ __all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get", "read_ar
 _KINDS = Group(
     "device_kinds",
     Device,  # type: ignore[type-abstract]
-    {"local": "edlab.devices.local:LocalDevice", "ssh": "edlab.devices.ssh:SshDevice"},
+    {
+        "local": "edlab.devices.local:LocalDevice",
+        "ssh": "edlab.devices.ssh:SshDevice",
+        "record": "edlab.testing.replay:RecordingDevice",
+        "replay": "edlab.testing.replay:ReplayDevice",
+    },
 )
 
 

@@ -29,6 +29,7 @@ from edlab.agent.messages import (
     Calibration,
     HostWorkReport,
     IdleReport,
+    KnobSet,
     LatencyReport,
     Machine,
     Method,
@@ -213,12 +214,12 @@ class AgentSession:
         """Clocks, governor, temperatures, load and peak memory now."""
         return self.call(messages.STATE, Nothing())
 
-    def set_power_mode(self, mode: str) -> State:
-        """Put a Jetson into a power mode, by name or number, until the agent ends; what was before is then restored.
+    def set_knob(self, name: str, value: str) -> KnobSet:
+        """Set a knob of the target until the agent ends; the value before is then put back.
 
-        Raises `AgentError` where the board refuses it, or would reboot for it.
+        Raises `AgentError` where the target has no such knob, or cannot set it to that now.
         """
-        return self.call(messages.SET_POWER_MODE, messages.SetPowerMode(mode))
+        return self.call(messages.SET_KNOB, messages.SetKnob(name, value))
 
     def open(
         self,

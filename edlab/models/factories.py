@@ -97,9 +97,11 @@ def build(config: ModelConfig) -> Network:
 
 
 def _seed() -> None:
-    """Each row of a sweep builds the model anew: one with random weights is to have the same every time."""
-    if "torch" in sys.modules:
-        seed_torch()
+    """Each row of a sweep builds the model anew: one with random weights is to have the same every time.
+
+    torch is imported for it: a factory may import it only when it is called.
+    """
+    seed_torch()
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
 

@@ -18,13 +18,14 @@ from edlab.cache import Cache, digest, sha256_files
 from edlab.config import InputKind, ModelConfig, ModelOrigin
 from edlab.errors import ConversionError, ModelError
 from edlab.isolation import run_isolated
-from edlab.models import builtin, factories, keras_models, timm_models, torchvision_models
+from edlab.models import factories, keras_models
 from edlab.models.complexity import count_keras, count_torch
-from edlab.models.files import inputs_of, keras_stated, load_file
+from edlab.models.files import ModelFile, keras_stated
 from edlab.models.files.keras import outputs_of
 from edlab.models.files.keras import with_outputs as keras_with_outputs
 from edlab.models.files.pt2 import named_outputs, reasons_of, with_outputs
 from edlab.models.network import Network, origins, override_preprocessing
+from edlab.models.origins import ORIGINS
 from edlab.models.outputs import ReadOutputs, choose_outputs, shapes_of
 from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_files
 from edlab.source import OutputReader, SourceModel
@@ -38,16 +39,8 @@ _KIND = "models"
 _SETTLING_IMAGES = 4
 _SOURCE = "source.json"
 _IMAGENET_CLASSES = 1000
+_OF_LIBRARIES = (ModelOrigin.builtin, ModelOrigin.timm, ModelOrigin.torchvision, ModelOrigin.keras)
 _BACKGROUND = ("background", "dummy", "__background__")  # what label files call a class of none of the others
-
-# Packages whose versions may change the file that an origin gives.
-_LIBRARIES = {
-    ModelOrigin.builtin: ("torch",),
-    ModelOrigin.timm: ("torch", "timm"),
-    ModelOrigin.torchvision: ("torch", "torchvision"),
-    ModelOrigin.keras: ("keras", "tensorflow"),
-    ModelOrigin.file: ("onnx", "torch", "keras", "ai-edge-litert"),
-}
 
 # Models that fell back to untrained weights: kept for this process, so that all rows of a sweep have the same
 # weights and ask the hub once; not in the cache, as the hub may answer the next process.
@@ -111,21 +104,14 @@ def _build(config: ModelConfig, cache: Cache, key: str | None, log: Path) -> Sou
 def build(config: dict[str, Any], folder: str) -> None:
     """Build a model in this process, and write its file and `source.json` into the folder."""
     typed = TypeAdapter(ModelConfig).validate_python(config)
-    if typed.origin == ModelOrigin.file:
-        _write_file(typed, Path(folder))
-        return
-    origins = {
-        ModelOrigin.builtin: builtin,
-        ModelOrigin.timm: timm_models,
-        ModelOrigin.torchvision: torchvision_models,
-        ModelOrigin.keras: keras_models,
-        ModelOrigin.python: factories,
-    }
-    _write(typed, origins[typed.origin].build(typed), Path(folder))
+    made = ORIGINS.load(typed.origin)().build(typed, Path(folder))
+    if isinstance(made, ModelFile):
+        _write_file(typed, made, Path(folder))
+    else:
+        _write(typed, made, Path(folder))
 
 
-def _write_file(config: ModelConfig, folder: Path) -> None:
-    file = load_file(config, folder)
+def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:
     _write_source(
         folder,
         config,
@@ -166,7 +152,7 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
         config = dataclasses.replace(config, task=network.task)
     written = (_write_keras if keras else _write_torch)(live, (channels, *size), config, network.outputs, folder)
     stated = network.label_offset
-    if stated is None and config.origin not in (ModelOrigin.file, ModelOrigin.python):
+    if stated is None and config.origin in _OF_LIBRARIES:
         stated = 0  # a library's models have no class before the first
     _write_source(
         folder,
@@ -319,18 +305,17 @@ def _store(cache: Cache, key: str | None, built: Path) -> SourceModel:
 
 def _key(config: ModelConfig) -> str | None:
     """The digest of all that decides what is built; None for a factory, whose code no one can follow."""
-    if config.origin == ModelOrigin.python:
+    origin = ORIGINS.load(config.origin)()
+    if not origin.cached:
         return None
-    paths = inputs_of(config) if config.origin == ModelOrigin.file else []
+    paths = origin.files(config)
     if config.weights not in WORDS:
         paths += weights_files(config.weights)
     if config.detection.anchors is not None and Path(config.detection.anchors).expanduser().is_file():
         paths.append(Path(config.detection.anchors).expanduser())
-    if config.origin == ModelOrigin.builtin:
-        paths += [builtin.WEIGHTS / model.file for model in builtin.MODELS.values()]
     described = dataclasses.asdict(config) | {"path": config.path and Path(config.path).name}
     contents = [[path.name, sha256_files([path])] for path in paths]
-    return digest([_VERSION, described, contents, {name: _version(name) for name in _LIBRARIES[config.origin]}])
+    return digest([_VERSION, described, contents, {name: _version(name) for name in origin.libraries}])
 
 
 def _version(package: str) -> str | None:

@@ -40,9 +40,10 @@ def choose(
 
     Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
     them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`. Why one that
-    sees the device is `unusable` is part of what is said.
+    sees the device is `unusable` is part of what is said. What stands in for the device has none, unless it brings
+    stand-ins for the device's own, as a recording does.
     """
-    if device.stand_in:
+    if device.stand_in and not any(sensor.stand_in.startswith(device.stand_in) for sensor in found.sensors):
         return Source("none", "none", unmeasured=f"{device.stand_in} is not the device: its watts say nothing of it")
     if config.sensor is Sensor.none:
         return Source("none", "none", unmeasured="power=none was asked for")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edlab import converters, devices
 from edlab.agent import int8
-from edlab.agent.messages import Machine, Opened, State
+from edlab.agent.messages import KnobSet, Machine, Opened, State
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, Execution
@@ -31,6 +31,7 @@ class Deployment:
     machine: Machine
     model: Opened
     before: State  # before anything was measured
+    knobs: dict[str, KnobSet]  # that are set as long as this lives, by name
 
     @property
     def runs_on(self) -> str:
@@ -66,8 +67,7 @@ def deploy(
         _ensure_machine(device, machine)
         if machine.stand_in:
             device = dataclasses.replace(device, stand_in=machine.stand_in)
-        if device.power_mode is not None:
-            session.set_power_mode(device.power_mode)
+        knobs = {name: session.set_knob(name, value) for name, value in device.settings.items()}
         if config.device.execution is Execution.emulated:
             artifact = artifact.on_host
             on_made(artifact)
@@ -86,7 +86,7 @@ def deploy(
         _ensure_precision(artifact, config)
         before = session.state()
         model = session.open(artifact, inputs.source.preprocessing, device, inputs.source.task, inputs.source.reader)
-        yield Deployment(session, device, artifact, machine, model, before)
+        yield Deployment(session, device, artifact, machine, model, before, knobs)
 
 
 def running_device(device: DeviceConfig) -> DeviceConfig:

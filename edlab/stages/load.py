@@ -51,7 +51,7 @@ def _completed(config: EdlabConfig) -> ModelConfig:
     task, kind = config.task or config.model.task, config.model.input
     if task is None and data.task_of(config.dataset.kind) != "classification":  # the default needs no word
         task = data.task_of(config.dataset.kind)
-    if kind is None and config.dataset.kind == "arrays":
+    if kind is None and not data.DATASETS.load(config.dataset.kind).has_images():
         kind = InputKind.array
     return dataclasses.replace(config.model, task=task, input=kind)
 

@@ -216,6 +216,8 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
         record.tags["batch_one_only"] = measurement.batch_one_only
     if deployment:
         record.details["runtime"] = encode(deployment.model)
+        if deployment.knobs:
+            record.details["knobs"] = encode(deployment.knobs)
         if deployment.int8_kernels:
             record.tags["int8_kernels"] = deployment.int8_kernels
             if kernels := deployment.model.int8:

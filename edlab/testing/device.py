@@ -60,7 +60,7 @@ class DeviceConformance:
             pytest.skip("the device has no onnxruntime")
         images = np.arange(5 * _SIZE * _SIZE * 3, dtype=np.uint8).reshape(5, _SIZE, _SIZE, 3)
         np.save(tmp_path / "images.npy", images)
-        file = _mean_network(tmp_path / "mean.onnx")
+        file = mean_network(tmp_path / "mean.onnx")
         artifact = Artifact(format="onnx", precision="fp32", layout="NCHW", files=(file,), sha256=sha256_files([file]))
         device = DeviceConfig(name="conformance", runtimes={"onnx": "onnxruntime"})
         plain = Preprocessing(height=_SIZE, width=_SIZE, mean=(0, 0, 0), std=(1, 1, 1))
@@ -91,7 +91,7 @@ class DeviceConformance:
         assert caught.value.hint
 
 
-def _mean_network(path: Path) -> Path:
+def mean_network(path: Path) -> Path:
     """An ONNX file of the mean of each channel: float32 (1, 3, 2, 2) -> (1, 3)."""
     import onnx
     from onnx import TensorProto, helper

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from edlab import devices
-from edlab.agent import jetson
+from edlab.agent.boards import jetson
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.errors import AgentError
@@ -123,14 +123,14 @@ def test_a_mode_that_this_user_may_not_ask_for_is_missing(board: Path, tmp_path:
     (board / "mute").touch()
     assert jetson.state(tmp_path) == {}
     with connect(tmp_path) as session, pytest.raises(AgentError, match="does not tell the power mode") as caught:
-        session.set_power_mode("MAXN")
+        session.set_knob("power_mode", "MAXN")
     assert "sudoers" in caught.value.hint
 
 
 @pytest.mark.parametrize("wanted", ["MAXN", "0"])
 def test_the_mode_asked_for_is_set_and_the_one_before_restored(board: Path, tmp_path: Path, wanted: str) -> None:
     with connect(tmp_path) as session:
-        assert session.set_power_mode(wanted).power_mode == "MAXN"
+        assert session.set_knob("power_mode", wanted) == ("MODE_15W", "MAXN")
         assert session.state().power_mode == "MAXN"
         assert mode(board) == "0"
     wait_until(lambda: mode(board) == "1")
@@ -139,7 +139,7 @@ def test_the_mode_asked_for_is_set_and_the_one_before_restored(board: Path, tmp_
 def test_an_agent_that_is_killed_leaves_the_mode_as_it_was(board: Path, tmp_path: Path) -> None:
     with connect(tmp_path) as session:
         agent = session.hello().pid
-        session.set_power_mode("MAXN")
+        session.set_knob("power_mode", "MAXN")
         os.killpg(agent, signal.SIGKILL)
         wait_until(lambda: mode(board) == "1")
 
@@ -152,7 +152,7 @@ def test_a_host_or_a_link_that_dies_leaves_the_mode_as_it_was(
     with sshd.LoopbackBoard(tmp_path / "board") as remote:
         monkeypatch.setenv(CONFIG_VARIABLE, str(remote.config))
         with connect(tmp_path, host=remote.host, python=sys.executable) as session:
-            session.set_power_mode("MAXN")
+            session.set_knob("power_mode", "MAXN")
             assert mode(board) == "0"
             clients = [psutil.Process(session.process.pid)]
             for process in clients if killed == "the host" else remote.connections():
@@ -179,7 +179,7 @@ def test_the_next_run_waits_until_the_mode_is_restored(
 
     with connect(tmp_path) as first, connect(tmp_path) as second:
         first.lock()
-        first.set_power_mode("MAXN")
+        first.set_knob("power_mode", "MAXN")
         (board / "held").touch()
         ENDS[end](first)
         second.lock(release)
@@ -191,31 +191,31 @@ def test_the_next_run_waits_until_the_mode_is_restored(
 
 def test_the_mode_in_force_is_left_alone(board: Path, tmp_path: Path) -> None:
     with connect(tmp_path) as session:
-        session.set_power_mode("MODE_15W")
+        session.set_knob("power_mode", "MODE_15W")
     assert not [call for call in (board / "calls").read_text().splitlines() if call.startswith("-m")]
 
 
 def test_a_mode_that_wants_a_reboot_is_refused_and_the_board_stays_up(board: Path, tmp_path: Path) -> None:
     with connect(tmp_path) as session, pytest.raises(AgentError, match="MODE_7W only by a reboot") as caught:
-        session.set_power_mode("MODE_7W")
+        session.set_knob("power_mode", "MODE_7W")
     assert "sudo nvpmodel -m 3" in caught.value.hint
     wait_until(lambda: mode(board) == "1")
 
 
 def test_a_mode_that_the_board_lacks_is_answered_with_those_it_has(board: Path, tmp_path: Path) -> None:
     with connect(tmp_path) as session, pytest.raises(AgentError, match="no power mode 'TURBO'") as caught:
-        session.set_power_mode("TURBO")
+        session.set_knob("power_mode", "TURBO")
     assert "MAXN (0), MODE_15W (1), MODE_7W (3)" in caught.value.hint
 
 
 def test_a_user_who_may_not_is_told_how_to_be_let(board: Path, tmp_path: Path) -> None:
     (board / "locked").touch()
     with connect(tmp_path) as session, pytest.raises(AgentError, match="a password is required") as caught:
-        session.set_power_mode("MAXN")
+        session.set_knob("power_mode", "MAXN")
     assert "NOPASSWD" in caught.value.hint
 
 
 def test_a_machine_that_is_no_jetson_has_no_power_mode(tmp_path: Path) -> None:
     with connect(tmp_path) as session, pytest.raises(AgentError, match="no nvpmodel") as caught:
-        session.set_power_mode("MAXN")
+        session.set_knob("power_mode", "MAXN")
     assert "device.power_mode" in caught.value.hint

@@ -61,7 +61,7 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
         ],
     ),
     "lock": ([messages.Lock("machine", "me@here", 7, 60.0)], [messages.Nothing()]),
-    "set_power_mode": ([messages.SetPowerMode("MAXN")], [STATE]),
+    "set_knob": ([messages.SetKnob("governor", "performance")], [messages.KnobSet("schedutil", "performance")]),
     "expect": (
         [messages.Expect("key", {"model.xml": 5}, {"model.xml": "ab"}, 1e9)],
         [messages.Expected(folder="/f"), messages.Expected(part="/f.part", present={"model.xml": 3})],

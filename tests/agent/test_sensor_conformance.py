@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conformance import Part
 from test_sensors import fake_rapl, write
 
 from edlab.agent.sensors import hwmon, rapl
@@ -27,3 +28,48 @@ class TestHwmon(_OnFiles):
     def survey(self) -> Found:
         write(self.folder / "hwmon0", name="ina226", power1_input=2_400_000)
         return hwmon.survey(self.folder)
+
+
+METER = Part(
+    name="acme_meter",
+    source="""
+import itertools
+import time
+
+from edlab.agent.messages import UnusableSensor
+from edlab.agent.sensors.base import Found, Sample, Sensor
+
+_COUNT = itertools.count(1)
+
+
+class Meter(Sensor):
+    def read(self):
+        return Sample(time.perf_counter_ns(), 2.5)
+
+
+def survey():
+    other = UnusableSensor("acme_meter:1", "acme_meter", "not plugged in", "")
+    return Found([Meter("acme_meter:0", "acme_meter", "module")], [other])
+""",
+    entries=("edlab.sensors: acme_meter = acme_meter",),
+    suite="""
+from edlab.testing.sensor import SensorConformance
+
+
+class TestMeter(SensorConformance):
+    sensor = "acme_meter"
+""",
+)
+
+# What of the sensor above is replaced, by what, and the test of the suite that must see it.
+BROKEN = [
+    ('"not plugged in"', '""', "test_looking_for_sensors_gives_them_or_the_reason"),
+    ('"module")', '"the lot")', "test_each_says_what_its_watts_include"),
+    ('"acme_meter:0"', '"acme_meter:%d" % next(_COUNT)', "test_each_is_found_again_by_its_name"),
+    ("2.5", 'float("nan")', "test_watts_are_finite_and_times_go_on"),
+    ("time.perf_counter_ns()", "1", "test_watts_are_finite_and_times_go_on"),
+]
+
+
+def test_the_suite_fails_sensors_that_break_a_rule(tmp_path: Path) -> None:
+    METER.check_suite(tmp_path, BROKEN)

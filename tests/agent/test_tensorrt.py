@@ -364,7 +364,7 @@ def test_an_engine_is_for_the_power_mode_that_its_kernels_were_timed_in(
     install_nvpmodel(tmp_path / "bin", monkeypatch)
     with connect(tmp_path) as session:
         assert session.identity("tensorrt", {})["power_mode"] == "MODE_15W"
-        session.set_power_mode("MAXN")
+        session.set_knob("power_mode", "MAXN")
         assert session.identity("tensorrt", {})["power_mode"] == "MAXN"
 
 

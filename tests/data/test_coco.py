@@ -418,6 +418,6 @@ def test_each_kind_has_its_task() -> None:
     assert [kind for kind, task in tasks.items() if task == "detection"] == ["coco", "yolo"]
     assert set(tasks.values()) == {"classification", "detection"}
     assert task_of("synthetic") is None
-    with pytest.raises(ConfigError, match=r"there is no dataset\.kind 'voc'") as caught:
+    with pytest.raises(ConfigError, match="unknown dataset 'voc'") as caught:
         task_of("voc")
     assert "coco" in caught.value.hint

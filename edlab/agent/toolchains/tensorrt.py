@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import cuda, jetson, system, tensorrt_library
+from .. import cuda, system, tensorrt_library
+from ..boards import jetson
 from ..errors import AgentError
 from ..messages import Calibration, OnProgress
 from ..preprocess import table_for

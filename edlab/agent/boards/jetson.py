@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import AgentError
-from .protocol import MARK_VARIABLE
+from ..errors import AgentError
+from . import base
 
 _ROOT = Path("/")
 _GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")  # how their devfreq nodes end: 17000000.ga10b
@@ -62,49 +62,33 @@ def power_mode() -> PowerMode | None:
     return None
 
 
-class PowerModeChange:
-    """The board in another power mode until `undo`, or until this process ends, however it does.
+class Knob(base.Knob):
+    """The power mode, by name or number; its value is the name."""
 
-    A process beside this one waits for its end to set the mode back: nothing else would outlive a kill.
-    """
-
-    def __init__(self, wanted: str, lock: int | None = None) -> None:
-        """`wanted` is a mode's name or number. Raises `AgentError` where the board cannot be set to it now.
-
-        `lock` is the descriptor that holds the device (`locks.acquire`); it is held until the mode is back, so that
-        no other run measures in this mode. None: the device is not locked.
-        """
+    def available(self) -> None:
+        """See `base.Knob`."""
         if not _nvpmodel():
             raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: leave it out")
-        before = power_mode()
-        if before is None:
+        if power_mode() is None:
             raise AgentError("nvpmodel -q does not tell the power mode in force", hint=_ALLOW % _user())
-        self._before = before
-        self._guard: subprocess.Popen[bytes] | None = None
-        mode = _find(wanted)
-        if mode.number == before.number:
-            return
-        restore = [*_sudo(), _nvpmodel(), "-m", str(before.number)]
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r _; echo no | "$@"', "restore", *restore],
-            stdin=subprocess.PIPE,  # closes with this process
-            stdout=subprocess.DEVNULL,  # this process's own are a link's, and a write to a dead link is a SIGPIPE
-            stderr=subprocess.DEVNULL,
-            pass_fds=() if lock is None else (lock,),  # flock(2): held until every copy of it is closed
-            start_new_session=True,  # out of the group that is killed with the agent
-            env={name: value for name, value in os.environ.items() if name != MARK_VARIABLE},  # nor found by its mark
-        )
-        try:
-            _set(mode)
-        except AgentError:
-            self.undo()
-            raise
 
-    def undo(self) -> None:
-        """Set the mode back that was in force, and wait for it."""
-        if self._guard:
-            self._guard.communicate(timeout=_TIMEOUT_S)
-            self._guard = None
+    def show(self) -> str:
+        """See `base.Knob`."""
+        mode = power_mode()
+        return mode.name if mode else ""
+
+    def choose(self, wanted: str) -> str:
+        """See `base.Knob`."""
+        return _find(wanted).name
+
+    def set(self, value: str) -> None:
+        """Raises `AgentError` for a mode that wants a reboot, which it does not get."""
+        _set(_find(value))
+
+    def undo(self, value: str) -> list[str]:
+        """See `base.Knob`."""
+        restore = [*_sudo(), _nvpmodel(), "-m", str(_find(value).number)]
+        return ["/bin/sh", "-c", 'echo no | "$@"', "restore", *restore]  # "no" to a reboot
 
 
 _ALLOW = "let this user run it without a password: echo '%s ALL=(root) NOPASSWD: /usr/sbin/nvpmodel' | "

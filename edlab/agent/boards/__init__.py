@@ -1,0 +1,26 @@
+"""What a board has of its own: settings that a run may change (knobs), and what it tells of itself.
+
+A vendor package adds a knob by the entry point group `edlab.knobs`: a module with `class Knob(base.Knob)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from .. import plugins
+from ..errors import AgentError
+from .base import Change, Knob
+
+__all__ = ["BUILT_IN", "Change", "Knob", "find"]
+
+BUILT_IN = {"governor": "%s.governor" % __name__, "power_mode": "%s.jetson" % __name__}  # name -> module
+
+
+def find(name: str) -> Knob:
+    """The knob of this name, of this machine. Raises `AgentError` if there is none of this name."""
+    known = dict(BUILT_IN, **plugins.outside("knobs"))
+    if name not in known:
+        raise AgentError("the agent has no knob '%s'" % name, hint="it has " + ", ".join(sorted(known)))
+    knob: Knob = importlib.import_module(known[name]).Knob()
+    knob.name = name
+    return knob

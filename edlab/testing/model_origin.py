@@ -1,0 +1,139 @@
+"""What every source of models must do, as tests that a third party's test class inherits.
+
+    class TestAcmeHub(ModelOriginConformance):
+        origin = "acme_hub"  # the name of its entry point in edlab.model_origins
+        classes = 10
+
+        def config(self, folder):
+            return ModelConfig(origin=self.origin, arch="acme_tiny", weights="random")
+
+The suite builds the model some times, each in a process of its own, and runs it on this machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edlab import devices, models
+from edlab.artifact import Artifact
+from edlab.cache import Cache, sha256_files
+from edlab.config import ModelConfig, PreprocessingConfig
+from edlab.devices import Pool
+from edlab.errors import EdlabError
+from edlab.source import Preprocessing, SourceModel
+from edlab.stages.reference import this_machine
+
+_IMAGES = 4
+
+
+class ModelOriginConformance:
+    """Subclass with `origin`, `classes` and `config`; the model takes images of 3 channels."""
+
+    origin: ClassVar[str]
+    classes: ClassVar[int]
+
+    def config(self, folder: Path) -> ModelConfig:
+        """A small model of this source, without a download; what it is read from, if anything, is made in `folder`."""
+        raise TypeError(f"{type(self).__name__} must define config")
+
+    def unknown(self, config: ModelConfig) -> ModelConfig:
+        """The same of a model "no_such_model", which there is not. Override it where `arch` does not say which."""
+        return dataclasses.replace(config, arch="no_such_model")
+
+    # Class-scoped, so that one build serves all tests of a class.
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("conformance")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls, folder: Path) -> ModelConfig:
+        return cls().config(folder)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def source(cls, made: ModelConfig, folder: Path) -> SourceModel:
+        return models.load(made, Cache(folder / "cache"), log=folder / "load.log")
+
+    def test_it_gives_a_file_and_says_what_must_be_known(self, source: SourceModel) -> None:
+        assert source.path.is_file()
+        assert source.sha256 == sha256_files([source.path])
+        assert source.num_classes == self.classes
+        assert source.task
+        assert source.output
+        assert isinstance(source.preprocessing, Preprocessing)
+        assert source.preprocessing_origins.keys() == Preprocessing.model_fields.keys()
+        assert source.weights_note
+
+    def test_the_file_runs_and_tells_images_apart(self, source: SourceModel, folder: Path) -> None:
+        outputs = self._run(source, folder / "first.npy")
+        assert outputs.shape == (_IMAGES, self.classes)
+        assert np.isfinite(outputs).all()
+        assert len(np.unique(outputs, axis=0)) == _IMAGES
+
+    def test_the_same_configuration_gives_the_same_model(
+        self, made: ModelConfig, source: SourceModel, folder: Path
+    ) -> None:
+        again = models.load(made, Cache(folder / "another"), log=folder / "again.log")
+        assert again.model_dump(exclude={"path", "sha256"}) == source.model_dump(exclude={"path", "sha256"})
+        np.testing.assert_array_equal(self._run(again, folder / "again.npy"), self._run(source, folder / "first.npy"))
+
+    def test_the_second_time_nothing_is_built(
+        self, made: ModelConfig, source: SourceModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kind = models.ORIGINS.load(self.origin)
+        if not kind.cached:
+            pytest.skip("what decides on its models cannot be told")
+        monkeypatch.setattr(kind, "build", lambda *given: pytest.fail("it is built again"))
+        log = folder / "second.log"
+        assert models.load(made, Cache(folder / "cache"), log=log) == source
+        assert not log.exists()
+
+    def test_what_is_given_stands_over_what_the_source_says(self, made: ModelConfig, folder: Path) -> None:
+        mean = [0.125, 0.25, 0.5]
+        given = dataclasses.replace(
+            made,
+            preprocessing=dataclasses.replace(made.preprocessing or PreprocessingConfig(), mean=mean),
+            label_offset=1,
+            claimed_top1=0.75,
+        )
+        source = models.load(given, Cache(folder / "cache"), log=folder / "given.log")
+        assert isinstance(source.preprocessing, Preprocessing)
+        assert source.preprocessing.mean == tuple(mean)
+        assert source.preprocessing_origins["mean"] == "given"
+        assert (source.label_offset, source.label_offset_origin) == (1, "given")
+        assert source.claimed_top1 == 0.75
+
+    def test_a_model_that_there_is_not_is_named_with_a_hint(self, made: ModelConfig, folder: Path) -> None:
+        with pytest.raises(EdlabError, match="no_such_model") as caught:
+            models.load(self.unknown(made), Cache(folder / "cache"), log=folder / "unknown.log")
+        assert caught.value.hint
+
+    def test_weights_that_cannot_be_loaded_are_never_ignored(self, made: ModelConfig, folder: Path) -> None:
+        wanted = dataclasses.replace(made, weights=str(folder / "no_such_weights.pt"))
+        with pytest.raises(EdlabError, match="no_such_weights") as caught:
+            models.load(wanted, Cache(folder / "cache"), log=folder / "weights.log")
+        assert caught.value.hint
+
+    def _run(self, source: SourceModel, out: Path) -> NDArray[np.float32]:
+        """The outputs (N, classes) of some images of noise, each of a colour of its own."""
+        assert isinstance(source.preprocessing, Preprocessing)
+        generator = np.random.default_rng(0)
+        shape = (_IMAGES, source.preprocessing.height, source.preprocessing.width, 3)
+        colours = generator.integers(0, 200, (_IMAGES, 1, 1, 3))
+        images = out.with_name("images.npy")
+        np.save(images, (colours + generator.integers(0, 56, shape)).astype(np.uint8))
+        device = this_machine()
+        with devices.connect(device, Cache(out.parent / "cache"), source.reader.modules) as session:
+            session.open(Artifact.of(source), source.preprocessing, device, source.task, source.reader)
+            session.predict(Pool(images, range(_IMAGES)), out)
+        outputs: NDArray[np.float32] = np.load(out)
+        return outputs
