@@ -15,7 +15,7 @@ from edlab.cache import Cache
 from edlab.composition import decide, describe, weakened
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, UnsupportedError
-from edlab.record import RunRecord, Status, Stage
+from edlab.record import RunRecord, Stage, Status
 from edlab.stages.convert import check, convert, read_weights
 from edlab.stages.deploy import deploy
 from edlab.stages.load import Inputs, OnProgress, load

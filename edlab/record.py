@@ -16,7 +16,7 @@ from edlab.errors import StorageError
 from edlab.sanitize import sanitized
 from edlab.source import Reason
 
-__all__ = ["Reason", "RunRecord", "Status", "Stage", "Verdict", "VerdictState", "as_text"]
+__all__ = ["Reason", "RunRecord", "Stage", "Status", "Verdict", "VerdictState", "as_text"]
 
 SCHEMA_VERSION = 1
 
@@ -78,7 +78,9 @@ class RunRecord(BaseModel):
     started_at: str  # ISO 8601 with offset
     ended_at: str = ""
     status: Status = Status.ok
-    stage: Stage | None = Field(None, validation_alias=AliasChoices("stage", "step"))  # where a run that is not ok ended
+    stage: Stage | None = Field(
+        None, validation_alias=AliasChoices("stage", "step")
+    )  # where a run that is not ok ended
     reason: str = ""
     hint: str = ""
     log_tail: str = ""

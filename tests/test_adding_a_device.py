@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from workplace import FAST
 
-from edlab.record import RunRecord
 from edlab.engine.command import read_records
+from edlab.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs" / "adding-a-device.md"

@@ -9,7 +9,7 @@ import numpy as np
 from edlab.agent.messages import Activity, LatencyReport
 from edlab.composition import compose_config
 from edlab.metrics import latency
-from edlab.record import RunRecord, Status, Stage
+from edlab.record import RunRecord, Stage, Status
 from edlab.stages.measure import LATENCIES_FILE, Measurement
 from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
 from edlab.stages.reports import Reports

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workplace import Workplace
 
-from edlab.record import RunRecord, Status, Stage
+from edlab.record import RunRecord, Stage, Status
 
 RUNTIME = """
     import numpy as np

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fault_injection import forked
 
-from edlab.record import RunRecord
 from edlab.engine.command import read_records
+from edlab.record import RunRecord
 
 # The shortest protocol that still runs every phase; its figures mean nothing.
 FAST = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fault_injection.world import World, command_line
 
-from edlab.record import RunRecord, Status
 from edlab.engine.command import read_records
+from edlab.record import RunRecord, Status
 
 ORPHANS_S = 6.0  # in which children notice that their parent has gone
 SILENT_S = 40.0  # in which an agent on a board notices that its host has

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 from fault_injection import forked
 
-from edlab.record import RunRecord
 from edlab.engine.command import read_records
+from edlab.record import RunRecord
 from edlab.testing.sshd import LoopbackBoard
 
 WORDS = [

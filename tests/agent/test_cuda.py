@@ -29,7 +29,7 @@ from edlab.cache import Cache
 from edlab.composition import compose_config
 from edlab.config import DeviceConfig
 from edlab.errors import AgentError
-from edlab.record import Status, Stage
+from edlab.record import Stage, Status
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance, tiny_network
 
 PYTHON = os.environ.get("EDLAB_CUDA_PYTHON", sys.executable)

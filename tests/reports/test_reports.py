@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from edlab.agent.messages import Trial
 from edlab.metrics import latency
-from edlab.record import Reason, RunRecord, Status, Stage, Verdict, VerdictState
+from edlab.record import Reason, RunRecord, Stage, Status, Verdict, VerdictState
 from edlab.reports.plots import latency_plot, throughput_plot
 from edlab.reports.show import show
 from edlab.reports.table import listing, markdown, table

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from edlab.config import TrackingConfig
 from edlab.errors import StorageError, TrackingError
-from edlab.record import RunRecord, Status, Stage
+from edlab.record import RunRecord, Stage, Status
 from edlab.tracking import Files, Tracker
 from edlab.tracking.store import Store
 
@@ -127,7 +127,12 @@ def test_many_and_long_values_fit_mlflows_limits(config: TrackingConfig, record:
 
 def test_a_failed_run_keeps_what_it_had(config: TrackingConfig, record: MakeRecord, files: Files) -> None:
     failed = record(
-        status=Status.failed, stage=Stage.deploy, reason="the agent was lost", hint="look", log_tail="boom", verdict=None
+        status=Status.failed,
+        stage=Stage.deploy,
+        reason="the agent was lost",
+        hint="look",
+        log_tail="boom",
+        verdict=None,
     )
     run_id = made(Tracker(config), failed, Files(converted=files.converted)).run_id
     client = MlflowClient(tracking_uri=config.uri)
