@@ -9,10 +9,10 @@ from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.devices.arrays import read_array
 from edlab.devices.base import Device
-from edlab.devices.session import AgentSession, Pool, Probe
+from edlab.devices.session import AgentSession, Pool
 from edlab.registry import Group
 
-__all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get", "read_array"]
+__all__ = ["AgentSession", "Device", "Pool", "connect", "get", "read_array"]
 
 
 _KINDS = Group(

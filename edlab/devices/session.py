@@ -13,6 +13,7 @@ import queue
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from edlab.agent import int8, messages
@@ -37,7 +39,6 @@ from edlab.agent.messages import (
     PredictReport,
     Q,
     R,
-    Sampling,
     Sensors,
     Setting,
     State,
@@ -47,8 +48,10 @@ from edlab.agent.messages import (
 )
 from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
+from edlab.devices.arrays import read_array
 from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
 from edlab.isolation import describe_exit
+from edlab.power import Series
 from edlab.source import ArrayInput, OutputReader, Preprocessing, normalisation
 
 OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
@@ -73,15 +76,6 @@ class Pool:
 
     images: Path
     indices: Sequence[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """A power sensor of the target to read beside a phase: its name in `AgentSession.sensors`."""
-
-    sensor: str
-    interval_s: float
-    samples_out: Path  # npy float64 (n, 2): t_ns and watts over the window, and one sample beyond either end
 
 
 class AgentSession:
@@ -209,6 +203,28 @@ class AgentSession:
         """The target's power sensors: those that can be read, the one to prefer first, and the unusable ones."""
         return self.call(messages.SENSORS, Nothing())
 
+    def clock(self) -> int:
+        """The agent's clock now, ns: that of the phases and of the sensors."""
+        return self.call(messages.CLOCK, Nothing()).t_ns
+
+    def record_start(self, sensor: str, interval_s: float) -> None:
+        """Read a sensor of `sensors` about each `interval_s` from now on. Raises `AgentError` if there is none."""
+        self.call(messages.RECORD_START, messages.RecordStart(sensor, interval_s))
+
+    def record_stop(self, sensor: str) -> None:
+        """Read it no more."""
+        self.call(messages.RECORD_STOP, messages.RecordStop(sensor))
+
+    def record_series(self, sensor: str, start_ns: int, end_ns: int) -> Series:
+        """What was read in a span of the agent's clock, and one sample beyond either end."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "samples.npy")
+            remote = self.outbox(out)
+            readings = self.call(messages.RECORD_SERIES, messages.RecordSeries(sensor, start_ns, end_ns, remote))
+            self.get(remote, out)
+            samples = read_array(out, 2)
+        return Series(samples[:, 0].astype(np.int64), samples[:, 1], readings.failed, readings.error)
+
     def state(self) -> State:
         """Clocks, governor, temperatures, load and peak memory now."""
         return self.call(messages.STATE, Nothing())
@@ -290,12 +306,9 @@ class AgentSession:
         self.get(request.out, out)
         return report
 
-    def idle(self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None) -> IdleReport:
-        """Do nothing for `seconds`, and read the sensor of a probe meanwhile."""
-        request = messages.Idle(seconds, self._sampling(probe))
-        report = self.call(messages.IDLE, request, on_progress)
-        self._get_samples(request.sampling, probe)
-        return report
+    def idle(self, *, seconds: float, on_progress: OnProgress | None = None) -> IdleReport:
+        """Do nothing for `seconds`."""
+        return self.call(messages.IDLE, messages.Idle(seconds), on_progress)
 
     def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> WarmupReport:
         """Run until the latency has settled."""
@@ -336,7 +349,6 @@ class AgentSession:
         seconds: float,
         max_seconds: float,
         setting: Setting | None = None,
-        probe: Probe | None = None,
         on_progress: OnProgress | None = None,
     ) -> ThroughputReport:
         """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
@@ -352,11 +364,8 @@ class AgentSession:
             gain=config.gain,
             trial_seconds=config.trial_seconds,
             setting=setting,
-            sampling=self._sampling(probe),
         )
-        report = self.call(messages.THROUGHPUT, request, on_progress, silence_s=LOADING_SILENCE_S)
-        self._get_samples(request.sampling, probe)
-        return report
+        return self.call(messages.THROUGHPUT, request, on_progress, silence_s=LOADING_SILENCE_S)
 
     def close(self, grace_s: float = _EXIT_S) -> None:
         """Let the agent end by itself within `grace_s`, then end its process group."""
@@ -371,13 +380,6 @@ class AgentSession:
 
     def _pool(self, pool: Pool) -> messages.Pool:
         return messages.Pool(self.put([pool.images])[0], [int(index) for index in pool.indices])
-
-    def _sampling(self, probe: Probe | None) -> Sampling | None:
-        return Sampling(probe.sensor, probe.interval_s, self.outbox(probe.samples_out)) if probe else None
-
-    def _get_samples(self, sampling: Sampling | None, probe: Probe | None) -> None:
-        if sampling and probe:
-            self.get(sampling.out, probe.samples_out)
 
     def _send(self, request: dict[str, Any]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab import metrics, power
-from edlab.agent.messages import Readings, Setting, State, ThroughputReport, Trial
+from edlab.agent.messages import Setting, State, ThroughputReport, Trial
 from edlab.artifact import Artifact
-from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
-from edlab.devices import AgentSession, Pool, Probe, read_array
+from edlab.config import DeviceConfig, EdlabConfig, ProtocolConfig
+from edlab.devices import AgentSession, Pool, read_array
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import Inputs, OnProgress
 from edlab.stages.reports import Reports
@@ -32,7 +33,7 @@ class Measurement:
     figures: metrics.Figures = field(default_factory=metrics.Figures)
     reports: Reports = field(default_factory=Reports)
     stability: metrics.Stability | None = None
-    power: power.Source | None = None
+    power: power.Source | power.Estimate | None = None
     batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
     check: Comparison | None = None  # the target's outputs against the source model's
     after: State | None = None  # clocks, temperatures and load after the last timed phase
@@ -94,7 +95,7 @@ def measure_speed(
 ) -> None:
     """Run idle, warm-up, latency, host work and throughput (searched, unless `setting` is known)."""
     session = deployment.session
-    measurement.power = power.choose(config.power, session.sensors(), deployment.device)
+    measurement.power = power.choose(config.power, session, deployment.device)
     pool = _pool(inputs, config.protocol)
     _measure_idle(session, config, measurement, folder, on_progress)
     measurement.reports.warmup = session.warmup(pool, config.protocol.warmup, on_progress)
@@ -110,24 +111,28 @@ def _pool(inputs: Inputs, protocol: ProtocolConfig) -> Pool:
     return Pool(inputs.data.images, drawn.tolist())
 
 
-def _probe(source: power.Source, config: PowerConfig, samples_out: Path) -> Probe | None:
-    return Probe(source.sensor, config.interval_s, samples_out) if source.sensor else None
-
-
 def _measure_idle(
     session: AgentSession, config: EdlabConfig, measurement: Measurement, folder: Path, on_progress: OnProgress
 ) -> None:
     source = measurement.power
-    assert source is not None
-    probe = _probe(source, config.power, folder / "idle_samples.npy")
-    seconds = config.power.idle_seconds + source.lag_s if probe else _IDLE_S
-    span = measurement.reports.idle = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
-    if probe:
-        measurement.figures |= metrics.idle_power(
-            *_read_samples(probe.samples_out),
-            start_ns=span.start_ns + round(source.lag_s * 1e9),
-            bounds=metrics.Bounds(source.boundary, max_watts=config.device.specification.max_watts),
+    if not isinstance(source, power.Source):
+        measurement.reports.idle = session.idle(seconds=_IDLE_S, on_progress=on_progress)
+        return
+    seconds = config.power.idle_seconds + source.lag_s
+    message = f"reading {source.name}"
+    with source:
+        span = session.idle(
+            seconds=seconds, on_progress=lambda phase, fraction, _: on_progress(phase, fraction, message)
         )
+    measurement.reports.idle = span
+    series = measurement.reports.power["idle"] = source.series(span.start_ns, span.end_ns)
+    series.save(folder / "idle_samples.npy")
+    measurement.figures |= metrics.idle_power(
+        series.t_ns,
+        series.watts,
+        start_ns=span.start_ns + round(source.lag_s * 1e9),
+        bounds=metrics.Bounds(source.boundary, max_watts=config.device.specification.max_watts),
+    )
 
 
 def _measure_latency(
@@ -173,23 +178,23 @@ def _measure_throughput(
 ) -> None:
     source, complexity = measurement.power, inputs.source.complexity
     assert source is not None
-    probe = _probe(source, config.power, folder / "power_samples.npy")
+    sampled = source if isinstance(source, power.Source) else None
     search = config.protocol.throughput
     seconds = config.protocol.window_seconds
-    if probe:
-        seconds = max(seconds, config.power.active_seconds + source.lag_s)
+    if sampled:
+        seconds = max(seconds, config.power.active_seconds + sampled.lag_s)
     beyond = max(seconds - config.protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
     if not inputs.source.batchable:  # the images of a batch would decide on one another's outputs
         search = dataclasses.replace(search, max_batch=1)
-    window = measurement.reports.throughput = session.throughput(
-        pool,
-        search,
-        seconds=seconds,
-        max_seconds=config.protocol.max_seconds + beyond,
-        setting=setting,
-        probe=probe,
-        on_progress=on_progress,
-    )
+    with sampled or contextlib.nullcontext():
+        window = measurement.reports.throughput = session.throughput(
+            pool,
+            search,
+            seconds=seconds,
+            max_seconds=config.protocol.max_seconds + beyond,
+            setting=setting,
+            on_progress=on_progress,
+        )
     rate = window.throughput_ips
     measurement.figures |= metrics.throughput(rate, complexity.flops)
     measurement.figures |= metrics.setting(window.batch, window.in_flight)
@@ -199,24 +204,27 @@ def _measure_throughput(
         measurement.figures |= metrics.batch1(window.batch1_ips, window.batch1_note)
     measurement.batch_one_only = _batch_one_only(inputs, artifact, window.search)
     measurement.figures |= metrics.sustained(np.array(window.ips_by_second))
-    if probe:
-        _add_power(probe, source, config, window, measurement)
+    if isinstance(source, power.Source):
+        series = measurement.reports.power["throughput"] = source.series(window.start_ns, window.end_ns)
+        series.save(folder / "power_samples.npy")
+        _add_power(series, source, config, window, measurement)
     else:
-        measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
+        measurement.figures |= metrics.estimated_power(source.watts, rate, source.reason)
 
 
 def _add_power(
-    probe: Probe, source: power.Source, config: EdlabConfig, window: ThroughputReport, measurement: Measurement
+    series: power.Series, source: power.Source, config: EdlabConfig, window: ThroughputReport, measurement: Measurement
 ) -> None:
-    """The power over the throughput window, from what the sensor read beside it."""
-    samples = _read_samples(probe.samples_out)
+    """The power over the throughput window, from what the source read meanwhile."""
     bounds = _bounds(source, config.device, measurement.figures)
     length_s = len(window.ips_by_second)
-    measurement.reports.watts_by_second = metrics.watts_by_second(*samples, window.start_ns, length_s, bounds)
-    readings = window.readings or Readings()
-    measurement.figures |= metrics.Figures({"power_readings_failed": readings.failed})
+    measurement.reports.watts_by_second = metrics.watts_by_second(
+        series.t_ns, series.watts, window.start_ns, length_s, bounds
+    )
+    measurement.figures |= metrics.Figures({"power_readings_failed": series.failed})
     measurement.figures |= metrics.power(
-        *samples,
+        series.t_ns,
+        series.watts,
         window.start_ns,
         window.end_ns,
         window.throughput_ips,
@@ -224,7 +232,7 @@ def _add_power(
         min_samples=config.power.active_samples,
         lag_s=source.lag_s,
         bounds=bounds,
-        error=readings.error,
+        error=series.error,
     )
 
 
@@ -245,8 +253,3 @@ def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures
         idle_standard_error_w=figures.values.get("idle_power_standard_error_w", 0.0),
         max_watts=device.specification.max_watts,
     )
-
-
-def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    samples = read_array(path, 2)
-    return samples[:, 0].astype(np.int64), samples[:, 1]

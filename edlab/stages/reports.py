@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edlab.agent.messages import (
@@ -15,6 +15,9 @@ from edlab.agent.messages import (
     WarmupReport,
     encode,
 )
+from edlab.power import Series
+
+_SAMPLED = {"idle", "throughput"}
 
 
 @dataclass
@@ -27,7 +30,8 @@ class Reports:
     host_work: HostWorkReport | None = None
     throughput: ThroughputReport | None = None
     accuracy: PredictReport | None = None
-    watts_by_second: list[float | None] | None = None  # over the throughput window, if a sensor was read
+    power: dict[str, Series] = field(default_factory=dict)  # by phase, if a source was read meanwhile
+    watts_by_second: list[float | None] | None = None  # over the throughput window, likewise
 
     def activities(self) -> dict[str, Activity]:
         """What the machine did in each phase, by its name."""
@@ -43,6 +47,9 @@ class Reports:
     def as_json(self) -> dict[str, dict[str, Any]]:
         """All of them, as result.json keeps them."""
         phases: dict[str, dict[str, Any]] = {name: encode(report) for name, report in self._by_name().items()}
+        for name in phases.keys() & _SAMPLED:
+            series = self.power.get(name)
+            phases[name]["readings"] = {"failed": series.failed, "error": series.error} if series else None
         if self.throughput:
             if searching := phases["throughput"].pop("search_activity"):
                 phases["search"] = {"activity": searching}

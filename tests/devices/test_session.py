@@ -34,9 +34,10 @@ from edlab.agent.messages import (
 )
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
-from edlab.devices import AgentSession, Pool, Probe, agent_zip
+from edlab.devices import AgentSession, Pool, agent_zip
 from edlab.devices.session import SILENCE_S
 from edlab.errors import AgentError, ConfigError, DeviceError, StorageError
+from edlab.power import BoardSensor, compare_clocks
 
 ODD_RUNTIME = """
 import ctypes, errno, os, signal, subprocess, sys, time
@@ -245,7 +246,7 @@ SPAN = encode(IdleReport(start_ns=1, end_ns=2, activity=ACTIVITY))
 
 def test_a_reply_becomes_the_message_that_it_is() -> None:
     with answering(SPAN) as session:
-        assert session.idle(seconds=0.1) == IdleReport(1, 2, ACTIVITY, readings=None)
+        assert session.idle(seconds=0.1) == IdleReport(1, 2, ACTIVITY)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,6 @@ def test_a_reply_becomes_the_message_that_it_is() -> None:
         ({**SPAN, "end_ns": None}, "end_ns"),
         ({**SPAN, "activity": {**SPAN["activity"], "clocks_mhz": [2000.0, "fast"]}}, r"activity\.clocks_mhz\.1"),
         ({**SPAN, "activity": {}}, r"activity\.seconds"),
-        ({**SPAN, "readings": "none"}, "readings"),
         ({**SPAN, "middle_ns": 1}, "middle_ns"),
         ({}, "start_ns"),
     ],
@@ -272,9 +272,7 @@ def test_a_reply_of_another_form_is_an_error_that_names_the_method_and_the_field
         assert gone([session.process.pid])
 
 
-@pytest.mark.parametrize(
-    ("asked", "field"), [({"seconds": 1, "minutes": 0}, "minutes"), ({"sampling": None}, "seconds")]
-)
+@pytest.mark.parametrize(("asked", "field"), [({"seconds": 1, "minutes": 0}, "minutes"), ({}, "seconds")])
 def test_a_request_of_another_form_is_an_error_of_the_agent(
     session: AgentSession, asked: dict[str, object], field: str
 ) -> None:
@@ -463,20 +461,31 @@ def test_progress_reaches_the_caller(session: AgentSession) -> None:
     assert sorted(seen) == seen
 
 
-def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession, tmp_path: Path) -> None:
+def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession) -> None:
     with pytest.raises(AgentError, match="no power sensor 'rapl 9'"):
-        session.idle(seconds=0.1, probe=Probe("rapl 9", 0.01, tmp_path / "samples.npy"))
+        session.record_start("rapl 9", 0.01)
+    with pytest.raises(AgentError, match="nothing was recorded of 'rapl 9'"):
+        session.record_series("rapl 9", 0, 1)
 
 
-def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession, tmp_path: Path) -> None:
+def test_the_agents_clock_goes_on_as_the_hosts_does(session: AgentSession) -> None:
+    before, start = session.clock(), time.perf_counter_ns()
+    time.sleep(0.2)
+    offset = compare_clocks(session.clock)
+    assert session.clock() - before >= 0.2e9
+    assert abs(offset.ns - (before - start)) < 0.2e9
+    assert 0 < offset.error_ns < 0.1e9
+
+
+def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession) -> None:
     found = session.sensors().sensors
     if not found:
         pytest.skip("this machine has no power sensor that may be read")
-    session.idle(seconds=1, probe=Probe(found[0].name, PowerConfig.interval_s, tmp_path / "samples.npy"))
-    samples = np.load(tmp_path / "samples.npy")
-    assert samples.shape[1] == 2
-    assert len(samples) >= 3
-    assert (samples[:, 1] > 0).all()
+    with BoardSensor(session, found[0], PowerConfig.interval_s) as source:
+        span = session.idle(seconds=1)
+    series = source.series(span.start_ns, span.end_ns)
+    assert len(series.t_ns) == len(series.watts) >= 3
+    assert (series.watts > 0).all()
 
 
 def test_an_interpreter_that_is_not_there_is_named(cache: Cache) -> None:
