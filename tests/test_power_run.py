@@ -11,6 +11,7 @@ import pytest
 from workplace import Workplace
 
 from edlab import devices
+from edlab.agent import messages
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.power import BoardSensor, Series
@@ -105,7 +106,7 @@ def test_a_sensor_that_dies_ends_no_phase_and_may_recover(tmp_path: Path, shared
 
         def idle(seconds: float) -> Series:
             with source:
-                span = session.idle(seconds=seconds)
+                span = session.call(messages.IDLE, messages.Idle(seconds))
             return source.series(span.start_ns, span.end_ns)
 
         threading.Timer(0.3, counter.unlink).start()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from edlab.agent.messages import Pool
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.devices.arrays import read_array
 from edlab.devices.base import Device
-from edlab.devices.session import AgentSession, Pool
+from edlab.devices.session import AgentSession
 from edlab.registry import Group
 
 __all__ = ["AgentSession", "Device", "Pool", "connect", "get", "read_array"]

@@ -27,14 +27,17 @@ from edlab.agent.messages import (
     Availability,
     Folder,
     IdleReport,
+    Latency,
     Method,
     Nothing,
+    Pool,
+    Throughput,
     ThroughputReport,
     encode,
 )
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
-from edlab.devices import AgentSession, Pool, agent_zip
+from edlab.config import DeviceConfig, PowerConfig
+from edlab.devices import AgentSession, agent_zip
 from edlab.devices.session import SILENCE_S
 from edlab.errors import AgentError, ConfigError, DeviceError, StorageError
 from edlab.power import BoardSensor, compare_clocks
@@ -246,7 +249,7 @@ SPAN = encode(IdleReport(start_ns=1, end_ns=2, activity=ACTIVITY))
 
 def test_a_reply_becomes_the_message_that_it_is() -> None:
     with answering(SPAN) as session:
-        assert session.idle(seconds=0.1) == IdleReport(1, 2, ACTIVITY)
+        assert session.call(messages.IDLE, messages.Idle(0.1)) == IdleReport(1, 2, ACTIVITY)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +268,7 @@ def test_a_reply_of_another_form_is_an_error_that_names_the_method_and_the_field
 ) -> None:
     with answering(reply) as session:
         with pytest.raises(DeviceError, match=rf"the reply to 'idle' from odd is not valid: {where}: ") as caught:
-            session.idle(seconds=0.1)
+            session.call(messages.IDLE, messages.Idle(0.1))
         assert not isinstance(caught.value, AgentError)
         assert "one version of edlab" in caught.value.hint
         assert "cron: disk is warm" in caught.value.log
@@ -303,7 +306,9 @@ def test_a_target_whose_disk_is_full_is_a_storage_error_with_the_path(
 
 
 def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession, images: Path, tmp_path: Path) -> None:
-    report = session.latency(Pool(images, [0, 1]), tmp_path / "ns.npy", queries=2, seconds=0, max_seconds=5)
+    out = str(tmp_path / "ns.npy")
+    request = Latency(Pool(str(images), [0, 1]), 2, seconds=0, max_seconds=5, windows=10, max_interval=1.0, out=out)
+    report = session.measure(messages.LATENCY, request)
     now_mb = session.state().peak_memory_mb
     assert report.peak_memory_mb is not None
     assert now_mb is not None
@@ -312,8 +317,10 @@ def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession,
 
 def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images: Path) -> None:
     def throughput(max_seconds: float) -> ThroughputReport:
-        search = ThroughputConfig(max_batch=2, max_in_flight=2, gain=0.0, trial_seconds=0.05)
-        return session.throughput(Pool(images, [0, 1]), search, seconds=0.1, max_seconds=max_seconds)
+        request = Throughput(
+            Pool(str(images), [0, 1]), 0.1, max_seconds, max_batch=2, max_in_flight=2, gain=0.0, trial_seconds=0.05
+        )
+        return session.measure(messages.THROUGHPUT, request)
 
     short = throughput(max_seconds=0.1)
     assert short.truncated
@@ -405,7 +412,7 @@ def test_an_agent_that_is_sent_nonsense_ends_and_says_so(session: AgentSession, 
     stdin.write(line + b"\n")
     stdin.flush()
     with pytest.raises(DeviceError, match="the agent on cpu"):
-        session.idle(seconds=60)
+        session.call(messages.IDLE, messages.Idle(60))
     assert "Traceback" in session.log
 
 
@@ -454,7 +461,7 @@ def test_leaving_the_context_ends_the_agent(cache: Cache) -> None:
 
 def test_progress_reaches_the_caller(session: AgentSession) -> None:
     seen: list[tuple[str, float | None]] = []
-    session.idle(seconds=2.5, on_progress=lambda phase, fraction, message: seen.append((phase, fraction)))
+    session.call(messages.IDLE, messages.Idle(2.5), lambda phase, fraction, message: seen.append((phase, fraction)))
     assert {phase for phase, _ in seen} == {"idle"}
     assert seen[0] == ("idle", 0.0)  # before anything runs
     assert 2 <= len(seen) <= 3  # then once a second
@@ -482,7 +489,7 @@ def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession) -> No
     if not found:
         pytest.skip("this machine has no power sensor that may be read")
     with BoardSensor(session, found[0], PowerConfig.interval_s) as source:
-        span = session.idle(seconds=1)
+        span = session.call(messages.IDLE, messages.Idle(1))
     series = source.series(span.start_ns, span.end_ns)
     assert len(series.t_ns) == len(series.watts) >= 3
     assert (series.watts > 0).all()

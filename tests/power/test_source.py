@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edlab import devices, metrics
+from edlab.agent import messages
 from edlab.agent.messages import Readings
 from edlab.agent.sensors.base import PowerSensor, Recorder
 from edlab.cache import Cache
@@ -110,7 +111,7 @@ def test_a_real_clock_of_an_agent_is_that_of_the_phases(tmp_path: Path) -> None:
     with devices.connect(DeviceConfig(name="cpu"), Cache(tmp_path)) as session:
         recorder = Recorder(Steady("steady", "steady", "rail"), 0.005)
         recorder.start()
-        span = session.idle(seconds=0.5)
+        span = session.call(messages.IDLE, messages.Idle(0.5))
         recorder.stop()
         offset = compare_clocks(session.clock)
     samples = recorder.series(span.start_ns - offset.ns, span.end_ns - offset.ns)
