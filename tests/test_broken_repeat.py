@@ -20,10 +20,11 @@ def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path
     np.save(tmp_path / LATENCIES_FILE, ns)
     activity = Activity(0.08, None, None, None, 0, [], None)
     results = {Latency: Result(Latency(), LatencyReport(len(ns), 0.08, False, activity, None))}
-    measurement = Measurement(figures=latency(ns), results=results, repeats=[Measurement()])
+    files = {LATENCIES_FILE: tmp_path / LATENCIES_FILE}
+    measurement = Measurement(figures=latency(ns), results=results, files=files, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
-    files = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
-    assert files.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE
+    kept = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
+    assert kept.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE
     drawn = draw_plots(record, compose_config([]), measurement, tmp_path)
     assert drawn == [tmp_path / "latency.png"]
     assert drawn[0].exists()

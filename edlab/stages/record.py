@@ -81,11 +81,9 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
 
 def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
     """The files that belong to the run; the log of its conversion is written into `folder`."""
-    named = {}
+    named = dict(outcome.measurement.files)
     if outcome.artifact:
         named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
-    if _has_latencies(outcome.measurement, folder):
-        named[LATENCIES_FILE] = folder / LATENCIES_FILE
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
         named=named,
@@ -101,11 +99,11 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
         drawn.append(folder / name)
         return drawn[-1]
 
-    if _has_latencies(measurement, folder):
+    if latencies := measurement.files.get(LATENCIES_FILE):
         # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
         runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
         latency_plot(
-            np.load(folder / LATENCIES_FILE),
+            np.load(latencies),
             measurement.figures.values,
             [report.queries for run in runs if (report := run.report(Latency))],
             path("latency.png"),
@@ -119,10 +117,6 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
         watts = measurement.watts_by_second
         over_time_plot(window.ips_by_second, watts, path("over_time.png"), title=record.name)
     return drawn
-
-
-def _has_latencies(measurement: Measurement, folder: Path) -> bool:
-    return (folder / LATENCIES_FILE).exists() and "latency_ms" in measurement.figures.values
 
 
 def _conversion_log(artifact: Artifact, path: Path) -> Path:

@@ -92,6 +92,7 @@ class Measurement:
     batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
     check: Comparison | None = None  # the target's outputs against the source model's
     after: State | None = None  # clocks, temperatures and load after the last timed phase
+    files: dict[str, Path] = field(default_factory=dict)  # that belong to the run, by the name that MLflow keeps
     repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
     runs: list[Figures] = field(default_factory=list)  # each run's own figures, where there are repeats
 

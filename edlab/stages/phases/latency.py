@@ -39,7 +39,8 @@ class Latency(Phase[LatencyReport]):
     def figures(self, bench: Bench, report: LatencyReport, series: Series | None) -> Figures:
         stages_ns: NDArray[np.int64] = read_array(bench.folder / _STAGES_FILE, 2)
         total_ns = stages_ns.sum(axis=1)
-        np.save(bench.folder / LATENCIES_FILE, total_ns)
+        path = bench.measurement.files[LATENCIES_FILE] = bench.folder / LATENCIES_FILE
+        np.save(path, total_ns)
         windows = bench.config.protocol.windows
         stability = bench.measurement.stability = metrics.stability(total_ns, windows)
         stages_ms = dict(zip(_STAGES, (stages_ns.mean(axis=0) / 1e6).tolist(), strict=True))
