@@ -19,8 +19,8 @@ from edlab.record import RunRecord, Stage, Status
 from edlab.stages.convert import check, convert, read_weights
 from edlab.stages.deploy import deploy
 from edlab.stages.load import Inputs, OnProgress, load
-from edlab.stages.measure import join_repeats, measure_again, measure_speed
-from edlab.stages.outputs import measure_outputs
+from edlab.stages.measure import join_repeats, measure, measure_again
+from edlab.stages.phases import Bench
 from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
 from edlab.tracking import Files, Recorder
 
@@ -96,19 +96,19 @@ def _make(
             outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
     with ExitStack() as target:
         with _stage(record, Stage.deploy):
-            outcome.deployment = target.enter_context(
+            deployment = outcome.deployment = target.enter_context(
                 deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.made)
             )
         with _stage(record, Stage.measure):
-            measure_speed(config, inputs, outcome.deployment, outcome.measurement, folder, on_progress)
-            measure_outputs(config, inputs, outcome.deployment, outcome.measurement, cache, folder, on_progress)
+            bench = Bench(config, inputs, deployment, outcome.measurement, cache, folder, on_progress)
+            measure(bench)
     for number in range(2, config.protocol.repeats + 1):
         with ExitStack() as target:
             progress = _numbered(on_progress, number, config.protocol.repeats)
             with _stage(record, Stage.deploy):
                 again = target.enter_context(deploy(config, inputs, converted, cache, progress))
             with _stage(record, Stage.measure):
-                measure_again(config, inputs, again, outcome.measurement, folder, progress)
+                measure_again(bench, again, progress)
     join_repeats(outcome.measurement, folder)
 
 

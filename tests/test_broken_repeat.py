@@ -10,20 +10,21 @@ from edlab.agent.messages import Activity, LatencyReport
 from edlab.composition import compose_config
 from edlab.metrics import latency
 from edlab.record import RunRecord, Stage, Status
-from edlab.stages.measure import LATENCIES_FILE, Measurement
+from edlab.stages.phases import LATENCIES_FILE, Latency, Measurement
+from edlab.stages.phases.base import Result
 from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
-from edlab.stages.reports import Reports
 
 
 def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path) -> None:
     ns = np.full(40, 2_000_000)
     np.save(tmp_path / LATENCIES_FILE, ns)
     activity = Activity(0.08, None, None, None, 0, [], None)
-    reports = Reports(latency=LatencyReport(len(ns), 0.08, False, activity, None))
-    measurement = Measurement(figures=latency(ns), reports=reports, repeats=[Measurement()])
+    results = {Latency: Result(Latency(), LatencyReport(len(ns), 0.08, False, activity, None))}
+    files = {LATENCIES_FILE: tmp_path / LATENCIES_FILE}
+    measurement = Measurement(figures=latency(ns), results=results, files=files, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
-    files = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
-    assert files.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE
+    kept = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
+    assert kept.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE
     drawn = draw_plots(record, compose_config([]), measurement, tmp_path)
     assert drawn == [tmp_path / "latency.png"]
     assert drawn[0].exists()

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from workplace import Workplace
 
 from edlab import devices
+from edlab.agent import messages
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
-from edlab.devices import Probe
+from edlab.power import BoardSensor, Series
 from edlab.record import Status, VerdictState
 
 SHORT = ("power.idle_seconds=2", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
@@ -101,22 +101,24 @@ def test_a_sensor_that_dies_ends_no_phase_and_may_recover(tmp_path: Path, shared
     counter = zone / "energy_uj"
     device = DeviceConfig(name="cpu", env={"EDLAB_SYSFS": str(tmp_path)})
     with devices.connect(device, Cache(shared_cache)) as session:
-        assert [sensor.name for sensor in session.sensors().sensors] == ["rapl"]
-        probe = Probe("rapl", 0.02, tmp_path / "samples.npy")
+        (sensor,) = session.sensors().sensors
+        source = BoardSensor(session, sensor, 0.02)
+
+        def idle(seconds: float) -> Series:
+            with source:
+                span = session.call(messages.IDLE, messages.Idle(seconds))
+            return source.series(span.start_ns, span.end_ns)
+
         threading.Timer(0.3, counter.unlink).start()
-        readings = session.idle(seconds=1.0, probe=probe).readings
-        assert readings is not None
-        assert readings.failed > 0
-        assert "energy_uj" in readings.error
-        assert len(np.load(probe.samples_out)) > 0
-        dead = session.idle(seconds=0.3, probe=probe).readings  # not one, and no error that would end a run
-        assert dead is not None
+        dying = idle(1.0)
+        assert dying.failed > 0
+        assert "energy_uj" in dying.error
+        assert len(dying.watts) > 0
+        dead = idle(0.3)  # not one reading, and no error that would end a run
         assert dead.failed > 0
-        assert len(np.load(probe.samples_out)) == 0
+        assert len(dead.watts) == 0
         counter.write_text("9000000000\n")
-        alive = session.idle(seconds=0.3, probe=probe).readings
-        assert alive is not None
-        assert alive.failed <= 1  # the counter's jump is one
+        assert idle(0.3).failed <= 1  # the counter's jump is one
 
 
 def test_the_doctor_names_a_sensor_that_cannot_be_used(sysfs: Path, tmp_path: Path, shared_cache: Path) -> None:

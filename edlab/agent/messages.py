@@ -47,24 +47,6 @@ class Pool(NamedTuple):
     indices: List[int]
 
 
-class Sampling(NamedTuple):
-    """A power sensor to read during a phase, about each `interval_s`.
-
-    The samples go to `out` (npy): float64 (n, 2) of t_ns and watts over the phase, and one beyond either end.
-    """
-
-    sensor: str
-    interval_s: float
-    out: str
-
-
-class Readings(NamedTuple):
-    """How many readings of the sensor failed, and the last error."""
-
-    failed: int = 0
-    error: str = ""
-
-
 class TensorSpec(NamedTuple):
     """One input or output; None in `shape` is a free dimension; scale and zero point if it is quantized."""
 
@@ -212,6 +194,44 @@ class Sensors(NamedTuple):
 
     sensors: List[SensorFound]
     unusable: List[UnusableSensor]
+
+
+class Clock(NamedTuple):
+    """The agent's clock (time.perf_counter_ns): that of the phases and of the sensors."""
+
+    t_ns: int
+
+
+class RecordStart(NamedTuple):
+    """Read a power sensor about each `interval_s`, in a thread, until the recording is stopped."""
+
+    sensor: str
+    interval_s: float
+
+
+class RecordStop(NamedTuple):
+    """Stop reading a sensor; what was recorded of it stays until it is recorded anew."""
+
+    sensor: str
+
+
+class RecordSeries(NamedTuple):
+    """Write what was recorded from `start_ns` to `end_ns` to `out` (npy): float64 (n, 2) of t_ns and watts.
+
+    One sample beyond either end is with them, so that the power at the ends can be interpolated.
+    """
+
+    sensor: str
+    start_ns: int
+    end_ns: int
+    out: str
+
+
+class Readings(NamedTuple):
+    """How many readings of the sensor failed in a span, and the last error."""
+
+    failed: int = 0
+    error: str = ""
 
 
 class Lock(NamedTuple):
@@ -372,7 +392,6 @@ class Idle(NamedTuple):
     """Do nothing for a while."""
 
     seconds: float
-    sampling: Optional[Sampling] = None
 
 
 class IdleReport(NamedTuple):
@@ -381,7 +400,6 @@ class IdleReport(NamedTuple):
     start_ns: int
     end_ns: int
     activity: Activity
-    readings: Optional[Readings] = None
 
 
 class Warmup(NamedTuple):
@@ -458,7 +476,6 @@ class Throughput(NamedTuple):
     gain: float  # the least (a fraction) that a larger setting is worth
     trial_seconds: float
     setting: Optional[Setting] = None
-    sampling: Optional[Sampling] = None
 
 
 class ThroughputReport(NamedTuple):
@@ -481,13 +498,16 @@ class ThroughputReport(NamedTuple):
     end_ns: int
     search: List[Trial]
     options: Dict[str, Any]  # in force
-    readings: Optional[Readings] = None
 
 
 HELLO = Method("hello", Nothing, Machine)
 STATE = Method("state", Nothing, State)
 AVAILABLE = Method("available", Available, Runtimes)
 SENSORS = Method("sensors", Nothing, Sensors)
+CLOCK = Method("clock", Nothing, Clock)
+RECORD_START = Method("record_start", RecordStart, Nothing)
+RECORD_STOP = Method("record_stop", RecordStop, Nothing)
+RECORD_SERIES = Method("record_series", RecordSeries, Readings)
 LOCK = Method("lock", Lock, Nothing)
 SET_KNOB = Method("set_knob", SetKnob, KnobSet)
 EXPECT = Method("expect", Expect, Expected)

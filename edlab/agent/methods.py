@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from typing import Callable, TypeVar
+from typing import Callable
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from .predict import predict
 from .preprocess import table_for
 from .runtimes.base import Compiled, Runtime
 from .sensors import nvml
-from .sensors.base import Sampler, Sensor
+from .sensors.base import Recorder, Sensor
 from .store import Store
-
-_Span = TypeVar("_Span", phases.Window, phases.Idle)
 
 _FAST_PER_S = 30_000  # completions: above, what the driving loop itself can do is measured as well
 
@@ -79,6 +77,7 @@ class Agent:
         self._lock: int | None = None
         self._changes: dict[str, boards.Change] = {}  # of knobs, by name
         self._sensors: dict[str, Sensor] = {}  # that the host knows of
+        self._recorders: dict[str, Recorder] = {}  # by sensor, the last of each
         self._store = Store(workdir) if workdir else None
         if self._store:
             self._store.use(os.path.basename(os.path.dirname(sys.argv[0])))
@@ -100,6 +99,25 @@ class Agent:
         found = sensors.survey()
         self._sensors = {sensor.name: sensor for sensor in found.sensors}
         return sensors.describe(found)
+
+    def clock(self, progress: OnProgress, ask: Nothing) -> messages.Clock:
+        return messages.Clock(time.perf_counter_ns())
+
+    def record_start(self, progress: OnProgress, ask: messages.RecordStart) -> Nothing:
+        """A sensor that was found before may fail to be read just now; one that was not raises `AgentError`."""
+        recorder = Recorder(self._sensors.get(ask.sensor) or sensors.get(ask.sensor), ask.interval_s)
+        recorder.start()
+        self._recorders[ask.sensor] = recorder
+        return Nothing()
+
+    def record_stop(self, progress: OnProgress, ask: messages.RecordStop) -> Nothing:
+        self._recorder(ask.sensor).stop()
+        return Nothing()
+
+    def record_series(self, progress: OnProgress, ask: messages.RecordSeries) -> messages.Readings:
+        recorder = self._recorder(ask.sensor)
+        _save(ask.out, recorder.series(ask.start_ns, ask.end_ns))
+        return recorder.failures(ask.start_ns, ask.end_ns)
 
     def state(self, progress: OnProgress, ask: Nothing) -> messages.State:
         return messages.State(**dict(system.state(), **jetson.state()))
@@ -186,11 +204,7 @@ class Agent:
         return messages.PredictReport(len(results), activity.seconds, in_flight, compiled.options, activity)
 
     def idle(self, progress: OnProgress, ask: messages.Idle) -> messages.IdleReport:
-        message = "reading %s" % ask.sampling.sensor if ask.sampling else ""
-        span, readings = self._sampled(
-            lambda: phases.idle(ask.seconds, lambda fraction, _: progress(fraction, message)), ask.sampling
-        )
-        return messages.IdleReport(span.start_ns, span.end_ns, span.activity, readings)
+        return phases.idle(ask.seconds, progress)
 
     def warmup(self, progress: OnProgress, ask: messages.Warmup) -> messages.WarmupReport:
         model = self._open_model()
@@ -231,9 +245,7 @@ class Agent:
         best = found.best
         compiled = model.runtime.compile(best.in_flight, best.batch)
         batches = phases.batches(tensors, best.batch)
-        window, readings = self._sampled(
-            lambda: phases.saturate(compiled.requests, batches, ask.seconds, limit_ns, progress), ask.sampling
-        )
+        window = phases.saturate(compiled.requests, batches, ask.seconds, limit_ns, progress)
         completions_per_s = window.ips / best.batch
         driver = phases.driver_limit(best.batch, best.in_flight) if completions_per_s > _FAST_PER_S else None
         return messages.ThroughputReport(
@@ -254,7 +266,6 @@ class Agent:
             end_ns=window.end_ns,
             search=found.trials,
             options=compiled.options,
-            readings=readings,
         )
 
     def close(self, progress: OnProgress, ask: Nothing) -> Nothing:
@@ -276,20 +287,10 @@ class Agent:
             raise AgentError("no model is open", hint="call open first")
         return self._model
 
-    def _sampled(
-        self, phase: Callable[[], _Span], sampling: messages.Sampling | None
-    ) -> tuple[_Span, messages.Readings | None]:
-        """What the phase gives, while the sensor is read.
-
-        A sensor that was found before may fail to be read just now; one that was not raises `AgentError`.
-        """
-        if sampling is None:
-            return phase(), None
-        sensor = self._sensors.get(sampling.sensor) or sensors.get(sampling.sensor)
-        with Sampler(sensor, sampling.interval_s) as sampler:
-            span = phase()
-        _save(sampling.out, sampler.between(span.start_ns, span.end_ns))
-        return span, messages.Readings(sampler.failed, sampler.error)
+    def _recorder(self, sensor: str) -> Recorder:
+        if sensor not in self._recorders:
+            raise AgentError("nothing was recorded of '%s'" % sensor, hint="call record_start first")
+        return self._recorders[sensor]
 
 
 def _checking(progress: OnProgress) -> Callable[[], None]:

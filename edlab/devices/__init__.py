@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from edlab.agent.messages import Pool
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
 from edlab.devices.arrays import read_array
 from edlab.devices.base import Device
-from edlab.devices.session import AgentSession, Pool, Probe
+from edlab.devices.session import AgentSession
 from edlab.registry import Group
 
-__all__ = ["AgentSession", "Device", "Pool", "Probe", "connect", "get", "read_array"]
+__all__ = ["AgentSession", "Device", "Pool", "connect", "get", "read_array"]
 
 
 _KINDS = Group(

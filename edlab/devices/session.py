@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import getpass
 import itertools
@@ -13,6 +12,7 @@ import queue
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -21,35 +21,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from edlab.agent import int8, messages
 from edlab.agent.messages import (
     Availability,
     Calibration,
-    HostWorkReport,
-    IdleReport,
     KnobSet,
-    LatencyReport,
     Machine,
     Method,
     Nothing,
     Opened,
+    Pool,
     PredictReport,
     Q,
     R,
-    Sampling,
     Sensors,
-    Setting,
     State,
-    ThroughputReport,
-    WarmupReport,
     encode,
 )
 from edlab.artifact import Artifact
-from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
+from edlab.config import DeviceConfig
+from edlab.devices.arrays import read_array
 from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
 from edlab.isolation import describe_exit
+from edlab.power import Series
 from edlab.source import ArrayInput, OutputReader, Preprocessing, normalisation
 
 OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
@@ -60,29 +57,14 @@ STALL_S = 600.0
 # TensorRT tries kernels for many minutes on a small board, and says nothing. Heartbeats go on meanwhile: its Python
 # bindings let go of Python's lock (NVIDIA/TensorRT, python/src/infer/pyCore.cpp, build_serialized_network).
 BUILD_S = 3600.0
+# What imports a runtime, or compiles a model.
+_LOADING = {"available", "identify", "build", "open", "predict", "throughput"}
 _EXIT_S = 5.0
 _LOCK = "machine"
 _LONGEST_MESSAGE, _LONGEST_LINE = 1 << 24, 1 << 12  # bytes: what never ends its line must not fill the memory
 _TAIL_LINES = 40
 _PLAIN = OutputReader()
 _PROBES = Path(int8.__file__).parent / "probes"
-
-
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """The images that the queries of a measurement rotate over: rows of a uint8 npy file (N, H, W, C)."""
-
-    images: Path
-    indices: Sequence[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """A power sensor of the target to read beside a phase: its name in `AgentSession.sensors`."""
-
-    sensor: str
-    interval_s: float
-    samples_out: Path  # npy float64 (n, 2): t_ns and watts over the window, and one sample beyond either end
 
 
 class AgentSession:
@@ -131,15 +113,18 @@ class AgentSession:
         *,
         phase: str = "",
         timeout_s: float = STALL_S,
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
     ) -> R:
         """The reply of one of the agent's methods; `on_progress` hears of `phase`, else of the method's own name.
 
         Raises `AgentError` with the agent's message where the method failed, `StorageError` where the target's disk
-        takes no more; `DeviceError` where the agent has ended, gave not even a heartbeat for `silence_s`, neither
-        progress nor a reply for `timeout_s`, or a reply of another form. After a `DeviceError` the agent is gone.
+        takes no more; `DeviceError` where the agent has ended, gave not even a heartbeat for `silence_s` (None: for
+        what the method needs), neither progress nor a reply for `timeout_s`, or a reply of another form. After a
+        `DeviceError` the agent is gone.
         """
         identity, name = next(self._ids), method.name
+        if silence_s is None:
+            silence_s = LOADING_SILENCE_S if name in _LOADING else SILENCE_S
         self._send({"id": identity, "method": name, "params": encode(request)})
         moved = self._last_heard = time.monotonic()
         while True:
@@ -204,11 +189,32 @@ class AgentSession:
         """By runtime whether it can run on this device, or why not. None: all runtimes."""
         options = {name: dict(each) for name, each in self._device.options.items()}
         request = messages.Available(None if runtimes is None else list(runtimes), options)
-        return self.call(messages.AVAILABLE, request, silence_s=LOADING_SILENCE_S).found
+        return self.call(messages.AVAILABLE, request).found
 
     def sensors(self) -> Sensors:
         """The target's power sensors: those that can be read, the one to prefer first, and the unusable ones."""
         return self.call(messages.SENSORS, Nothing())
+
+    def clock(self) -> int:
+        """The agent's clock now, ns: that of the phases and of the sensors."""
+        return self.call(messages.CLOCK, Nothing()).t_ns
+
+    def record_start(self, sensor: str, interval_s: float) -> None:
+        """Read a sensor of `sensors` about each `interval_s` from now on. Raises `AgentError` if there is none."""
+        self.call(messages.RECORD_START, messages.RecordStart(sensor, interval_s))
+
+    def record_stop(self, sensor: str) -> None:
+        """Read it no more."""
+        self.call(messages.RECORD_STOP, messages.RecordStop(sensor))
+
+    def record_series(self, sensor: str, start_ns: int, end_ns: int) -> Series:
+        """What was read in a span of the agent's clock, and one sample beyond either end."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "samples.npy")
+            request = messages.RecordSeries(sensor, start_ns, end_ns, str(out))
+            readings = self.measure(messages.RECORD_SERIES, request)
+            samples = read_array(out, 2)
+        return Series(samples[:, 0].astype(np.int64), samples[:, 1], readings.failed, readings.error)
 
     def state(self) -> State:
         """Clocks, governor, temperatures, load and peak memory now."""
@@ -254,12 +260,11 @@ class AgentSession:
         if artifact.precision.startswith("int8") and artifact.format in int8.FILES:
             name, layout = int8.FILES[artifact.format]
             request = request._replace(int8_probe=self.put([_PROBES / name])[0], int8_probe_layout=layout)
-        return self.call(messages.OPEN, request, silence_s=LOADING_SILENCE_S)
+        return self.call(messages.OPEN, request)
 
     def identity(self, toolchain: str, options: Mapping[str, Any]) -> dict[str, str]:
         """What a file that `build` makes here depends on beside its input: versions, the processor, the board."""
-        request = messages.Identify(toolchain, dict(options))
-        return self.call(messages.IDENTIFY, request, silence_s=LOADING_SILENCE_S).versions
+        return self.call(messages.IDENTIFY, messages.Identify(toolchain, dict(options))).versions
 
     def build(
         self,
@@ -280,84 +285,27 @@ class AgentSession:
         if calibration is not None:
             calibration = calibration._replace(images=self.put([Path(calibration.images)])[0])
         request = messages.Build(toolchain, self.put(files), self.outbox(out), dict(options), calibration)
-        built = self.call(messages.BUILD, request, on_progress, timeout_s=timeout_s, silence_s=LOADING_SILENCE_S)
+        built = self.call(messages.BUILD, request, on_progress, timeout_s=timeout_s)
         self.get(request.out, out)
         return built.seconds
 
     def predict(self, pool: Pool, out: Path, on_progress: OnProgress | None = None) -> PredictReport:
         """Write to `out` (npy) what the task reads of the pool's images, float32 (N, ...), in order."""
-        request = messages.Predict(self._pool(pool), self.outbox(out))
-        report = self.call(messages.PREDICT, request, on_progress, silence_s=LOADING_SILENCE_S)
-        self.get(request.out, out)
-        return report
+        return self.measure(messages.PREDICT, messages.Predict(pool, str(out)), on_progress)
 
-    def idle(self, *, seconds: float, probe: Probe | None = None, on_progress: OnProgress | None = None) -> IdleReport:
-        """Do nothing for `seconds`, and read the sensor of a probe meanwhile."""
-        request = messages.Idle(seconds, self._sampling(probe))
-        report = self.call(messages.IDLE, request, on_progress)
-        self._get_samples(request.sampling, probe)
-        return report
-
-    def warmup(self, pool: Pool, config: WarmupConfig, on_progress: OnProgress | None = None) -> WarmupReport:
-        """Run until the latency has settled."""
-        return self.call(messages.WARMUP, messages.Warmup(self._pool(pool), **dataclasses.asdict(config)), on_progress)
-
-    def latency(
-        self,
-        pool: Pool,
-        out: Path,
-        *,
-        queries: int,
-        seconds: float,
-        max_seconds: float,
-        windows: int = 10,
-        max_interval: float = 1.0,
-        on_progress: OnProgress | None = None,
-    ) -> LatencyReport:
-        """Write to `out` (npy) int64 ns (N, 3): input copy, execute, output copy; a row's sum is the query's latency.
-
-        Goes on until both minima hold and the mean's interval over `windows` is at most `max_interval` of it wide.
-        """
-        request = messages.Latency(
-            self._pool(pool), queries, seconds, max_seconds, windows, max_interval, self.outbox(out)
-        )
-        report = self.call(messages.LATENCY, request, on_progress)
-        self.get(request.out, out)
-        return report
-
-    def host_work(self, pool: Pool, on_progress: OnProgress | None = None) -> HostWorkReport:
-        """Time preprocessing and postprocessing."""
-        return self.call(messages.HOST_WORK, messages.HostWork(self._pool(pool)), on_progress)
-
-    def throughput(
-        self,
-        pool: Pool,
-        config: ThroughputConfig,
-        *,
-        seconds: float,
-        max_seconds: float,
-        setting: Setting | None = None,
-        probe: Probe | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> ThroughputReport:
-        """Search for the best setting and measure it over `seconds`, both within `max_seconds`.
-
-        With `setting` that one is measured, and nothing is searched.
-        """
-        request = messages.Throughput(
-            pool=self._pool(pool),
-            seconds=seconds,
-            max_seconds=max_seconds,
-            max_batch=config.max_batch,
-            max_in_flight=config.max_in_flight,
-            gain=config.gain,
-            trial_seconds=config.trial_seconds,
-            setting=setting,
-            sampling=self._sampling(probe),
-        )
-        report = self.call(messages.THROUGHPUT, request, on_progress, silence_s=LOADING_SILENCE_S)
-        self._get_samples(request.sampling, probe)
-        return report
+    def measure(self, method: Method[Q, R], request: Q, on_progress: OnProgress | None = None) -> R:
+        """`call` with paths of this machine: the images of a `pool` are sent, what is written to `out` is fetched."""
+        sent: Any = request
+        pool: Pool | None = getattr(request, "pool", None)
+        if pool is not None:
+            sent = sent._replace(pool=Pool(self.put([Path(pool.images)])[0], list(pool.indices)))
+        out: str | None = getattr(request, "out", None)
+        if out is None:
+            return self.call(method, sent, on_progress)
+        remote = self.outbox(Path(out))
+        reply = self.call(method, sent._replace(out=remote), on_progress)
+        self.get(remote, Path(out))
+        return reply
 
     def close(self, grace_s: float = _EXIT_S) -> None:
         """Let the agent end by itself within `grace_s`, then end its process group."""
@@ -369,16 +317,6 @@ class AgentSession:
         self._kill()
         for thread in self._threads:
             thread.join(timeout=_EXIT_S)
-
-    def _pool(self, pool: Pool) -> messages.Pool:
-        return messages.Pool(self.put([pool.images])[0], [int(index) for index in pool.indices])
-
-    def _sampling(self, probe: Probe | None) -> Sampling | None:
-        return Sampling(probe.sensor, probe.interval_s, self.outbox(probe.samples_out)) if probe else None
-
-    def _get_samples(self, sampling: Sampling | None, probe: Probe | None) -> None:
-        if sampling and probe:
-            self.get(sampling.out, probe.samples_out)
 
     def _send(self, request: dict[str, Any]) -> None:
         try:

@@ -1,65 +1,54 @@
-"""Stage 4, first half: the timed phases on the target; every figure from what was measured there."""
+"""Stage 4: the phases on the target; every figure from what was measured there."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edlab import metrics, power
-from edlab.agent.messages import Readings, Setting, State, ThroughputReport, Trial
-from edlab.artifact import Artifact
-from edlab.config import DeviceConfig, EdlabConfig, PowerConfig, ProtocolConfig
-from edlab.devices import AgentSession, Pool, Probe, read_array
+from edlab.agent.messages import Setting
 from edlab.stages.deploy import Deployment
-from edlab.stages.load import Inputs, OnProgress
-from edlab.stages.reports import Reports
-from edlab.tasks import Comparison
-
-LATENCIES_FILE = "latencies.npy"  # int64 nanoseconds of each query, in order
-_STAGES_FILE = "latency_stages.npy"
-_IDLE_S = 1.0  # without a sensor: long enough to see what else keeps the target busy
-_STAGES = ("input_copy_ms", "execute_ms", "output_copy_ms")
+from edlab.stages.load import OnProgress
+from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Throughput
 
 
-@dataclass
-class Measurement:
-    """What the phases gave, filled as each ends, so that a run which breaks off keeps what it had."""
-
-    figures: metrics.Figures = field(default_factory=metrics.Figures)
-    reports: Reports = field(default_factory=Reports)
-    stability: metrics.Stability | None = None
-    power: power.Source | None = None
-    batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
-    check: Comparison | None = None  # the target's outputs against the source model's
-    after: State | None = None  # clocks, temperatures and load after the last timed phase
-    repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
-    runs: list[metrics.Figures] = field(default_factory=list)  # each run's own figures, where there are repeats
+def measure(bench: Bench) -> None:
+    """Run all phases."""
+    _run_timed(bench)
+    for phase in SCORED:
+        phase.measure(bench)
 
 
-def measure_again(
-    config: EdlabConfig,
-    inputs: Inputs,
-    deployment: Deployment,
-    measurement: Measurement,
-    folder: Path,
-    on_progress: OnProgress,
-) -> None:
-    """Run the timed phases once more, on a fresh process of the agent, and add them to `measurement.repeats`.
+def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress) -> None:
+    """Run the timed phases once more, on a fresh process of the agent, and add them to the measurement's repeats.
 
     The throughput is measured at the setting that the first run's search found.
     """
-    again = Measurement()
-    measurement.repeats.append(again)
-    folder = _repeat_folder(folder, len(measurement.repeats) + 1)
-    folder.mkdir(exist_ok=True)
-    first = measurement.reports.throughput
+    first = bench.measurement.report(Throughput)
     assert first
-    setting = Setting(first.batch, first.in_flight)
-    measure_speed(config, inputs, deployment, again, folder, on_progress, setting)
+    repeats = bench.measurement.repeats
+    repeats.append(Measurement())
+    folder = _repeat_folder(bench.folder, len(repeats) + 1)
+    folder.mkdir(exist_ok=True)
+    _run_timed(
+        dataclasses.replace(
+            bench,
+            deployment=deployment,
+            measurement=repeats[-1],
+            folder=folder,
+            on_progress=on_progress,
+            setting=Setting(first.batch, first.in_flight),
+        )
+    )
+
+
+def _run_timed(bench: Bench) -> None:
+    bench.measurement.power = power.choose(bench.config.power, bench.session, bench.deployment.device)
+    for phase in TIMED:
+        phase.measure(bench)
+    bench.measurement.after = bench.session.state()
 
 
 def _repeat_folder(folder: Path, number: int) -> Path:
@@ -81,172 +70,3 @@ def join_repeats(measurement: Measurement, folder: Path) -> None:
     measurement.stability = metrics.typical(stabilities) if stabilities else None
     joined |= metrics.stability_figures(measurement.stability)
     measurement.figures = measurement.figures.without(joined.missing) | joined
-
-
-def measure_speed(
-    config: EdlabConfig,
-    inputs: Inputs,
-    deployment: Deployment,
-    measurement: Measurement,
-    folder: Path,
-    on_progress: OnProgress,
-    setting: Setting | None = None,
-) -> None:
-    """Run idle, warm-up, latency, host work and throughput (searched, unless `setting` is known)."""
-    session = deployment.session
-    measurement.power = power.choose(config.power, session.sensors(), deployment.device)
-    pool = _pool(inputs, config.protocol)
-    _measure_idle(session, config, measurement, folder, on_progress)
-    measurement.reports.warmup = session.warmup(pool, config.protocol.warmup, on_progress)
-    _measure_latency(session, pool, config.protocol, measurement, folder, on_progress)
-    _measure_throughput(session, pool, config, inputs, deployment.artifact, measurement, folder, on_progress, setting)
-    measurement.after = session.state()
-
-
-def _pool(inputs: Inputs, protocol: ProtocolConfig) -> Pool:
-    """The images that the timed queries rotate over: drawn from the evaluation images with the protocol's seed."""
-    evaluation = inputs.data.evaluation
-    drawn = np.random.default_rng(protocol.seed).permutation(evaluation)[: protocol.pool]
-    return Pool(inputs.data.images, drawn.tolist())
-
-
-def _probe(source: power.Source, config: PowerConfig, samples_out: Path) -> Probe | None:
-    return Probe(source.sensor, config.interval_s, samples_out) if source.sensor else None
-
-
-def _measure_idle(
-    session: AgentSession, config: EdlabConfig, measurement: Measurement, folder: Path, on_progress: OnProgress
-) -> None:
-    source = measurement.power
-    assert source is not None
-    probe = _probe(source, config.power, folder / "idle_samples.npy")
-    seconds = config.power.idle_seconds + source.lag_s if probe else _IDLE_S
-    span = measurement.reports.idle = session.idle(seconds=seconds, probe=probe, on_progress=on_progress)
-    if probe:
-        measurement.figures |= metrics.idle_power(
-            *_read_samples(probe.samples_out),
-            start_ns=span.start_ns + round(source.lag_s * 1e9),
-            bounds=metrics.Bounds(source.boundary, max_watts=config.device.specification.max_watts),
-        )
-
-
-def _measure_latency(
-    session: AgentSession,
-    pool: Pool,
-    protocol: ProtocolConfig,
-    measurement: Measurement,
-    folder: Path,
-    on_progress: OnProgress,
-) -> None:
-    measurement.reports.latency = session.latency(
-        pool,
-        folder / _STAGES_FILE,
-        queries=protocol.queries,
-        seconds=protocol.seconds,
-        max_seconds=protocol.max_seconds,
-        windows=protocol.windows,
-        max_interval=protocol.max_interval,
-        on_progress=on_progress,
-    )
-    stages_ns: NDArray[np.int64] = read_array(folder / _STAGES_FILE, 2)
-    total_ns = stages_ns.sum(axis=1)
-    np.save(folder / LATENCIES_FILE, total_ns)
-    measurement.figures |= metrics.latency(total_ns, protocol.windows)
-    measurement.stability = metrics.stability(total_ns, protocol.windows)
-    measurement.figures |= metrics.stability_figures(measurement.stability)
-    host_work = measurement.reports.host_work = session.host_work(pool, on_progress)
-    stages_ms = dict(zip(_STAGES, (stages_ns.mean(axis=0) / 1e6).tolist(), strict=True))
-    stages_ms |= {"preprocess_ms": host_work.preprocess_ms, "postprocess_ms": host_work.postprocess_ms}
-    measurement.figures |= metrics.Figures(stages_ms)
-
-
-def _measure_throughput(
-    session: AgentSession,
-    pool: Pool,
-    config: EdlabConfig,
-    inputs: Inputs,
-    artifact: Artifact,
-    measurement: Measurement,
-    folder: Path,
-    on_progress: OnProgress,
-    setting: Setting | None,
-) -> None:
-    source, complexity = measurement.power, inputs.source.complexity
-    assert source is not None
-    probe = _probe(source, config.power, folder / "power_samples.npy")
-    search = config.protocol.throughput
-    seconds = config.protocol.window_seconds
-    if probe:
-        seconds = max(seconds, config.power.active_seconds + source.lag_s)
-    beyond = max(seconds - config.protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
-    if not inputs.source.batchable:  # the images of a batch would decide on one another's outputs
-        search = dataclasses.replace(search, max_batch=1)
-    window = measurement.reports.throughput = session.throughput(
-        pool,
-        search,
-        seconds=seconds,
-        max_seconds=config.protocol.max_seconds + beyond,
-        setting=setting,
-        probe=probe,
-        on_progress=on_progress,
-    )
-    rate = window.throughput_ips
-    measurement.figures |= metrics.throughput(rate, complexity.flops)
-    measurement.figures |= metrics.setting(window.batch, window.in_flight)
-    if window.batch == 1:
-        measurement.figures |= metrics.batch1(rate)
-    elif setting is None:
-        measurement.figures |= metrics.batch1(window.batch1_ips, window.batch1_note)
-    measurement.batch_one_only = _batch_one_only(inputs, artifact, window.search)
-    measurement.figures |= metrics.sustained(np.array(window.ips_by_second))
-    if probe:
-        _add_power(probe, source, config, window, measurement)
-    else:
-        measurement.figures |= metrics.estimated_power(source.watts, rate, source.unmeasured)
-
-
-def _add_power(
-    probe: Probe, source: power.Source, config: EdlabConfig, window: ThroughputReport, measurement: Measurement
-) -> None:
-    """The power over the throughput window, from what the sensor read beside it."""
-    samples = _read_samples(probe.samples_out)
-    bounds = _bounds(source, config.device, measurement.figures)
-    length_s = len(window.ips_by_second)
-    measurement.reports.watts_by_second = metrics.watts_by_second(*samples, window.start_ns, length_s, bounds)
-    readings = window.readings or Readings()
-    measurement.figures |= metrics.Figures({"power_readings_failed": readings.failed})
-    measurement.figures |= metrics.power(
-        *samples,
-        window.start_ns,
-        window.end_ns,
-        window.throughput_ips,
-        min_seconds=config.power.active_seconds,
-        min_samples=config.power.active_samples,
-        lag_s=source.lag_s,
-        bounds=bounds,
-        error=readings.error,
-    )
-
-
-def _batch_one_only(inputs: Inputs, artifact: Artifact, trials: list[Trial]) -> str:
-    """Why only batch 1 could run; empty where a larger one did, or none was tried."""
-    if not inputs.source.batchable:
-        return "the images of a batch would decide on one another's outputs"
-    reasons = [metrics.batch_one_only(trials)]
-    if reasons[0]:
-        reasons += [step.report.details.get("batch_one_only", "") for step in artifact.steps]
-    return "; ".join(filter(None, reasons))
-
-
-def _bounds(source: power.Source, device: DeviceConfig, figures: metrics.Figures) -> metrics.Bounds:
-    return metrics.Bounds(
-        source.boundary,
-        idle_w=figures.values.get("idle_power_w"),
-        idle_standard_error_w=figures.values.get("idle_power_standard_error_w", 0.0),
-        max_watts=device.specification.max_watts,
-    )
-
-
-def _read_samples(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    samples = read_array(path, 2)
-    return samples[:, 0].astype(np.int64), samples[:, 1]

@@ -23,7 +23,7 @@ from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
 from edlab.sanitize import text
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import Inputs
-from edlab.stages.measure import LATENCIES_FILE, Measurement
+from edlab.stages.phases import LATENCIES_FILE, Latency, Measurement, Throughput, Warmup
 from edlab.tasks import Comparison
 from edlab.tracking import DatasetInfo, Files
 
@@ -82,11 +82,9 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
 
 def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
     """The files that belong to the run; the log of its conversion is written into `folder`."""
-    named = {}
+    named = dict(outcome.measurement.files)
     if outcome.artifact:
         named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
-    if _has_latencies(outcome.measurement, folder):
-        named[LATENCIES_FILE] = folder / LATENCIES_FILE
     return Files(
         converted=outcome.artifact.files if outcome.artifact else (),
         named=named,
@@ -102,28 +100,24 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
         drawn.append(folder / name)
         return drawn[-1]
 
-    if _has_latencies(measurement, folder):
+    if latencies := measurement.files.get(LATENCIES_FILE):
         # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
         runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
         latency_plot(
-            np.load(folder / LATENCIES_FILE),
+            np.load(latencies),
             measurement.figures.values,
-            [run.reports.latency.queries for run in runs if run.reports.latency],
+            [report.queries for run in runs if (report := run.report(Latency))],
             path("latency.png"),
             title=record.name,
             windows=config.protocol.windows,
         )
-    window = measurement.reports.throughput
+    window = measurement.report(Throughput)
     if window and window.search:
         throughput_plot(window.search, path("throughput.png"), title=record.name)
     if window and len(window.ips_by_second) >= _LONG_S:
-        watts = measurement.reports.watts_by_second
+        watts = measurement.watts_by_second
         over_time_plot(window.ips_by_second, watts, path("over_time.png"), title=record.name)
     return drawn
-
-
-def _has_latencies(measurement: Measurement, folder: Path) -> bool:
-    return (folder / LATENCIES_FILE).exists() and "latency_ms" in measurement.figures.values
 
 
 def _conversion_log(artifact: Artifact, path: Path) -> Path:
@@ -222,10 +216,10 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
             record.tags["int8_kernels"] = deployment.int8_kernels
             if kernels := deployment.model.int8:
                 record.tags["int8_arithmetic"] = kernels.arithmetic
-    record.details["phases"] = measurement.reports.as_json()
+    record.details["phases"] = measurement.as_json()
     if measurement.repeats:
         record.details["runs"] = [run.values for run in measurement.runs]
-        record.details["repeats"] = [run.reports.as_json() for run in measurement.repeats]
+        record.details["repeats"] = [run.as_json() for run in measurement.repeats]
 
 
 def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
@@ -238,11 +232,11 @@ def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
             missing["compile_ms"] = f"{model.runtime} loads and compiles at once: see load_ms"
         else:
             values["compile_ms"] = model.compile_ms
-    reports = outcome.measurement.reports
-    if reports.warmup:
-        values["first_inference_ms"] = reports.warmup.first_inference_ms
-    if reports.latency and reports.latency.peak_memory_mb is not None:
-        values["peak_memory_mb"] = reports.latency.peak_memory_mb
+    if warmup := outcome.measurement.report(Warmup):
+        values["first_inference_ms"] = warmup.first_inference_ms
+    latency = outcome.measurement.report(Latency)
+    if latency and latency.peak_memory_mb is not None:
+        values["peak_memory_mb"] = latency.peak_memory_mb
     return metrics.Figures(values, missing)
 
 
@@ -252,17 +246,16 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
     assert deployment
     figures = measurement.figures.values
     runs = [measurement, *measurement.repeats]
-    named = {"": measurement.reports}
-    named |= {f" (repeat {number})": run.reports for number, run in enumerate(measurement.repeats, 2)}
-    window = measurement.reports.throughput
+    named = {"": measurement} | {f" (repeat {number})": run for number, run in enumerate(measurement.repeats, 2)}
+    window = measurement.report(Throughput)
     assert window
     low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
         weakened=weakened,
-        truncated=tuple(name + which for which, reports in named.items() for name in reports.truncated()),
-        warmup_settled=all(run.reports.warmup.settled for run in runs if run.reports.warmup),
+        truncated=tuple(name + which for which, run in named.items() for name in run.truncated()),
+        warmup_settled=all(report.settled for run in runs if (report := run.report(Warmup))),
         repeats=1 + len(measurement.repeats),
         latency_ms=figures.get("latency_ms"),
         latency_interval_ms=(low, high) if low is not None and high is not None else None,
@@ -272,9 +265,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
         search_unfinished=window.search_truncated,
         driver_limit_ips=window.driver_limit_ips,
         activities={
-            name + which: activity
-            for which, reports in named.items()
-            for name, activity in reports.activities().items()
+            name + which: activity for which, run in named.items() for name, activity in run.activities().items()
         },
         virtual_machine=deployment.machine.virtual,
         governor=deployment.before.governor,

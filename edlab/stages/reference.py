@@ -76,7 +76,7 @@ def predictions(
     def make(folder: Path) -> None:
         with devices.connect(device, cache, source.reader.modules) as session:
             session.open(artifact, source.preprocessing, device, source.task, source.reader)
-            session.predict(Pool(data.images, indices), folder / _FILE, on_progress)
+            session.predict(Pool(str(data.images), indices), folder / _FILE, on_progress)
 
     try:
         read: Predictions = read_array(cache.get_or_make("predictions", key, make) / _FILE)

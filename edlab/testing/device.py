@@ -65,7 +65,7 @@ class DeviceConformance:
         device = DeviceConfig(name="conformance", runtimes={"onnx": "onnxruntime"})
         plain = Preprocessing(height=_SIZE, width=_SIZE, mean=(0, 0, 0), std=(1, 1, 1))
         session.open(artifact, plain, device)
-        session.predict(Pool(tmp_path / "images.npy", [4, 0, 2]), tmp_path / "means.npy")
+        session.predict(Pool(str(tmp_path / "images.npy"), [4, 0, 2]), tmp_path / "means.npy")
         expected = images[[4, 0, 2]].mean(axis=(1, 2)) / 255
         np.testing.assert_allclose(np.load(tmp_path / "means.npy"), expected, atol=1e-5)
 

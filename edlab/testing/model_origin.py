@@ -134,6 +134,6 @@ class ModelOriginConformance:
         device = this_machine()
         with devices.connect(device, Cache(out.parent / "cache"), source.reader.modules) as session:
             session.open(Artifact.of(source), source.preprocessing, device, source.task, source.reader)
-            session.predict(Pool(images, range(_IMAGES)), out)
+            session.predict(Pool(str(images), list(range(_IMAGES))), out)
         outputs: NDArray[np.float32] = np.load(out)
         return outputs

@@ -21,12 +21,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edlab import devices
-from edlab.agent.messages import Opened, Setting
+from edlab.agent import messages
+from edlab.agent.messages import HostWork, Latency, Opened, Pool, Setting, Throughput, Warmup
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
-from edlab.config import DeviceConfig, ThroughputConfig, WarmupConfig
-from edlab.devices import AgentSession, Pool
+from edlab.config import DeviceConfig
+from edlab.devices import AgentSession
 from edlab.errors import AgentError
 from edlab.source import Layout, Preprocessing
 
@@ -94,7 +95,7 @@ class RuntimeConformance:
 
     @pytest.fixture
     def pool(self, workspace: Path) -> Pool:
-        return Pool(workspace / "images.npy", range(IMAGES))
+        return Pool(str(workspace / "images.npy"), list(range(IMAGES)))
 
     @classmethod
     def artifact_of(cls, files: list[Path]) -> Artifact:
@@ -182,10 +183,10 @@ class RuntimeConformance:
     def test_images_of_another_size_are_refused(self, session: AgentSession, opened: Opened, tmp_path: Path) -> None:
         np.save(tmp_path / "small.npy", np.zeros((2, 16, 16, 3), np.uint8))
         with pytest.raises(AgentError, match="16, 16"):
-            session.predict(Pool(tmp_path / "small.npy", [0, 1]), tmp_path / "out.npy")
+            session.predict(Pool(str(tmp_path / "small.npy"), [0, 1]), tmp_path / "out.npy")
 
     def test_warm_up_holds_both_minima(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
-        result = session.warmup(pool, WarmupConfig(queries=5, seconds=0.1, tolerance=0.5, max_seconds=5))
+        result = session.measure(messages.WARMUP, Warmup(pool, queries=5, seconds=0.1, tolerance=0.5, max_seconds=5))
         assert result.first_inference_ms > 0
         assert result.queries >= 5
         assert result.seconds >= 0.1
@@ -193,7 +194,9 @@ class RuntimeConformance:
     def test_latency_gives_three_stages_of_each_query(
         self, session: AgentSession, opened: Opened, pool: Pool, tmp_path: Path
     ) -> None:
-        result = session.latency(pool, tmp_path / "latency.npy", queries=20, seconds=0.1, max_seconds=30)
+        out = str(tmp_path / "latency.npy")
+        request = Latency(pool, queries=20, seconds=0.1, max_seconds=30, windows=10, max_interval=1.0, out=out)
+        result = session.measure(messages.LATENCY, request)
         stages = np.load(tmp_path / "latency.npy")
         assert stages.dtype == np.int64
         assert stages.shape == (result.queries, 3)
@@ -204,14 +207,16 @@ class RuntimeConformance:
         assert stages.sum() <= result.seconds * 1e9
 
     def test_the_work_around_the_model_is_timed(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
-        result = session.host_work(pool)
+        result = session.measure(messages.HOST_WORK, HostWork(pool))
         assert result.queries == IMAGES
         assert result.preprocess_ms > 0
         assert result.postprocess_ms > 0
 
     def test_throughput_counts_the_queries_of_a_window(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=4, max_in_flight=2, gain=0.0, trial_seconds=0.1)
-        result = session.throughput(pool, search, seconds=0.2, max_seconds=60)
+        request = Throughput(
+            pool, seconds=0.2, max_seconds=60, max_batch=4, max_in_flight=2, gain=0.0, trial_seconds=0.1
+        )
+        result = session.measure(messages.THROUGHPUT, request)
         assert result.completed > 0
         assert result.seconds >= 0.2
         assert result.throughput_ips == pytest.approx(result.completed / result.seconds)
@@ -219,5 +224,5 @@ class RuntimeConformance:
         assert (result.search[0].batch, result.search[0].in_flight) == (1, 1)
         tried = {(trial.batch, trial.in_flight) for trial in result.search if trial.ips is not None}
         assert (result.batch, result.in_flight) in tried
-        again = session.throughput(pool, search, seconds=0.1, max_seconds=60, setting=Setting(1, 2))
+        again = session.measure(messages.THROUGHPUT, request._replace(seconds=0.1, setting=Setting(1, 2)))
         assert (again.batch, again.in_flight, again.search) == (1, 2, [])

@@ -15,10 +15,11 @@ from typing import ClassVar
 
 import pytest
 
-from edlab.agent.sensors.base import BOUNDARIES, Found, Sample, Sensor
+from edlab.agent.sensors.base import BOUNDARIES, Found, Recorder, Sample, Sensor
 from edlab.registry import plugins
 
 _PATIENCE_S = 10.0  # for a first reading
+_INTERVAL_S = 0.05
 
 
 class SensorConformance:
@@ -57,6 +58,22 @@ class SensorConformance:
             first, second = _next_sample(sensor), _next_sample(sensor)
             assert all(math.isfinite(sample.watts) and sample.watts >= 0 for sample in (first, second))
             assert first.t_ns < second.t_ns <= time.perf_counter_ns()
+
+    def test_a_recording_holds_watts_in_order_of_time(self, sensors: list[Sensor]) -> None:
+        for sensor in sensors:
+            start_ns, recorder = time.perf_counter_ns(), Recorder(sensor, _INTERVAL_S)
+            recorder.start()
+            try:
+                end = time.monotonic() + _PATIENCE_S
+                while len(recorder.series(start_ns, time.perf_counter_ns())) < 3 and time.monotonic() < end:
+                    time.sleep(_INTERVAL_S)
+            finally:
+                recorder.stop()
+            end_ns = time.perf_counter_ns()
+            series, failures = recorder.series(start_ns, end_ns), recorder.failures(start_ns, end_ns)
+            assert len(series) >= 3, f"{sensor.name}: {len(series)} readings in {_PATIENCE_S:g} s; {failures}"
+            assert (series[1:, 0] > series[:-1, 0]).all()
+            assert (series[:, 1] >= 0).all()
 
 
 def _next_sample(sensor: Sensor) -> Sample:

@@ -16,9 +16,9 @@ import pytest
 from test_runtimes import convert_to_tflite, keras_twin
 
 from edlab import devices
-from edlab.agent.messages import Opened
+from edlab.agent import messages
+from edlab.agent.messages import Opened, Throughput
 from edlab.cache import Cache
-from edlab.config import ThroughputConfig
 from edlab.devices import AgentSession, Pool
 from edlab.errors import AgentError
 from edlab.testing.runtime import PREPROCESSING, RuntimeConformance, tiny_network
@@ -97,8 +97,10 @@ class TestEdgeTpu(RuntimeConformance):
         assert "converter=edgetpu" in caught.value.hint
 
     def test_the_batch_is_fixed(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        assert "batch of 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60).search[-1].note
+        request = Throughput(
+            pool, seconds=0.1, max_seconds=60, max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05
+        )
+        assert "batch of 1" in session.measure(messages.THROUGHPUT, request).search[-1].note
 
 
 def test_without_libedgetpu_the_error_says_what_to_install(cache: Cache, tmp_path: Path) -> None:

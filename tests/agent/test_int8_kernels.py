@@ -55,7 +55,7 @@ def logits_of(artifact: Artifact, device: DeviceConfig, folder: Path) -> tuple[n
     images = small_calibration(folder, IMAGES, seed=2).images
     with devices.connect(device, Cache(folder / "cache")) as session:
         opened = session.open(artifact, PREPROCESSING, device)
-        session.predict(Pool(images, range(IMAGES)), folder / "logits.npy")
+        session.predict(Pool(str(images), list(range(IMAGES))), folder / "logits.npy")
     return np.load(folder / "logits.npy"), opened.int8
 
 

@@ -15,7 +15,6 @@ from edlab.agent.messages import METHODS, decode, encode
 
 ACTIVITY = messages.Activity(1.5, 0.5, None, 0.0, 3, [1800.0, 2400.0], None)
 POOL = messages.Pool("/images.npy", [4, 0, 2])
-SAMPLING = messages.Sampling("rapl", 0.05, "/samples.npy")
 KERNELS = messages.Int8Kernels({"int8_kernels": "exact"}, "EXACT", "SATURATING", "in words", in_float=False)
 STATE = messages.State([1800.0], "performance", None, {"zone0 (cpu)": 45.5}, 0, 0.7, 300.0, 5e4, power_mode="MAXN")
 
@@ -60,6 +59,13 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
             messages.Sensors([], []),
         ],
     ),
+    "clock": ([messages.Nothing()], [messages.Clock(2**62)]),
+    "record_start": ([messages.RecordStart("rapl", 0.05)], [messages.Nothing()]),
+    "record_stop": ([messages.RecordStop("rapl")], [messages.Nothing()]),
+    "record_series": (
+        [messages.RecordSeries("rapl", 1, 2**62, "/samples.npy")],
+        [messages.Readings(1, "gone"), messages.Readings()],
+    ),
     "lock": ([messages.Lock("machine", "me@here", 7, 60.0)], [messages.Nothing()]),
     "set_knob": ([messages.SetKnob("governor", "performance")], [messages.KnobSet("schedutil", "performance")]),
     "expect": (
@@ -99,8 +105,8 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "predict": ([messages.Predict(POOL, "/logits.npy")], [messages.PredictReport(3, 0.5, 2, {"threads": 2}, ACTIVITY)]),
     "idle": (
-        [messages.Idle(0.5), messages.Idle(2.0, SAMPLING)],
-        [messages.IdleReport(1, 2**62, ACTIVITY), messages.IdleReport(1, 2, ACTIVITY, messages.Readings(1, "gone"))],
+        [messages.Idle(0.5)],
+        [messages.IdleReport(1, 2**62, ACTIVITY)],
     ),
     "warmup": ([messages.Warmup(POOL, 10, 1.0, 0.02, 30.0)], [messages.WarmupReport(9.5, 20, 1.5, True, ACTIVITY)]),
     "latency": (
@@ -114,16 +120,15 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
     "throughput": (
         [
             messages.Throughput(POOL, 10.0, 60.0, 64, 16, 0.03, 1.0),
-            messages.Throughput(POOL, 10.0, 60.0, 64, 16, 0.03, 1.0, messages.Setting(4, 2), SAMPLING),
+            messages.Throughput(POOL, 10.0, 60.0, 64, 16, 0.03, 1.0, messages.Setting(4, 2)),
         ],
         [
             messages.ThroughputReport(
                 400.0, 150.0, "", 5e4, 4, 2, 4000.5, [401.0, 399.0], 10.0, False, True, ACTIVITY, ACTIVITY, 1, 2,
                 [messages.Trial(1, 1, 150.0), messages.Trial(16, 1, None, "no memory")], {"threads": 1},
-                messages.Readings(),
             ),
             messages.ThroughputReport(
-                400.0, None, "no time", None, 4, 2, 4000.5, [], 10.0, True, False, ACTIVITY, None, 1, 2, [], {}, None
+                400.0, None, "no time", None, 4, 2, 4000.5, [], 10.0, True, False, ACTIVITY, None, 1, 2, [], {}
             ),
         ],
     ),
@@ -162,7 +167,6 @@ def test_a_message_in_a_request_is_a_message_again() -> None:
     arrived = decode(messages.Throughput, sent(SAID["throughput"][0][1]))
     assert isinstance(arrived.pool, messages.Pool)
     assert isinstance(arrived.setting, messages.Setting)
-    assert isinstance(arrived.sampling, messages.Sampling)
 
 
 def test_numbers_of_numpy_arrive_as_pythons() -> None:
@@ -174,9 +178,9 @@ def test_numbers_of_numpy_arrive_as_pythons() -> None:
     assert sent({"shape": np.array([1, 3])}) == {"shape": [1, 3]}
 
 
-@pytest.mark.parametrize("asked", [{"seconds": 1, "minutes": 0}, {}, {"seconds": 1, "sampling": {"sensor": "rapl"}}])
+@pytest.mark.parametrize("asked", [{"seconds": 1, "minutes": 0}, {}])
 def test_a_request_with_a_field_too_many_or_too_few_is_refused(asked: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=r"minutes|seconds|interval_s"):
+    with pytest.raises(TypeError, match=r"minutes|seconds"):
         decode(messages.Idle, asked)
 
 

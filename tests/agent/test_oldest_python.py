@@ -14,7 +14,7 @@ from edlab import devices
 from edlab.agent import messages
 from edlab.agent.messages import Setting
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, ThroughputConfig
+from edlab.config import DeviceConfig
 from edlab.devices import Pool, agent_zip
 from edlab.openssh import CONFIG_VARIABLE
 from edlab.testing import sshd
@@ -94,7 +94,7 @@ def test_the_agent_measures_under_the_oldest_python(
 ) -> None:
     images = tmp_path / "images.npy"
     np.save(images, np.arange(8 * 2 * 2 * 3, dtype=np.uint8).reshape(8, 2, 2, 3))
-    pool = Pool(images, list(range(8)))
+    pool = Pool(str(images), list(range(8)))
     with devices.connect(device, cache) as session:
         ran = subprocess.run(
             [python, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True
@@ -104,12 +104,15 @@ def test_the_agent_measures_under_the_oldest_python(
         session.sensors()
         session.state()
         session.call(messages.OPEN, messages.Open("mean", [str(images)], {}, 1, [0, 0, 0], [1, 1, 1], "NCHW"))
-        session.latency(pool, tmp_path / "ns.npy", queries=20, seconds=0.1, max_seconds=5)
-        session.host_work(pool)
-        search = ThroughputConfig(trial_seconds=0.05)
-        report = session.throughput(pool, search, seconds=0.1, max_seconds=20)
+        latency = messages.Latency(pool, 20, 0.1, 5, windows=10, max_interval=1.0, out=str(tmp_path / "ns.npy"))
+        session.measure(messages.LATENCY, latency)
+        session.measure(messages.HOST_WORK, messages.HostWork(pool))
+        search = messages.Throughput(
+            pool, seconds=0.1, max_seconds=20, max_batch=64, max_in_flight=16, gain=0.03, trial_seconds=0.05
+        )
+        report = session.measure(messages.THROUGHPUT, search)
         best = Setting(report.batch, report.in_flight)
-        assert session.throughput(pool, search, seconds=0.1, max_seconds=20, setting=best).batch == best.batch
+        assert session.measure(messages.THROUGHPUT, search._replace(setting=best)).batch == best.batch
         session.predict(pool, tmp_path / "means.npy")
     assert np.load(tmp_path / "ns.npy").shape[1] == 3
     np.testing.assert_allclose(np.load(tmp_path / "means.npy"), np.load(images).mean(axis=(1, 2)) / 255, rtol=1e-5)

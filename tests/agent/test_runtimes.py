@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from edlab import devices
-from edlab.agent.messages import Opened
+from edlab.agent import messages
+from edlab.agent.messages import Opened, Throughput
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, ThroughputConfig
+from edlab.config import DeviceConfig
 from edlab.devices import Pool, runtimes
 from edlab.errors import AgentError, UnsupportedError
-from edlab.testing.runtime import IMAGES, PREPROCESSING, RuntimeConformance, random_images, tiny_network
+from edlab.testing.runtime import PREPROCESSING, RuntimeConformance, random_images, tiny_network
 from edlab.vendors.ncnn.converter import onnx_to_ncnn
 
 MEAN_STD = (PREPROCESSING.mean, PREPROCESSING.std)
@@ -115,13 +116,17 @@ class TestOnnxRuntime(Prepared, RuntimeConformance):
         path = export_onnx(tiny_network(), tmp_path / "free.onnx", dynamic_axes=axes)
         opened = session.open(self.artifact_of([path]), PREPROCESSING, self.device())
         assert opened.inputs[0].shape == (None, 3, 32, 32)
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        tried = session.throughput(pool, search, seconds=0.1, max_seconds=60).search
+        request = Throughput(
+            pool, seconds=0.1, max_seconds=60, max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05
+        )
+        tried = session.measure(messages.THROUGHPUT, request).search
         assert {(each.batch, each.ips is None) for each in tried} == {(1, False), (2, False)}
 
     def test_a_fixed_batch_is_said_in_the_search(self, session: Any, opened: Any, pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        assert "batch is 1" in session.throughput(pool, search, seconds=0.1, max_seconds=60).search[-1].note
+        request = Throughput(
+            pool, seconds=0.1, max_seconds=60, max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05
+        )
+        assert "batch is 1" in session.measure(messages.THROUGHPUT, request).search[-1].note
 
     def test_a_provider_that_the_build_lacks_is_an_error(self, session: Any, artifact: Artifact) -> None:
         with pytest.raises(AgentError, match="without NnapiExecutionProvider"):
@@ -192,4 +197,4 @@ def test_measuring_without_a_model_is_an_error(cache: Cache, tmp_path: Path) -> 
         devices.connect(DeviceConfig(name="cpu"), cache) as session,
         pytest.raises(AgentError, match="no model is open"),
     ):
-        session.host_work(Pool(tmp_path / "images.npy", range(IMAGES)))
+        session.measure(messages.HOST_WORK, messages.HostWork(Pool(str(tmp_path / "images.npy"), [0])))

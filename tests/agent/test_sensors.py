@@ -15,8 +15,9 @@ from echo import PATIENCE_S
 
 from edlab.agent import sensors
 from edlab.agent.errors import AgentError
+from edlab.agent.messages import Readings
 from edlab.agent.sensors import hwmon, nvml, rapl
-from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Sample, Sampler, pause, spanning
+from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Recorder, Sample, pause, spanning
 
 
 def write(root: Path, **files: object) -> Path:
@@ -226,6 +227,15 @@ class Ramp(PowerSensor):
         return self.readings
 
 
+def recorded(sensor: Ramp) -> Recorder:
+    """What a recorder has after six readings and its end."""
+    recorder = Recorder(sensor, 0.001)
+    recorder.start()
+    assert sensor.many.wait(PATIENCE_S)
+    recorder.stop()
+    return recorder
+
+
 def test_a_failed_reading_is_a_gap() -> None:
     class Flaky(Ramp):
         def watts(self) -> float:
@@ -234,12 +244,16 @@ def test_a_failed_reading_is_a_gap() -> None:
             return self.readings
 
     start = time.perf_counter_ns()
-    with Sampler(Flaky(), 0.001) as sampler:
-        assert sampler.sensor.many.wait(PATIENCE_S)  # type: ignore[attr-defined]
-    samples = sampler.between(start, time.perf_counter_ns())
-    assert sampler.failed == 1
-    assert "Input/output error" in sampler.error
+    recorder = recorded(Flaky())
+    end = time.perf_counter_ns()
+    failed, error = recorder.failures(start, end)
+    assert failed == 1
+    assert "Input/output error" in error
+    samples = recorder.series(start, end)
     assert samples[:5, 1].tolist() == [1, 2, 3, 4, 6]
+    before = int(samples[2, 0])  # a span without the failure has none
+    assert recorder.failures(start, before) == Readings(0, "")
+    assert recorder.series(start, before)[:, 1].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("error", [OSError("no such device"), ZeroDivisionError("integer modulo by zero")])
@@ -249,11 +263,21 @@ def test_a_sensor_that_gives_nothing_ends_no_phase_and_is_read_on(error: Excepti
             super().watts()
             raise error
 
-    with Sampler(Unplugged(), 0.001) as sampler:
-        assert sampler.sensor.many.wait(PATIENCE_S)  # type: ignore[attr-defined]
-    assert sampler.between(0, 1).shape == (0, 2)
-    assert sampler.failed >= 6
-    assert sampler.error == f"{type(error).__name__}: {error}"
+    recorder = recorded(Unplugged())
+    now = time.perf_counter_ns()
+    assert recorder.series(0, now).shape == (0, 2)
+    failed, message = recorder.failures(0, now)
+    assert failed >= 6
+    assert message == f"{type(error).__name__}: {error}"
+
+
+def test_nothing_is_read_after_the_end_and_what_was_read_stays() -> None:
+    ramp = Ramp()
+    recorder = recorded(ramp)
+    readings = ramp.readings
+    time.sleep(0.05)
+    assert ramp.readings == readings
+    assert len(recorder.series(0, time.perf_counter_ns())) == readings
 
 
 def test_readings_keep_step_with_no_load_that_repeats() -> None:

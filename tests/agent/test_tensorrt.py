@@ -20,12 +20,12 @@ from test_jetson import install_nvpmodel
 from workplace import Workplace
 
 from edlab import converters, devices
-from edlab.agent import cuda, errors
-from edlab.agent.messages import Calibration, Opened
+from edlab.agent import cuda, errors, messages
+from edlab.agent.messages import Calibration, Opened, Throughput
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
-from edlab.config import CalibrationMethod, ConverterConfig, DeviceConfig, Precision, Symmetry, ThroughputConfig
+from edlab.config import CalibrationMethod, ConverterConfig, DeviceConfig, Precision, Symmetry
 from edlab.devices import AgentSession, Pool
 from edlab.errors import AgentError
 from edlab.record import RunRecord
@@ -95,8 +95,10 @@ class _Conformance(RuntimeConformance):
         return [folder / "net.engine"]
 
     def test_a_batch_is_refused_in_the_search(self, session: AgentSession, opened: Any, pool: Pool) -> None:
-        search = ThroughputConfig(max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05)
-        tried = session.throughput(pool, search, seconds=0.1, max_seconds=60).search
+        request = Throughput(
+            pool, seconds=0.1, max_seconds=60, max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05
+        )
+        tried = session.measure(messages.THROUGHPUT, request).search
         assert "batch of 1" in tried[-1].note
 
 
@@ -204,7 +206,7 @@ def engine_logits(session: AgentSession, folder: Path, source: SourceModel, imag
     files = (folder / "model.engine",)
     engine = Artifact(format="tensorrt", precision="", layout="NCHW", files=files, sha256=sha256_files(files))
     session.open(engine, source.preprocessing, DeviceConfig(name="board", runtimes={"tensorrt": "tensorrt"}))
-    session.predict(Pool(images, range(8)), folder / "logits.npy")
+    session.predict(Pool(str(images), list(range(8))), folder / "logits.npy")
     return np.load(folder / "logits.npy")
 
 
@@ -287,7 +289,7 @@ def test_a_free_batch_becomes_one(play: Callable[[str], None], tmp_path: Path, v
     with connect(tmp_path) as session:
         opened = build_and_open(session, tmp_path / "free.onnx")
         assert opened.inputs[0].shape == opened.outputs[0].shape == (1, 3, 2, 2)
-        session.predict(Pool(tmp_path / "images.npy", [0, 1]), tmp_path / "out.npy")
+        session.predict(Pool(str(tmp_path / "images.npy"), [0, 1]), tmp_path / "out.npy")
     assert (np.load(tmp_path / "out.npy") == 1).all()
 
 

@@ -27,16 +27,20 @@ from edlab.agent.messages import (
     Availability,
     Folder,
     IdleReport,
+    Latency,
     Method,
     Nothing,
+    Pool,
+    Throughput,
     ThroughputReport,
     encode,
 )
 from edlab.cache import Cache
-from edlab.config import DeviceConfig, PowerConfig, ThroughputConfig
-from edlab.devices import AgentSession, Pool, Probe, agent_zip
+from edlab.config import DeviceConfig, PowerConfig
+from edlab.devices import AgentSession, agent_zip
 from edlab.devices.session import SILENCE_S
 from edlab.errors import AgentError, ConfigError, DeviceError, StorageError
+from edlab.power import BoardSensor, compare_clocks
 
 ODD_RUNTIME = """
 import ctypes, errno, os, signal, subprocess, sys, time
@@ -245,7 +249,7 @@ SPAN = encode(IdleReport(start_ns=1, end_ns=2, activity=ACTIVITY))
 
 def test_a_reply_becomes_the_message_that_it_is() -> None:
     with answering(SPAN) as session:
-        assert session.idle(seconds=0.1) == IdleReport(1, 2, ACTIVITY, readings=None)
+        assert session.call(messages.IDLE, messages.Idle(0.1)) == IdleReport(1, 2, ACTIVITY)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +259,6 @@ def test_a_reply_becomes_the_message_that_it_is() -> None:
         ({**SPAN, "end_ns": None}, "end_ns"),
         ({**SPAN, "activity": {**SPAN["activity"], "clocks_mhz": [2000.0, "fast"]}}, r"activity\.clocks_mhz\.1"),
         ({**SPAN, "activity": {}}, r"activity\.seconds"),
-        ({**SPAN, "readings": "none"}, "readings"),
         ({**SPAN, "middle_ns": 1}, "middle_ns"),
         ({}, "start_ns"),
     ],
@@ -265,16 +268,14 @@ def test_a_reply_of_another_form_is_an_error_that_names_the_method_and_the_field
 ) -> None:
     with answering(reply) as session:
         with pytest.raises(DeviceError, match=rf"the reply to 'idle' from odd is not valid: {where}: ") as caught:
-            session.idle(seconds=0.1)
+            session.call(messages.IDLE, messages.Idle(0.1))
         assert not isinstance(caught.value, AgentError)
         assert "one version of edlab" in caught.value.hint
         assert "cron: disk is warm" in caught.value.log
         assert gone([session.process.pid])
 
 
-@pytest.mark.parametrize(
-    ("asked", "field"), [({"seconds": 1, "minutes": 0}, "minutes"), ({"sampling": None}, "seconds")]
-)
+@pytest.mark.parametrize(("asked", "field"), [({"seconds": 1, "minutes": 0}, "minutes"), ({}, "seconds")])
 def test_a_request_of_another_form_is_an_error_of_the_agent(
     session: AgentSession, asked: dict[str, object], field: str
 ) -> None:
@@ -305,7 +306,9 @@ def test_a_target_whose_disk_is_full_is_a_storage_error_with_the_path(
 
 
 def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession, images: Path, tmp_path: Path) -> None:
-    report = session.latency(Pool(images, [0, 1]), tmp_path / "ns.npy", queries=2, seconds=0, max_seconds=5)
+    out = str(tmp_path / "ns.npy")
+    request = Latency(Pool(str(images), [0, 1]), 2, seconds=0, max_seconds=5, windows=10, max_interval=1.0, out=out)
+    report = session.measure(messages.LATENCY, request)
     now_mb = session.state().peak_memory_mb
     assert report.peak_memory_mb is not None
     assert now_mb is not None
@@ -314,8 +317,10 @@ def test_the_memory_of_the_model_is_told_with_its_latency(session: AgentSession,
 
 def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images: Path) -> None:
     def throughput(max_seconds: float) -> ThroughputReport:
-        search = ThroughputConfig(max_batch=2, max_in_flight=2, gain=0.0, trial_seconds=0.05)
-        return session.throughput(Pool(images, [0, 1]), search, seconds=0.1, max_seconds=max_seconds)
+        request = Throughput(
+            Pool(str(images), [0, 1]), 0.1, max_seconds, max_batch=2, max_in_flight=2, gain=0.0, trial_seconds=0.05
+        )
+        return session.measure(messages.THROUGHPUT, request)
 
     short = throughput(max_seconds=0.1)
     assert short.truncated
@@ -407,7 +412,7 @@ def test_an_agent_that_is_sent_nonsense_ends_and_says_so(session: AgentSession, 
     stdin.write(line + b"\n")
     stdin.flush()
     with pytest.raises(DeviceError, match="the agent on cpu"):
-        session.idle(seconds=60)
+        session.call(messages.IDLE, messages.Idle(60))
     assert "Traceback" in session.log
 
 
@@ -456,27 +461,38 @@ def test_leaving_the_context_ends_the_agent(cache: Cache) -> None:
 
 def test_progress_reaches_the_caller(session: AgentSession) -> None:
     seen: list[tuple[str, float | None]] = []
-    session.idle(seconds=2.5, on_progress=lambda phase, fraction, message: seen.append((phase, fraction)))
+    session.call(messages.IDLE, messages.Idle(2.5), lambda phase, fraction, message: seen.append((phase, fraction)))
     assert {phase for phase, _ in seen} == {"idle"}
     assert seen[0] == ("idle", 0.0)  # before anything runs
     assert 2 <= len(seen) <= 3  # then once a second
     assert sorted(seen) == seen
 
 
-def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession, tmp_path: Path) -> None:
+def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession) -> None:
     with pytest.raises(AgentError, match="no power sensor 'rapl 9'"):
-        session.idle(seconds=0.1, probe=Probe("rapl 9", 0.01, tmp_path / "samples.npy"))
+        session.record_start("rapl 9", 0.01)
+    with pytest.raises(AgentError, match="nothing was recorded of 'rapl 9'"):
+        session.record_series("rapl 9", 0, 1)
 
 
-def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession, tmp_path: Path) -> None:
+def test_the_agents_clock_goes_on_as_the_hosts_does(session: AgentSession) -> None:
+    before, start = session.clock(), time.perf_counter_ns()
+    time.sleep(0.2)
+    offset = compare_clocks(session.clock)
+    assert session.clock() - before >= 0.2e9
+    assert abs(offset.ns - (before - start)) < 0.2e9
+    assert 0 < offset.error_ns < 0.1e9
+
+
+def test_the_sensors_of_this_machine_can_be_sampled(session: AgentSession) -> None:
     found = session.sensors().sensors
     if not found:
         pytest.skip("this machine has no power sensor that may be read")
-    session.idle(seconds=1, probe=Probe(found[0].name, PowerConfig.interval_s, tmp_path / "samples.npy"))
-    samples = np.load(tmp_path / "samples.npy")
-    assert samples.shape[1] == 2
-    assert len(samples) >= 3
-    assert (samples[:, 1] > 0).all()
+    with BoardSensor(session, found[0], PowerConfig.interval_s) as source:
+        span = session.call(messages.IDLE, messages.Idle(1))
+    series = source.series(span.start_ns, span.end_ns)
+    assert len(series.t_ns) == len(series.watts) >= 3
+    assert (series.watts > 0).all()
 
 
 def test_an_interpreter_that_is_not_there_is_named(cache: Cache) -> None:

@@ -406,7 +406,7 @@ def test_a_slow_link_is_only_slow(board: LoopbackBoard, device: DeviceConfig, ca
         with devices.connect(device, cache) as session:
             there = session.put([sent])[0]
             session.get(there, tmp_path / "back")
-            session.idle(seconds=0.5)
+            session.call(messages.IDLE, messages.Idle(0.5))
     assert (tmp_path / "back").read_bytes() == sent.read_bytes()
 
 
@@ -501,12 +501,13 @@ def test_a_host_that_is_killed_takes_the_agent_on_the_board_along(board: Loopbac
     host = textwrap.dedent(f"""
         from pathlib import Path
         from edlab import devices
+        from edlab.agent import messages
         from edlab.cache import Cache
         from edlab.config import DeviceConfig
         device = DeviceConfig(name="jetson", host={board.host!r}, python={sys.executable!r})
         with devices.connect(device, Cache(Path({str(tmp_path / "cache")!r}))) as session:
             print(session.hello().pid, flush=True)
-            session.idle(seconds=600)
+            session.call(messages.IDLE, messages.Idle(600))
     """)
     process = subprocess.Popen([sys.executable, "-c", host], stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -117,7 +117,7 @@ def predict(source: SourceModel, images: np.ndarray, cache: Cache, folder: Path)
     np.save(folder / "images.npy", images)
     with devices.connect(DEVICE, cache, source.reader.modules) as session:
         session.open(Artifact.of(source), source.preprocessing, DEVICE, source.task, source.reader)
-        session.predict(Pool(folder / "images.npy", list(range(len(images)))), folder / "out.npy")
+        session.predict(Pool(str(folder / "images.npy"), list(range(len(images)))), folder / "out.npy")
     return read_array(folder / "out.npy")
 
 

@@ -10,7 +10,7 @@ from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.composition import compose_config
 from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
-from edlab.power import choose
+from edlab.power import Estimate, Series, Source, choose
 
 RAPL = SensorFound("rapl package-0", "rapl", "package", lag_s=0.0, stand_in="")
 NVML = SensorFound("nvml gpu0", "nvml", "module", lag_s=0.0, stand_in="")
@@ -26,22 +26,51 @@ def config(sensor: Sensor) -> PowerConfig:
     return PowerConfig(name=str(sensor), sensor=sensor)
 
 
-def found(*sensors: SensorFound, unusable: Sequence[UnusableSensor] = ()) -> Sensors:
-    return Sensors(list(sensors), list(unusable))
+class Board:
+    """A target that only says which sensors it has."""
+
+    def __init__(self, found: Sensors) -> None:
+        self.found = found
+
+    def sensors(self) -> Sensors:
+        return self.found
+
+    def record_start(self, sensor: str, interval_s: float) -> None:
+        raise NotImplementedError
+
+    def record_stop(self, sensor: str) -> None:
+        raise NotImplementedError
+
+    def record_series(self, sensor: str, start_ns: int, end_ns: int) -> Series:
+        raise NotImplementedError
+
+
+def found(*sensors: SensorFound, unusable: Sequence[UnusableSensor] = ()) -> Board:
+    return Board(Sensors(list(sensors), list(unusable)))
+
+
+def estimated(chosen: Source | Estimate) -> Estimate:
+    assert isinstance(chosen, Estimate)
+    return chosen
+
+
+def measured(chosen: Source | Estimate) -> Source:
+    assert isinstance(chosen, Source)
+    return chosen
 
 
 def test_auto_takes_the_first_sensor() -> None:
-    source = choose(config(Sensor.auto), found(RAPL, NVML), SPECIFIED)
-    assert (source.sensor, source.boundary, source.measured) == ("rapl package-0", "package", True)
+    source = measured(choose(config(Sensor.auto), found(RAPL, NVML), SPECIFIED))
+    assert (source.name, source.boundary) == ("rapl package-0", "package")
 
 
 def test_a_sensor_of_another_device_does_not_count() -> None:
     assert choose(config(Sensor.auto), found(NVML), SPECIFIED).boundary == "estimated"
-    assert choose(config(Sensor.auto), found(NVML, RAPL), SPECIFIED).sensor == "rapl package-0"
+    assert measured(choose(config(Sensor.auto), found(NVML, RAPL), SPECIFIED)).name == "rapl package-0"
 
 
 def test_a_sensor_can_be_named() -> None:
-    assert choose(config(Sensor.hwmon), found(RAPL, METER), SPECIFIED).sensor == "hwmon:power_meter power1"
+    assert measured(choose(config(Sensor.hwmon), found(RAPL, METER), SPECIFIED)).name == "hwmon:power_meter power1"
 
 
 def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
@@ -50,22 +79,21 @@ def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
 
 
 def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None:
-    source = choose(config(Sensor.auto), found(), SPECIFIED)
-    assert (source.watts, source.boundary, source.measured) == (10.0, "estimated", False)
+    source = estimated(choose(config(Sensor.auto), found(), SPECIFIED))
+    assert (source.watts, source.boundary) == (10.0, "estimated")
     assert source.description == "data sheet, table 3"
-    assert "no power sensor" in source.unmeasured
+    assert "no power sensor" in source.reason
 
 
 def test_without_a_specification_there_is_a_reason() -> None:
-    source = choose(config(Sensor.auto), found(), DeviceConfig(name="bare"))
-    assert not source.measured
+    source = estimated(choose(config(Sensor.auto), found(), DeviceConfig(name="bare")))
     assert source.watts is None
-    assert "typical_watts" in source.unmeasured
+    assert "typical_watts" in source.reason
 
 
 def test_none_reads_nothing() -> None:
-    source = choose(config(Sensor.none), found(RAPL), SPECIFIED)
-    assert (source.measured, source.boundary, source.unmeasured) == (False, "none", "power=none was asked for")
+    source = estimated(choose(config(Sensor.none), found(RAPL), SPECIFIED))
+    assert (source.boundary, source.reason) == ("none", "power=none was asked for")
 
 
 def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
@@ -79,21 +107,21 @@ def test_why_a_sensor_that_sees_the_device_cannot_be_read_is_said() -> None:
         UnusableSensor("rapl", "rapl", "1 of 2 packages cannot be read: [Errno 13]", hint=""),
         UnusableSensor("nvml:0 Card", "nvml", "error 3", hint=""),
     ]
-    source = choose(config(Sensor.auto), found(unusable=unusable), SPECIFIED)
-    assert "rapl: 1 of 2 packages" in source.unmeasured
-    assert "Card" not in source.unmeasured
+    source = estimated(choose(config(Sensor.auto), found(unusable=unusable), SPECIFIED))
+    assert "rapl: 1 of 2 packages" in source.reason
+    assert "Card" not in source.reason
     with pytest.raises(MeasurementError, match="1 of 2 packages"):
         choose(config(Sensor.rapl), found(unusable=unusable), SPECIFIED)
 
 
 def test_a_tree_of_files_is_named_where_the_figure_comes_from() -> None:
-    source = choose(config(Sensor.auto), found(RAPL._replace(lag_s=0.5, stand_in="/tmp/tree")), SPECIFIED)
+    source = measured(choose(config(Sensor.auto), found(RAPL._replace(lag_s=0.5, stand_in="/tmp/tree")), SPECIFIED))
     assert (source.lag_s, source.stand_in) == (0.5, "/tmp/tree")
     assert "/tmp/tree" in source.description
 
 
 def test_the_cpu_has_no_estimate_of_another_processor() -> None:
     for name in ("cpu", "raspberry_pi"):
-        source = choose(config(Sensor.auto), found(), compose_config([f"device={name}"]).device)
+        source = estimated(choose(config(Sensor.auto), found(), compose_config([f"device={name}"]).device))
         assert source.watts is None
-        assert "device.specification.typical_watts" in source.unmeasured
+        assert "device.specification.typical_watts" in source.reason

@@ -7,7 +7,7 @@ a second, from a thread of its own.
 from __future__ import annotations
 
 from .host_work import HOST_WORK_QUERIES, host_work
-from .idle import Idle, idle
+from .idle import idle
 from .latency import Latencies, latency
 from .saturate import batches, driver_limit, saturate
 from .search import Search, search
@@ -17,7 +17,6 @@ from .window import Window
 
 __all__ = [
     "HOST_WORK_QUERIES",
-    "Idle",
     "Latencies",
     "Limits",
     "Search",

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
-from ..messages import Activity, OnProgress
+from ..messages import IdleReport, OnProgress
 from ..observer import Look, Observer
 from .loop import NS
 
 
-class Idle(NamedTuple):
-    """A time without inference, and what the machine did in it."""
-
-    start_ns: int
-    end_ns: int
-    activity: Activity
-
-
-def idle(seconds: float, progress: OnProgress) -> Idle:
+def idle(seconds: float, progress: OnProgress) -> IdleReport:
     """Do nothing for `seconds`."""
     start = time.perf_counter_ns()
     end = start + int(seconds * NS)
@@ -29,4 +20,4 @@ def idle(seconds: float, progress: OnProgress) -> Idle:
 
     with Observer(look, progress) as observer:
         time.sleep(seconds)
-    return Idle(start, time.perf_counter_ns(), observer.activity)
+    return IdleReport(start, time.perf_counter_ns(), observer.activity)

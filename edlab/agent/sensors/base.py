@@ -1,4 +1,4 @@
-"""What a power sensor is to the agent, and the thread that samples one beside inference."""
+"""What a power sensor is to the agent, and the thread that records one during inference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from ..messages import UnusableSensor
+from ..messages import Readings, UnusableSensor
 
 BOUNDARIES = ("rail", "module", "package", "board_dc", "usb", "wall_ac")
 
@@ -119,42 +119,43 @@ def spanning(samples: Sequence[Sample], start_ns: int, end_ns: int) -> np.ndarra
     return np.array(samples[first:last], np.float64).reshape(-1, 2)
 
 
-class Sampler:
-    """Reads a sensor about each `interval_s` in a separate thread, from entering the context to leaving it.
-
-    A failed reading is a gap. `failed` counts them, and `error` is what the last one said.
-    """
+class Recorder:
+    """Reads a sensor about each `interval_s` in a separate thread, from `start` to `stop`. Failed ones are gaps."""
 
     def __init__(self, sensor: Sensor, interval_s: float) -> None:
-        self.sensor = sensor
-        self.failed = 0
-        self.error = ""
+        self._sensor = sensor
         self._interval_s = interval_s
         self._samples: list[Sample] = []
+        self._failures: list[tuple[int, str]] = []  # when, and the error
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Sampler:
+    def start(self) -> None:
+        """Read now, and then on and on."""
         self._thread.start()
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
+        """Read no more; a reading in progress is waited for."""
         self._stop.set()
         self._thread.join()
 
-    def between(self, start_ns: int, end_ns: int) -> np.ndarray:
+    def series(self, start_ns: int, end_ns: int) -> np.ndarray:
         """The samples of a span as `spanning` gives them; no rows where nothing could be read."""
-        return spanning(self._samples, start_ns, end_ns)
+        return spanning(self._samples[:], start_ns, end_ns)
+
+    def failures(self, start_ns: int, end_ns: int) -> Readings:
+        """How many readings failed in a span, and what the last one said."""
+        errors = [error for t_ns, error in self._failures if start_ns <= t_ns <= end_ns]
+        return Readings(len(errors), errors[-1] if errors else "")
 
     def _run(self) -> None:
         generator = random.Random(os.getpid())
         while True:
             try:
-                sample = self.sensor.read()
+                sample = self._sensor.read()
                 if sample is not None:
                     self._samples.append(sample)
             except Exception as error:  # a thread that dies says nothing: the samples would end without a reason
-                self.failed += 1
-                self.error = "%s: %s" % (type(error).__name__, error)
+                self._failures.append((time.perf_counter_ns(), "%s: %s" % (type(error).__name__, error)))
             if self._stop.wait(pause(self._interval_s, generator)):
                 return

@@ -1,0 +1,42 @@
+"""A power sensor of the target, which its agent reads on its own clock."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edlab.agent.messages import SensorFound, Sensors
+from edlab.power.base import Series, Source
+
+
+class Target(Protocol):
+    """What a session with an agent does for a source: `edlab.devices.AgentSession`."""
+
+    def sensors(self) -> Sensors:
+        """What its agent can read."""
+
+    def record_start(self, sensor: str, interval_s: float) -> None:
+        """Have the agent read a sensor until it is stopped."""
+
+    def record_stop(self, sensor: str) -> None:
+        """Have it stop."""
+
+    def record_series(self, sensor: str, start_ns: int, end_ns: int) -> Series:
+        """What it recorded in a span."""
+
+
+class BoardSensor(Source):
+    """A sensor that the agent found, read about each `interval_s`."""
+
+    def __init__(self, target: Target, sensor: SensorFound, interval_s: float) -> None:
+        super().__init__(sensor.name, sensor.boundary, sensor.lag_s, sensor.stand_in)
+        self._target = target
+        self._interval_s = interval_s
+
+    def start(self) -> None:
+        self._target.record_start(self.name, self._interval_s)
+
+    def stop(self) -> None:
+        self._target.record_stop(self.name)
+
+    def series(self, start_ns: int, end_ns: int) -> Series:
+        return self._target.record_series(self.name, start_ns, end_ns)

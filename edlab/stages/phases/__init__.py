@@ -1,0 +1,31 @@
+"""The phases of a measurement, one file each, in the order in which they run. A new one is a file and a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edlab.stages.phases.accuracy import Accuracy
+from edlab.stages.phases.base import Bench, Measurement, Phase
+from edlab.stages.phases.host_work import HostWork
+from edlab.stages.phases.idle import Idle
+from edlab.stages.phases.latency import LATENCIES_FILE, Latency
+from edlab.stages.phases.throughput import Throughput
+from edlab.stages.phases.warmup import Warmup
+
+__all__ = [
+    "LATENCIES_FILE",
+    "SCORED",
+    "TIMED",
+    "Accuracy",
+    "Bench",
+    "HostWork",
+    "Idle",
+    "Latency",
+    "Measurement",
+    "Phase",
+    "Throughput",
+    "Warmup",
+]
+
+TIMED: tuple[Phase[Any], ...] = (Idle(), Warmup(), Latency(), HostWork(), Throughput())  # again in each repeat
+SCORED: tuple[Phase[Any], ...] = (Accuracy(),)

@@ -1,0 +1,130 @@
+"""Accuracy: the evaluation images through the target, and what comes out checked, compared and scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab.agent import int8
+from edlab.agent.messages import Pool, PredictReport
+from edlab.devices import read_array
+from edlab.errors import MeasurementError
+from edlab.metrics import Figures
+from edlab.power import Series
+from edlab.stages import reference
+from edlab.stages.load import Inputs
+from edlab.stages.phases.base import Bench, Phase
+from edlab.tasks import Predictions
+
+_OUTPUTS_FILE = "outputs.npy"  # of the evaluation images in order
+_PREDICTIONS_FILE = "predictions.npy"  # what a run keeps of them
+
+
+class Accuracy(Phase[PredictReport]):
+    """Where nothing can be scored, the few images of the conversion's check are enough to compare."""
+
+    name = "accuracy"
+
+    def run(self, bench: Bench) -> PredictReport:
+        pool = Pool(str(bench.inputs.data.images), _rows(bench.inputs).tolist())
+        return bench.session.predict(pool, bench.folder / _OUTPUTS_FILE, bench.on_progress)
+
+    def figures(self, bench: Bench, report: PredictReport, series: Series | None) -> Figures:
+        """Raises `MeasurementError` where what came out is garbage."""
+        source, task = bench.inputs.source, bench.inputs.task
+        out = bench.folder / _OUTPUTS_FILE
+        predictions: Predictions = read_array(out)
+        np.save(bench.folder / _PREDICTIONS_FILE, task.kept(predictions))
+        out.unlink()  # 200 MB for ImageNet, in each row
+        _check_runtime(bench, predictions[: reference.CHECK_IMAGES])
+        rows = _rows(bench.inputs)
+        unconverted = reference.baseline(source, bench.inputs.data, rows, bench.cache, bench.on_progress)
+        if problem := task.find_problem(unconverted, predictions):
+            raise MeasurementError(
+                f"{bench.deployment.runs_on} gives {problem}",
+                hint="the target's runtime, or the conversion, is at fault: see the log",
+            )
+        if source.precision != "fp32":
+            no_baseline = f"the file came as {source.precision}: there is no fp32 model to compare with"
+            figures = _scores(bench, predictions, None) | Figures.withheld(task.agreement, no_baseline)
+            return figures if _no_accuracy(bench.inputs) else figures | Figures.withheld(["accuracy_drop"], no_baseline)
+        check = bench.measurement.check = task.compare(unconverted, predictions)
+        return check.figures() | _scores(bench, predictions, unconverted)
+
+
+def _rows(inputs: Inputs) -> NDArray[np.int64]:
+    """The images that run."""
+    return reference.check_images(inputs.data) if _no_accuracy(inputs) else inputs.data.evaluation
+
+
+def _scores(bench: Bench, predictions: Predictions, unconverted: Predictions | None) -> Figures:
+    """The accuracy, with the drop from the unconverted model's if there is one."""
+    source, data, task = bench.inputs.source, bench.inputs.data, bench.inputs.task
+    if reason := _no_accuracy(bench.inputs):
+        return Figures.withheld(task.scores, reason)
+    assert data.labels is not None
+    labels = data.labels[_rows(bench.inputs)]
+    figures = task.score(predictions, labels, source, baseline=unconverted)
+    if bench.config.protocol.decompose_drop and unconverted is not None:
+        figures |= _decomposed_drop(bench, labels, predictions, unconverted)
+    return figures
+
+
+def _decomposed_drop(bench: Bench, labels: Any, predictions: Predictions, unconverted: Predictions) -> Figures:
+    """The accuracy drop by its causes: the converter, the quantization, and the target's runtime. They add up."""
+    data, source, task = bench.inputs.data, bench.inputs.source, bench.inputs.task
+    artifact, cache, on_progress = bench.deployment.artifact, bench.cache, bench.on_progress
+    unquantized = artifact.unquantized or artifact.on_host
+    here = reference.this_machine()
+    converted = reference.predictions(unquantized, source, data, data.evaluation, here, cache, on_progress)
+    figures = task.drop(converted, unconverted, labels, source, "conversion")
+    if artifact.unquantized is None:
+        return figures | task.drop(predictions, converted, labels, source, "runtime")
+    if artifact.precision != "int8" or artifact.on_host.format not in reference.EVALUATED_IN_FLOAT:
+        names = ["accuracy_drop_quantization", "accuracy_drop_runtime"]
+        reason = f"{artifact.precision} {artifact.on_host.format} files cannot be evaluated in floating point"
+        return figures | Figures.withheld(names, reason)
+    in_float = reference.in_float(artifact.on_host, source, data, data.evaluation, cache, on_progress)
+    figures |= task.drop(in_float, converted, labels, source, "quantization")
+    return figures | task.drop(predictions, in_float, labels, source, "runtime")
+
+
+def _check_runtime(bench: Bench, predictions: Predictions) -> None:
+    """Raise `MeasurementError` where a target does not compute what this machine computes from the same file.
+
+    Where the two need not give the same numbers (the target's int8 kernels saturate, the model draws random numbers, or
+    the target quantizes the file), only garbage is refused.
+    """
+    inputs, deployment = bench.inputs, bench.deployment
+    artifact, task = deployment.artifact, inputs.task
+    rows = reference.check_images(inputs.data)
+    here = reference.host(deployment.device)
+    own = reference.predictions(
+        artifact.on_host, inputs.source, inputs.data, rows, here, bench.cache, bench.on_progress
+    )
+    comparable = (
+        inputs.source.deterministic
+        and artifact.on_host.precision == artifact.precision
+        and deployment.int8_kernels != int8.SATURATING
+    )
+    problem = task.find_problem(own, predictions)
+    if not problem and comparable:
+        problem = task.difference(own, predictions, artifact.precision)
+    if problem:
+        raise MeasurementError(
+            f"{deployment.runs_on} gives {problem}, and this machine runs the same file as it should",
+            hint="the target's runtime computes something else: update it, or try its options (device.options)",
+        )
+
+
+def _no_accuracy(inputs: Inputs) -> str:
+    """Why accuracy cannot be measured; empty where it can."""
+    if inputs.data_problem is not None:
+        return inputs.data_problem.message
+    if inputs.data.labels is None:
+        return f"the data set '{inputs.data.name}' has no labels"
+    if not inputs.source.trained:
+        return f"the weights are untrained: {inputs.source.weights_note}"
+    return ""

@@ -1,0 +1,40 @@
+"""Idle: the target without inference, and its power."""
+
+from __future__ import annotations
+
+from edlab import metrics
+from edlab.agent import messages
+from edlab.agent.messages import IdleReport
+from edlab.metrics import Figures
+from edlab.power import Series
+from edlab.stages.phases.base import Bench, Phase
+
+_WITHOUT_SOURCE_S = 1.0  # long enough to see what else keeps the target busy
+
+
+class Idle(Phase[IdleReport]):
+    """Does nothing, for as long as the power source needs."""
+
+    name = "idle"
+    samples_file = "idle_samples.npy"
+
+    def run(self, bench: Bench) -> IdleReport:
+        source, config = bench.source, bench.config.power
+        seconds = config.idle_seconds + source.lag_s if source else _WITHOUT_SOURCE_S
+        message = f"reading {source.name}" if source else ""
+        return bench.session.measure(
+            messages.IDLE,
+            messages.Idle(seconds),
+            lambda phase, fraction, _: bench.on_progress(phase, fraction, message),
+        )
+
+    def figures(self, bench: Bench, report: IdleReport, series: Series | None) -> Figures:
+        source = bench.source
+        if series is None or source is None:
+            return Figures()
+        return metrics.idle_power(
+            series.t_ns,
+            series.watts,
+            start_ns=report.start_ns + round(source.lag_s * 1e9),
+            bounds=metrics.Bounds(source.boundary, max_watts=bench.config.device.specification.max_watts),
+        )

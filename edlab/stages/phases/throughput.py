@@ -1,0 +1,104 @@
+"""Throughput: the best setting, measured over a saturated window, and the power over the same window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edlab import metrics
+from edlab.agent import messages
+from edlab.agent.messages import Activity, ThroughputReport, Trial
+from edlab.metrics import Figures
+from edlab.power import Estimate, Series, Source
+from edlab.stages.phases.base import Bench, Measurement, Phase
+
+
+class Throughput(Phase[ThroughputReport]):
+    """Searches for the setting, unless it is known (`Bench.setting`)."""
+
+    name = "throughput"
+    samples_file = "power_samples.npy"
+
+    def run(self, bench: Bench) -> ThroughputReport:
+        protocol, power = bench.config.protocol, bench.config.power
+        search, seconds = protocol.throughput, protocol.window_seconds
+        if bench.source:
+            seconds = max(seconds, power.active_seconds + bench.source.lag_s)
+        beyond = max(seconds - protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
+        request = messages.Throughput(
+            pool=bench.pool,
+            seconds=seconds,
+            max_seconds=protocol.max_seconds + beyond,
+            max_batch=search.max_batch if bench.inputs.source.batchable else 1,
+            max_in_flight=search.max_in_flight,
+            gain=search.gain,
+            trial_seconds=search.trial_seconds,
+            setting=bench.setting,
+        )
+        return bench.session.measure(messages.THROUGHPUT, request, bench.on_progress)
+
+    def figures(self, bench: Bench, report: ThroughputReport, series: Series | None) -> Figures:
+        rate = report.throughput_ips
+        figures = metrics.throughput(rate, bench.inputs.source.complexity.flops)
+        figures |= metrics.setting(report.batch, report.in_flight)
+        if report.batch == 1:
+            figures |= metrics.batch1(rate)
+        elif bench.setting is None:
+            figures |= metrics.batch1(report.batch1_ips, report.batch1_note)
+        bench.measurement.batch_one_only = _batch_one_only(bench, report.search)
+        figures |= metrics.sustained(np.array(report.ips_by_second))
+        source = bench.measurement.power
+        if isinstance(source, Estimate):
+            return figures | metrics.estimated_power(source.watts, rate, source.reason)
+        assert source is not None
+        assert series is not None
+        return figures | _power(bench, source, report, series)
+
+    def activities(self, report: ThroughputReport) -> dict[str, Activity]:
+        found = super().activities(report)
+        return found | {"search": report.search_activity} if report.search_activity else found
+
+    def as_json(self, report: ThroughputReport, measurement: Measurement) -> dict[str, dict[str, Any]]:
+        phases = super().as_json(report, measurement)
+        if searching := phases[self.name].pop("search_activity"):
+            phases["search"] = {"activity": searching}
+        if measurement.watts_by_second is not None:
+            phases[self.name]["watts_by_second"] = measurement.watts_by_second
+        return phases
+
+
+def _power(bench: Bench, source: Source, window: ThroughputReport, series: Series) -> Figures:
+    """The power over the window, from what the source read meanwhile."""
+    idle, config = bench.measurement.figures.values, bench.config.power
+    bounds = metrics.Bounds(
+        source.boundary,
+        idle_w=idle.get("idle_power_w"),
+        idle_standard_error_w=idle.get("idle_power_standard_error_w", 0.0),
+        max_watts=bench.config.device.specification.max_watts,
+    )
+    bench.measurement.watts_by_second = metrics.watts_by_second(
+        series.t_ns, series.watts, window.start_ns, len(window.ips_by_second), bounds
+    )
+    return Figures({"power_readings_failed": series.failed}) | metrics.power(
+        series.t_ns,
+        series.watts,
+        window.start_ns,
+        window.end_ns,
+        window.throughput_ips,
+        min_seconds=config.active_seconds,
+        min_samples=config.active_samples,
+        lag_s=source.lag_s,
+        bounds=bounds,
+        error=series.error,
+    )
+
+
+def _batch_one_only(bench: Bench, trials: list[Trial]) -> str:
+    """Why only batch 1 could run; empty where a larger one did, or none was tried."""
+    if not bench.inputs.source.batchable:
+        return "the images of a batch would decide on one another's outputs"
+    reasons = [metrics.batch_one_only(trials)]
+    if reasons[0]:
+        reasons += [step.report.details.get("batch_one_only", "") for step in bench.deployment.artifact.steps]
+    return "; ".join(filter(None, reasons))
