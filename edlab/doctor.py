@@ -18,6 +18,7 @@ from edlab import converters, readiness
 from edlab.cache import Cache
 from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig
+from edlab.errors import EdlabError
 from edlab.readiness import Finding
 
 _CORE = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "mlflow", "hydra-core", "numpy")
@@ -45,12 +46,22 @@ def _of_run(overrides: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
 
 def _of_everything(cache: Cache) -> dict[str, list[Finding]]:
     toolchains = [readiness.converter(ConverterConfig(name=name)) for name in converters.available()]
-    targets = [readiness.device(compose_config([f"device={name}"]).device, cache) for name in options("device")]
+    targets = [_device(name, cache) for name in options("device")]
     return {
         "core": [*_core(cache), *readiness.plugins()],
         "converters": [finding for toolchain in toolchains for finding in toolchain],
         "devices": [finding for target in targets for finding in target],
     }
+
+
+def _device(name: str, cache: Cache) -> Iterator[Finding]:
+    """A device by its name, whose yaml file may be wrong: a vendor package's."""
+    try:
+        config = compose_config([f"device={name}"]).device
+    except EdlabError as error:
+        yield Finding(f"device={name}", False, error.message, error.hint, optional=True)
+        return
+    yield from readiness.device(config, cache)
 
 
 def _section(title: str, findings: list[Finding]) -> Table:

@@ -241,3 +241,4 @@ def test_a_runtime_that_is_not_found_costs_the_run_that_uses_it_and_doctor_warns
     assert "acme_edlab.no_such_runtime" in needed.stdout
     everything = acme.edlab("doctor")
     assert "–  runtime 'acme_lost'" in everything.stdout
+    assert "–  device=acme_typo" in everything.stdout  # a yaml file that is wrong is a line, and not the end
