@@ -110,7 +110,8 @@ from edlab.agent.errors import AgentError
 
 
 class Knob(base.Knob):
-    path = os.environ.get("ACME_FAN", "/nonexistent")
+    def __init__(self):
+        self.path = os.environ.get("ACME_FAN", "/nonexistent")
 
     def available(self):
         if not os.path.exists(self.path):

@@ -10,7 +10,9 @@ import pytest
 from conformance import Part
 from file_makers import CLASSES, make_onnx
 
+from edlab.composition import compose_config
 from edlab.config import ModelConfig, PreprocessingConfig
+from edlab.errors import ConfigError
 from edlab.testing.model_origin import ModelOriginConformance
 
 SIZE = PreprocessingConfig(height=32, width=32)
@@ -162,3 +164,9 @@ BROKEN = [
 
 def test_the_suite_fails_sources_that_break_a_rule(tmp_path: Path) -> None:
     HUB.check_suite(tmp_path, BROKEN)
+
+
+def test_an_unknown_source_is_refused_with_near_names() -> None:
+    with pytest.raises(ConfigError, match=r"there is no model\.origin 'tim'") as caught:
+        compose_config(["model=timm", "model.origin=tim", "model.arch=resnet18"])
+    assert "did you mean 'timm'" in caught.value.hint
