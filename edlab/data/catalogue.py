@@ -13,6 +13,19 @@ from edlab.data.pixels import Decoded
 from edlab.source import Reason
 from edlab.tasks.detection.annotations import Annotations
 
+OPTIONS_OF_ALL = ("name", "kind", "images", "seed")  # of `DatasetConfig`
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of data set: the task that its labels are for (None: it has none), and which options it reads.
+
+    `options` are fields of `DatasetConfig` in addition to `OPTIONS_OF_ALL`; any other that is set is refused.
+    """
+
+    task: str | None
+    options: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -17,7 +17,7 @@ from edlab.cache import Cache, digest
 from edlab.config import DatasetConfig
 from edlab.data.arrays import list_arrays, list_synthetic_arrays
 from edlab.data.boxes import MISFIT_ADVICE, in_pixels, misfit_reason, misfits
-from edlab.data.catalogue import Catalogue
+from edlab.data.catalogue import OPTIONS_OF_ALL, Catalogue, Kind
 from edlab.data.coco import list_coco
 from edlab.data.digits import list_digits
 from edlab.data.folders import list_image_folder, list_imagenet, list_unlabelled
@@ -34,15 +34,17 @@ _APPLIED_LATER = {"channels", "mean", "std"}  # when an image becomes the model'
 _DARK_PEAK = (1 << 14) - 1  # of 16-bit images: files of 10, 12 and 14 bits do not go beyond it
 _MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whole training set
 
-_TASKS = {  # of each kind; None: without labels
-    "arrays": "classification",
-    "coco": "detection",
-    "digits": "classification",
-    "image_folder": "classification",
-    "imagenet": "classification",
-    "imagenette": "classification",
-    "synthetic": None,
-    "yolo": "detection",
+_FOLDER = ("path", "exif_orientation", "calibration_fraction", "calibration_path")
+_OWN_CALIBRATION = ("exif_orientation", "calibration_path")  # the orientation is that of the images to calibrate on
+_KINDS = {
+    "arrays": Kind("classification", ("path", "calibration_fraction")),
+    "coco": Kind("detection", (*_FOLDER, "annotations")),
+    "digits": Kind("classification", _OWN_CALIBRATION),
+    "image_folder": Kind("classification", (*_FOLDER, "labels", "class_order")),
+    "imagenet": Kind("classification", (*_FOLDER, "labels")),
+    "imagenette": Kind("classification", _FOLDER[1:]),
+    "synthetic": Kind(None, _OWN_CALIBRATION),
+    "yolo": Kind("detection", (*_FOLDER, "labels")),
 }
 
 OnProgress = Callable[[float], None]
@@ -116,6 +118,7 @@ def prepare(
     `ConfigError` for a wrong setting.
     """
     report = on_progress or (lambda fraction: None)
+    _refuse_unread(config)
     catalogue = _list(config, preprocessing, num_classes, class_names, cache, report)
     _check_classes(config, catalogue, num_classes)
     evaluation, pool = _split(config, catalogue)
@@ -156,9 +159,26 @@ def task_of(kind: str) -> str | None:
 
     Raises `ConfigError` for a kind that does not exist.
     """
-    if kind not in _TASKS:
-        raise ConfigError(f"there is no dataset.kind '{kind}'", hint=f"valid: {', '.join(_TASKS)}")
-    return _TASKS[kind]
+    return _kind(kind).task
+
+
+def _kind(name: str) -> Kind:
+    if name not in _KINDS:
+        raise ConfigError(f"there is no dataset.kind '{name}'", hint=f"valid: {', '.join(_KINDS)}")
+    return _KINDS[name]
+
+
+def _refuse_unread(config: DatasetConfig) -> None:
+    """Raises `ConfigError` for an option that is set and that this kind of data set does not read."""
+    read = {*OPTIONS_OF_ALL, *_kind(config.kind).options}
+    for option in dataclasses.fields(config):
+        if option.name in read or getattr(config, option.name) == option.default:
+            continue
+        kinds = [name for name, kind in _KINDS.items() if option.name in kind.options]
+        raise ConfigError(
+            f"dataset.{option.name} is set, and a data set of kind {config.kind} does not read it",
+            hint=f"leave it out; it is for {', '.join(kinds)}",
+        )
 
 
 def _list(
@@ -180,7 +200,6 @@ def _list(
         "synthetic": lambda: list_synthetic(config),
         "yolo": lambda: list_yolo(config, num_classes, class_names),
     }
-    task_of(config.kind)
     if config.kind not in sources:
         raise DataError(
             f"{config.name} holds arrays, and the model takes images", hint="set model.input=array to feed it with them"
