@@ -180,7 +180,7 @@ def _precision_of(
     predictions: NDArray[np.floating], truth: Annotations, preprocessing: Preprocessing, label_offset: int
 ) -> _Precision:
     """Of predictions that figures, or the rows of a sweep, share: they are matched once in a process."""
-    content = hashlib.sha256(np.ascontiguousarray(predictions)).hexdigest()
+    content = hashlib.sha256(predictions.tobytes()).hexdigest()
     key = digest([content, truth.tolist(), truth.class_names, preprocessing.model_dump(), label_offset])
     known = _known.pop(key, None)
     if known is None:
