@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edlab.agent.errors import DISK_FIXES
 from edlab.errors import StorageError
 
 # Errors of a disk that is full, protected or failing, and what to do about each.
 _FIXES = {
-    errno.ENOSPC: "free space there",
-    errno.EDQUOT: "free space there",
-    errno.EROFS: "make it writable",
+    **DISK_FIXES,
     errno.EACCES: "make it writable",
     errno.EPERM: "make it writable",
     errno.EIO: "check that disk",

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edlab.agent.messages import NO_CHANNELS
+
 Layout = Literal["NCHW", "NHWC"]
 Origin = Literal["read", "given", "assumed"]  # read from the source, given by the user, or assumed by edlab
 _Grey = Annotated[int, Field(ge=0, le=255)]
@@ -110,7 +112,7 @@ def input_shape(preprocessing: Preprocessing | ArrayInput, layout: Layout) -> tu
 def normalisation(preprocessing: Preprocessing | ArrayInput) -> dict[str, Any]:
     """Mean, std and channels, as the agent takes them: see `edlab.agent.messages.Open`."""
     if isinstance(preprocessing, ArrayInput):
-        return {"mean": [], "std": [], "channels": "none"}
+        return {"mean": [], "std": [], "channels": NO_CHANNELS}
     return {
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),

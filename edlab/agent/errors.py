@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 
-_DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Errors of a disk that takes no more, and what to do about each. The host reads this list too.
+DISK_FIXES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EROFS: "make it writable",
+}
 
 
 class AgentError(Exception):
@@ -29,8 +34,14 @@ class FixedBatchError(AgentError):
     """The model takes no batch but its own."""
 
 
+def takes_no_more(error: BaseException) -> bool:
+    """Whether this error means that a disk is full or read-only."""
+    return isinstance(error, OSError) and error.errno in DISK_FIXES
+
+
 def storage_error(error: Exception) -> StorageError | None:
     """The error that says so, where this one means that a disk takes no more; else None."""
-    if isinstance(error, OSError) and error.errno in _DISK_TAKES_NO_MORE:
+    if takes_no_more(error):
+        assert isinstance(error, OSError)
         return StorageError(error.filename or "to the target's disk", error)
     return None

@@ -9,6 +9,8 @@ from typing import Any, Callable, Dict, Generic, List, NamedTuple, Optional, Tup
 
 OnProgress = Callable[[Optional[float], str], None]  # (fraction 0..1 or None where unknown, message)
 
+NO_CHANNELS = "none"  # of arrays that are no images
+
 Q = TypeVar("Q")
 R = TypeVar("R")
 

@@ -6,9 +6,10 @@ from typing import Sequence
 
 import numpy as np
 
+from .messages import NO_CHANNELS
+
 # Which channel of a stored image each channel of the input takes.
 _SOURCES = {"rgb": (0, 1, 2), "bgr": (2, 1, 0), "gray": (0,)}
-NO_CHANNELS = "none"  # of arrays that are no images
 
 
 def normalise(

@@ -12,6 +12,8 @@ from edlab.data.catalogue import Catalogue
 from edlab.errors import DataError
 from edlab.source import ArrayInput
 
+OPTIONS_OF_ALL = ("name", "kind", "images", "seed")  # of `DatasetConfig`
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -38,6 +40,8 @@ class Dataset:
     """Lists what a data set holds; nothing is decoded yet. A kind overrides one of the two methods, or both."""
 
     task: ClassVar[str | None] = "classification"  # what its labels are for; None: it has none
+    # Fields of `DatasetConfig` that it reads in addition to OPTIONS_OF_ALL; any other that is set is refused.
+    options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config

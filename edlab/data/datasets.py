@@ -15,48 +15,64 @@ from edlab.data.yolo import list_yolo
 from edlab.registry import Group
 from edlab.source import ArrayInput
 
+_FOLDER = ("path", "exif_orientation", "calibration_fraction", "calibration_path")
+_OWN_CALIBRATION = ("exif_orientation", "calibration_path")  # the orientation is that of the images to calibrate on
+
 
 class Arrays(Dataset):
+    options = ("path", "calibration_fraction")
+
     def arrays(self, wanted: ArrayInput) -> Catalogue:
         return list_arrays(self.config, wanted)
 
 
 class Coco(Dataset):
     task = "detection"
+    options = (*_FOLDER, "annotations")
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_coco(self.config, wanted.num_classes, wanted.class_names)
 
 
 class Digits(Dataset):
+    options = _OWN_CALIBRATION
+
     def images(self, wanted: Wanted) -> Catalogue:
         return list_digits(self.config)
 
 
 class DigitScenes(Dataset):
     task = "detection"
+    options = _OWN_CALIBRATION
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_digit_scenes(self.config)
 
 
 class ImageFolder(Dataset):
+    options = (*_FOLDER, "labels", "class_order")
+
     def images(self, wanted: Wanted) -> Catalogue:
         return list_image_folder(self.config, wanted.classes, wanted.class_names)
 
 
 class Imagenet(Dataset):
+    options = (*_FOLDER, "labels")
+
     def images(self, wanted: Wanted) -> Catalogue:
         return list_imagenet(self.config, wanted.classes)
 
 
 class Imagenette(Dataset):
+    options = _FOLDER[1:]
+
     def images(self, wanted: Wanted) -> Catalogue:
         return list_imagenette(self.config, wanted.classes, wanted.cache, wanted.on_progress)
 
 
 class Synthetic(Dataset):
     task = None
+    options = _OWN_CALIBRATION
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_synthetic(self.config)
@@ -67,6 +83,7 @@ class Synthetic(Dataset):
 
 class Yolo(Dataset):
     task = "detection"
+    options = (*_FOLDER, "labels")
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_yolo(self.config, wanted.num_classes, wanted.class_names)

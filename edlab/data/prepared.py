@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edlab.cache import Cache, digest
 from edlab.config import DatasetConfig
-from edlab.data.base import Wanted
+from edlab.data.base import OPTIONS_OF_ALL, Wanted
 from edlab.data.boxes import MISFIT_ADVICE, in_pixels, misfit_reason, misfits
 from edlab.data.catalogue import Catalogue
 from edlab.data.datasets import DATASETS
@@ -100,6 +100,7 @@ def prepare(
     Raises `DataError` for a data set that is missing, empty, all unreadable, or of another number of classes;
     `ConfigError` for a wrong setting.
     """
+    _refuse_unread(config)
     report = on_progress or (lambda fraction: None)
     wanted = Wanted(num_classes, class_names, cache, report)
     catalogue = _list(config, preprocessing, wanted)
@@ -143,6 +144,19 @@ def task_of(kind: str) -> str | None:
     Raises `ConfigError` for a kind that does not exist.
     """
     return DATASETS.load(kind).task
+
+
+def _refuse_unread(config: DatasetConfig) -> None:
+    """Raises `ConfigError` for an option that is set and that this kind of data set does not read."""
+    read = {*OPTIONS_OF_ALL, *DATASETS.load(config.kind).options}
+    for option in dataclasses.fields(config):
+        if option.name in read or getattr(config, option.name) == option.default:
+            continue
+        kinds = [name for name in DATASETS.names() if option.name in DATASETS.load(name).options]
+        raise ConfigError(
+            f"dataset.{option.name} is set, and a data set of kind {config.kind} does not read it",
+            hint=f"leave it out; it is for {', '.join(kinds)}",
+        )
 
 
 def _list(config: DatasetConfig, preprocessing: Preprocessing | ArrayInput, wanted: Wanted) -> Catalogue:

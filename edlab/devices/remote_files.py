@@ -8,6 +8,7 @@ need a server that small images (dropbear) lack, and scp cannot go on.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edlab.agent import messages
+from edlab.agent.errors import DISK_FIXES
 from edlab.agent.messages import Accept, Accepted, Expect, Expected, Method, Nothing
 from edlab.cache import digest, sha256_files
 from edlab.errors import DeviceError, StorageError
@@ -27,7 +29,7 @@ Call = Callable[[Method[Any, Any], Any], Any]  # `AgentSession.call`
 
 _RSYNC_SILENCE_S = 60  # on either end; then it ends, also where the link broke without a word
 _ATTEMPTS = 3  # by rsync, by the pipe, and once more where what came was damaged
-_NO_ROOM = ("No space left on device", "Disk quota exceeded", "Read-only file system")
+_NO_ROOM = tuple(map(os.strerror, DISK_FIXES))  # as a board's own commands print it
 
 
 def content_key(files: Sequence[Path]) -> str:

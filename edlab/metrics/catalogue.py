@@ -154,7 +154,7 @@ CATALOGUE = (
     Metric(
         ("accuracy_claimed_difference",),
         Section.accuracy,
-        "top-1 or mAP − the claimed value of the model, which is of the full validation set; it has no interval",
+        "top-1 − the claimed value of the model, which is of the full validation set; it has no interval",
     ),
     Metric(
         ("accuracy_images",),

@@ -28,12 +28,12 @@ from edlab.models.network import Network, origins, override_preprocessing
 from edlab.models.origins import ORIGINS
 from edlab.models.outputs import ReadOutputs, choose_outputs, shapes_of
 from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_files
-from edlab.source import OutputReader, SourceModel
+from edlab.source import Origin, OutputReader, SourceModel
 
 if TYPE_CHECKING:
     import torch
 
-_VERSION = 6  # raise it when what is written for the same configuration changes
+_VERSION = 7  # raise it when what is written for the same configuration changes
 _TIMEOUT_S = 1800.0  # a download of weights is part of it
 _KIND = "models"
 _SETTLING_IMAGES = 4
@@ -123,7 +123,7 @@ def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:
         preprocessing_origins=file.preprocessing_origins,
         preprocessing_note=file.preprocessing_note,
         class_names=file.class_names,
-        **_label_offset(config, None, file.outputs.facts.num_classes, file.class_names),
+        label_offset=_label_offset(config, file.outputs.facts.label_offset, file.outputs, file.class_names),
         outputs=file.outputs,
         reasons=file.reasons,
         weights="file",
@@ -162,7 +162,7 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
         preprocessing_origins=origins(network.preprocessing_read, config.preprocessing),
         preprocessing_note=network.preprocessing_note,
         class_names=network.class_names,
-        **_label_offset(config, stated, written["outputs"].facts.num_classes),
+        label_offset=_label_offset(config, stated, written["outputs"]),
         weights=network.weights.origin,
         weights_note=network.weights.note,
         claimed_top1=network.claimed_top1,
@@ -246,7 +246,15 @@ def _write_keras(
     }
 
 
-def _write_source(folder: Path, config: ModelConfig, *, path: Path, outputs: ReadOutputs, **facts: Any) -> None:
+def _write_source(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    path: Path,
+    outputs: ReadOutputs,
+    label_offset: tuple[int, Origin],
+    **facts: Any,
+) -> None:
     """`source.json`, its path relative; the configuration's claims stand over the source's own."""
     if config.claimed_top1 is not None:
         facts |= {"claimed_top1": config.claimed_top1, "claimed_source": config.claimed_source}
@@ -256,10 +264,12 @@ def _write_source(folder: Path, config: ModelConfig, *, path: Path, outputs: Rea
     facts |= {
         "task": outputs.task,
         "num_classes": read.num_classes,
+        "label_offset": label_offset[0],
+        "label_offset_origin": label_offset[1],
         "output": ", ".join(outputs.names),
         "outputs": outputs.all_names,
         "reader": OutputReader(
-            options=read.options,
+            options={**read.options, "label_offset": label_offset[0]},
             origins=read.origins,
             files={name: Path(f"{name}.npy") for name in read.arrays},
             modules=read.modules,
@@ -270,20 +280,19 @@ def _write_source(folder: Path, config: ModelConfig, *, path: Path, outputs: Rea
 
 
 def _label_offset(
-    config: ModelConfig, stated: int | None, num_classes: int | None, class_names: tuple[str, ...] = ()
-) -> dict[str, Any]:
+    config: ModelConfig, stated: int | None, outputs: ReadOutputs, class_names: tuple[str, ...] = ()
+) -> tuple[int, Origin]:
     """How many classes stand before the data set's first one, and who says so.
 
     1,001 classes without names are ImageNet's with a first one for the background, as TensorFlow's models have them.
     """
-    offset, origin = (1, "assumed") if num_classes == _IMAGENET_CLASSES + 1 else (0, "assumed")
-    if class_names:
-        offset, origin = int(class_names[0].strip().lower() in _BACKGROUND), "read"
-    if stated is not None:
-        offset, origin = stated, "read"
     if config.label_offset is not None:
-        offset, origin = config.label_offset, "given"
-    return {"label_offset": offset, "label_offset_origin": origin}
+        return config.label_offset, "given"
+    if stated is not None:
+        return stated, "read"
+    if class_names:
+        return int(class_names[0].strip().lower() in _BACKGROUND), "read"
+    return int(outputs.facts.num_classes == _IMAGENET_CLASSES + 1), "assumed"
 
 
 def _read(folder: Path) -> SourceModel:

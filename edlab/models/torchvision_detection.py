@@ -49,7 +49,6 @@ def build(config: ModelConfig, models: Any, arch: str, published: Any) -> Networ
         outputs={
             "head": "ssd_raw",
             "activation": "softmax" if arch.startswith("ssd") else "sigmoid",
-            "label_offset": 1,
             "box_weights": list(module.box_coder.weights),
             "box_order": "xywh",
             "score_threshold": module.score_thresh,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -12,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edlab.agent.errors import takes_no_more
 from edlab.config import ModelConfig
-from edlab.errors import ModelError, StorageError
+from edlab.errors import ModelError
 from edlab.models.network import Weights
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def choose(
     """The network with the weights that `config.weights` asks for; `auto` falls back to untrained and notes why.
 
     `pretrained()` raises `OSError` where the hub cannot be reached, or `NoPretrainedWeightsError`.
-    Raises `ModelError` where the weights asked for cannot be had, `StorageError` where the disk is full.
+    Raises `ModelError` where the weights asked for are not available, `OSError` where the disk takes no more.
     """
     if config.weights == "random":
         return Weights(untrained(), "untrained", f"random weights, as asked for (seed {_SEED})")
@@ -50,8 +50,8 @@ def choose(
     try:
         return Weights(pretrained(), "pretrained", "the source's own pretrained weights")
     except (OSError, NoPretrainedWeightsError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"no room for the weights: {error}", hint="free space in your home's cache") from error
+        if takes_no_more(error):
+            raise
         reason = str(error).strip().splitlines()[0]
         if config.weights == "pretrained":
             raise ModelError(

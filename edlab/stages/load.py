@@ -98,5 +98,5 @@ def load(
             on_progress("label map", None, inputs.data.label_map)
         return inputs
     except DataUnavailableError as error:
-        stand_in = dataclasses.replace(config.dataset, name="synthetic", kind="synthetic", path=None, labels=None)
+        stand_in = DatasetConfig("synthetic", "synthetic", images=config.dataset.images, seed=config.dataset.seed)
         return Inputs(source, prepare(stand_in), data_problem=error)

@@ -24,12 +24,14 @@ Predictions = NDArray[np.float32]  # what the agent's task reads of each image: 
 class OutputFacts:
     """What is known of a model's outputs.
 
-    `num_classes`: how many classes they tell apart, None if the model does not say. `options` are those of the agent's
-    task, `origins` say where those worth showing come from, `arrays` are options that travel as npy files,
-    `modules` what the agent's task imports of the user's own code.
+    `num_classes`: how many classes they tell apart; `label_offset`: how many of them stand before the first one of a
+    data set; both None if the model does not say. `options` are those of the agent's task (it is given the model's
+    label_offset too), `origins` say where those worth showing come from, `arrays` are options that travel as npy
+    files, `modules` what the agent's task imports of the user's own code.
     """
 
     num_classes: int | None
+    label_offset: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import tarfile
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from edlab.cache import Cache
-from edlab.config import DatasetConfig
+from edlab.config import ClassOrder, DatasetConfig, ExifOrientation
 from edlab.data import PreparedData, image_files, imagenette, pixels, prepare
 from edlab.data.classes import imagenet_wnids
 from edlab.data.digit_scenes import list_digit_scenes
@@ -355,3 +356,50 @@ def test_sample_images_are_prepared_as_torchvision_does(test_data: Path, cache: 
     for row, name in enumerate(data.files):
         with Image.open(test_data / "imagenet_samples" / name) as image:
             np.testing.assert_array_equal(stored[row], np.asarray(reference(image.convert("RGB"))))
+
+
+SET = {
+    "path": "/data",
+    "annotations": "instances.json",
+    "labels": "labels.txt",
+    "class_order": ClassOrder.text,
+    "exif_orientation": ExifOrientation.apply,
+    "calibration_fraction": 0.5,
+    "calibration_path": "/data/calibration",
+}
+READ = {
+    "arrays": {"path", "calibration_fraction"},
+    "coco": {*SET} - {"labels", "class_order"},
+    "digits": {"exif_orientation", "calibration_path"},
+    "image_folder": {*SET} - {"annotations"},
+    "imagenet": {*SET} - {"annotations", "class_order"},
+    "imagenette": {"exif_orientation", "calibration_fraction", "calibration_path"},
+    "synthetic": {"exif_orientation", "calibration_path"},
+    "yolo": {*SET} - {"annotations", "class_order"},
+}
+
+
+def test_every_option_that_only_some_kinds_read_is_tried() -> None:
+    everywhere = {"name", "kind", "images", "seed"}
+    assert {option.name for option in dataclasses.fields(DatasetConfig)} - everywhere == {*SET}
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [(kind, option) for kind in READ for option in sorted({*SET} - READ[kind])]
+)
+def test_an_option_that_the_kind_does_not_read_is_refused(kind: str, option: str, cache: Cache) -> None:
+    wanted = dataclasses.replace(DatasetConfig(name="own", kind=kind), **{option: SET[option]})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"dataset.{option} is set, and .* {kind} does not read it") as caught:
+        prepare(wanted, SMALL, cache, num_classes=10)
+    readers = caught.value.hint.removeprefix("leave it out; it is for ").split(", ")
+    assert readers == [kind for kind in READ if option in READ[kind]]
+
+
+@pytest.mark.parametrize(("kind", "option"), [(kind, option) for kind in READ for option in sorted(READ[kind])])
+def test_an_option_that_the_kind_reads_is_not_refused(
+    kind: str, option: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagenette, "URL", "file:///missing")
+    wanted = dataclasses.replace(DatasetConfig(name="own", kind=kind), **{option: SET[option]})  # type: ignore[arg-type]
+    with contextlib.suppress(DataError):  # nothing is there to be read
+        prepare(wanted, SMALL, cache, num_classes=10)

@@ -15,10 +15,11 @@ import pytest
 from workplace import Workplace
 
 from edlab import devices
+from edlab.agent import messages
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
-from edlab.config import DeviceConfig, WarmupConfig
-from edlab.devices import Pool
+from edlab.config import DeviceConfig
+from edlab.devices import AgentSession, Pool
 from edlab.errors import AgentError, ConfigError
 from edlab.openssh import CONFIG_VARIABLE
 from edlab.record import RunRecord
@@ -27,7 +28,16 @@ from edlab.testing import sshd
 from edlab.testing.device import mean_network
 
 PLAIN = Preprocessing(height=2, width=2, mean=(0, 0, 0), std=(1, 1, 1))
-WARMUP = WarmupConfig(queries=2, seconds=0.0, max_seconds=1.0)
+
+
+def warmup(session: AgentSession, pool: Pool) -> messages.WarmupReport:
+    request = messages.Warmup(pool, queries=2, seconds=0.0, tolerance=0.02, max_seconds=1.0)
+    return session.measure(messages.WARMUP, request)
+
+
+def latency(session: AgentSession, pool: Pool, out: Path, queries: int = 5) -> None:
+    request = messages.Latency(pool, queries, seconds=0, max_seconds=5, windows=10, max_interval=1.0, out=str(out))
+    session.measure(messages.LATENCY, request)
 
 
 def device(kind: str, recording: Path) -> DeviceConfig:
@@ -43,7 +53,7 @@ def artifact_of(path: Path) -> Artifact:
 @pytest.fixture
 def pool(tmp_path: Path) -> Pool:
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (5, 2, 2, 3)).astype(np.uint8))
-    return Pool(tmp_path / "images.npy", [4, 0, 2])
+    return Pool(str(tmp_path / "images.npy"), [4, 0, 2])
 
 
 @pytest.fixture
@@ -59,8 +69,8 @@ def recording(tmp_path: Path, pool: Pool, artifact: Artifact) -> Path:
         with devices.connect(device("record", folder), Cache(tmp_path / "cache")) as session:
             session.lock()
             session.open(artifact, PLAIN, device("record", folder))
-            session.warmup(pool, WARMUP)
-            session.latency(pool, tmp_path / name, queries=5, seconds=0.0, max_seconds=5)
+            warmup(session, pool)
+            latency(session, pool, tmp_path / name)
     return folder
 
 
@@ -72,11 +82,11 @@ def test_it_answers_as_the_device_did_and_imports_no_runtime(
             session.lock()
             assert session.hello().stand_in == "a recording, cpu.rec"
             assert session.open(artifact, PLAIN, device("replay", recording)).version
-            assert session.warmup(pool, WARMUP).queries >= 2
+            assert warmup(session, pool).queries >= 2
             out = tmp_path / "again" / name
             out.parent.mkdir(exist_ok=True)
             shutil.copyfile(tmp_path / name, tmp_path / f"kept-{name}")
-            session.latency(pool, out.with_name(name), queries=5, seconds=0.0, max_seconds=5)
+            latency(session, pool, out.with_name(name))
             libraries = Path(f"/proc/{session.process.pid}/maps").read_text()
         np.testing.assert_array_equal(np.load(out), np.load(tmp_path / f"kept-{name}"))
         assert "onnxruntime" not in libraries
@@ -89,7 +99,7 @@ def test_what_was_not_recorded_is_named(tmp_path: Path, recording: Path, pool: P
             session.predict(pool, tmp_path / "predictions.npy")
         session.open(artifact, PLAIN, device("replay", recording))
         with pytest.raises(AgentError, match="has no 'latency' with queries=7") as caught:
-            session.latency(pool, tmp_path / "out.npy", queries=7, seconds=0.0, max_seconds=5)
+            latency(session, pool, tmp_path / "out.npy", queries=7)
         assert "it has queries=5" in caught.value.hint
 
 

@@ -161,24 +161,28 @@ def test_a_tflite_detector_is_read_by_its_operator(
     assert len(np.unique(rows[..., 5])) > 2
 
 
+def make_raw_detector(folder: Path) -> tuple[Path, DetectionConfig]:
+    """ssd.tflite in the folder without its operator, and how its outputs are decoded."""
+    raw = tflite_file.parse(make_tflite_detector(folder / "ssd.tflite", quantized=False).read_bytes())
+    graph = raw.subgraphs[0]
+    graph.outputs = list(graph.operators.pop().inputs[:2])
+    (folder / "raw.tflite").write_bytes(tflite_file.pack(raw))
+    np.save(folder / "anchors.npy", anchors()[:, [1, 0, 3, 2]])
+    coding = DetectionConfig(
+        anchors=str(folder / "anchors.npy"), activation="none", box_order="yxhw", score_threshold=0.05
+    )
+    coding.iou_threshold, coding.max_detections = 0.6, 5
+    return folder / "raw.tflite", coding
+
+
 def test_the_operator_counts_classes_without_the_background(cache: Cache, tmp_path: Path) -> None:
     """Decoded here from the raw outputs, with the background at 0, it is the same but for the label offset."""
-    path = make_tflite_detector(tmp_path / "ssd.tflite", quantized=False)
-    raw = tflite_file.parse(path.read_bytes())
-    graph = raw.subgraphs[0]
-    post = graph.operators.pop()
-    graph.outputs = list(post.inputs[:2])
-    (tmp_path / "raw.tflite").write_bytes(tflite_file.pack(raw))
-    np.save(tmp_path / "anchors.npy", anchors()[:, [1, 0, 3, 2]])
-    coding = DetectionConfig(
-        anchors=str(tmp_path / "anchors.npy"), activation="none", box_order="yxhw", score_threshold=0.05
-    )
+    path, coding = make_raw_detector(tmp_path)
     # The operator does not cut boxes, so those are compared that lie inside.
     keys = {"head": "ssd_raw", "label_offset": 1, "detection": coding}
-    coding.iou_threshold, coding.max_detections = 0.6, 5
     image = np.random.default_rng(2).integers(0, 256, (6, 8, 8, 3), np.uint8)
-    by_operator = predict(load(path, cache), image, cache, tmp_path)
-    by_agent = predict(load(tmp_path / "raw.tflite", cache, **keys), image, cache, tmp_path)
+    by_operator = predict(load(tmp_path / "ssd.tflite", cache), image, cache, tmp_path)
+    by_agent = predict(load(path, cache, **keys), image, cache, tmp_path)
     inside = ((by_operator[..., :4] >= 0) & (by_operator[..., :4] <= 1)).all(axis=2) & (by_operator[..., 5] >= 0)
     assert inside.sum() > 5
     np.testing.assert_allclose(by_agent[inside][:, :5], by_operator[inside][:, :5], atol=1e-5)
@@ -195,6 +199,18 @@ def test_labels_in_the_file_name_the_operators_classes(cache: Cache, tmp_path: P
     path = make_tflite_detector(tmp_path / "ssd.tflite", quantized=False)
     labels = ("cat", "dog", "cow", "hen")
     assert load(add_metadata(path, labels=labels), cache).class_names == labels
+
+
+def test_a_background_class_by_its_name_is_no_detection(cache: Cache, tmp_path: Path) -> None:
+    """The model and the reader of its outputs have one label offset, whoever says it."""
+    path, coding = make_raw_detector(tmp_path)
+    images = np.random.default_rng(2).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    given = predict(load(path, cache, head="ssd_raw", label_offset=1, detection=coding), images, cache, tmp_path)
+    labelled = add_metadata(path, labels=("background", "cat", "dog", "cow", "hen"))
+    named = load(labelled, cache, head="ssd_raw", detection=coding)
+    assert (named.label_offset, named.label_offset_origin) == (1, "read")
+    np.testing.assert_array_equal(predict(named, images, cache, tmp_path), given)
+    assert (given[..., 5] != 0).all()
 
 
 def test_changed_anchors_are_read_again(cache: Cache, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edlab.config import ModelConfig, ModelOrigin
-from edlab.errors import ModelError
+from edlab.durable import storage_error
+from edlab.errors import ModelError, StorageError
 from edlab.models import builtin, torchvision_models
 from edlab.models.weights import NoPretrainedWeightsError, choose, load_state_dict, settle_batch_norm
 
@@ -27,6 +29,16 @@ def named(weights: str) -> ModelConfig:
 
 def unreachable() -> nn.Module:
     raise OSError("Name or service not known")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_no_more_is_no_missing_hub(code: int) -> None:
+    def full() -> nn.Module:
+        raise OSError(code, "the disk's reason", "weights.part")
+
+    with pytest.raises(OSError, match="the disk's reason") as caught:
+        choose(named("auto"), pretrained=full, untrained=net, load_file=load_state_dict)
+    assert isinstance(storage_error(caught.value, "the cache"), StorageError)
 
 
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])

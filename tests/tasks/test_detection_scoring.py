@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import math
@@ -129,24 +130,48 @@ def test_a_wrong_detection_above_the_right_one_halves_the_precision() -> None:
 def test_images_without_any_object_have_no_map() -> None:
     truth = Annotations((objects([], []),) * 2, ("only",))
     found = predicted([[(0, 0, 9, 9, 0.5, 0)]] * 2, truth)
-    figures = score(found, truth, PREPROCESSING, 0, baseline=found, claimed=0.5)
+    figures = score(found, truth, PREPROCESSING, 0, baseline=found)
     assert not {"accuracy_map", "accuracy_drop", "accuracy_ci95_low", "accuracy_ar1"} & set(figures.values)
     for name in (
         *STATS,
         "accuracy_drop",
         "accuracy_drop_ci95_low",
         "accuracy_ci95_high",
-        "accuracy_claimed_difference",
     ):
         assert "no object" in figures.missing[name]
 
 
 def test_a_model_that_finds_nothing_scores_zero() -> None:
     truth, found = random_scene(0)
-    figures = score(predicted([[] for _ in found], truth), truth, PREPROCESSING, 0, claimed=0.25)
+    figures = score(predicted([[] for _ in found], truth), truth, PREPROCESSING, 0)
     assert figures.values["accuracy_map"] == 0
     assert figures.values["accuracy_detections"] == 0
-    assert figures.values["accuracy_claimed_difference"] == -0.25
+
+
+def test_the_baseline_that_rows_share_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row has its own copy of it, and a change of any part of it is another one."""
+    truth, found = random_scene(3)
+    baseline = predicted(found, truth)
+    candidate = baseline.copy()
+    candidate[..., 4] *= 0.5
+    matched: list[bool] = []
+    evaluate = coco.evaluate
+
+    def counted(found: coco.Detections, truth: Annotations, *, by_size: bool) -> coco.Evaluation:
+        matched.append(by_size)
+        return evaluate(found, truth, by_size=by_size)
+
+    monkeypatch.setattr(coco, "evaluate", counted)
+    monkeypatch.setattr(scoring, "_known", {})
+    first = score(candidate, truth, PREPROCESSING, 0, baseline=baseline)
+    again = score(candidate, copy.deepcopy(truth), PREPROCESSING, 0, baseline=baseline.copy())
+    assert first.values == again.values
+    assert matched == [True, False, True]
+    empty = np.zeros_like(baseline)
+    empty[..., 5] = NO_DETECTION
+    other = score(candidate, truth, PREPROCESSING, 0, baseline=empty)
+    assert other.values["accuracy_drop"] == pytest.approx(-other.values["accuracy_map"])
+    assert other.values["accuracy_map"] > 0
 
 
 def test_images_with_nan_are_counted_and_have_no_detections() -> None:

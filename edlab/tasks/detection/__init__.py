@@ -56,8 +56,7 @@ class Task(base.Task):
         known = heads.HEADS.get(head)
         found = known.classes([tuple(shape) for _, shape in outputs]) if known else None
         classes = _classes(config, name, head, stated.get("num_classes", found))
-        offset = stated.get("label_offset", 0) if config.label_offset is None else config.label_offset
-        options: dict[str, Any] = {"head": head, "size": list(size or ()), "classes": classes, "label_offset": offset}
+        options: dict[str, Any] = {"head": head, "size": list(size or ()), "classes": classes}
         origins: dict[str, Origin] = {"head": "given" if config.head else "read"}
         arrays = {"anchors": _anchors(config, name, outputs, stated)} if head == "ssd_raw" else {}
         if head == "ssd":
@@ -68,7 +67,7 @@ class Task(base.Task):
             origins[key] = "given" if given is not None else "read" if key in stated else "assumed"
         _check_coding(options)
         modules = () if known else (head.partition(":")[0],)
-        return OutputFacts(classes, options, origins, arrays, modules)
+        return OutputFacts(classes, stated.get("label_offset"), options, origins, arrays, modules)
 
     def find_problem(self, reference: Predictions, candidate: Predictions) -> str:
         return comparison.find_problem(reference, candidate)
