@@ -152,7 +152,7 @@ def _refuse_unread(config: DatasetConfig) -> None:
     for option in dataclasses.fields(config):
         if option.name in read or getattr(config, option.name) == option.default:
             continue
-        kinds = [name for name in DATASETS.names() if option.name in DATASETS.load(name).options]
+        kinds = [name for name in DATASETS.built_in if option.name in DATASETS.load(name).options]
         raise ConfigError(
             f"dataset.{option.name} is set, and a data set of kind {config.kind} does not read it",
             hint=f"leave it out; it is for {', '.join(kinds)}",
