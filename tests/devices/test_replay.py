@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -161,25 +162,25 @@ def test_a_folder_that_holds_no_recording_is_refused(tmp_path: Path) -> None:
         devices.connect(DeviceConfig(name="cpu", kind="replay"), Cache(tmp_path / "cache"))
 
 
-HEADLINES = {"latency_ms", "latency_p99_ms", "throughput_ips", "accuracy_top1", "agreement_top1", "load_ms", "power_w"}
+HEADLINES = {"idle_power_w", "latency_ms", "throughput_ips", "accuracy_top1", "agreement_top1", "load_ms"}
 
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Iterator[Path]:
-    """A rail whose watts wander, in place of /sys."""
+    """A rail whose watts rise, in place of /sys: load, which comes later, is above idle."""
     folder, stop = tmp_path / "sys/class/hwmon/hwmon0", threading.Event()
     folder.mkdir(parents=True)
     (folder / "name").write_text("ina226\n")
     (folder / "power1_input").write_text("2500000\n")
 
-    def wander() -> None:
-        generator = np.random.default_rng(0)
+    def rise() -> None:
+        start = time.perf_counter()
         while not stop.wait(0.01):
             scratch = folder / "new"
-            scratch.write_text(f"{generator.integers(2_000_000, 3_000_000)}\n")
+            scratch.write_text(f"{2_000_000 + int(200_000 * (time.perf_counter() - start))}\n")
             scratch.replace(folder / "power1_input")
 
-    thread = threading.Thread(target=wander)
+    thread = threading.Thread(target=rise)
     thread.start()
     yield tmp_path / "sys"
     stop.set()
