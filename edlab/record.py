@@ -78,9 +78,8 @@ class RunRecord(BaseModel):
     started_at: str  # ISO 8601 with offset
     ended_at: str = ""
     status: Status = Status.ok
-    stage: Stage | None = Field(
-        None, validation_alias=AliasChoices("stage", "step")
-    )  # where a run that is not ok ended
+    # where a run that is not ok ended; older files call it "step"
+    stage: Stage | None = Field(default=None, validation_alias=AliasChoices("stage", "step"))
     reason: str = ""
     hint: str = ""
     log_tail: str = ""
