@@ -250,14 +250,15 @@ class SpecificationConfig:
 class DeviceConfig:
     """What runs the artifact, how its agent is reached, what it can run, and what of it is set for the run.
 
-    Reached: `kind`, `host`, `workdir`, `python`, `env`. Able: `machines`, `runtimes`, `precisions`, `sensors`,
+    Reached: `kind`, `address`, `workdir`, `python`, `env`. Able: `machines`, `runtimes`, `precisions`, `sensors`,
     `specification`. Set for a run: `target`, `power_mode`, `threads`, `options`. In its place or in turn: `execution`,
     `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
     """
 
     name: str = MISSING
     kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
-    host: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that is given one is reached by ssh
+    address: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that has one is reached by ssh
+    host: Optional[str] = None  # the old name of `address`, understood for one release
     workdir: str = ".cache/edlab-agent"  # ssh: on the target, from the home there: model files, images
     workdir_limit_gb: float = number(8.0, 0)  # ssh: the oldest files beyond it are removed
     env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
@@ -282,6 +283,10 @@ class DeviceConfig:
         """The knobs to set, the power mode among them."""
         power_mode = {} if self.power_mode is None else {"power_mode": self.power_mode}
         return {**power_mode, **self.knobs}
+
+    def __post_init__(self) -> None:
+        if self.host is not None:
+            self.address, self.host = self.host, None
 
 
 @dataclass

@@ -27,7 +27,7 @@ _LOW_DISK_GB = 5.0  # conversions and prepared images take more room here than w
 
 
 def run(console: Console, overrides: Sequence[str]) -> int:
-    """Print the report: of everything, or of the run that `overrides` name (`device=jetson device.host=nano`).
+    """Print the report: of everything, or of the run that `overrides` name (`device=jetson device.address=nano`).
 
     Exit code 0 if all but what is optional can be used, else 1. Raises `ConfigError` for an invalid override.
     """

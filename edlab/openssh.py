@@ -84,14 +84,14 @@ class Link:
     A command is a line for the login shell there: quote what comes from outside with `shlex.quote`.
     """
 
-    def __init__(self, host: str, setting: str = "device.host") -> None:
+    def __init__(self, host: str, setting: str = "device.address") -> None:
         """`setting` is the key of the configuration that gave the host.
 
         Raises `ConfigError` for a name that no host has, such as one that ssh would take for an option.
         """
         if _REFUSED_IN_HOST.search(host):
             raise ConfigError(
-                f"{setting}={host!r} is no host name",
+                f"{setting}={host!r} is not a valid host name",
                 hint="give a name that `ssh NAME` reaches; a `Host` of ~/.ssh/config may stand for anything",
             )
         self.host = host

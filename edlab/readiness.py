@@ -65,7 +65,7 @@ def _made(config: ConverterConfig) -> list[str]:
 
 def _identity(device: DeviceConfig) -> str:
     """What tells two targets apart, whatever else their runs are to be."""
-    return repr((device.name, device.kind, device.host, device.target, device.python, device.env, device.options))
+    return repr((device.name, device.kind, device.address, device.target, device.python, device.env, device.options))
 
 
 def converter(config: ConverterConfig) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
             found = session.available(runtimes) if runtimes else {}
             sensors = session.sensors()
     except EdlabError as error:
-        nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.host)
+        nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.address)
         yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
         return
     yield Finding(f"device={name}", True, _machine(hello))
@@ -170,7 +170,7 @@ def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
     """Disk, clocks and temperature, as far as the target reports them."""
     name = config.name
     ok = state.free_disk_mb > _LOW_DISK_MB
-    place = "device.workdir" if config.host else "EDLAB_CACHE"
+    place = "device.workdir" if config.address else "EDLAB_CACHE"
     fix = "" if ok else f"free space on the target's disk, or point {place} at another"
     yield Finding(f"{name}: disk", ok, f"{state.free_disk_mb / 1000:.0f} GB free", fix)
     clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not reported"

@@ -220,3 +220,8 @@ def test_a_number_out_of_bounds_is_refused_with_them(word: str) -> None:
     with pytest.raises(ConfigError, match=r"is (above|below)") as caught:
         compose_config([word])
     assert "set " in caught.value.hint
+
+
+def test_the_old_name_of_the_address_is_understood() -> None:
+    assert compose_config(["device=jetson_nano", "device.host=nano"]).device.address == "nano"
+    assert "device.host" not in describe(compose_config(["device=jetson_nano", "device.host=nano"]))

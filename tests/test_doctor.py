@@ -78,8 +78,8 @@ def test_the_card_is_in_the_record_of_what_a_run_ran_on(workplace: Workplace, ca
 def test_doctor_names_the_mend_of_a_board_that_is_not_configured(workplace: Workplace) -> None:
     result = workplace.edlab("doctor", "device=cpu", "device.kind=ssh")
     assert result.returncode == 1
-    assert "device.host is not set" in result.stdout
-    assert "device.host=NAME" in result.stdout
+    assert "device.address is not set" in result.stdout
+    assert "device.address=NAME" in result.stdout
 
 
 def test_doctor_refuses_a_wrong_word(workplace: Workplace) -> None:
@@ -115,11 +115,11 @@ def test_a_sweep_says_first_what_it_will_lack_and_makes_what_it_can(workplace: W
     result = workplace.run("-m", "device=cpu", "device.kind=local,ssh")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
-    assert result.stdout.index("device.host is not set") < result.stdout.index("load model")
+    assert result.stdout.index("device.address is not set") < result.stdout.index("load model")
     local, board = workplace.records()
     assert local.status is Status.ok
     assert (board.status, board.stage) == (Status.failed, "deploy")
-    assert "device.host" in board.hint
+    assert "device.address" in board.hint
     assert board.details["conversion_check"]["agreement_top1"] == 1.0
     assert not {"latency_ms", "accuracy_top1", "throughput_ips"} & set(board.metrics)
     pulled = workplace.edlab("pull", board.run_id, "--to", "converted")

@@ -9,7 +9,7 @@ from edlab.composition import options
 
 def test_each_device_runs_what_its_defaults_ask_for(workplace: Workplace) -> None:
     names = options("device")
-    words = [f"device={','.join(names)}", "device.execution=emulated", "device.host=null", "dataset.images=50"]
+    words = [f"device={','.join(names)}", "device.execution=emulated", "device.address=null", "dataset.images=50"]
     result = workplace.run("-m", *words, timeout_s=900)
     records = {record.params["device.name"]: record for record in workplace.records()}
     assert set(names) == set(records), result.stdout + result.stderr

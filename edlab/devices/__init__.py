@@ -30,7 +30,7 @@ _KINDS = Group(
 
 def get(config: DeviceConfig, cache: Cache, modules: Sequence[str] = ()) -> Device:
     """The device of this configuration; `modules` travel with its agent. Raises `ConfigError` for an unknown kind."""
-    kind = "ssh" if config.kind == "local" and config.host else config.kind
+    kind = "ssh" if config.kind == "local" and config.address else config.kind
     return _KINDS.load(kind)(config, cache, modules)
 
 

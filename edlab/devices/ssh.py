@@ -51,7 +51,7 @@ class Board:
 
 
 class SshDevice(Device):
-    """A machine that `ssh` reaches by the name `device.host`."""
+    """A machine that `ssh` reaches by the name `device.address`."""
 
     def connect(self) -> SshSession:
         """Start an agent there, which is sent first where the board does not hold it yet.
@@ -59,12 +59,12 @@ class SshDevice(Device):
         Raises `DeviceError` where the board cannot be reached or lacks Python or numpy, `StorageError` where its disk
         takes nothing, `ConfigError` for a host, a variable or a number of threads that cannot be.
         """
-        if not self.config.host:
+        if not self.config.address:
             raise DeviceError(
-                f"{self.config.name} is not configured: device.host is not set",
-                hint="device.host=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
+                f"{self.config.name} is not configured: device.address is not set",
+                hint="device.address=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
             )
-        link = Link(self.config.host)
+        link = Link(self.config.address)
         board = self._survey(link, self.agent())
         cpus = ",".join(map(str, self._cpus(board)))
         words = [str(board.agent), "--cpus", cpus, "--workdir", board.workdir, "--host-silence-s", str(HOST_SILENCE_S)]

@@ -103,7 +103,7 @@ def _ensure_machine(device: DeviceConfig, machine: Machine) -> None:
         raise DeviceError(
             f"{device.name} is {' or '.join(device.machines)}, and what answered is {machine.machine}: "
             f"{machine.board or machine.cpu}",
-            hint="correct device.host, or take the device that it is (`edlab devices`)",
+            hint="correct device.address, or take the device that it is (`edlab devices`)",
         )
 
 

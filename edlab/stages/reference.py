@@ -39,7 +39,7 @@ def this_machine() -> DeviceConfig:
 def host(device: DeviceConfig) -> DeviceConfig:
     """This machine, which also opens the formats of `device` where that is this machine too."""
     here = this_machine()
-    own = device.runtimes if device.kind == here.kind and not device.host else {}
+    own = device.runtimes if device.kind == here.kind and not device.address else {}
     return dataclasses.replace(here, runtimes={**own, **here.runtimes})
 
 

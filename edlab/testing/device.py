@@ -2,7 +2,7 @@
 
     class TestAcmeLink(DeviceConformance):
         def config(self):
-            return DeviceConfig(name="acme", kind="acme_link", host="board-1")
+            return DeviceConfig(name="acme", kind="acme_link", address="board-1")
 
 The suite starts real agents on the device. Its agents need onnxruntime for the test of the files, which else skips.
 """

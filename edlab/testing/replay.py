@@ -2,7 +2,7 @@
 
 Record a run, with the real device behind it:
 
-    edlab run device=jetson device.host=nano device.kind=record device.env.EDLAB_RECORDING=nano.rec
+    edlab run device=jetson device.address=nano device.kind=record device.env.EDLAB_RECORDING=nano.rec
 
 Then, anywhere, without it:
 

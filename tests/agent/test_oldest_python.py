@@ -126,7 +126,7 @@ def test_a_board_with_the_oldest_python_keeps_files(
     sent.write_bytes(bytes(100_000))
     with sshd.LoopbackBoard(tmp_path / "board") as board:
         monkeypatch.setenv(CONFIG_VARIABLE, str(board.config))
-        with devices.connect(DeviceConfig(name="old", host=board.host, python=python), cache) as session:
+        with devices.connect(DeviceConfig(name="old", address=board.host, python=python), cache) as session:
             session.lock()
             session.get(session.put([sent])[0], tmp_path / "back")
             assert session.outbox(tmp_path / "back").startswith(str(board.home))

@@ -190,7 +190,7 @@ def test_a_place_that_is_none_is_refused_by_name(compiler: str) -> None:
 
 
 def test_a_host_that_ssh_or_a_shell_would_misread_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"converter\.options\.compiler='a b;c' is no host name"):
+    with pytest.raises(ConfigError, match=r"converter\.options\.compiler='a b;c' is not a valid host name"):
         converters.get(ConverterConfig(name="edgetpu", options={"compiler": "ssh:a b;c"}))
 
 

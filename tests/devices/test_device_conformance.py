@@ -29,4 +29,4 @@ class TestSsh(DeviceConformance):
             yield
 
     def config(self) -> DeviceConfig:
-        return DeviceConfig(name="board", kind="ssh", host=LoopbackBoard.host, python=sys.executable)
+        return DeviceConfig(name="board", kind="ssh", address=LoopbackBoard.host, python=sys.executable)

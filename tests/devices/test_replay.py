@@ -130,7 +130,7 @@ def test_a_board_that_has_files_of_its_own_is_recorded_with_what_it_wrote(
 ) -> None:
     with sshd.LoopbackBoard(tmp_path / "board") as board:
         monkeypatch.setenv(CONFIG_VARIABLE, str(board.config))
-        real = replace(device("record", tmp_path / "rec"), host=board.host, python=sys.executable)
+        real = replace(device("record", tmp_path / "rec"), address=board.host, python=sys.executable)
         with devices.connect(real, Cache(tmp_path / "cache")) as session:
             session.open(artifact, PLAIN, real)
             session.predict(pool, tmp_path / "predictions.npy")

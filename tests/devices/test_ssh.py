@@ -50,7 +50,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackB
 
 @pytest.fixture
 def device(board: LoopbackBoard) -> DeviceConfig:
-    return DeviceConfig(name="jetson", kind="ssh", host=board.host, python=sys.executable)
+    return DeviceConfig(name="jetson", kind="ssh", address=board.host, python=sys.executable)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def refused(device: DeviceConfig, cache: Cache, kind: type[EdlabError] = DeviceE
 def test_a_board_that_nobody_configured_says_what_to_set(cache: Cache) -> None:
     error = refused(DeviceConfig(name="jetson", kind="ssh"), cache)
     assert "not configured" in error.message
-    assert "device.host=" in error.hint
+    assert "device.address=" in error.hint
 
 
 def test_an_unknown_host_key_is_never_accepted(board: LoopbackBoard, device: DeviceConfig, cache: Cache) -> None:
@@ -108,7 +108,7 @@ def test_a_changed_host_key_comes_with_the_command_that_forgets_it(
     board = LoopbackBoard(tmp_path / "board")
     board.new_key("host_key")
     monkeypatch.setenv(CONFIG_VARIABLE, str(board.config))
-    device = DeviceConfig(name="jetson", host=board.host)
+    device = DeviceConfig(name="jetson", address=board.host)
     with board:
         error = refused(device, cache)
         assert "host key of board has changed" in error.message
@@ -132,7 +132,7 @@ def test_a_board_without_sshd(board: LoopbackBoard, device: DeviceConfig, cache:
 
 
 def test_a_name_that_nobody_knows(device: DeviceConfig, cache: Cache) -> None:
-    error = refused(dataclasses.replace(device, host="board.invalid"), cache)
+    error = refused(dataclasses.replace(device, address="board.invalid"), cache)
     assert "no host called board.invalid" in error.message
     assert "~/.ssh/config" in error.hint
 
@@ -154,7 +154,7 @@ def test_what_else_ssh_says(said: str, meaning: str) -> None:
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=touch pwned", "a b", "$(touch pwned)", "a;b", "a'b", "a\nb", "`b`"])
 def test_a_host_that_ssh_or_a_shell_would_misread_is_refused(host: str, device: DeviceConfig, cache: Cache) -> None:
-    assert "is no host name" in refused(dataclasses.replace(device, host=host), cache, ConfigError).message
+    assert "is not a valid host name" in refused(dataclasses.replace(device, address=host), cache, ConfigError).message
 
 
 def test_a_board_without_python(device: DeviceConfig, cache: Cache) -> None:
@@ -270,7 +270,7 @@ def test_the_environment_of_the_device_reaches_the_agent(
     env = {"PYTHONPATH": str(package.parent), "FLAVOUR": HOSTILE}
     device = dataclasses.replace(device, env=env)
     if reached == "local":
-        device = dataclasses.replace(device, kind="local", host=None)
+        device = dataclasses.replace(device, kind="local", address=None)
     with devices.connect(device, cache) as session:
         assert session.available(["onnxruntime"]) == {"onnxruntime": Availability(version=HOSTILE)}
 
@@ -504,7 +504,7 @@ def test_a_host_that_is_killed_takes_the_agent_on_the_board_along(board: Loopbac
         from edlab.agent import messages
         from edlab.cache import Cache
         from edlab.config import DeviceConfig
-        device = DeviceConfig(name="jetson", host={board.host!r}, python={sys.executable!r})
+        device = DeviceConfig(name="jetson", address={board.host!r}, python={sys.executable!r})
         with devices.connect(device, Cache(Path({str(tmp_path / "cache")!r}))) as session:
             print(session.hello().pid, flush=True)
             session.call(messages.IDLE, messages.Idle(600))
@@ -569,7 +569,7 @@ def test_this_machine_serves_one_run_at_a_time_whatever_it_runs_on(
 def on_board(board: LoopbackBoard, workplace: Workplace) -> list[str]:
     """The words that send a run of the workplace to the board."""
     workplace.environment[CONFIG_VARIABLE] = str(board.config)
-    return ["device=cpu", f"device.host={board.host}", f"device.python={sys.executable}"]
+    return ["device=cpu", f"device.address={board.host}", f"device.python={sys.executable}"]
 
 
 def test_a_run_over_ssh_equals_the_same_run_here(on_board: list[str], workplace: Workplace) -> None:

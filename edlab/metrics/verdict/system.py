@@ -21,7 +21,7 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "emulated",
             f"{facts.stand_in} stood in for the device: all figures are emulated_*",
-            "measure on the device itself: device.execution=native, and device.host where it is a board",
+            "measure on the device itself: device.execution=native, and device.address where it is a board",
         )
     yield from throttling_rules(facts)
     yield from _load_rules(facts)
