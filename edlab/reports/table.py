@@ -227,8 +227,8 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         if hint:
             yield _Note(hint, "cyan", indent=3)
         kept = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
-        if kept:
-            yield _Note(f"what was converted is kept: edlab pull {', '.join(kept)}", "dim", indent=3)
+        if any(kept):  # a run that could not be recorded has no id
+            yield _Note(f"what was converted is kept: edlab pull {', '.join(filter(None, kept))}", "dim", indent=3)
     for (advice, affected), codes in _verdict_reasons(records).items():
         yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
 
