@@ -31,6 +31,7 @@ from edlab.config import DeviceConfig
 from edlab.devices import AgentSession, ssh
 from edlab.errors import AgentError, ConfigError, DeviceError, EdlabError, StorageError
 from edlab.openssh import CONFIG_VARIABLE, Link
+from edlab.power import BoardSensor
 from edlab.testing import sshd
 from edlab.testing.sshd import LoopbackBoard
 
@@ -516,6 +517,24 @@ def test_a_host_that_is_killed_takes_the_agent_on_the_board_along(board: Loopbac
     process.kill()
     process.wait()
     wait_until(lambda: gone([agent]))
+
+
+def test_a_sensor_of_the_board_is_read_there(device: DeviceConfig, cache: Cache, tmp_path: Path) -> None:
+    chip = tmp_path / "sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("power_meter\n")
+    (chip / "power1_average").write_text("30000000\n")
+    device = dataclasses.replace(device, env={"EDLAB_SYSFS": str(tmp_path / "sys")})
+    with devices.connect(device, cache) as session:
+        (sensor,) = session.sensors().sensors
+        source = BoardSensor(session, sensor, interval_s=0.02)
+        with source:
+            span = session.call(messages.IDLE, messages.Idle(0.5))
+        series = source.series(span.start_ns, span.end_ns)
+    assert len(series.t_ns) >= 5
+    assert (series.watts == 30).all()
+    assert (series.t_ns[1] >= span.start_ns) and (series.t_ns[-2] <= span.end_ns)
+    assert (series.failed, series.error, series.clock_error_ns) == (0, "", 0)
 
 
 # --- one run at a time ---
