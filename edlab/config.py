@@ -251,8 +251,8 @@ class DeviceConfig:
     """What runs the artifact, how its agent is reached, what it can run, and what of it is set for the run.
 
     Reached: `kind`, `address`, `workdir`, `python`, `env`. Able: `machines`, `runtimes`, `precisions`, `sensors`,
-    `specification`. Set for a run: `target`, `power_mode`, `threads`, `options`. In its place or in turn: `execution`,
-    `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
+    `specification`. Set for a run: `target`, `power_mode`, `knobs`, `threads`, `options`. In its place or in turn:
+    `execution`, `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
     """
 
     name: str = MISSING
