@@ -171,5 +171,5 @@ def _end_early(record: RunRecord, error: BaseException) -> None:
         record.reason, record.hint, record.log_tail = error.message, error.hint, error.log
     else:
         record.status, record.reason = Status.failed, f"{type(error).__name__}: {error}"
-        record.hint = "this is a defect of edlab: please report it with the traceback in the run's failure.log"
+        record.hint = "this is a bug in edlab: please report it, and attach the run's failure.log"
         record.log_tail = "".join(traceback.format_exception(error))

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ _OPEN = (
     "converter.options.",
     "device.env.",
     "device.knobs.",
+    "power.meter_options.",
     "device.options.",
     "device.runtimes.",
     "device.runtimes=",
@@ -103,9 +105,10 @@ def register_configs() -> None:
 def _device_node(name: str, target: str) -> Any:
     """The mapping that a vendor package gives; a package that is broken stops only those who use its device."""
     try:
-        return load_target(target)
+        node = load_target(target)
     except EdlabError as error:
         return {"device": {"name": name, "kind": f"broken: {error.message}"}}
+    return node if isinstance(node, Mapping) else {"device": {"name": name, "kind": f"broken: {target} is no mapping"}}
 
 
 def options(group: str) -> list[str]:
@@ -212,7 +215,7 @@ def _check_target(config: DictConfig, device: DeviceConfig) -> None:
 
 
 def _check_origin(model: ModelConfig) -> None:
-    """Raise `ConfigError` for a source of models that there is not."""
+    """Raise `ConfigError` for an unknown source of models."""
     known = [*ModelOrigin, *plugins("model_origins")]
     if model.origin not in known:
         raise ConfigError(
@@ -233,7 +236,8 @@ def _check_knobs(device: DeviceConfig) -> None:
 class Composer:
     """Composes configurations; the same groups with other values take a tenth of the time that the first take.
 
-    Nothing of it is shared with another Hydra application of this process, nor with other threads.
+    Several threads may have one each, also within another Hydra application: GlobalHydra is not touched. Hydra's store
+    of nodes and its version base, which are one for the process, are.
     """
 
     def __init__(self) -> None:
@@ -263,6 +267,13 @@ class Composer:
             raise ConfigError(
                 f"Hydra cannot read {' '.join(overrides)}: {error}", hint="correct these values"
             ) from error
+
+    def accepts(self, overrides: Sequence[str]) -> bool:
+        """Whether `compose` does."""
+        with suppress(ConfigError):
+            self.compose(overrides)
+            return True
+        return False
 
     def _composed(self, groups: tuple[str, ...]) -> DictConfig:
         """What Hydra makes of the groups' overrides alone; the values of keys go in afterwards, as in Hydra."""

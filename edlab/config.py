@@ -375,6 +375,8 @@ class PowerConfig:
 
     name: str = MISSING
     sensor: Sensor = Sensor.auto
+    meter: Optional[str] = None  # a package's power meter, which this machine reads in place of the target's sensors
+    meter_options: Dict[str, Any] = field(default_factory=dict)
     interval_s: float = number(0.05, 0.001)
     idle_seconds: float = number(5.0, 0.1)
     active_seconds: float = number(10.0, 0)  # least length of the throughput phase where a sensor is read

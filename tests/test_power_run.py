@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conformance import install
 from workplace import Workplace
 
 from edlab import devices
@@ -128,3 +130,40 @@ def test_the_doctor_names_a_sensor_that_cannot_be_used(sysfs: Path, tmp_path: Pa
     told = " ".join(result.stdout.split())
     assert "rapl: 1 of 1 packages cannot be read" in told
     assert "max_energy_range_uj" in told
+
+
+METER = """
+import itertools
+
+from edlab.agent.sensors.base import PowerSensor
+
+
+class Meter(PowerSensor):
+    def __init__(self, port):
+        super().__init__("acme at %s" % port, "acme", "wall_ac")
+        self._watts = itertools.count(10, 0.001)  # it rises: load, which comes later, is above idle
+
+    def watts(self):
+        return next(self._watts)
+"""
+
+
+def test_the_meter_of_a_package_measures_a_run(workplace: Workplace) -> None:
+    package = install(workplace.folder / "acme", "acme_meter", METER, "edlab.meters: acme = acme_meter:Meter")
+    path = os.environ.get("PYTHONPATH", "")
+    workplace.environment["PYTHONPATH"] = f"{package}:{path}".rstrip(":")
+    words = ("power.meter=acme", *SHORT, "power.interval_s=0.02")
+    result = workplace.run(*words, "power.meter_options.port=usb1")
+    (record,) = workplace.records()
+    assert record.status is Status.ok, result.stdout + result.stderr
+    assert (record.tags["power_boundary"], record.tags["power_source"]) == ("wall_ac", "acme at usb1")
+    assert 10 < record.metrics["idle_power_w"] < record.metrics["power_w"] < 12
+    assert record.phases["throughput"]["readings"]["clock_error_ns"] > 0
+
+    assert workplace.run(*words).returncode == 1
+    (record,) = workplace.records()
+    assert "the meter acme cannot be made" in record.reason
+    assert "power.meter_options" in record.hint
+    unknown = workplace.run("power.meter=acne", *SHORT)
+    assert unknown.returncode == 1
+    assert "did you mean 'acme'" in unknown.stdout

@@ -1,4 +1,4 @@
-"""The agent's own errors, which reach the host with their mend."""
+"""The agent's own errors, which reach the host with what to do."""
 
 from __future__ import annotations
 

@@ -105,6 +105,8 @@ class Agent:
 
     def record_start(self, progress: OnProgress, ask: messages.RecordStart) -> Nothing:
         """A sensor that was found before may fail to be read just now; one that was not raises `AgentError`."""
+        if ask.sensor in self._recorders:
+            self._recorders[ask.sensor].stop()
         recorder = Recorder(self._sensors.get(ask.sensor) or sensors.get(ask.sensor), ask.interval_s)
         recorder.start()
         self._recorders[ask.sensor] = recorder
@@ -272,7 +274,10 @@ class Agent:
         """Let go of the open model, if there is one, and of the scratch folder; set the knobs back."""
         self._model = None
         for name in reversed(list(self._changes)):
-            self._changes.pop(name).undo()
+            try:
+                self._changes.pop(name).undo()
+            except AgentError as error:  # nobody waits for an answer any more; the others are to be undone too
+                sys.stderr.write("%s; %s\n" % (error, error.hint))
         if self._store:
             self._store.close()
         return Nothing()

@@ -41,7 +41,7 @@ class Dataset:
 
     task: ClassVar[str | None] = "classification"  # what its labels are for; None: it has none
     # Fields of `DatasetConfig` that it reads in addition to OPTIONS_OF_ALL; any other that is set is refused.
-    options: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[tuple[str, ...]] = ("path", "exif_orientation", "calibration_fraction", "calibration_path")
 
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config
@@ -59,7 +59,7 @@ class Dataset:
         )
 
     def arrays(self, wanted: ArrayInput) -> Catalogue:
-        """Inputs that are no images, for a model that takes such."""
+        """Inputs other than images, for a model that takes such."""
         raise DataError(
             f"{self.config.name} holds images, and the model takes arrays of {wanted.shape}",
             hint="set dataset=arrays dataset.path=FILE.npz, or leave model.input=array out",

@@ -15,7 +15,7 @@ from edlab.data.yolo import list_yolo
 from edlab.registry import Group
 from edlab.source import ArrayInput
 
-_FOLDER = ("path", "exif_orientation", "calibration_fraction", "calibration_path")
+_FOLDER = Dataset.options
 _OWN_CALIBRATION = ("exif_orientation", "calibration_path")  # the orientation is that of the images to calibrate on
 
 
@@ -38,7 +38,7 @@ class Digits(Dataset):
     options = _OWN_CALIBRATION
 
     def images(self, wanted: Wanted) -> Catalogue:
-        return list_digits(self.config)
+        return list_digits()
 
 
 class DigitScenes(Dataset):
@@ -46,7 +46,7 @@ class DigitScenes(Dataset):
     options = _OWN_CALIBRATION
 
     def images(self, wanted: Wanted) -> Catalogue:
-        return list_digit_scenes(self.config)
+        return list_digit_scenes()
 
 
 class ImageFolder(Dataset):

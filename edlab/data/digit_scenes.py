@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
 from edlab.data.digits import load_digits
 from edlab.data.pixels import Decoded
@@ -60,7 +59,7 @@ def compose(
     return Scene(noisy.round().clip(0, 255).astype(np.uint8), np.array(corners, np.int64), np.array(classes, np.int64))
 
 
-def list_digit_scenes(config: DatasetConfig) -> Catalogue:
+def list_digit_scenes() -> Catalogue:
     """The same scenes each time; those to score are composed of the test split of the digits alone."""
     digits = load_digits()
     test = np.setdiff1d(np.arange(len(digits.labels)), digits.train)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edlab.config import DatasetConfig
 from edlab.data.catalogue import Catalogue
 from edlab.data.pixels import Decoded
 
@@ -43,7 +42,7 @@ def load_digits() -> Digits:
     return Digits(pixels, labels, np.sort(train), version("scikit-learn"))
 
 
-def list_digits(config: DatasetConfig) -> Catalogue:
+def list_digits() -> Catalogue:
     """All digits in grey as RGB; the training split is the calibration pool, the test split is scored."""
     digits = load_digits()
     rows = range(len(digits.labels))

@@ -104,6 +104,8 @@ def prepare(
     report = on_progress or (lambda fraction: None)
     wanted = Wanted(num_classes, class_names, cache, report)
     catalogue = _list(config, preprocessing, wanted)
+    if not catalogue.names:
+        raise DataError(f"{config.name} holds nothing", hint="set dataset.path=... to a data set with images")
     _check_classes(config, catalogue, wanted)
     evaluation, pool = _split(config, catalogue)
     data, labels = _prepare_labelled(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)

@@ -39,6 +39,10 @@ def _modules() -> dict[str, str]:
 
 
 def _load(name: str, module: str) -> type[Runtime]:
-    kind: type[Runtime] = load_target(f"{module}:Runtime")
+    kind = load_target(f"{module}:Runtime")
+    if not (isinstance(kind, type) and issubclass(kind, Runtime)):
+        raise ConfigError(
+            f"{module}:Runtime is not a runtime", hint=f"derive the class from {Runtime.__module__}.{Runtime.__name__}"
+        )
     kind.name = name
     return kind

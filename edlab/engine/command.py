@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,19 +39,18 @@ def run(arguments: Sequence[str], console: Console) -> int:
     arguments = with_new_keys(_flags_first(arguments))
     flags = hydra_app.read_flags(arguments)
     planned = plan(flags.overrides, bool(flags.multirun))
-    composer = Composer()
     if flags.cfg or flags.info or flags.hydra_help:
-        composer.compose(planned.samples()[0])
+        Composer().compose(planned.samples()[0])
         hydra_app.show(arguments)
         return 0
-    by_hydra = planned.by_hydra or _takes_other_files(flags)
-    total = None if by_hydra else len(planned)
+    total = None if planned.by_hydra else len(planned)
     sweep_id, folder = new_sweep_folder()
     runs = "runs as Hydra's sweeper decides" if total is None else f"{total} run{'s' if total > 1 else ''}"
     console.print(f"sweep {sweep_id}: {runs}, in {folder}", highlight=False)
-    configs = [composer.compose(overrides) for overrides in tracked(planned.samples(), "checking", console)]
+    composer = Composer()
+    configs = _checked(planned, composer, console)
     order = configs[0].sweep.order
-    if by_hydra and order is SweepOrder.random:
+    if planned.by_hydra and order is SweepOrder.random:
         raise ConfigError(
             "sweep.order=random: Hydra's sweeper decides on the order", hint="leave out sweep.order, or what is Hydra's"
         )
@@ -70,7 +68,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         signals.handle()
         with temporary_folder():
             _preflight(configs, cache, console)
-            if by_hydra:
+            if planned.by_hydra:
                 _sweep_by_hydra(arguments, planned, sweep, launcher)
             else:
                 launcher.launch(planned.jobs(), order)
@@ -87,9 +85,24 @@ def run(arguments: Sequence[str], console: Console) -> int:
     return 1 if launcher.refused else exit_code(records)
 
 
-def _takes_other_files(flags: argparse.Namespace) -> bool:
-    """Whether a flag names yaml files that only Hydra's own application finds."""
-    return any((flags.config_name, flags.config_path, flags.config_dir, flags.experimental_rerun))
+def _checked(planned: Plan, composer: Composer, console: Console) -> list[EdlabConfig]:
+    """The configurations of runs in which every override occurs.
+
+    Raises `ConfigError` for an override that is valid with none of the others; some only do not go together.
+    """
+    configs: list[EdlabConfig] = []
+    valid: set[str] = set()
+    refused: dict[str, ConfigError] = {}  # by override, the first of those that it was refused with
+    for overrides in tracked(planned.samples(), "checking", console):
+        try:
+            configs.append(composer.compose(overrides))
+            valid.update(overrides)
+        except ConfigError as error:
+            refused = dict.fromkeys(overrides, error) | refused
+    for override, reason in refused.items():
+        if override not in valid and not any(map(composer.accepts, planned.around(override))):
+            raise reason
+    return configs
 
 
 def _sweep_by_hydra(arguments: Sequence[str], planned: Plan, sweep: Sweep, launcher: Launcher) -> None:

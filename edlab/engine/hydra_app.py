@@ -9,11 +9,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from hydra import main as hydra_main
 from hydra._internal.utils import get_args_parser  # Hydra's own reading of its flags; it has no public one
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from edlab.composition import config_dir, explain, register_configs, to_config
@@ -26,11 +29,25 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags, and `overrides`. Raises `ConfigError` for a flag that it does not have."""
     parser: argparse.ArgumentParser = get_args_parser()
     flags, unknown = parser.parse_known_args(arguments)
+    for flag in ("config_name", "config_path", "config_dir", "experimental_rerun"):
+        if getattr(flags, flag):
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} is unsupported: edlab's configuration is its own",
+                hint="a package adds yaml files by the entry point group edlab.conf (docs/adding-a-device.md)",
+            )
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         hint = did_you_mean(unknown[0], [*known, "--debug"]).rstrip() or "`edlab run --help` lists the options"
         raise ConfigError(f"there is no option '{unknown[0]}'", hint=hint)
     return flags
+
+
+class ForgetRuns(Callback):  # type: ignore[misc]
+    """Hydra keeps the configuration of each run until the sweep has ended, and uses none: 0.3 MB a run."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """See `Callback.on_job_end`."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 def show(arguments: Sequence[str]) -> None:

@@ -1,8 +1,4 @@
-"""Makes the runs of one command: which comes when, what is shown meanwhile, and where its record goes.
-
-Whatever makes runs elsewhere or several at once (boards side by side, a cluster) takes the place of `Launcher.launch`:
-it is given all jobs before the first begins.
-"""
+"""Makes the runs of one command: which comes when, what is shown meanwhile, and where its record goes."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
@@ -55,6 +55,14 @@ class Plan:
         abreast = [tuple(each[min(number, len(each) - 1)] for each in values) for number in range(longest)]
         crossed = itertools.product(*(each if key in _CROSSED else each[:1] for key, each in self.choices.items()))
         return list(dict.fromkeys([*abreast, *crossed]))
+
+    def around(self, override: str) -> Iterator[tuple[str, ...]]:
+        """The overrides of runs that have this one: the first of each other key, and one of them otherwise."""
+        own = next(key for key, overrides in self.choices.items() if override in overrides)
+        first = {key: overrides[0] for key, overrides in self.choices.items()} | {own: override}
+        for key, overrides in self.choices.items():
+            if key != own:
+                yield from (tuple((first | {key: other}).values()) for other in overrides)
 
 
 def plan(arguments: Sequence[str], multirun: bool) -> Plan:

@@ -22,7 +22,7 @@ def _preprocessing(side: int) -> Preprocessing:
 
 
 @dataclass(frozen=True)
-class Builtin:
+class BuiltinModel:
     """A model of the package: its class as "module:class", and its weights' file in WEIGHTS, made by a script."""
 
     network: str
@@ -48,8 +48,8 @@ def _detector_outputs() -> Mapping[str, Any]:
     }
 
 
-CLASSIFIER = Builtin("digits_cnn:DigitsCNN", "digits_cnn.safetensors", _preprocessing(32), "classification")
-DETECTOR = Builtin(
+CLASSIFIER = BuiltinModel("digits_cnn:DigitsCNN", "digits_cnn.safetensors", _preprocessing(32), "classification")
+DETECTOR = BuiltinModel(
     "digits_detector:DigitsDetector",
     "digits_detector.safetensors",
     _preprocessing(128),

@@ -317,7 +317,7 @@ def _key(config: ModelConfig) -> str | None:
     origin = ORIGINS.load(config.origin)()
     if not origin.cached:
         return None
-    paths = origin.files(config)
+    paths = list(origin.files(config))
     if config.weights not in WORDS:
         paths += weights_files(config.weights)
     if config.detection.anchors is not None and Path(config.detection.anchors).expanduser().is_file():

@@ -30,13 +30,14 @@ class Origin(ABC):
     def build(self, config: ModelConfig, folder: Path) -> Network | ModelFile:
         """A live network, or what `edlab.models.files.load_file` reads of a file that lies in `folder`.
 
-        Raises `ModelError` for a model that there is not, or weights that cannot be loaded.
+        Raises `ModelError` for an unknown model, or weights that cannot be loaded.
         """
 
 
 class Builtin(Origin):
     def files(self, config: ModelConfig) -> list[Path]:
-        return [builtin.WEIGHTS / model.file for model in builtin.MODELS.values()]
+        found = builtin.MODELS.get(config.arch or "")
+        return [builtin.WEIGHTS / found.file] if found else []
 
     def build(self, config: ModelConfig, folder: Path) -> Network:
         return builtin.build(config)

@@ -8,11 +8,14 @@ from edlab.power.board import BoardSensor, Target
 from edlab.power.choose import choose, sees
 from edlab.power.clock import ClockOffset, compare_clocks
 from edlab.power.estimate import Estimate
+from edlab.power.meter import METERS, HostMeter
 
 __all__ = [
+    "METERS",
     "BoardSensor",
     "ClockOffset",
     "Estimate",
+    "HostMeter",
     "Series",
     "Source",
     "Target",

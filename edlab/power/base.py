@@ -39,7 +39,7 @@ class Series:
 
 
 class Source(ABC):
-    """Samples power from entering the context to leaving it, again each time. Adding a meter is a subclass.
+    """Samples power from entering the context to leaving it, again each time.
 
     `boundary`, one of BOUNDARIES in edlab/agent/sensors/base.py, says what the watts include; `lag_s` how far back a
     reading may reach. `stand_in` is the folder of files that the readings come from, if they are not the hardware's.
@@ -78,5 +78,4 @@ class Source(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:  # else the agent may be dead or busy; its recording ends with it
-            self.stop()
+        self.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Protocol
 
 from edlab.agent.messages import SensorFound, Sensors
@@ -13,6 +14,9 @@ class Target(Protocol):
 
     def sensors(self) -> Sensors:
         """What its agent can read."""
+
+    def clock(self) -> int:
+        """Its agent's time, ns."""
 
     def record_start(self, sensor: str, interval_s: float) -> None:
         """Have the agent read a sensor until it is stopped."""
@@ -37,6 +41,13 @@ class BoardSensor(Source):
 
     def stop(self) -> None:
         self._target.record_stop(self.name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """After an error the agent may be dead or busy; its recording ends with it."""
+        if error is None:
+            self.stop()
 
     def series(self, start_ns: int, end_ns: int) -> Series:
         return self._target.record_series(self.name, start_ns, end_ns)

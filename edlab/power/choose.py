@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edlab.agent.messages import SensorFound, UnusableSensor
+from edlab.agent.sensors.base import Sensor as AgentSensor
 from edlab.config import DeviceConfig, PowerConfig, Sensor
-from edlab.errors import MeasurementError
+from edlab.errors import ConfigError, MeasurementError
 from edlab.power.base import Source
 from edlab.power.board import BoardSensor, Target
 from edlab.power.estimate import Estimate, estimate
+from edlab.power.meter import METERS, HostMeter
 
 
 def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
-    """What the configuration asks for, among the sensors that the target's agent finds.
+    """What the configuration asks for: a meter of this machine, or one of the sensors that the target's agent finds.
 
     Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
     them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`. Why one that
     sees the device is `unusable` is part of what is said. What stands in for the device has none, unless it brings
     stand-ins for the device's own, as a recording does.
     """
-    if device.stand_in and not any(each.stand_in.startswith(device.stand_in) for each in target.sensors().sensors):
+    found = target.sensors()
+    if device.stand_in and not any(each.stand_in.startswith(device.stand_in) for each in found.sensors):
         return Estimate(f"{device.stand_in} is not the device: its watts say nothing of it")
+    if config.meter is not None:
+        return HostMeter(_meter(config.meter, config.meter_options), config.interval_s, target.clock)
     if config.sensor is Sensor.none:
         return Estimate("power=none was asked for")
     if config.sensor is Sensor.estimated:
         return estimate(device.specification, "power=estimated was asked for")
-    found = target.sensors()
     for name in device.sensors:
         for sensor in found.sensors:
             if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor.kind):
@@ -35,10 +42,18 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
         return estimate(device.specification, f"the device has no power sensor that can be read{why}")
     names = ", ".join(sensor.name for sensor in found.sensors) or "none"
     raise MeasurementError(
-        f"{device.name} has no {config.sensor} power sensor that sees it (found: {names}){why}",
+        f"{device.name} has no {config.sensor} sensor that measures it (found: {names}){why}",
         hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
         "device.sensors says which sensors see the device",
     )
+
+
+def _meter(name: str, options: Mapping[str, Any]) -> AgentSensor:
+    """Raises `ConfigError` for a meter that no package adds, or options that it does not take."""
+    try:
+        return METERS.load(name)(**options)
+    except TypeError as error:
+        raise ConfigError(f"the meter {name} cannot be made: {error}", hint="check power.meter_options") from error
 
 
 def sees(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:

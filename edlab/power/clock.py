@@ -24,7 +24,7 @@ def compare_clocks(agent_ns: Callable[[], int], host_ns: Callable[[], int] = tim
     """
     trips = []
     for _ in range(_ROUND_TRIPS):
-        asked, told, answered = host_ns(), agent_ns(), host_ns()
-        trips.append((answered - asked, told - (asked + answered) // 2))
+        asked, reported, answered = host_ns(), agent_ns(), host_ns()
+        trips.append((answered - asked, reported - (asked + answered) // 2))
     shortest, offset = min(trips)
     return ClockOffset(offset, shortest - shortest // 2)

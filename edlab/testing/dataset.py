@@ -133,7 +133,8 @@ class DatasetConformance:
         assert len(set(classes.tolist())) > 1
 
     def test_images_that_are_scored_do_not_calibrate(self, prepare: Prepare) -> None:
-        prepared = prepare(calibration_fraction=0.4)
+        fraction = "calibration_fraction" in data.DATASETS.load(self.dataset).options
+        prepared = prepare(calibration_fraction=0.4) if fraction else prepare()
         scored, pool = set(prepared.evaluation.tolist()), set(prepared.calibration_pool.tolist())
         assert scored
         assert pool

@@ -207,7 +207,7 @@ class _Replay:
         if not calls:
             return (
                 f"the recording {self._folder} has no '{method}'",
-                "record again with this version of edlab, and the same words",
+                "record again with this version of edlab, and the same overrides",
             )
         known = calls[0]["params"]
         other = [name for name, value in wanted.items() if known.get(name) != value]
@@ -215,7 +215,7 @@ class _Replay:
         first = ", ".join(f"{name}={json.dumps(known.get(name))[:200]}" for name in other)
         return (
             f"the recording {self._folder} has no '{method}' with {shown}",
-            f"it has {first}: give the words that it was recorded with, or record again",
+            f"it has {first}: set what it was recorded with, or record again",
         )
 
 

@@ -73,3 +73,39 @@ BROKEN = [
 
 def test_the_suite_fails_sensors_that_break_a_rule(tmp_path: Path) -> None:
     METER.check_suite(tmp_path, BROKEN)
+
+
+WALL_METER = Part(
+    name="acme_wall",
+    source="""
+from edlab.agent.sensors.base import PowerSensor
+
+
+class Meter(PowerSensor):
+    def __init__(self, port):
+        super().__init__("acme at %s" % port, "acme", "wall_ac")
+
+    def watts(self):
+        return 2.5
+""",
+    entries=("edlab.meters: acme_wall = acme_wall:Meter",),
+    suite="""
+from edlab.testing.meter import MeterConformance
+
+
+class TestMeter(MeterConformance):
+    meter = "acme_wall"
+    options = {"port": "usb1"}
+""",
+)
+
+
+def test_the_suite_of_meters_passes_a_sound_one_and_fails_broken_ones(tmp_path: Path) -> None:
+    WALL_METER.check_suite(
+        tmp_path,
+        [
+            ('"wall_ac"', '"the_wall"', "test_each_says_what_its_watts_include"),
+            ("return 2.5", "return -2.5", "test_watts_are_finite_and_times_go_on"),
+            ("return 2.5", "raise OSError('lost')", "test_a_recording_holds_watts_in_order_of_time"),
+        ],
+    )

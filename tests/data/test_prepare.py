@@ -235,8 +235,8 @@ def test_a_wrong_setting_is_an_error(folder: Path, cache: Cache, changes: dict[s
 
 def test_digit_scenes_are_the_same_each_time_and_score_unseen_digits(cache: Cache) -> None:
     wanted = DatasetConfig(name="digit_scenes", kind="digit_scenes")
-    scenes = list_digit_scenes(wanted)
-    again = list_digit_scenes(wanted)
+    scenes = list_digit_scenes()
+    again = list_digit_scenes()
     assert scenes.labels.tolist() == again.labels.tolist()
     assert np.array_equal(scenes.open_image(7).image, again.open_image(7).image)
     data = prepare(wanted, Preprocessing(height=128, width=128), cache, num_classes=10)

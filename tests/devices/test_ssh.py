@@ -533,7 +533,7 @@ def test_a_sensor_of_the_board_is_read_there(device: DeviceConfig, cache: Cache,
         series = source.series(span.start_ns, span.end_ns)
     assert len(series.t_ns) >= 5
     assert (series.watts == 30).all()
-    assert (series.t_ns[1] >= span.start_ns) and (series.t_ns[-2] <= span.end_ns)
+    assert span.start_ns <= series.t_ns[1] <= series.t_ns[-2] <= span.end_ns
     assert (series.failed, series.error, series.clock_error_ns) == (0, "", 0)
 
 

@@ -1,21 +1,22 @@
-"""A source with a clock of its own, here on the host, gives its series on the agent's clock: what a meter will do."""
+"""A source with a clock of its own, here on the host, gives its series on the agent's clock, as a meter does."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from edlab import devices, metrics
 from edlab.agent import messages
-from edlab.agent.messages import Readings
-from edlab.agent.sensors.base import PowerSensor, Recorder
+from edlab.agent.messages import SensorFound
+from edlab.agent.sensors.base import PowerSensor
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
-from edlab.power import Series, Source, compare_clocks
+from edlab.power import BoardSensor, HostMeter, Series, Source, Target, compare_clocks
 
 AHEAD_NS = 7_000_000_000  # the agent's clock, less the host's
 WATTS = 5.0
@@ -93,12 +94,17 @@ def test_a_series_of_the_hosts_clock_comes_on_the_agents() -> None:
     assert figures.values["power_w"] == pytest.approx(1.5 * WATTS, rel=0.01)
 
 
-def test_a_source_that_an_error_leaves_is_not_asked_to_stop() -> None:
+def test_a_source_of_this_machine_is_stopped_after_an_error_and_one_of_the_agent_is_not() -> None:
     """The agent may be dead or busy then: Ctrl-C must not wait for it."""
     meter = FakeMeter(Clocks(lambda: (1, 1)), step_ns=0)
     with pytest.raises(KeyboardInterrupt), meter:
         raise KeyboardInterrupt
-    assert meter.running
+    assert not meter.running
+    target = Mock(spec=Target)
+    with pytest.raises(KeyboardInterrupt), BoardSensor(target, SensorFound("rail", "hwmon", "rail", 0.0), 0.05):
+        raise KeyboardInterrupt
+    target.record_start.assert_called_once()
+    target.record_stop.assert_not_called()
 
 
 class Steady(PowerSensor):
@@ -107,16 +113,14 @@ class Steady(PowerSensor):
 
 
 def test_a_real_clock_of_an_agent_is_that_of_the_phases(tmp_path: Path) -> None:
-    """A recorder on this machine sees all of a phase that a real agent ran, at the agent's times."""
+    """A meter of this machine sees all of a phase that a real agent ran, at the agent's times."""
     with devices.connect(DeviceConfig(name="cpu"), Cache(tmp_path)) as session:
-        recorder = Recorder(Steady("steady", "steady", "rail"), 0.005)
-        recorder.start()
-        span = session.call(messages.IDLE, messages.Idle(0.5))
-        recorder.stop()
-        offset = compare_clocks(session.clock)
-    samples = recorder.series(span.start_ns - offset.ns, span.end_ns - offset.ns)
-    assert recorder.failures(0, 2**62) == Readings()
-    series = Series(samples[:, 0].astype(np.int64), samples[:, 1]).on_agents_clock(offset)
+        meter = HostMeter(Steady("steady", "steady", "wall_ac"), 0.005, session.clock)
+        with meter:
+            span = session.call(messages.IDLE, messages.Idle(0.5))
+        series = meter.series(span.start_ns, span.end_ns)
+    assert (meter.boundary, series.failed, series.error) == ("wall_ac", 0, "")
+    assert 0 < series.clock_error_ns < 0.1e9
     assert len(series.t_ns) > 20
     assert abs(series.t_ns[0] - span.start_ns) < 0.1e9
     assert abs(series.t_ns[-1] - span.end_ns) < 0.1e9

@@ -51,6 +51,7 @@ class Change:
         no other run measures with this one. None: the device is not locked.
         """
         knob.available()
+        self._knob = knob
         self.before = knob.show()
         self.value = knob.choose(wanted)
         self._guard: subprocess.Popen[bytes] | None = None
@@ -78,7 +79,13 @@ class Change:
             raise
 
     def undo(self) -> None:
-        """Put the value back that was in force, and wait for it."""
-        if self._guard:
-            self._guard.communicate(timeout=_TIMEOUT_S)
-            self._guard = None
+        """Put the value back that was in force, and wait for it. Raises `AgentError` where that fails."""
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        guard.communicate(timeout=_TIMEOUT_S)
+        if guard.returncode:
+            raise AgentError(
+                "%s could not be set back from %s to %s" % (self._knob.name, self.value, self.before),
+                hint="set it on the target by hand before the next run",
+            )

@@ -9,7 +9,7 @@ from ..errors import AgentError
 from ..sensors import SYSFS_VARIABLE
 from . import base
 
-_WRITE = 'while [ $# -gt 0 ]; do echo "$1" > "$2"; shift 2; done'
+_WRITE = 'while [ $# -gt 0 ]; do echo "$1" > "$2" || exit 1; shift 2; done'
 
 
 class Knob(base.Knob):

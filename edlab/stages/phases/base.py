@@ -68,6 +68,7 @@ class Phase(ABC, Generic[R]):
             span: Any = report
             result.series = source.series(span.start_ns, span.end_ns)
             result.series.save(bench.folder / self.samples_file)
+            measurement.files[self.samples_file] = bench.folder / self.samples_file
         measurement.figures |= self.figures(bench, report, result.series)
 
 
@@ -120,7 +121,8 @@ class Measurement:
             phases |= result.phase.as_json(result.report, self)
             if result.phase.samples_file:
                 series = result.series
-                readings = {"failed": series.failed, "error": series.error} if series else None
+                keys = ("failed", "error", "clock_error_ns")
+                readings = {key: getattr(series, key) for key in keys} if series else None
                 phases[result.phase.name]["readings"] = readings
         return phases
 

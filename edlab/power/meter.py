@@ -1,0 +1,45 @@
+"""A power meter beside the target, which this machine reads on its own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edlab.agent.sensors.base import Recorder, Sensor
+from edlab.power.base import Series, Source
+from edlab.power.clock import compare_clocks
+from edlab.registry import Group
+
+# A package adds one by the entry point group `edlab.meters`: a class that `power.meter_options` make.
+METERS = Group("meters", Sensor, {})  # type: ignore[type-abstract]
+
+
+class HostMeter(Source):
+    """A meter, read about each `interval_s`; `agent_ns` asks the agent for its time."""
+
+    def __init__(self, meter: Sensor, interval_s: float, agent_ns: Callable[[], int]) -> None:
+        super().__init__(meter.name, meter.boundary, meter.lag_s)
+        self._meter = meter
+        self._interval_s = interval_s
+        self._agent_ns = agent_ns
+        self._recorder: Recorder | None = None
+
+    def start(self) -> None:
+        self._recorder = Recorder(self._meter, self._interval_s)
+        self._offset = compare_clocks(self._agent_ns)
+        self._recorder.start()
+
+    def stop(self) -> None:
+        if self._recorder:
+            self._recorder.stop()
+
+    def series(self, start_ns: int, end_ns: int) -> Series:
+        """See `Source.series`. What the two clocks have drifted apart since the start is part of the error."""
+        assert self._recorder
+        offset = compare_clocks(self._agent_ns)
+        drift_ns = abs(offset.ns - self._offset.ns)
+        here = start_ns - offset.ns, end_ns - offset.ns
+        samples, failures = self._recorder.series(*here), self._recorder.failures(*here)
+        read = Series(samples[:, 0].astype(np.int64), samples[:, 1], failures.failed, failures.error)
+        return read.on_agents_clock(offset._replace(error_ns=offset.error_ns + drift_ns))
