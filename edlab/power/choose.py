@@ -42,7 +42,7 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
         return estimate(device.specification, f"the device has no power sensor that can be read{why}")
     names = ", ".join(sensor.name for sensor in found.sensors) or "none"
     raise MeasurementError(
-        f"{device.name} has no {config.sensor} sensor that measures it (found: {names}){why}",
+        f"no {config.sensor} sensor measures {device.name} (found: {names}){why}",
         hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
         "device.sensors says which sensors see the device",
     )

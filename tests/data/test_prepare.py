@@ -371,6 +371,7 @@ READ = {
     "arrays": {"path", "calibration_fraction"},
     "coco": {*SET} - {"labels", "class_order"},
     "digits": {"exif_orientation", "calibration_path"},
+    "digit_scenes": {"exif_orientation", "calibration_path"},
     "image_folder": {*SET} - {"annotations"},
     "imagenet": {*SET} - {"annotations", "class_order"},
     "imagenette": {"exif_orientation", "calibration_fraction", "calibration_path"},

@@ -97,7 +97,7 @@ def test_none_reads_nothing() -> None:
 
 
 def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
-    with pytest.raises(MeasurementError, match="no nvml power sensor") as caught:
+    with pytest.raises(MeasurementError, match="no nvml sensor measures cpu") as caught:
         choose(config(Sensor.nvml), found(RAPL), SPECIFIED)
     assert "power=auto" in caught.value.hint
 

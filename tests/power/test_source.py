@@ -101,7 +101,7 @@ def test_a_source_of_this_machine_is_stopped_after_an_error_and_one_of_the_agent
         raise KeyboardInterrupt
     assert not meter.running
     target = Mock(spec=Target)
-    with pytest.raises(KeyboardInterrupt), BoardSensor(target, SensorFound("rail", "hwmon", "rail", 0.0), 0.05):
+    with pytest.raises(KeyboardInterrupt), BoardSensor(target, SensorFound("rail", "hwmon", "rail", 0.0, ""), 0.05):
         raise KeyboardInterrupt
     target.record_start.assert_called_once()
     target.record_stop.assert_not_called()
