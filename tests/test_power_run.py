@@ -73,7 +73,7 @@ def test_power_goes_from_a_tree_of_files_to_the_record_which_says_so(
         record.metrics["throughput_ips"] / record.metrics["power_w"]
     )
     assert record.metrics["power_readings_dropped"] == record.metrics["power_readings_failed"] == 0
-    assert record.details["phases"]["throughput"]["readings"] == {"failed": 0, "error": ""}
+    assert record.details["phases"]["throughput"]["readings"] == {"failed": 0, "error": "", "clock_error_ns": 0}
     assert record.verdict
     assert record.verdict.state is VerdictState.invalid
     assert "power_from_files" in [reason.code for reason in record.verdict.reasons]
