@@ -31,11 +31,11 @@ class OutputFacts:
     """
 
     num_classes: int | None
-    label_offset: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
+    label_offset: int | None = None
 
 
 class Comparison(ABC):

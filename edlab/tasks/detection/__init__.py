@@ -67,7 +67,7 @@ class Task(base.Task):
             origins[key] = "given" if given is not None else "read" if key in stated else "assumed"
         _check_coding(options)
         modules = () if known else (head.partition(":")[0],)
-        return OutputFacts(classes, stated.get("label_offset"), options, origins, arrays, modules)
+        return OutputFacts(classes, options, origins, arrays, modules, stated.get("label_offset"))
 
     def find_problem(self, reference: Predictions, candidate: Predictions) -> str:
         return comparison.find_problem(reference, candidate)
