@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edlab.converters import onnx_prepare
 from edlab.errors import ConversionError
-from edlab.models.torchvision_import import import_torchvision
+from edlab.torchvision_import import import_torchvision
 
 if TYPE_CHECKING:
     import torch
