@@ -55,7 +55,7 @@ def torchvision_top1(test_data: Path, photographs: Path) -> float:
     import torch
     from PIL import Image
 
-    from edlab.models.torchvision_import import import_torchvision
+    from edlab.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
     transforms = torchvision.transforms

@@ -15,11 +15,17 @@ from edlab import tflite_file
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.base import Capability, Converter, Step, check_excluded
 from edlab.converters.calibration import Batches
-from edlab.errors import ModelError
+from edlab.errors import ModelError, UnsupportedError
 from edlab.source import ArrayInput, SourceModel
 
 _TORCH = {"litert_torch": "edlab[litert]", "torch": "edlab"}
+_ONNX = {"onnx2torch": "edlab[litert]", "onnx": "edlab", **_TORCH}
 _KERAS = {"tensorflow": "edlab[tensorflow]", "keras": "edlab[tensorflow]"}
+_EXPORTS = {
+    "pt2": ("torch_to_tflite", _TORCH),
+    "onnx": ("onnx_to_tflite", _ONNX),
+    "keras": ("keras_to_tflite", _KERAS),
+}
 _QUANTIZER = {"ai_edge_quantizer": "edlab[litert]", "ai_edge_litert": "edlab[litert]"}
 
 
@@ -34,7 +40,7 @@ class LitertConverter(Converter):
     name = "litert"
     format = "tflite"
     weight_readers: ClassVar[Mapping[str, str]] = {"tflite": "edlab.converters.inspect:tflite_weights"}
-    takes = ("pt2", "keras", "tflite")
+    takes = ("pt2", "keras", "onnx", "tflite")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),
         Precision.fp16: Capability(),
@@ -86,7 +92,13 @@ class LitertConverter(Converter):
 def _export_steps(source: SourceModel) -> tuple[Step, ...]:
     if source.format == "tflite":
         return ()
-    function, tools = ("torch_to_tflite", _TORCH) if source.format == "pt2" else ("keras_to_tflite", _KERAS)
+    if source.format == "onnx" and source.precision != Precision.fp32:
+        raise UnsupportedError(
+            f"litert does not take quantized ONNX files, and {source.name} is {source.precision}",
+            hint="start from the float model, or set converter=onnxruntime",
+        )
+    function, tools = _EXPORTS[source.format]
+    as_it_is = isinstance(source.preprocessing, ArrayInput) or (source.format, source.layout) == ("onnx", "NHWC")
     return (
         Step(
             name=function,
@@ -97,23 +109,35 @@ def _export_steps(source: SourceModel) -> tuple[Step, ...]:
             precision=source.precision,
             layout="NHWC",
             tools=tools,
-            options={"array": True} if isinstance(source.preprocessing, ArrayInput) else {},
+            options={"array": True} if as_it_is else {},
         ),
     )
 
 
 def torch_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
     """Exported program -> TFLite by litert-torch."""
-    import litert_torch
-
     from edlab.converters.torch_program import load_module
 
     module, example = load_module(inputs[0])
-    if options.get("array"):
-        litert_torch.convert(module, (example,)).export(out)
-        return
-    channel_last = litert_torch.to_channel_last_io(module, args=[0])
-    litert_torch.convert(channel_last, (example.permute(0, 2, 3, 1).contiguous(),)).export(out)
+    _export(module, example, out, options)
+
+
+def onnx_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
+    """ONNX -> torch by onnx2torch -> TFLite by litert-torch. Raises `ConversionError` for an unknown operator."""
+    from edlab.converters.onnx_to_torch import load_onnx
+
+    module, example = load_onnx(inputs[0])
+    _export(module, example, out, options)
+
+
+def _export(module: Any, example: Any, out: str, options: dict[str, Any]) -> None:
+    """By litert-torch; images (1, channels, height, width) become channels-last."""
+    import litert_torch
+
+    if not options.get("array"):
+        module = litert_torch.to_channel_last_io(module, args=[0])
+        example = example.permute(0, 2, 3, 1).contiguous()
+    litert_torch.convert(module, (example,)).export(out)
 
 
 def keras_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models.network import Network
-from edlab.models.torchvision_import import import_torchvision
 from edlab.models.weights import NoPretrainedWeightsError, cap_waiting_for_hub, choose, load_state_dict, seed_torch
 from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
+from edlab.torchvision_import import import_torchvision
 
 
 def build(config: ModelConfig) -> Network:

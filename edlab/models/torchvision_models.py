@@ -8,10 +8,10 @@ from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models import torchvision_detection
 from edlab.models.network import Network
-from edlab.models.torchvision_import import import_torchvision
 from edlab.models.weights import cap_waiting_for_hub, choose, load_state_dict, seed_torch
 from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
+from edlab.torchvision_import import import_torchvision
 
 
 def build(config: ModelConfig) -> Network:

@@ -421,7 +421,7 @@ def _network(name: str) -> Any:
         import timm
 
         return timm.create_model(name)
-    from edlab.models.torchvision_import import import_torchvision
+    from edlab.torchvision_import import import_torchvision
 
     options = {"transform_input": False, "init_weights": False} if name == "inception_v3" else {}
     return getattr(import_torchvision().models, name)(weights=None, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.inspect import weight_dtypes
 from edlab.converters.onnx_export import OPSET, torch_to_onnx
-from edlab.errors import ConfigError, UnsupportedError
+from edlab.errors import ConfigError, ConversionError, UnsupportedError
 from edlab.source import SourceModel
 from edlab.stages.reference import this_machine
 from edlab.tasks.classification import Task
@@ -325,6 +326,25 @@ def test_a_users_onnx_file_is_quantized_as_the_exported_one(
     own = torch_source.model_copy(update={"format": "onnx", "path": path, "sha256": sha256_files([path])})
     wanted = quantization(Precision.int8)
     assert convert(own, converter, wanted).sha256 == convert(torch_source, converter, wanted).sha256
+
+
+def test_litert_names_the_operator_of_an_onnx_file_that_it_cannot_convert(
+    convert: Convert, torch_source: SourceModel, tmp_path: Path
+) -> None:
+    pytest.importorskip("litert_torch")
+    if importlib.util.find_spec("onnx2torch") is None:
+        pytest.skip("onnx2torch is not installed")
+    import onnx
+    from onnx import TensorProto, helper
+
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 8, 8])
+    counts = helper.make_tensor_value_info("counts", TensorProto.FLOAT, [1, 3, 8, 8])
+    graph = helper.make_graph([helper.make_node("Det", ["images"], ["counts"])], "odd", [images], [counts])
+    path = tmp_path / "odd.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    own = torch_source.model_copy(update={"format": "onnx", "path": path, "sha256": sha256_files([path])})
+    with pytest.raises(ConversionError, match="Det"):
+        convert(own, "litert", quantization(Precision.fp32))
 
 
 def test_a_users_tflite_file_is_quantized(convert: Convert, torch_source: SourceModel) -> None:

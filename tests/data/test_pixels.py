@@ -165,7 +165,7 @@ def test_a_damaged_orientation_leaves_the_picture(tmp_path: Path) -> None:
 
 def test_every_pretrained_configuration_of_timm_gives_timms_pixels() -> None:
     """Over the whole list, once a setting: an enumeration that grows a value must not pass for a known one."""
-    from edlab.models.torchvision_import import import_torchvision
+    from edlab.torchvision_import import import_torchvision
 
     import_torchvision()
     import timm
@@ -213,7 +213,7 @@ def test_a_crop_mode_that_is_not_known_is_refused_by_name(changes: dict[str, Any
 
 @pytest.mark.parametrize("size", [(30, 41), (33, 21), (64, 64), (41, 40), (20, 90)])
 def test_a_crop_larger_than_the_image_has_torchvisions_borders(size: tuple[int, int]) -> None:
-    from edlab.models.torchvision_import import import_torchvision
+    from edlab.torchvision_import import import_torchvision
 
     transforms = import_torchvision().transforms
     image = Image.fromarray(RANDOM.integers(1, 256, (*size, 3), dtype=np.uint8))

@@ -317,7 +317,7 @@ class TestImagenette:
 @pytest.mark.parametrize("size", [(341, 500), (500, 341), (256, 256), (97, 301), (1000, 30)])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 def test_pixels_are_those_of_torchvision(size: tuple[int, int], interpolation: str) -> None:
-    from edlab.models.torchvision_import import import_torchvision
+    from edlab.torchvision_import import import_torchvision
 
     transforms = import_torchvision().transforms
     mode = transforms.InterpolationMode(interpolation)
@@ -346,7 +346,7 @@ def test_without_antialiasing_pixels_lie_between_their_nearest_neighbours(size: 
 
 @pytest.mark.samples
 def test_sample_images_are_prepared_as_torchvision_does(test_data: Path, cache: Cache) -> None:
-    from edlab.models.torchvision_import import import_torchvision
+    from edlab.torchvision_import import import_torchvision
 
     transforms = import_torchvision().transforms
     reference = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])

@@ -14,8 +14,8 @@ from torch import nn
 from edlab.config import ModelConfig, ModelOrigin
 from edlab.models.complexity import count_keras, count_torch
 from edlab.models.files import load_file
-from edlab.models.torchvision_import import import_torchvision
 from edlab.source import Complexity
+from edlab.torchvision_import import import_torchvision
 
 TOLERANCE = 0.005
 

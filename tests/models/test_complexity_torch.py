@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from edlab.models.complexity import count_torch
-from edlab.models.torchvision_import import import_torchvision
+from edlab.torchvision_import import import_torchvision
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 TOKENS, WIDTH = 32, 96  # rows of the image as tokens

@@ -19,8 +19,8 @@ from edlab.cache import Cache
 from edlab.config import DetectionConfig, DeviceConfig, ModelConfig, ModelOrigin
 from edlab.devices import Pool, read_array
 from edlab.errors import ModelError
-from edlab.models.torchvision_import import import_torchvision
 from edlab.source import SourceModel
+from edlab.torchvision_import import import_torchvision
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

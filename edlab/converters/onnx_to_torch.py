@@ -1,0 +1,67 @@
+"""Opens an ONNX file as a torch module, by onnx2torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edlab.converters import onnx_prepare
+from edlab.errors import ConversionError
+from edlab.torchvision_import import import_torchvision
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_onnx(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The module of an ONNX file with one input, and an example of it with a batch of 1.
+
+    Raises `ConversionError` naming an operator that onnx2torch does not know.
+    """
+    import onnx
+    import torch
+
+    import_torchvision()
+    import onnx2torch
+
+    model = onnx.load(path)
+    if model.functions:
+        model = onnx_prepare.inline(model)
+    (given,) = onnx_prepare.inputs(model.graph)
+    shape = [dim.dim_value or 1 for dim in given.type.tensor_type.shape.dim]  # what has no size is the batch
+    try:
+        module = onnx2torch.convert(model).eval()
+    except NotImplementedError as error:
+        raise ConversionError(
+            f"onnx2torch cannot read the model: {error}",
+            hint="set converter=onnxruntime or openvino, or start from torch",
+        ) from error
+    example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return _folded(module, example), example
+
+
+def _folded(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+    """The module with what does not depend on its input computed.
+
+    onnx2torch reads shapes, scales and pads from tensors when it runs, which torch.export refuses.
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, make_fx
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Fold(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            traced = get_proxy_mode().tracer.tensor_tracker
+            if any(isinstance(leaf, torch.Tensor) and leaf in traced for leaf in tree_leaves((args, kwargs))):
+                return func(*args, **kwargs)
+            with disable_proxy_modes_tracing():
+                return func(*args, **kwargs)
+
+    def run(images: torch.Tensor) -> Any:
+        with Fold():
+            return module(images)
+
+    with torch.no_grad():
+        folded: torch.nn.Module = make_fx(run)(example).eval()
+    return folded
