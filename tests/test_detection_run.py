@@ -57,11 +57,15 @@ def with_head(place: Workplace) -> Workplace:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, shared_cache, detection_data: Path) -> Workplace:  # type: ignore[no-untyped-def]
-    """FastestDet on two runtimes, fp32 and int8 by exact kernels, made once."""
+    """FastestDet on three runtimes, fp32 and int8 by exact kernels, made once."""
     place = with_head(Workplace(tmp_path_factory.mktemp("detectors"), shared_cache))
     # The photographs also calibrate: it takes all 128 to have the known accuracy.
     calibration = f"dataset.calibration_path={detection_data}/coco128_val/images"
-    quantizations = ("converter=onnxruntime,openvino", "quantization=fp32,int8", "quantization.calibration.images=32")
+    quantizations = (
+        "converter=onnxruntime,openvino,litert",
+        "quantization=fp32,int8",
+        "quantization.calibration.images=32",
+    )
     place.result = place.run(  # type: ignore[attr-defined]
         "-m", *words(detection_data), *quantizations, calibration, timeout_s=900
     )
@@ -72,7 +76,7 @@ def test_every_row_has_the_known_accuracy(sweep: Workplace) -> None:
     """AP 18.2 and AP50 33.8 of 128 photographs, by pycocotools from the network's own code."""
     assert sweep.result.returncode == 0, sweep.result.stdout + sweep.result.stderr  # type: ignore[attr-defined]
     records = sweep.records()
-    assert [record.params["quantization.name"] for record in records] == ["fp32", "int8", "fp32", "int8"]
+    assert [record.params["quantization.name"] for record in records] == ["fp32", "int8"] * 3
     for record in records:
         assert record.status is Status.ok, record.reason
         assert all(name in record.metrics for name in (*SCORES, *AGREEMENT, "postprocess_ms"))

@@ -26,7 +26,7 @@ def load_onnx(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
     model = onnx.load(path)
     if model.functions:
         model = onnx_prepare.inline(model)
-    (given,) = onnx_prepare.inputs(model.graph)
+    given = onnx_prepare.inputs(model.graph)[0]  # edlab refuses a model with several
     shape = [dim.dim_value or 1 for dim in given.type.tensor_type.shape.dim]  # what has no size is the batch
     try:
         module = onnx2torch.convert(model).eval()
