@@ -49,7 +49,7 @@ def _folded(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    class Fold(TorchDispatchMode):
+    class Fold(TorchDispatchMode):  # type: ignore[misc,unused-ignore]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             traced = get_proxy_mode().tracer.tensor_tracker
