@@ -17,7 +17,7 @@ import edlab
 from edlab import benchmark
 from edlab.errors import ConfigError
 from edlab.record import RunRecord, Status
-from edlab.stages.measure import measure_speed
+from edlab.stages.measure import measure
 
 FASTER = FAST[1:]
 
@@ -72,14 +72,14 @@ def test_a_registered_model() -> None:
 def test_threads_make_runs_that_are_measured_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     measuring, most = threading.Lock(), threading.Barrier(2)
 
-    def measure(*arguments: Any) -> None:
+    def guarded(*arguments: Any) -> None:
         assert measuring.acquire(blocking=False), "two runs have the machine at once"
         with suppress(threading.BrokenBarrierError):
             most.wait(timeout=2)  # where nothing keeps the other out, it gets here too
-        measure_speed(*arguments)
+        measure(*arguments)
         measuring.release()
 
-    monkeypatch.setattr(benchmark, "measure_speed", measure)
+    monkeypatch.setattr(benchmark, "measure", guarded)
 
     def make(converter: str) -> RunRecord:
         return edlab.run("digits_cnn", converter=converter, quantization="fp32", protocol="smoke", overrides=FASTER)
@@ -101,7 +101,7 @@ def test_ctrl_c_is_raised_once_the_run_is_recorded(monkeypatch: pytest.MonkeyPat
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark, "measure_speed", interrupt)
+    monkeypatch.setattr(benchmark, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         edlab.run("digits_cnn", protocol="smoke", overrides=FASTER)
     (path,) = Path("mlruns/sweeps").glob("*/0/result.json")
