@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from abc import ABC, abstractmethod
@@ -75,7 +76,8 @@ class Change:
                     hint="something else on the target sets it: end that, or leave device.knobs.%s out" % knob.name,
                 )
         except Exception:
-            self.undo()
+            with contextlib.suppress(AgentError):  # who may not set it may not set it back: the first error says why
+                self.undo()
             raise
 
     def undo(self) -> None:
