@@ -163,7 +163,7 @@ def _ended_early(record: RunRecord) -> Iterator[None]:
 
 def _end_early(record: RunRecord, error: BaseException) -> None:
     error = durable.storage_error(error, "a file") or error
-    if isinstance(error, KeyboardInterrupt):
+    if _is_interruption(error):
         record.status, record.reason = Status.interrupted, "interrupted by the user"
         record.hint = "run the same line again: what was converted is in the cache"
     elif isinstance(error, EdlabError):
@@ -173,3 +173,15 @@ def _end_early(record: RunRecord, error: BaseException) -> None:
         record.status, record.reason = Status.failed, f"{type(error).__name__}: {error}"
         record.hint = "this is a bug in edlab: please report it, and attach the run's failure.log"
         record.log_tail = "".join(traceback.format_exception(error))
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what ended the run: code that it cuts short may raise what only follows from that.
+
+    Of the standard library, a queue's `get` raises "cannot release un-acquired lock" where it is cut in its wait.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -59,8 +59,9 @@ class Group(Generic[T]):
 
 def did_you_mean(wrong: str, known: Iterable[str], count: int = 1) -> str:
     """A hint's beginning, "did you mean 'x'? ", with the nearest `count` known names; empty if none is near."""
-    near = difflib.get_close_matches(wrong, list(known), n=count)
-    return f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+    # str(): the names of an enumeration's members are known by their values.
+    near = difflib.get_close_matches(wrong, [str(name) for name in known], n=count)
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:

@@ -97,9 +97,14 @@ def test_a_failed_run_is_a_record() -> None:
     assert record.hint
 
 
-def test_ctrl_c_is_raised_once_the_run_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cut_in_a_wait", [False, True])
+def test_ctrl_c_is_raised_once_the_run_is_recorded(cut_in_a_wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any) -> None:
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        finally:
+            if cut_in_a_wait:  # as a queue's `get` does where Ctrl-C comes before it has its lock again
+                threading.Lock().release()
 
     monkeypatch.setattr(benchmark, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
