@@ -70,7 +70,7 @@ def list_digit_scenes() -> Catalogue:
     names = tuple(map(str, range(10)))
     return Catalogue(
         names=[f"scene-{number:04d}" for number in range(_SCENES)],
-        identity=[["digit_scenes", digits.release, np.__version__, number] for number in range(_SCENES)],
+        identity=[["digit_scenes", np.__version__, number] for number in range(_SCENES)],
         open_image=lambda index: Decoded(Image.fromarray(scenes[index].pixels).convert("RGB")),
         labels=Annotations(tuple(map(_boxes, scenes)), names),
         class_index={name: digit for digit, name in enumerate(names)},

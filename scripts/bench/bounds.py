@@ -11,11 +11,13 @@ from typing import Any
 from edlab.engine.command import read_records
 
 Row = tuple[str, str, str, str]  # what, measured, bound, verdict
-SHORT = [  # of a run whose own cost is wanted, not its figures
+SHORT = [  # of a run whose own cost is wanted, not its figures: one setting is no search
     "protocol=smoke",
     "protocol.seconds=1",
     "protocol.warmup.seconds=0.5",
     "protocol.throughput.trial_seconds=1",
+    "protocol.throughput.max_batch=1",
+    "protocol.throughput.max_in_flight=1",
 ]
 
 

@@ -251,6 +251,16 @@ def test_digit_scenes_are_the_same_each_time_and_score_unseen_digits(cache: Cach
                 assert edge.min() < image[..., 0].mean()  # that reaches each side
 
 
+def test_the_embedded_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits as original
+
+    from edlab.data.digits import load_digits
+
+    digits, theirs = load_digits(), original()
+    assert (digits.labels == theirs.target).all()
+    assert (np.rint(digits.pixels * (16 / 255)) == theirs.images).all()
+
+
 def test_digits_score_what_the_embedded_model_was_not_trained_on(cache: Cache) -> None:
     wanted = DatasetConfig(name="digits", kind="digits", seed=5)
     data = prepare(wanted, Preprocessing(height=32, width=32), cache, num_classes=10)
