@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -98,6 +99,35 @@ class Cache:
                     folder.chmod(0o755)
                     durable.rename(folder, parent / key)
         return parent / key
+
+    def find_in_place(self, kind: str, key: str) -> Path | None:
+        """The folder that `get_or_make_in_place` made for this key, or None."""
+        listed = self.root / kind / key / checksums.FILE
+        if not listed.exists():
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(listed)
+        return listed.parent
+
+    def get_or_make_in_place(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        """`get_or_make` for a folder that cannot be moved, since its files contain its path; they are not checked."""
+        if (found := self.find_in_place(kind, key)) is not None:
+            return found
+        folder = self.root / kind / key
+        with durable.writing(folder.parent, f"set EDLAB_CACHE to a folder with room (now {self.root})"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock(kind, key):
+                if (found := self.find_in_place(kind, key)) is not None:
+                    return found
+                shutil.rmtree(folder, ignore_errors=True)  # of a maker that was killed
+                folder.mkdir()
+                try:
+                    make(folder)
+                except BaseException:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+                checksums.write_unchecked(folder)
+        return folder
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:

@@ -27,6 +27,11 @@ def write(folder: Path) -> None:
     durable.write_text(folder / FILE, json.dumps(hashes, indent=1))
 
 
+def write_unchecked(folder: Path) -> None:
+    """Mark a complete folder whose files may change, such as a Python environment: none of them is checked."""
+    durable.write_text(folder / FILE, "{}")
+
+
 def find_damage(folder: Path) -> str:
     """Say which file of the folder is missing or differs from its checksum; empty if none is."""
     try:

@@ -227,6 +227,7 @@ class ConverterConfig:
     """Which toolchain (`name`) converts, with its `options`, and the limits of each of its steps."""
 
     name: str = MISSING
+    python: Optional[str] = None  # interpreter that has the vendor's tool, of a converter with a tool environment
     timeout_s: float = number(1800.0, 1)  # of each step
     memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of what is free when it starts
     log_limit_mb: float = number(500.0, 0.001)  # of what each step prints

@@ -45,7 +45,7 @@ def _of_run(overrides: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
 
 
 def _of_everything(cache: Cache) -> dict[str, list[Finding]]:
-    toolchains = [readiness.converter(ConverterConfig(name=name)) for name in converters.available()]
+    toolchains = [readiness.converter(ConverterConfig(name=name), cache) for name in converters.available()]
     targets = [_device(name, cache) for name in options("device")]
     return {
         "core": [*_core(cache), *readiness.plugins()],

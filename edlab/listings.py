@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edlab import converters, readiness
+from edlab.cache import Cache
 from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig
 from edlab.errors import EdlabError
@@ -55,7 +56,7 @@ def toolchains() -> Table:
     """The converters by name, with what each does and what it is missing here."""
     table = _table("converter", "takes", "makes", "quantization", "installed")
     for name in converters.available():
-        (finding,) = readiness.converter(ConverterConfig(name=name))
+        (finding,) = readiness.converter(ConverterConfig(name=name), Cache())
         installed = "[green]yes[/]" if finding.ok else f"[yellow]{escape(finding.details)}[/]"
         try:
             kind = converters.load(name)

@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edlab import converters, devices, power
+from edlab import converters, devices, power, toolenvs
 from edlab.agent.messages import Availability, Machine, SensorFound, Sensors, State
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
+from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
 from edlab.errors import AgentError, EdlabError
 
@@ -40,7 +41,7 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
     toolchains = {repr(config.converter): config.converter for config in native}
     targets: dict[str, DeviceConfig] = {}
     made: dict[str, set[str]] = {}
-    findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain)]
+    findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain, cache)]
     for config in native:
         key = _identity(config.device)
         targets[key] = config.device
@@ -52,7 +53,7 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
 
 def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
     """What one run needs: its converter, and its device with the runtime for what that converter makes."""
-    yield from converter(config.converter)
+    yield from converter(config.converter, cache)
     yield from device(config.device, cache, _made(config.converter))
 
 
@@ -68,8 +69,8 @@ def _identity(device: DeviceConfig) -> str:
     return repr((device.name, device.kind, device.address, device.target, device.python, device.env, device.options))
 
 
-def converter(config: ConverterConfig) -> Iterator[Finding]:
-    """The packages and programs of a toolchain."""
+def converter(config: ConverterConfig, cache: Cache) -> Iterator[Finding]:
+    """The packages, the programs and the tool environment of a toolchain."""
     part = f"converter={config.name}"
     try:
         kind = converters.load(config.name)
@@ -83,10 +84,21 @@ def converter(config: ConverterConfig) -> Iterator[Finding]:
         return
     try:
         converters.get(config).check_programs()
+        tools = _tools(kind.toolenv, config.python, cache)
     except EdlabError as error:
         yield Finding(part, False, error.message, error.hint, optional=True)
         return
-    yield Finding(part, True, f"{', '.join(kind.takes)} → {kind.format}")
+    yield Finding(part, True, f"{', '.join(kind.takes)} → {kind.format}{tools}")
+
+
+def _tools(recipe: ToolEnv | None, python: str | None, cache: Cache) -> str:
+    """Where the vendor's tool is, if not in edlab's own Python. Raises `MissingDependencyError`."""
+    if recipe is None:
+        return ""
+    if place := python or toolenvs.find(recipe, cache):
+        return f"; tools in {place}"
+    toolenvs.base_python(recipe)
+    return f"; the first run installs {', '.join(recipe.requirements)} into an environment of its own"
 
 
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:

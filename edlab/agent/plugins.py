@@ -54,8 +54,8 @@ def find(package: str, path: Iterable[str], group: str, name: str, base: Any) ->
 
 
 def not_installed(kind: Any, error: ImportError) -> AgentError:
-    """The error of a runtime or toolchain that cannot be imported on the target."""
+    """The error of a runtime or toolchain that cannot be imported here."""
     return AgentError(
-        "%s cannot be imported on the target: %s" % (kind.name, error),
+        "%s cannot be imported by %s: %s" % (kind.name, sys.executable, error),
         hint="%s -m pip install %s" % (sys.executable, kind.packages),
     )

@@ -1,14 +1,14 @@
-"""Vendor toolchains: from a source model to the artifact that a target eats."""
+"""Vendor toolchains: from a source model to the artifact that a target accepts."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import ConverterConfig, QuantizationConfig
-from edlab.converters.base import HOST, TARGET, Capability, Converter, Step, Workshop
+from edlab.converters.base import HOST, TARGET, TOOLENV, Capability, Converter, Step, ToolEnv, Workshop
 from edlab.converters.calibration import CalibrationData
 from edlab.converters.chain import run_steps
 from edlab.converters.host import HostProcess
@@ -16,10 +16,15 @@ from edlab.registry import Group
 from edlab.source import SourceModel
 
 __all__ = [
+    "HOST",
+    "TARGET",
+    "TOOLENV",
     "CalibrationData",
     "Capability",
     "Converter",
+    "HostProcess",
     "Step",
+    "ToolEnv",
     "Workshop",
     "available",
     "convert",
@@ -43,6 +48,8 @@ GROUP = Group(
         "tensorrt": "edlab.converters.tensorrt:TensorrtConverter",
     },
 )
+
+_HOST_ONLY: Mapping[str, Workshop] = {HOST: HostProcess()}
 
 
 def available() -> list[str]:
@@ -75,6 +82,7 @@ def convert(
     cache: Cache,
     portable: Collection[str],
     only_portable: bool = False,
+    workshops: Mapping[str, Workshop] = _HOST_ONLY,
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
@@ -82,16 +90,16 @@ def convert(
 
     The steps from the first that runs on the target are left out: see `steps_on_target`. `portable` are the formats
     that this machine's CPU can open; with `only_portable` the steps from the first that writes another one are left
-    out as well. Raises `UnsupportedError` too.
+    out as well. `workshops` are where the steps run, by name. Raises `UnsupportedError` too.
     """
     steps = itertools.takewhile(
-        lambda step: step.workshop == HOST and (not only_portable or step.format in portable),
+        lambda step: step.workshop != TARGET and (not only_portable or step.format in portable),
         get(config).plan(source, quantization),
     )
     return run_steps(
         steps,
         Artifact.of(source),
-        HostProcess(),
+        workshops,
         config,
         calibration=calibration,
         cache=cache,

@@ -19,11 +19,23 @@ from edlab.converters.calibration import CalibrationData
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.registry import did_you_mean
 from edlab.source import Layout, SourceModel
+from edlab.toolenvs import ToolEnv
 
-__all__ = ["HOST", "TARGET", "CalibrationData", "Capability", "Converter", "Step", "Workshop", "check_excluded"]
+__all__ = [
+    "HOST",
+    "TARGET",
+    "TOOLENV",
+    "CalibrationData",
+    "Capability",
+    "Converter",
+    "Step",
+    "ToolEnv",
+    "Workshop",
+    "check_excluded",
+]
 
-
-HOST = "host"  # this machine, in a process of its own
+HOST = "host"  # edlab's own Python, in a process of its own
+TOOLENV = "toolenv"  # the converter's tool environment
 TARGET = "target"  # the device that is benchmarked
 
 
@@ -34,8 +46,8 @@ class Step:
     `function` is "module:function" of the form `fn(inputs, out, options, calibration) -> None`: paths of the input
     files, the path to write (further files go beside it), JSON options, and `CalibrationData.describe()` or None.
     Raise `version` when the function changes what it writes. What a tool says of its own work is left beside the output
-    as an `edlab.artifact.StepReport`. A step that runs in another workshop than this machine's own Python has the name
-    of an agent's `toolchain` in place of a function, and no tools: the toolchain's `identity` there enters its key.
+    as an `edlab.artifact.StepReport`. A step that runs in another workshop than HOST has the name of an agent's
+    `toolchain` in place of a function, and no tools: the toolchain's `identity` there enters its key.
     """
 
     name: str
@@ -51,7 +63,7 @@ class Step:
     # step is reached; raises `MissingDependencyError`.
     identity: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
     calibrates: bool = False
-    workshop: str = HOST  # where it runs: HOST, or TARGET, after all others
+    workshop: str = HOST  # where it runs: HOST, TOOLENV, or TARGET, after all others
     toolchain: str = ""  # of an agent there (edlab.agent.toolchains)
 
 
@@ -98,6 +110,7 @@ class Converter(ABC):
     takes: ClassVar[tuple[str, ...]]  # formats of the source
     capabilities: ClassVar[Mapping[Precision, Capability]]
     requirements: ClassVar[Mapping[str, str]]  # import name -> what pip installs it with
+    toolenv: ClassVar[ToolEnv | None] = None  # for tools that cannot be installed next to edlab: see TOOLENV
     default_options: ClassVar[Mapping[str, Any]] = {}  # every option of `converter.options`, with its default
     # Artifact format -> "module:function" of Path -> iterable of (shape, dtype): the constants of such a file. Without
     # one edlab cannot see whether an int8 file holds int8 weights. It runs in a process of its own.
@@ -105,6 +118,11 @@ class Converter(ABC):
 
     def __init__(self, config: ConverterConfig) -> None:
         """Raises `ConfigError` for an option that this toolchain does not have, or of another type."""
+        if config.python and not self.toolenv:
+            raise ConfigError(
+                f"converter={self.name} runs in edlab's own Python: it has no tool environment",
+                hint="leave out converter.python",
+            )
         for key, value in config.options.items():
             _check_option(self.name, key, value, self.default_options)
         self.options = {**self.default_options, **config.options}

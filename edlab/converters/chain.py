@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from edlab.artifact import Artifact, StepRecord, StepReport
@@ -19,7 +19,7 @@ _RECORD, _LOG = "step.json", "step.log"
 def run_steps(
     steps: Iterable[Step],
     artifact: Artifact,
-    workshop: Workshop,
+    workshops: Mapping[str, Workshop],
     config: ConverterConfig,
     *,
     calibration: Callable[[], CalibrationData],
@@ -28,7 +28,7 @@ def run_steps(
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """What these steps make of the artifact in this workshop; those found in the cache are not run again.
+    """What these steps make of the artifact, each in its workshop; those found in the cache are not run again.
 
     `portable` are the formats that this machine's CPU can open. `calibration` is called only if a step needs it,
     `on_progress` with the name of each step as it begins, `on_made` with what it wrote. A step that fails leaves
@@ -37,7 +37,7 @@ def run_steps(
     for step in steps:
         on_progress(step.name)
         images = calibration() if step.calibrates else None
-        artifact = _run_step(step, artifact, workshop, images, config, cache, portable)
+        artifact = _run_step(step, artifact, workshops[step.workshop], images, config, cache, portable)
         on_made(artifact)
     return artifact
 

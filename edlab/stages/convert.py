@@ -18,6 +18,7 @@ from edlab.isolation import run_isolated
 from edlab.source import SourceModel
 from edlab.stages import reference
 from edlab.stages.load import Inputs, OnProgress
+from edlab.stages.workshops import on_this_machine
 from edlab.tasks import Comparison
 
 
@@ -49,24 +50,26 @@ def convert(
     on_progress: OnProgress,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """Convert the source model as the configuration says, each step in a process of its own and cached.
+    """Convert the source model as the configuration says, each step in its workshop and cached.
 
     Steps that run on the target are left to `deploy`; where this machine's CPU stands in for it, so are all that make
     what the CPU cannot open. `on_made` is called with what each step wrote.
     """
     converter = converters.get(config.converter)
     ensure_supported(config.device, converter, inputs.source, config.quantization.precision)
-    return converters.convert(
-        inputs.source,
-        config.quantization,
-        config.converter,
-        calibration=lambda: calibration_data(config, inputs),
-        cache=cache,
-        portable=reference.this_machine().runtimes,
-        only_portable=config.device.execution is Execution.emulated,
-        on_progress=lambda step: on_progress("convert", None, step),
-        on_made=on_made,
-    )
+    with on_this_machine(converter, config.converter, cache, on_progress) as workshops:
+        return converters.convert(
+            inputs.source,
+            config.quantization,
+            config.converter,
+            calibration=lambda: calibration_data(config, inputs),
+            cache=cache,
+            portable=reference.this_machine().runtimes,
+            only_portable=config.device.execution is Execution.emulated,
+            workshops=workshops,
+            on_progress=lambda step: on_progress("convert", None, step),
+            on_made=on_made,
+        )
 
 
 def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:

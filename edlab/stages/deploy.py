@@ -75,7 +75,7 @@ def deploy(
             artifact = converters.run_steps(
                 converters.steps_on_target(inputs.source, config.quantization, config.converter),
                 artifact,
-                AgentWorkshop(session, on_progress),
+                {converters.TARGET: AgentWorkshop(session, on_progress)},
                 config.converter,
                 calibration=lambda: calibration_data(config, inputs),
                 cache=cache,

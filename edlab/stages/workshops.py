@@ -1,15 +1,52 @@
-"""The workshops that an agent keeps: the target, or a Python that a vendor's tool needs."""
+"""Where conversion steps run beside edlab's own Python: with an agent, on the target or in a tool environment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from edlab import devices, toolenvs
 from edlab.agent.messages import Calibration
-from edlab.config import ConverterConfig
-from edlab.converters import CalibrationData, Step, Workshop
+from edlab.cache import Cache
+from edlab.config import ConverterConfig, DeviceConfig
+from edlab.converters import HOST, TOOLENV, CalibrationData, Converter, HostProcess, Step, Workshop
 from edlab.devices import AgentSession
+from edlab.errors import AgentError, ConversionError, DeviceError, MissingDependencyError
 from edlab.stages.load import OnProgress
+
+_PYTHON = "set converter.python to the Python interpreter of an environment that has the tools, or leave it out"
+
+
+@contextmanager
+def on_this_machine(
+    converter: Converter, config: ConverterConfig, cache: Cache, on_progress: OnProgress
+) -> Iterator[Mapping[str, Workshop]]:
+    """The workshops by name: HOST and, for a converter that has a tool environment, TOOLENV, made on first use.
+
+    Raises `MissingDependencyError` and `ConversionError` as `toolenvs.get_or_make`.
+    """
+    workshops: dict[str, Workshop] = {HOST: HostProcess()}
+    if converter.toolenv is None:
+        yield workshops
+        return
+    install = ", ".join(converter.toolenv.requirements)
+    python = config.python or str(
+        toolenvs.get_or_make(converter.toolenv, cache, lambda: on_progress("convert", None, f"install {install}"))
+    )
+    device = DeviceConfig(
+        name=f"{config.name}'s tool environment",
+        kind="local",
+        python=python,
+        memory_limit_gb=config.memory_limit_gb,
+        env={"PYTHONPATH": "", "PYTHONHASHSEED": "0"},  # what is on the host's path is for another Python
+    )
+    try:
+        agent = devices.connect(device, cache)
+    except DeviceError as error:
+        raise MissingDependencyError(error.message, hint=_PYTHON) from error
+    with agent as session:
+        yield {**workshops, TOOLENV: ToolEnvironment(session, on_progress)}
 
 
 class AgentWorkshop(Workshop):
@@ -44,3 +81,30 @@ class AgentWorkshop(Workshop):
             )
         finally:
             log.write_text(self._session.log + "\n")
+
+
+class ToolEnvironment(AgentWorkshop):
+    """The same on this machine, where no target is to blame for what goes wrong."""
+
+    def versions(self, step: Step) -> dict[str, str]:
+        try:
+            return super().versions(step)
+        except DeviceError as error:
+            raise MissingDependencyError(error.message, hint=error.hint, log=error.log) from error
+
+    def run(
+        self,
+        step: Step,
+        inputs: Sequence[Path],
+        out: Path,
+        calibration: CalibrationData | None,
+        config: ConverterConfig,
+        log: Path,
+    ) -> float:
+        try:
+            return super().run(step, inputs, out, calibration, config, log)
+        except AgentError as error:
+            raise ConversionError(error.message, hint=error.hint, log=error.log) from error
+        except DeviceError as error:  # the agent was lost
+            limits = "raise converter.timeout_s or converter.memory_limit_gb if that was the reason"
+            raise ConversionError(error.message, hint=f"read the step's log; {limits}", log=error.log) from error

@@ -39,6 +39,7 @@ from edlab.converters.inspect import reader, weight_dtypes
 from edlab.errors import ConfigError, ConversionError, UnsupportedError
 from edlab.source import Preprocessing, SourceModel
 from edlab.stages.reference import this_machine
+from edlab.stages.workshops import on_this_machine
 from edlab.tasks.classification import Task
 
 if TYPE_CHECKING:
@@ -158,14 +159,8 @@ class ConverterConformance:
         """`convert(quantization, cache=...)`; without `cache` the class's own."""
 
         def run(wanted: QuantizationConfig, cache: Cache | None = None) -> Artifact:
-            return converters.convert(
-                source,
-                wanted,
-                ConverterConfig(name=cls.converter),
-                calibration=lambda: small_calibration(folder, wanted.calibration.images),
-                cache=cache or Cache(folder / "cache"),
-                portable=this_machine().runtimes,
-            )
+            calibration = lambda: small_calibration(folder, wanted.calibration.images)  # noqa: E731
+            return _convert(cls.converter, source, wanted, calibration, cache or Cache(folder / "cache"))
 
         return run
 
@@ -275,9 +270,7 @@ class ConverterConformance:
         if not converters.get(config).plan(damaged, wanted):
             pytest.skip("this converter passes the source through")
         with pytest.raises(ConversionError) as caught:
-            converters.convert(
-                damaged, wanted, config, calibration=pytest.fail, cache=cache, portable=this_machine().runtimes
-            )
+            _convert(self.converter, damaged, wanted, pytest.fail, cache)
         assert caught.value.log
         assert caught.value.hint
         assert not [path for path in cache.root.glob("steps/*") if path.suffix != ".lock"]
@@ -320,6 +313,27 @@ class ConverterConformance:
 
     def _last_precision(self) -> Precision:
         return list(converters.load(self.converter).capabilities)[-1]
+
+
+def _convert(
+    name: str,
+    source: SourceModel,
+    wanted: QuantizationConfig,
+    calibration: Callable[[], CalibrationData],
+    cache: Cache,
+) -> Artifact:
+    """As a run converts; a tool environment is the one that runs use, since installing it can take minutes."""
+    config = ConverterConfig(name=name)
+    with on_this_machine(converters.get(config), config, Cache(), lambda phase, fraction, message: None) as workshops:
+        return converters.convert(
+            source,
+            wanted,
+            config,
+            calibration=calibration,
+            cache=cache,
+            portable=this_machine().runtimes,
+            workshops=workshops,
+        )
 
 
 def _with_method(wanted: QuantizationConfig, method: CalibrationMethod) -> QuantizationConfig:

@@ -1,0 +1,90 @@
+"""Python environments for vendors' tools that cannot share edlab's own: made from a recipe, once, in the cache."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edlab.cache import Cache, digest
+from edlab.errors import ConversionError, MissingDependencyError
+from edlab.isolation import log_tail
+
+_AGENT_NEEDS = ("numpy",)  # edlab's agent runs the tools
+_LOG = "install.log"
+
+
+@dataclass(frozen=True)
+class ToolEnv:
+    """What to install, and into which Python.
+
+    requirements: as pip takes them; pin them, since a new version is used only where the recipe changes.
+    python: the version that the tools need, 3.7 or later, such as "3.10"; empty: edlab's own.
+    """
+
+    requirements: tuple[str, ...]
+    python: str = ""
+
+
+def base_python(recipe: ToolEnv) -> str:
+    """The interpreter on this machine that the recipe's environment is made with.
+
+    Raises `MissingDependencyError` where there is none of that version.
+    """
+    if not recipe.python:
+        return sys.executable
+    from python_discovery import get_interpreter
+
+    found = get_interpreter(recipe.python)
+    if found is None:
+        raise MissingDependencyError(
+            f"Python {recipe.python} is not found",
+            hint=f"install it (for example: uv python install {recipe.python}) or put it on the PATH",
+        )
+    return str(found.system_executable or found.executable)  # not what pyenv puts before it
+
+
+def find(recipe: ToolEnv, cache: Cache) -> Path | None:
+    """The interpreter of the environment, if it has been made."""
+    folder = cache.find_in_place("toolenvs", _key(recipe))
+    return _python(folder) if folder else None
+
+
+def get_or_make(recipe: ToolEnv, cache: Cache, on_install: Callable[[], None] = lambda: None) -> Path:
+    """The interpreter of the environment, which is made the first time; `on_install` is called before that.
+
+    Raises `MissingDependencyError` where there is no such Python, and `ConversionError` where pip fails.
+    """
+
+    def make(folder: Path) -> None:
+        base = base_python(recipe)
+        on_install()
+        log = folder / _LOG
+        _run([base, "-m", "venv", str(folder)], log, recipe)
+        install = [str(_python(folder)), "-I", "-m", "pip", "install", "--disable-pip-version-check"]
+        _run([*install, *_AGENT_NEEDS, *recipe.requirements], log, recipe)
+
+    return _python(cache.get_or_make_in_place("toolenvs", _key(recipe), make))
+
+
+def _key(recipe: ToolEnv) -> str:
+    """One environment for all converters with the same recipe."""
+    return digest([recipe.python or platform.python_version(), *recipe.requirements])
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _run(command: list[str], log: Path, recipe: ToolEnv) -> None:
+    with open(log, "ab") as file:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise ConversionError(
+            f"cannot install {', '.join(recipe.requirements)} for Python {recipe.python or platform.python_version()}",
+            hint="read the end of pip's output; or install them yourself, and set converter.python to that interpreter",
+            log=log_tail(log),
+        )
