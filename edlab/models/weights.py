@@ -178,10 +178,7 @@ def load_state_dict(module: torch.nn.Module, path: Path) -> None:
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if shards := _shards(path):
         return {name: value for shard in shards for name, value in _read_state_dict(shard).items()}
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -189,9 +186,12 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the unpickler raises whatever the bytes make of it
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(
-            f"{path} is not a state dict that can be read: {str(error).splitlines()[0][:200]}",
+            f"{path} is not a state dict that can be read: {first[:200]}",
             hint="save one with torch.save(model.state_dict(), FILE)",
         ) from error
     for wrapper in ("state_dict", "model"):

@@ -114,10 +114,17 @@ class ModelOriginConformance:
             models.load(self.unknown(made), Cache(folder / "cache"), log=folder / "unknown.log")
         assert caught.value.hint
 
-    def test_weights_that_cannot_be_loaded_are_never_ignored(self, made: ModelConfig, folder: Path) -> None:
-        wanted = dataclasses.replace(made, weights=str(folder / "no_such_weights.pt"))
-        with pytest.raises(EdlabError, match="no_such_weights") as caught:
-            models.load(wanted, Cache(folder / "cache"), log=folder / "weights.log")
+    @pytest.mark.parametrize("content", [None, b"these are no weights"], ids=["missing", "unreadable"])
+    def test_weights_that_cannot_be_loaded_are_never_ignored(
+        self, content: bytes | None, made: ModelConfig, folder: Path
+    ) -> None:
+        path = folder / ("no_such_weights.pt" if content is None else "bad_weights.pt")
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(EdlabError, match=path.stem) as caught:
+            models.load(
+                dataclasses.replace(made, weights=str(path)), Cache(folder / "cache"), log=folder / "weights.log"
+            )
         assert caught.value.hint
 
     def _run(self, source: SourceModel, out: Path) -> NDArray[np.float32]:
