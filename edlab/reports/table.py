@@ -226,9 +226,10 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"{_rows(numbers, records)}{where}: {reason}")
         if hint:
             yield _Note(hint, "cyan", indent=3)
-        kept = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
-        if any(kept):  # a run that could not be recorded has no id
-            yield _Note(f"what was converted is kept: edlab pull {', '.join(filter(None, kept))}", "dim", indent=3)
+        converted = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
+        if kept := list(filter(None, converted)):  # a run that could not be recorded has no id
+            run = kept[0] if len(kept) == 1 else f"RUN, with RUN one of {', '.join(kept)}"
+            yield _Note(f"what was converted is kept: edlab pull {run}", "dim", indent=3)
     for (advice, affected), codes in _verdict_reasons(records).items():
         yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
 
