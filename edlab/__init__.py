@@ -1,6 +1,7 @@
 """edlab: benchmarks for edge deep learning accelerators.
 
 import edlab
+
 record = edlab.run("digits_cnn", device="cpu", quantization="int8", converter="openvino")
 record.metrics["latency_ms"], record.verdict.state
 """

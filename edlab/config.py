@@ -56,27 +56,27 @@ class Symmetry(StrEnum):
 class CalibrationMethod(StrEnum):
     """How activation ranges are taken from the calibration images."""
 
-    minmax = "minmax"
-    entropy = "entropy"
-    percentile = "percentile"
+    minmax = "minmax"  # from the smallest value to the largest
+    entropy = "entropy"  # the range that loses least information (Kullback-Leibler)
+    percentile = "percentile"  # the range without the rarest values
 
 
 class Sensor(StrEnum):
     """Where power comes from: the first that exists, one by name, the specification, or nowhere."""
 
-    auto = "auto"
-    rapl = "rapl"
-    nvml = "nvml"
-    hwmon = "hwmon"
-    estimated = "estimated"
-    none = "none"
+    auto = "auto"  # the first of device.sensors that exists, else an estimate
+    rapl = "rapl"  # energy counters of Intel and AMD processors
+    nvml = "nvml"  # NVIDIA graphics cards
+    hwmon = "hwmon"  # sensors with a Linux kernel driver
+    estimated = "estimated"  # device.specification.typical_watts
+    none = "none"  # no power
 
 
 class Execution(StrEnum):
     """What runs the artifact: the device, or this machine's CPU in its place (figures are then `emulated_*`)."""
 
-    native = "native"
-    emulated = "emulated"
+    native = "native"  # the device
+    emulated = "emulated"  # this machine's CPU
 
 
 class ClassOrder(StrEnum):
@@ -92,9 +92,9 @@ class ClassOrder(StrEnum):
 class ResizeMode(StrEnum):
     """How an image comes to the input's size; see `edlab.source.Preprocessing`."""
 
-    crop = "crop"
-    squash = "squash"
-    letterbox = "letterbox"
+    crop = "crop"  # the shorter side becomes `resize` pixels, then the centre is cropped
+    squash = "squash"  # the whole image, whatever its aspect ratio
+    letterbox = "letterbox"  # the whole image with its aspect ratio kept, and borders
 
 
 class InputKind(StrEnum):
@@ -137,16 +137,16 @@ class PreprocessingConfig:
     values in 0..1, one a channel) what the network is fed.
     """
 
-    height: Optional[int] = number(None, 1)
-    width: Optional[int] = number(None, 1)
-    resize: Optional[int] = number(None, 1)
-    resize_mode: Optional[ResizeMode] = None
-    interpolation: Optional[Interpolation] = None
-    antialias: Optional[bool] = None
-    border: Optional[List[int]] = None  # letterbox, and crop where the image is smaller: R, G, B of 0..255
-    channels: Optional[Channels] = None
-    mean: Optional[List[float]] = None
-    std: Optional[List[float]] = None
+    height: Optional[int] = number(None, 1)  # of the model's input, in pixels
+    width: Optional[int] = number(None, 1)  # of the model's input, in pixels
+    resize: Optional[int] = number(None, 1)  # the shorter side before the crop, in pixels
+    resize_mode: Optional[ResizeMode] = None  # how an image comes to the input's size
+    interpolation: Optional[Interpolation] = None  # of the resize
+    antialias: Optional[bool] = None  # whether the resize filters before it makes an image smaller
+    border: Optional[List[int]] = None  # colour of borders: R, G, B of 0..255
+    channels: Optional[Channels] = None  # channels of the model's input, in their order
+    mean: Optional[List[float]] = None  # subtracted from values of 0..1, one for each channel
+    std: Optional[List[float]] = None  # values are divided by it after that, one for each channel
 
 
 @dataclass
@@ -154,13 +154,13 @@ class DetectionConfig:
     """How a detection model's outputs become boxes; None: what its head usually has. See docs/detection.md."""
 
     anchors: Optional[str] = None  # ssd_raw: an npy file, float32 (A, 4) of centre x, centre y, width, height in 0..1
-    activation: Optional[str] = None  # ssd_raw: of the class scores: sigmoid, softmax or none
-    box_weights: Optional[List[float]] = None  # ssd_raw: that the coded x, y, width, height are divided by
-    box_order: Optional[str] = None  # ssd_raw: of the codes: xywh or yxhw
-    score_threshold: Optional[float] = number(None, 0, 1)
-    iou_threshold: Optional[float] = number(None, 0, 1)  # of the non-maximum suppression
-    max_candidates: Optional[int] = number(None, 1)  # that enter the suppression
-    max_detections: Optional[int] = number(None, 1)  # of an image
+    activation: Optional[str] = None  # ssd_raw: activation of the class scores: sigmoid, softmax or none
+    box_weights: Optional[List[float]] = None  # ssd_raw: divisors of the coded x, y, width, height
+    box_order: Optional[str] = None  # ssd_raw: order of the codes: xywh or yxhw
+    score_threshold: Optional[float] = number(None, 0, 1)  # boxes with a lower score are dropped
+    iou_threshold: Optional[float] = number(None, 0, 1)  # of the non-maximum suppression (NMS)
+    max_candidates: Optional[int] = number(None, 1)  # boxes that enter the NMS, at most
+    max_detections: Optional[int] = number(None, 1)  # boxes that are kept of an image, at most
 
 
 @dataclass
@@ -172,25 +172,25 @@ class ModelConfig:
     classes (1 where class 0 is a background); `claimed_top1` of `claimed_source` is what it is compared with.
     """
 
-    name: str = ""  # "": the architecture's, file's or factory's
-    origin: str = MISSING  # where it comes from: one of ModelOrigin, or a plugin's name
+    name: str = ""  # name in tables; empty: that of the architecture, file or factory
+    origin: str = MISSING  # source of the model: a value of ModelOrigin, or a plugin's name
     arch: Optional[str] = None  # builtin, timm, torchvision, keras: the architecture's name there
     path: Optional[str] = None  # file: the model file
     target: Optional[str] = None  # python: "package.module:factory"
     arguments: Dict[str, Any] = field(default_factory=dict)  # keyword arguments of the architecture or factory
-    weights: str = "auto"  # auto | pretrained | random | path of a state dict
+    weights: str = "auto"  # auto, pretrained, random, or the path of a state dict
     input: Optional[InputKind] = None  # None: images, or arrays if the data set holds arrays
-    input_shape: Optional[List[int]] = None  # array: of one input without the batch, where the model does not say
-    layout: Optional[str] = None  # file: NCHW or NHWC, where the file does not tell
+    input_shape: Optional[List[int]] = None  # array: shape without the batch, if the model does not state it
+    layout: Optional[str] = None  # file: NCHW or NHWC, if the file does not state it
     task: Optional[str] = None  # classification, detection, or a plugin's; None: that of the outputs or the data set
-    head: Optional[str] = None  # detection: the form of the outputs, where they do not tell, or package.module:function
+    head: Optional[str] = None  # detection: form of the outputs if unclear, or package.module:function
     detection: DetectionConfig = field(default_factory=DetectionConfig)
-    output: Optional[str] = None  # the output to score, by its name, where the model has several
-    num_classes: Optional[int] = number(None, 1)  # where the model does not say
+    output: Optional[str] = None  # name of the output to score, if the model has several
+    num_classes: Optional[int] = number(None, 1)  # number of classes, if the model does not state it
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
-    label_offset: Optional[int] = number(None, 0)
-    claimed_top1: Optional[float] = number(None, 0, 1)  # 0..1
-    claimed_source: str = ""
+    label_offset: Optional[int] = number(None, 0)  # subtracted from the model's classes: 1 if class 0 is a background
+    claimed_top1: Optional[float] = number(None, 0, 1)  # published top-1 accuracy, to compare with
+    claimed_source: str = ""  # where claimed_top1 is published
 
     def __post_init__(self) -> None:
         stem = PurePath(self.path).stem if self.path else None
@@ -201,9 +201,9 @@ class ModelConfig:
 class CalibrationConfig:
     """The images that the ranges of activations are taken from: how many, drawn with which seed, read how."""
 
-    images: int = number(64, 1)
-    method: CalibrationMethod = CalibrationMethod.minmax
-    seed: int = number(0, 0)
+    images: int = number(64, 1)  # number of calibration images
+    method: CalibrationMethod = CalibrationMethod.minmax  # how ranges are taken from the images
+    seed: int = number(0, 0)  # of the random choice of the images
 
 
 @dataclass
@@ -214,10 +214,10 @@ class QuantizationConfig:
     `exclude` keeps nodes out, and `calibration` chooses the images of a static int8.
     """
 
-    name: str = MISSING
-    precision: Precision = MISSING
-    granularity: Optional[Granularity] = Granularity.per_channel  # None: the first that the toolchain has
-    activations: Symmetry = Symmetry.asymmetric
+    name: str = MISSING  # name in tables
+    precision: Precision = MISSING  # of weights and activations
+    granularity: Optional[Granularity] = Granularity.per_channel  # of the scales; None: the toolchain's first
+    activations: Symmetry = Symmetry.asymmetric  # whether activations have a zero point
     exclude: List[str] = field(default_factory=list)  # names of nodes left in floating point
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
@@ -226,12 +226,12 @@ class QuantizationConfig:
 class ConverterConfig:
     """Which toolchain (`name`) converts, with its `options`, and the limits of each of its steps."""
 
-    name: str = MISSING
-    python: Optional[str] = None  # interpreter that has the vendor's tool, of a converter with a tool environment
-    timeout_s: float = number(1800.0, 1)  # of each step
-    memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of what is free when it starts
-    log_limit_mb: float = number(500.0, 0.001)  # of what each step prints
-    options: Dict[str, Any] = field(default_factory=dict)  # of this toolchain; unknown ones are refused
+    name: str = MISSING  # the toolchain; auto: chosen by the model's format
+    python: Optional[str] = None  # Python with the vendor's tool, for a converter that has a tool environment
+    timeout_s: float = number(1800.0, 1)  # time limit of each step, in seconds
+    memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of the memory that is free
+    log_limit_mb: float = number(500.0, 0.001)  # of the output of each step
+    options: Dict[str, Any] = field(default_factory=dict)  # options of this toolchain
 
 
 @dataclass
@@ -241,10 +241,10 @@ class SpecificationConfig:
     `typical_watts`, under load, gives the estimate of a device without a sensor.
     """
 
-    typical_watts: Optional[float] = number(None, 0.001)
-    max_watts: Optional[float] = number(None, 0.001)
-    peak_ops: Dict[str, float] = field(default_factory=dict)  # precision -> operations per second
-    source: str = ""
+    typical_watts: Optional[float] = number(None, 0.001)  # under load; the estimate if there is no sensor
+    max_watts: Optional[float] = number(None, 0.001)  # the most that it draws; readings far above it are dropped
+    peak_ops: Dict[str, float] = field(default_factory=dict)  # operations per second, by precision
+    source: str = ""  # document that these figures come from
 
 
 @dataclass
@@ -256,27 +256,27 @@ class DeviceConfig:
     `execution`, `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
     """
 
-    name: str = MISSING
+    name: str = MISSING  # name in tables
     kind: str = "local"  # how its agent is reached: local (a subprocess), ssh, or a plugin's name
-    address: Optional[str] = None  # any name that ~/.ssh/config knows; a local device that has one is reached by ssh
-    host: Optional[str] = None  # the old name of `address`, understood for one release
-    workdir: str = ".cache/edlab-agent"  # ssh: on the target, from the home there: model files, images
-    workdir_limit_gb: float = number(8.0, 0)  # ssh: the oldest files beyond it are removed
+    address: Optional[str] = None  # host name for ssh, or a Host of ~/.ssh/config; with it a local device uses ssh
+    host: Optional[str] = None  # old name of `address`, valid for one more release
+    workdir: str = ".cache/edlab-agent"  # ssh: folder on the target for files, relative to the home folder
+    workdir_limit_gb: float = number(8.0, 0)  # ssh: limit of workdir; the oldest files above it are removed
     env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
-    execution: Execution = Execution.native
-    machines: List[str] = field(default_factory=list)  # processors that it can be, as `uname -m` says; none: any
-    stand_in: str = ""  # what this really is, where it is not the device itself: its figures are `emulated_*`
-    lock_timeout: float = number(3600.0, 0)  # seconds to wait for another's run on the same machine to end
-    memory_limit_gb: Optional[float] = number(None, 0.01)  # of an agent on this machine; None: 90 % of what is free
-    target: Optional[str] = None  # which unit of it, where its runtime has several (intel: CPU, GPU, NPU)
-    power_mode: Optional[str] = None  # jetson: short for knobs.power_mode; None: left alone
-    knobs: Dict[str, str] = field(default_factory=dict)  # set for the run by name, and put back after it
-    runtimes: Dict[str, str] = field(default_factory=dict)  # artifact format -> runtime; {'*': processor}: all of one
-    precisions: List[str] = field(default_factory=list)
-    sensors: List[str] = field(default_factory=list)  # that see it, best first: kinds, or beginnings of names
-    threads: Optional[int] = number(None, 1)  # cores that the agent may use and is pinned to; None: all
-    python: Optional[str] = None  # interpreter on the target; None: this one
-    options: Dict[str, Any] = field(default_factory=dict)  # by runtime: {openvino: {device: GPU}}
+    execution: Execution = Execution.native  # emulated: run on this machine's CPU instead
+    machines: List[str] = field(default_factory=list)  # valid outputs of `uname -m` there; empty: any
+    stand_in: str = ""  # what this is, if not the device itself; metrics are then `emulated_*`
+    lock_timeout: float = number(3600.0, 0)  # seconds to wait until another run on the same machine ends
+    memory_limit_gb: Optional[float] = number(None, 0.01)  # of an agent on this machine; None: 90 % of the free memory
+    target: Optional[str] = None  # unit of the device, if its runtime has several (intel: CPU, GPU, NPU)
+    power_mode: Optional[str] = None  # jetson: same as knobs.power_mode; None: not changed
+    knobs: Dict[str, str] = field(default_factory=dict)  # set on the device for the run, by name; restored after it
+    runtimes: Dict[str, str] = field(default_factory=dict)  # by file format; {'*': processor}: all of a processor
+    precisions: List[str] = field(default_factory=list)  # precisions that it runs
+    sensors: List[str] = field(default_factory=list)  # power sensors, best first: kinds, or beginnings of names
+    threads: Optional[int] = number(None, 1)  # number of cores to use and to pin to; None: all
+    python: Optional[str] = None  # Python interpreter on the target; None: this one
+    options: Dict[str, Any] = field(default_factory=dict)  # options by runtime: {openvino: {device: GPU}}
     specification: SpecificationConfig = field(default_factory=SpecificationConfig)
 
     @property
@@ -298,17 +298,17 @@ class DatasetConfig:
     its classes are numbered; `images` and `seed` choose what is scored, the last two keys what calibrates.
     """
 
-    name: str = MISSING
-    kind: str = MISSING  # one of edlab/data/datasets.py, or a plugin's name
-    path: Optional[str] = None
-    annotations: Optional[str] = None  # coco: the "instances" json; None: the one near the images, if there is one
-    labels: Optional[str] = None  # image_folder, yolo: a text file, one folder or class a line, in the classes' order
+    name: str = MISSING  # name in tables
+    kind: str = MISSING  # how the data set is read: the name of an option, or a plugin's name
+    path: Optional[str] = None  # folder of images, or an npz file of arrays
+    annotations: Optional[str] = None  # coco: the "instances" json file; None: the one near the images
+    labels: Optional[str] = None  # image_folder, yolo: text file, one folder or class per line, in order
     class_order: Optional[ClassOrder] = None  # image_folder: how folders named by integers are numbered
-    exif_orientation: ExifOrientation = ExifOrientation.ignore
-    images: Optional[int] = number(None, 1)  # score only so many, drawn with the seed; None: all
-    seed: int = number(0, 0)
-    calibration_fraction: float = number(0.1, 0, 1)  # set aside for calibration, never scored
-    calibration_path: Optional[str] = None  # calibrate on this folder instead, and score all of `path`
+    exif_orientation: ExifOrientation = ExifOrientation.ignore  # whether images are turned by their EXIF tag
+    images: Optional[int] = number(None, 1)  # number of images to score, drawn at random; None: all
+    seed: int = number(0, 0)  # of the random choice of the images
+    calibration_fraction: float = number(0.1, 0, 1)  # share that is set aside for calibration, never scored; below 1
+    calibration_path: Optional[str] = None  # folder to calibrate on instead; all of `path` is then scored
 
 
 @dataclass
@@ -318,10 +318,10 @@ class WarmupConfig:
     `queries` and `seconds` are the minima, `max_seconds` is the limit, `tolerance` a fraction of the latency.
     """
 
-    queries: int = number(10, 1)
-    seconds: float = number(2.0, 0)
-    tolerance: float = number(0.02, 0)  # two half-windows agree within this on the median
-    max_seconds: float = number(30.0, 0)
+    queries: int = number(10, 1)  # least number of queries
+    seconds: float = number(2.0, 0)  # least length
+    tolerance: float = number(0.02, 0)  # settled: the medians of two half-windows differ by at most this fraction
+    max_seconds: float = number(30.0, 0)  # time limit
 
 
 @dataclass
@@ -331,11 +331,11 @@ class ThroughputConfig:
     It tries batches up to `max_batch` and up to `max_in_flight` queries at once, each for `trial_seconds`.
     """
 
-    max_batch: int = number(64, 1)
-    max_in_flight: int = number(16, 1)
-    gain: float = number(0.03, 0)  # a larger setting is chosen where it gives more than this
-    trial_seconds: float = number(1.0, 0.01)
-    seconds: Optional[float] = number(None, 0.1)  # least length of the window; null: protocol.seconds
+    max_batch: int = number(64, 1)  # largest batch to try
+    max_in_flight: int = number(16, 1)  # most queries at once to try
+    gain: float = number(0.03, 0)  # a larger setting must be faster by more than this fraction
+    trial_seconds: float = number(1.0, 0.01)  # length of each trial
+    seconds: Optional[float] = number(None, 0.1)  # least length of the window; None: protocol.seconds
 
 
 @dataclass
@@ -346,16 +346,16 @@ class ProtocolConfig:
     `seed` which images it feeds; `repeats` how many processes it is measured in.
     """
 
-    name: str = MISSING
-    queries: int = number(MISSING, 1)  # both minima hold for the latency phase; `seconds` also for throughput
-    seconds: float = number(MISSING, 0)
-    max_seconds: float = number(MISSING, 0)  # hard limit of each phase
-    pool: int = number(64, 1)  # real images that the queries rotate over
-    seed: int = number(0, 0)
-    windows: int = number(10, 5, 31)  # equal in time, over which the mean's interval is taken
-    max_interval: float = number(0.05, 0)  # the latency phase goes on until the interval is at most this / the mean
-    repeats: int = number(1, 1)  # the timed phases run in so many fresh processes of the agent, one after another
-    max_accuracy_drop: float = number(0.01, 0)  # 0..1: what a conversion may cost before the verdict says so
+    name: str = MISSING  # name of the tier
+    queries: int = number(MISSING, 1)  # least number of queries of the latency phase
+    seconds: float = number(MISSING, 0)  # least length of the latency phase, and of the throughput window
+    max_seconds: float = number(MISSING, 0)  # time limit of each phase
+    pool: int = number(64, 1)  # number of real images that the queries rotate over
+    seed: int = number(0, 0)  # of the random choice of these images
+    windows: int = number(10, 5, 31)  # equal in time, over which the confidence interval of the mean is computed
+    max_interval: float = number(0.05, 0)  # the latency phase ends once the interval is this fraction of the mean
+    repeats: int = number(1, 1)  # number of new processes of the agent that the timed phases run in; not 2
+    max_accuracy_drop: float = number(0.01, 0)  # 0..1; a larger drop makes the verdict DEGRADED
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
@@ -374,44 +374,44 @@ class PowerConfig:
     `active_seconds` and `active_samples` at least.
     """
 
-    name: str = MISSING
-    sensor: Sensor = Sensor.auto
-    meter: Optional[str] = None  # a package's power meter, which this machine reads in place of the target's sensors
-    meter_options: Dict[str, Any] = field(default_factory=dict)
-    interval_s: float = number(0.05, 0.001)
-    idle_seconds: float = number(5.0, 0.1)
-    active_seconds: float = number(10.0, 0)  # least length of the throughput phase where a sensor is read
-    active_samples: int = number(100, 1)
+    name: str = MISSING  # name in tables
+    sensor: Sensor = Sensor.auto  # which power sensor is read
+    meter: Optional[str] = None  # power meter of a plugin, which this machine reads instead of the target's sensors
+    meter_options: Dict[str, Any] = field(default_factory=dict)  # options of that meter
+    interval_s: float = number(0.05, 0.001)  # seconds between two readings
+    idle_seconds: float = number(5.0, 0.1)  # length of the idle phase
+    active_seconds: float = number(10.0, 0)  # least length of the throughput phase if a sensor is read
+    active_samples: int = number(100, 1)  # least number of readings in the throughput phase
 
 
 class SweepOrder(StrEnum):
     """In which order the runs of a sweep are made."""
 
-    given = "given"  # that of the command line
-    random = "random"  # so that what wanders on the machine does not favour some rows
+    given = "given"  # as on the command line
+    random = "random"  # so that slow changes of the machine do not favour some rows
 
 
 @dataclass
 class SweepConfig:
     """What holds for all runs of one command: the `order` in which they are made."""
 
-    order: SweepOrder = SweepOrder.given
+    order: SweepOrder = SweepOrder.given  # order of the runs
 
 
 @dataclass
 class CacheConfig:
     """What is kept for later runs, below EDLAB_CACHE."""
 
-    max_gb: Optional[float] = number(None, 0)  # above it, the least recently used goes as a command starts
+    max_gb: Optional[float] = number(None, 0)  # above it, the entries that are unused for longest are removed
 
 
 @dataclass
 class TrackingConfig:
     """The MLflow server or database that runs are sent to (`uri`), and the `experiment` there."""
 
-    name: str = MISSING
-    uri: str = MISSING
-    experiment: str = MISSING
+    name: str = MISSING  # name of the option
+    uri: str = MISSING  # address of an MLflow server, or sqlite:///FILE
+    experiment: str = MISSING  # MLflow experiment for the runs
 
 
 @dataclass

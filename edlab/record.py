@@ -58,8 +58,8 @@ def as_text(value: Any) -> str:
 class Verdict(BaseModel):
     """VALID without reasons, else the worst that a reason gives."""
 
-    state: VerdictState = VerdictState.valid
-    reasons: list[Reason] = Field(default_factory=list)
+    state: VerdictState = VerdictState.valid  # the worst of the reasons'
+    reasons: list[Reason] = Field(default_factory=list)  # all that were found
 
 
 class RunRecord(BaseModel):
@@ -69,26 +69,26 @@ class RunRecord(BaseModel):
     measured is absent, and `missing` says why.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SCHEMA_VERSION  # of this file
     uuid: str = Field(default_factory=lambda: uuid4().hex)  # edlab's own, by which MLflow's run is found again
     run_id: str = ""  # MLflow's, once it is known
     unrecorded: str = ""  # why MLflow does not have the run yet
-    name: str
-    sweep_id: str
+    name: str  # model, quantization, converter and device
+    sweep_id: str  # the command that made the run
     started_at: str  # ISO 8601 with offset
-    ended_at: str = ""
-    status: Status = Status.ok
-    stage: Stage | None = Field(default=None, validation_alias=AliasChoices("stage", "step"))  # of the end, if not ok
-    reason: str = ""
-    hint: str = ""
-    log_tail: str = ""
-    params: dict[str, Any] = Field(default_factory=dict)
-    metrics: dict[str, float] = Field(default_factory=dict)
-    missing: dict[str, str] = Field(default_factory=dict)  # metric -> reason
-    tags: dict[str, str] = Field(default_factory=dict)
+    ended_at: str = ""  # the same
+    status: Status = Status.ok  # how it ended
+    stage: Stage | None = Field(default=None, validation_alias=AliasChoices("stage", "step"))  # where it failed
+    reason: str = ""  # why it failed or was skipped
+    hint: str = ""  # what to do about it
+    log_tail: str = ""  # the last lines of the log of what failed
+    params: dict[str, Any] = Field(default_factory=dict)  # the configuration that was in force, by key
+    metrics: dict[str, float] = Field(default_factory=dict)  # by name; docs/metrics.md has them all
+    missing: dict[str, str] = Field(default_factory=dict)  # why a metric is absent, by its name
+    tags: dict[str, str] = Field(default_factory=dict)  # facts in words, by name
     verdict: Verdict | None = None  # of a run that measured
     seconds: dict[str, float] = Field(default_factory=dict)  # wall time of each stage
-    environment: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)  # host, target and installed packages
     details: dict[str, Any] = Field(default_factory=dict)  # source, artifact, phases: what the figures rest on
 
     @property

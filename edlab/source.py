@@ -18,9 +18,9 @@ WeightsOrigin = Literal["pretrained", "file", "given", "untrained"]  # given: by
 class Reason(BaseModel):
     """Why a figure is in doubt: a code for machines, the facts, and what to change."""
 
-    code: str
-    message: str
-    advice: str = ""
+    code: str  # see the list of verdict codes
+    message: str  # what was found, with figures
+    advice: str = ""  # what to change
 
 
 class Preprocessing(BaseModel):
