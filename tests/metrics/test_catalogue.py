@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,9 +42,7 @@ def test_a_value_is_written_as_its_column_says(value: float, column: Column, tex
     assert column.write(value) == text
 
 
-def test_the_docs_have_every_section_and_say_what_the_catalogue_says() -> None:
+def test_the_docs_have_every_section() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     for section in ("headlines", *Section):
         assert f"<!-- metrics: {section} -->" in page
-    checked = subprocess.run([sys.executable, "scripts/docs", "--check"], cwd=ROOT, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
