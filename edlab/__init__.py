@@ -66,3 +66,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(importlib.import_module(_HOMES.get(name, "edlab.errors")), name)
     raise AttributeError(f"module 'edlab' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """The public names, which a notebook completes although nothing has loaded them."""
+    return ["__version__", *__all__]

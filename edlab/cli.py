@@ -64,9 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:
-    if arguments[:1] == ["run"]:
+    if arguments[:1] == ["run"] and "_ARGCOMPLETE" not in os.environ:
         return _run(arguments[1:], console)
     parser, commands = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from edlab import completion
+
+        completion.complete(parser)
+    if not arguments or arguments == ["help"]:
+        parser.print_help()
+        return 0
+    if arguments[0] == "help":
+        return _dispatch([*arguments[1:], "--help"], console)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         near = difflib.get_close_matches(arguments[0], commands, n=1)
         hint = (f"did you mean '{near[0]}'? " if near else "") + f"commands: {', '.join(commands)}"
@@ -81,12 +90,15 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
     parser.add_argument("--version", action="version", version=f"edlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    commands.add_parser("run", help="convert, run, measure and record (see `edlab run --help`)")
+    run = commands.add_parser("run", help="convert, run, measure and record (see `edlab run --help`)")
+    _add_overrides(run, "what differs from the defaults")
+    commands.add_parser("help", help="print this, or the help of a command")
+    commands.add_parser("version", help="print the version").set_defaults(action=_version)
     for name, listing in (("models", "models"), ("devices", "devices"), ("converters", "toolchains")):
         commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and how to fix it")
-    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="only what a run with these overrides needs")
+    _add_overrides(doctor, "only what a run with these overrides needs")
     doctor.set_defaults(action=_doctor)
 
     runs = commands.add_parser("runs", help="list the latest runs")
@@ -113,7 +125,33 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
     ui.set_defaults(action=_ui)
+
+    completion = commands.add_parser("completion", help="print the code that makes a shell complete edlab's commands")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help='bash: eval "$(edlab completion bash)"')
+    completion.set_defaults(action=_completion)
     return parser, commands.choices
+
+
+def _add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    def complete(prefix: str, **context: object) -> list[str]:
+        from edlab import completion
+
+        return completion.overrides(prefix)
+
+    argument = parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    argument.completer = complete  # type: ignore[attr-defined]
+
+
+def _version(options: argparse.Namespace, console: Console) -> int:
+    console.print(f"edlab {__version__}", highlight=False)
+    return 0
+
+
+def _completion(options: argparse.Namespace, console: Console) -> int:
+    from edlab import completion
+
+    print(completion.script(options.shell))  # noqa: T201  -- for a shell to read, not a person
+    return 0
 
 
 def _run(arguments: list[str], console: Console) -> int:

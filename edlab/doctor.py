@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, OverflowMethod
 from rich.table import Table
+from rich.text import Text
 
 from edlab import converters, readiness
 from edlab.cache import Cache
 from edlab.composition import compose_config, options
-from edlab.config import ConverterConfig
+from edlab.config import ConverterConfig, DeviceConfig
 from edlab.errors import EdlabError
 from edlab.readiness import Finding
 
@@ -27,61 +27,91 @@ _LOW_DISK_GB = 5.0  # conversions and prepared images take more room here than w
 
 
 def run(console: Console, overrides: Sequence[str]) -> int:
-    """Print the report: of everything, or of the run that `overrides` name (`device=jetson device.address=nano`).
+    """Print the report: a line for each part, or all that the run of `overrides` needs.
 
     Exit code 0 if all but what is optional can be used, else 1. Raises `ConfigError` for an invalid override.
     """
     cache = Cache()
-    sections = _of_run(overrides, cache) if overrides else _of_everything(cache)
+    if overrides:
+        findings = _of_run(overrides, cache)
+        console.print(_section(" ".join(overrides), findings))
+        return _exit_code(findings)
+    sections = _overview(cache)
     for title, findings in sections.items():
-        console.print(_section(title, findings))
-    return 0 if all(finding.ok or finding.optional for part in sections.values() for finding in part) else 1
+        console.print(_section(title, findings, one_line=title != "core"))
+    console.print("[cyan]edlab doctor converter=NAME device=NAME[/] says more, and how to fix it", highlight=False)
+    return _exit_code([finding for findings in sections.values() for finding in findings])
 
 
-def _of_run(overrides: Sequence[str], cache: Cache) -> dict[str, list[Finding]]:
+def _exit_code(findings: Sequence[Finding]) -> int:
+    return 0 if all(finding.ok or finding.optional for finding in findings) else 1
+
+
+def _of_run(overrides: Sequence[str], cache: Cache) -> list[Finding]:
     """What the run of these overrides needs; it needs all of it, so nothing is optional."""
     findings = readiness.of_run(compose_config(overrides), cache)
-    return {" ".join(overrides): [dataclasses.replace(finding, optional=False) for finding in findings]}
+    return [dataclasses.replace(finding, optional=False) for finding in findings]
 
 
-def _of_everything(cache: Cache) -> dict[str, list[Finding]]:
+def _overview(cache: Cache) -> dict[str, list[Finding]]:
+    """One finding for each part, but for what is wrong with edlab itself."""
     toolchains = [readiness.converter(ConverterConfig(name=name), cache) for name in converters.available()]
-    targets = [_device(name, cache) for name in options("device")]
     return {
         "core": [*_core(cache), *readiness.plugins()],
         "converters": [finding for toolchain in toolchains for finding in toolchain],
-        "devices": [finding for target in targets for finding in target],
+        "devices": [_device(name, cache) for name in options("device")],
     }
 
 
-def _device(name: str, cache: Cache) -> Iterator[Finding]:
+def _device(name: str, cache: Cache) -> Finding:
     """A device by its name, whose yaml file may be wrong: a vendor package's."""
     try:
         config = compose_config([f"device={name}"]).device
     except EdlabError as error:
-        yield Finding(f"device={name}", False, error.message, error.hint, optional=True)
-        return
-    yield from readiness.device(config, cache)
+        return Finding(f"device={name}", False, error.message, error.hint, optional=True)
+    return summary(config, list(readiness.device(config, cache)))
 
 
-def _section(title: str, findings: list[Finding]) -> Table:
+def summary(config: DeviceConfig, findings: list[Finding]) -> Finding:
+    """A device in one line: it can be used if one of its runtimes can, and nothing that it needs is missing."""
+    device, parts = findings[0], findings[1:]
+    unusable = {part.part.removeprefix(f"{config.name}: "): part for part in parts if not part.ok}
+    required = [part for part in unusable.values() if not part.optional]
+    runtimes = set(config.runtimes.values())
+    if not unusable or not parts:
+        return device
+    if required or runtimes <= unusable.keys():
+        name, part = next((name, part) for name, part in unusable.items() if not required or part in required)
+        return Finding(device.part, False, f"{name}: {part.details}", part.fix, optional=not required)
+    return dataclasses.replace(device, details=f"{device.details}; not usable: {', '.join(unusable)}")
+
+
+def _section(title: str, findings: Sequence[Finding], *, one_line: bool = False) -> Table:
+    """A table of findings. `one_line` cuts each to the width of the terminal, and shows only the fixes of errors."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
-    for column in ("mark", "part", "details"):
-        table.add_column(column, overflow="fold")
+    table.add_column("mark", no_wrap=True)
+    table.add_column("part", no_wrap=True)
+    table.add_column("details")
+    overflow: OverflowMethod = "ellipsis" if one_line else "fold"
     for finding in findings:
         mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]" if finding.optional else "[red]✗[/]"
-        fix = f"\n[cyan]{escape(finding.fix)}[/]" if finding.fix else ""
-        table.add_row(mark, finding.part, escape(finding.details) + fix)
+        details = Text(finding.details, overflow=overflow, no_wrap=one_line)
+        if finding.fix and not (one_line and finding.optional):
+            details.append(f"\n{finding.fix}", "cyan")
+        table.add_row(mark, finding.part, details)
     return table
 
 
 def _core(cache: Cache) -> Iterator[Finding]:
+    """Python, the packages that every run needs, and the disk; packages that are installed share a line."""
     yield Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.machine()}")
+    installed = []
     for package in _CORE:
         try:
-            yield Finding(package, True, version(package))
+            installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             yield Finding(package, False, "not installed", "pip install edlab")
+    yield Finding("packages", True, ", ".join(installed))
     free_gb = shutil.disk_usage(_existing(cache.root)).free / 1e9
     ok = free_gb > _LOW_DISK_GB
     fix = "" if ok else "free space, or set EDLAB_CACHE to a folder with room"

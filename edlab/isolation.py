@@ -44,7 +44,7 @@ def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+            return "\n".join(file.read(_TAIL_BYTES).decode(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return ""
 

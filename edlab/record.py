@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import StrEnum
+from html import escape
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -98,6 +99,21 @@ class RunRecord(BaseModel):
         for number, repeat in enumerate(self.details.get("repeats", []), 2):
             phases |= {f"{name} (repeat {number})": phase for name, phase in repeat.items()}
         return phases
+
+    def _repr_html_(self) -> str:
+        """The run as a notebook shows it: how it ended, what was measured, and what is missing."""
+        ended = f"{self.status}{f' at {self.stage}' if self.stage else ''}"
+        rows = {"status": ended, "reason": self.reason, "hint": self.hint}
+        if self.verdict:
+            rows["verdict"] = ", ".join([self.verdict.state, *(reason.code for reason in self.verdict.reasons)])
+        rows |= {name: f"{value:.6g}" for name, value in self.metrics.items()}
+        rows |= {name: f"missing: {reason}" for name, reason in self.missing.items()}
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in rows.items()
+            if value
+        )
+        return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     def sanitize(self) -> None:
         """Make every text fit to be written and sent: see `edlab.sanitize`."""

@@ -16,7 +16,7 @@ from workplace import FAST
 import edlab
 from edlab import benchmark
 from edlab.errors import ConfigError
-from edlab.record import RunRecord, Status
+from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState
 from edlab.stages.measure import measure
 
 FASTER = FAST[1:]
@@ -123,4 +123,18 @@ def test_the_public_names_are_these_and_all_can_be_imported() -> None:
     assert "AgentError" in errors
     assert set(edlab.__all__) == errors | {"Preprocessing", "RunRecord", "register_model", "run"}
     assert all(getattr(edlab, name) for name in edlab.__all__)
+    assert set(dir(edlab)) == {*edlab.__all__, "__version__"}
     assert all(issubclass(getattr(edlab, name), edlab.EdlabError) for name in errors)
+
+
+def test_a_notebook_shows_a_record_as_a_table() -> None:
+    reason = Reason(code="tier_smoke", message="")
+    record = RunRecord(
+        name="net-fp32", sweep_id="s", started_at="", metrics={"latency_ms": 1.25}, missing={"power_w": "no <sensor>"}
+    )
+    record.verdict = Verdict(state=VerdictState.degraded, reasons=[reason])
+    html = record._repr_html_()
+    assert "<caption>net-fp32</caption>" in html
+    assert "latency_ms</th><td style='text-align:left'>1.25</td>" in html
+    assert "missing: no &lt;sensor&gt;" in html
+    assert "DEGRADED, tier_smoke" in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 from workplace import Workplace
 
-from edlab import devices
+from edlab import devices, doctor, readiness
 from edlab.cache import Cache
-from edlab.composition import compose_config
+from edlab.composition import compose_config, options
 from edlab.record import Status
 
 
@@ -80,6 +81,31 @@ def test_doctor_names_the_mend_of_a_board_that_is_not_configured(workplace: Work
     assert result.returncode == 1
     assert "device.address is not set" in result.stdout
     assert "device.address=NAME" in result.stdout
+
+
+def test_the_overview_fits_a_screen(workplace: Workplace) -> None:
+    """A line for each part, and no fix for a board that nobody has."""
+    workplace.environment["COLUMNS"] = "100"
+    result = workplace.edlab("doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) < 40, result.stdout
+    assert max(map(len, lines)) <= 100
+    for device in options("device"):
+        assert sum(f"device={device} " in each for each in lines) == 1, result.stdout
+    assert "ssh NAME" not in result.stdout
+    assert "edlab doctor converter=NAME device=NAME" in lines[-1]
+
+
+def test_the_overview_says_what_a_device_cannot_run(workplace: Workplace) -> None:
+    device = dataclasses.replace(compose_config(["device=cpu"]).device, runtimes={"onnx": "onnxruntime", "x": "absent"})
+    findings = list(readiness.device(device, Cache(workplace.folder / "cache")))
+    assert doctor.summary(device, findings).details.endswith("; not usable: absent")
+    without = dataclasses.replace(device, runtimes={"x": "absent"})
+    findings = list(readiness.device(without, Cache(workplace.folder / "cache")))
+    summary = doctor.summary(without, findings)
+    assert (summary.ok, summary.optional) == (False, True)
+    assert "absent" in summary.details
 
 
 def test_doctor_refuses_a_wrong_word(workplace: Workplace) -> None:

@@ -13,8 +13,7 @@ from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Precision, QuantizationConfig
-from edlab.converters import CalibrationData, Step, run_steps
-from edlab.converters.host import HostProcess
+from edlab.converters import HOST, CalibrationData, HostProcess, Step, run_steps
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError, UnsupportedError
 from edlab.source import SourceModel
 from edlab.stages.reference import this_machine
@@ -64,7 +63,7 @@ def run(
     return run_steps(
         steps,
         Artifact.of(source),
-        HostProcess(),
+        {HOST: HostProcess()},
         ConverterConfig(name="plan", **config),
         calibration=calibration or (lambda: small_calibration(source.path.parent, images)),
         cache=cache,

@@ -1,0 +1,79 @@
+"""`edlab` itself: help, the version, and what a shell completes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from workplace import Workplace
+
+from edlab import __version__, completion
+from edlab.cli import main
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"]])
+def test_alone_it_prints_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    for command in ("run", "doctor", "show", "pull", "completion", "version"):
+        assert f"\n    {command}" in printed
+
+
+def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "run"]) == 0
+    assert "KEY=VALUE" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["help", "pull"])
+    assert caught.value.code == 0
+    assert "--to DIR" in capsys.readouterr().out
+
+
+def test_help_of_a_misspelt_command_suggests_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "pul"]) == 2
+    assert "did you mean 'pull'?" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"edlab {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("mod", "model="),
+        ("protocol.thr", "protocol.throughput.max_batch="),
+        ("device=jetson_o", "device=jetson_orin"),
+        ("model=mnasnet,incep", "model=mnasnet,inception_v3"),
+    ],
+)
+def test_overrides_are_completed(typed: str, wanted: str) -> None:
+    assert wanted in [found for found in completion.overrides(typed) if found.startswith(typed)]
+
+
+def test_a_shell_gets_completions(workplace: Workplace, tmp_path: Path) -> None:
+    """As bash asks for them, through the script that it is given."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    script = workplace.edlab("completion", "bash").stdout
+    (tmp_path / "completion.bash").write_text(script)
+    ask = f"""
+        . {tmp_path}/completion.bash
+        COMP_LINE='edlab doctor device=jetson_o'; COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9; COMP_WORDBREAKS=' '
+        _python_argcomplete edlab
+        echo "${{COMPREPLY[@]}}"
+    """
+    environment = workplace.environment
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    found = subprocess.run([bash, "-c", ask], capture_output=True, text=True, env=environment)
+    assert found.stdout.strip() == "device=jetson_orin", found.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_ARGCOMPLETE" in capsys.readouterr().out
