@@ -86,18 +86,16 @@ class Cache:
         if (found := self.find(kind, key)) is not None:
             return found
         parent = self.root / kind
-        with durable.writing(parent, f"set EDLAB_CACHE to a folder with room (now {self.root})"):
-            parent.mkdir(parents=True, exist_ok=True)
-            with self._lock(kind, key):
-                if (parent / key).is_dir():  # made by another while this one waited
-                    return parent / key
-                prefix = f".{key[:16]}-"
-                scratch.remove_abandoned(parent, prefix)
-                with scratch.locked_folder(parent, prefix) as folder:
-                    make(folder)
-                    checksums.write(folder)
-                    folder.chmod(0o755)
-                    durable.rename(folder, parent / key)
+        with self._making(kind, key):
+            if (parent / key).is_dir():  # made by another while this one waited
+                return parent / key
+            prefix = f".{key[:16]}-"
+            scratch.remove_abandoned(parent, prefix)
+            with scratch.locked_folder(parent, prefix) as folder:
+                make(folder)
+                checksums.write(folder)
+                folder.chmod(0o755)
+                durable.rename(folder, parent / key)
         return parent / key
 
     def find_in_place(self, kind: str, key: str) -> Path | None:
@@ -114,20 +112,27 @@ class Cache:
         if (found := self.find_in_place(kind, key)) is not None:
             return found
         folder = self.root / kind / key
-        with durable.writing(folder.parent, f"set EDLAB_CACHE to a folder with room (now {self.root})"):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock(kind, key):
-                if (found := self.find_in_place(kind, key)) is not None:
-                    return found
-                shutil.rmtree(folder, ignore_errors=True)  # of a maker that was killed
-                folder.mkdir()
-                try:
-                    make(folder)
-                except BaseException:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    raise
-                checksums.write_unchecked(folder)
+        with self._making(kind, key):
+            if (found := self.find_in_place(kind, key)) is not None:  # made by another while this one waited
+                return found
+            shutil.rmtree(folder, ignore_errors=True)  # of a maker that was killed
+            folder.mkdir()
+            try:
+                make(folder)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            checksums.write_unchecked(folder)
         return folder
+
+    @contextlib.contextmanager
+    def _making(self, kind: str, key: str) -> Iterator[None]:
+        """Have this key alone, in a folder of its kind that exists; a disk that cannot be written is explained."""
+        parent = self.root / kind
+        with durable.writing(parent, f"set EDLAB_CACHE to a folder with room (now {self.root})"):
+            parent.mkdir(parents=True, exist_ok=True)
+            with self._lock(kind, key):
+                yield
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:

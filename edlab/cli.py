@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import gc
 import os
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from edlab import __version__, durable
 from edlab.errors import ConfigError, EdlabError
+from edlab.registry import did_you_mean
 from edlab.terminal import PatientConsole, counted, print_error
 
 if TYPE_CHECKING:
@@ -64,21 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:
-    if arguments[:1] == ["run"] and "_ARGCOMPLETE" not in os.environ:
-        return _run(arguments[1:], console)
     parser, commands = _parser()
-    if "_ARGCOMPLETE" in os.environ:
-        from edlab import completion
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        from argcomplete import autocomplete
 
-        completion.complete(parser)
+        autocomplete(parser)  # ends the process
+    if arguments[:1] == ["run"]:
+        return _run(arguments[1:], console)
     if not arguments or arguments == ["help"]:
         parser.print_help()
         return 0
     if arguments[0] == "help":
         return _dispatch([*arguments[1:], "--help"], console)
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        near = difflib.get_close_matches(arguments[0], commands, n=1)
-        hint = (f"did you mean '{near[0]}'? " if near else "") + f"commands: {', '.join(commands)}"
+    if not arguments[0].startswith("-") and arguments[0] not in commands:
+        hint = f"{did_you_mean(arguments[0], commands)}commands: {', '.join(commands)}"
         raise ConfigError(f"unknown command '{arguments[0]}'", hint=hint)
     options = parser.parse_args(arguments)
     return int(options.action(options, console))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -16,13 +15,6 @@ def script(shell: str) -> str:
 
     code: str = shellcode(["edlab"], shell=shell)
     return code
-
-
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell that asks for completions of this parser's command line, and end the process."""
-    from argcomplete import autocomplete
-
-    autocomplete(parser)
 
 
 def overrides(prefix: str) -> list[str]:

@@ -76,12 +76,11 @@ def summary(config: DeviceConfig, findings: list[Finding]) -> Finding:
     """A device in one line: it can be used if one of its runtimes can, and nothing that it needs is missing."""
     device, parts = findings[0], findings[1:]
     unusable = {part.part.removeprefix(f"{config.name}: "): part for part in parts if not part.ok}
-    required = [part for part in unusable.values() if not part.optional]
-    runtimes = set(config.runtimes.values())
-    if not unusable or not parts:
+    if not unusable:
         return device
-    if required or runtimes <= unusable.keys():
-        name, part = next((name, part) for name, part in unusable.items() if not required or part in required)
+    required = {name: part for name, part in unusable.items() if not part.optional}
+    if required or set(config.runtimes.values()) <= unusable.keys():
+        name, part = next(iter((required or unusable).items()))
         return Finding(device.part, False, f"{name}: {part.details}", part.fix, optional=not required)
     return dataclasses.replace(device, details=f"{device.details}; not usable: {', '.join(unusable)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from edlab import devices, toolenvs
@@ -70,17 +70,22 @@ class AgentWorkshop(Workshop):
         log: Path,
     ) -> float:
         try:
-            return self._session.build(
-                step.toolchain,
-                inputs,
-                out,
-                options=step.options,
-                calibration=Calibration(**calibration.describe()) if calibration else None,
-                timeout_s=config.timeout_s,
-                on_progress=self._on_progress,
-            )
+            with self._explained():
+                return self._session.build(
+                    step.toolchain,
+                    inputs,
+                    out,
+                    options=step.options,
+                    calibration=Calibration(**calibration.describe()) if calibration else None,
+                    timeout_s=config.timeout_s,
+                    on_progress=self._on_progress,
+                )
         finally:
             log.write_text(self._session.log + "\n")
+
+    def _explained(self) -> AbstractContextManager[None]:
+        """What a step's errors become; a target's are its own."""
+        return nullcontext()
 
 
 class ToolEnvironment(AgentWorkshop):
@@ -92,17 +97,10 @@ class ToolEnvironment(AgentWorkshop):
         except DeviceError as error:
             raise MissingDependencyError(error.message, hint=error.hint, log=error.log) from error
 
-    def run(
-        self,
-        step: Step,
-        inputs: Sequence[Path],
-        out: Path,
-        calibration: CalibrationData | None,
-        config: ConverterConfig,
-        log: Path,
-    ) -> float:
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            return super().run(step, inputs, out, calibration, config, log)
+            yield
         except AgentError as error:
             raise ConversionError(error.message, hint=error.hint, log=error.log) from error
         except DeviceError as error:  # the agent was lost

@@ -159,8 +159,13 @@ class ConverterConformance:
         """`convert(quantization, cache=...)`; without `cache` the class's own."""
 
         def run(wanted: QuantizationConfig, cache: Cache | None = None) -> Artifact:
-            calibration = lambda: small_calibration(folder, wanted.calibration.images)  # noqa: E731
-            return _convert(cls.converter, source, wanted, calibration, cache or Cache(folder / "cache"))
+            return _convert(
+                cls.converter,
+                source,
+                wanted,
+                lambda: small_calibration(folder, wanted.calibration.images),
+                cache or Cache(folder / "cache"),
+            )
 
         return run
 

@@ -111,13 +111,13 @@ class Runtime(base.Runtime):
             names = ", ".join(wanted)
             raise AgentError(
                 "onnxruntime would run the model, or a part of it, on the CPU in place of %s" % names,
-                hint="the agent's log names what %s lacks (pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's "
-                "libraries); where that is none, the model has operators that only %s runs: add it to "
+                hint="the agent's log names what %s is missing (pip install 'onnxruntime-gpu[cuda,cudnn]' brings "
+                "CUDA's libraries); if nothing is, the model has operators that only %s runs: add it to "
                 "device.options.onnxruntime.providers to allow them" % (names, _CPU),
             ) from error
         lost = [name for name in wanted if name not in session.get_providers()]
         if lost:
-            raise _without(lost[0], "the agent's log names the library that it lacks")
+            raise _without(lost[0], "the agent's log names the missing library")
         session.disable_fallback()  # or a run that fails on the device is repeated on the CPU, and all that follow it
         return session
 
