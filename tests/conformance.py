@@ -35,7 +35,7 @@ def outcomes(folder: Path, *tests: str) -> dict[str, str]:
         text=True,
     )
     print(done.stdout, done.stderr)
-    found = re.findall(r"^(\S+::\w+) (PASSED|FAILED|ERROR|SKIPPED)", done.stdout, re.MULTILINE)
+    found = re.findall(r"^(\S+::\w+(?:\[.*\])?) (PASSED|FAILED|ERROR|SKIPPED)", done.stdout, re.MULTILINE)
     return {node: outcome.lower() for node, outcome in found}
 
 
