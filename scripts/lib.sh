@@ -1,5 +1,4 @@
-# Sourced by the scripts beside it: the project's own virtual environment, made once and brought up to date when
-# what it is made from changes.
+# Sourced by the other scripts: the project's virtual environment, created once and updated when its inputs change.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${EDLAB_VENV:-$root/.venv}
 
@@ -15,18 +14,38 @@ find_python() {
     return 1
 }
 
-# install EXTRAS: the project in editable mode with these extras, unless that was done already.
+pip_install() {
+    # --no-compile: Python compiles what is imported, and most of what is installed never is.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint "$root/constraints.txt" "$@"
+}
+
+# The default build of PyTorch for Linux brings CUDA, 3 GB or more. Its CPU builds have an index of their own: PyTorch's
+# installation page, https://pytorch.org/get-started/locally/
+install_cpu_torch() {
+    if [ -e /proc/driver/nvidia/version ]; then
+        echo "  an NVIDIA driver is installed: installing PyTorch with CUDA, 3 GB more"
+    elif ! pip_install --retries 0 --timeout 20 --index-url https://download.pytorch.org/whl/cpu torch torchvision \
+        2>"$venv/cpu-torch.log"; then
+        echo "  the CPU build of PyTorch is not available (see $venv/cpu-torch.log):" \
+            "installing the default one, which may bring CUDA, 3 GB more"
+    fi
+}
+
+# install EXTRAS DOWNLOAD: the project in editable mode with these extras, unless that was done already. DOWNLOAD says how
+# much is downloaded.
 install() {
-    local extras=$1 stamp="$venv/.edlab-$1" python
+    local extras=$1 download=$2 stamp="$venv/.edlab-$1" started=$SECONDS
+    if [ -e "$stamp" ] && [ "$stamp" -nt "$root/pyproject.toml" ] && [ "$stamp" -nt "$root/constraints.txt" ]; then
+        return
+    fi
+    echo "installing edlab[$extras] in $venv: the download is about $download, without packages that pip has in its cache"
     if [ ! -x "$venv/bin/python" ]; then
-        python=$(find_python)
-        "$python" -m venv "$venv"
+        "$(find_python)" -m venv "$venv"
     fi
-    if [ ! -e "$stamp" ] || [ "$root/pyproject.toml" -nt "$stamp" ] || [ "$root/constraints.txt" -nt "$stamp" ]; then
-        echo "installing edlab[$extras] into $venv (some minutes the first time)"
-        # Not compiled: Python compiles what is imported, and most of what is installed never is.
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
-            --constraint "$root/constraints.txt" --editable "$root[$extras]"
-        touch "$stamp"
+    if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+        install_cpu_torch
     fi
+    pip_install --editable "$root[$extras]"
+    touch "$stamp"
+    echo "installed in $((SECONDS - started)) s; $venv uses $(du -sh "$venv" | cut -f1)"
 }

@@ -46,12 +46,21 @@ def cut(durations: np.ndarray, windows: int) -> Windows:
 
 
 def mean_interval(durations: np.ndarray, windows: int) -> tuple[float, float] | None:
-    """The 95 % interval of the mean of (N,) durations; None where they are too few for so many windows."""
+    """The 95 % interval of the mean of (N,) durations; None if there are too few for this number of windows.
+
+    It is never narrower than the interval of independent queries: the means of a few windows can agree by chance.
+    """
     if len(durations) < QUERIES_PER_WINDOW * windows:
         return None
     sums, counts = cut(durations, windows)
-    mean, half = float(sums.sum() / counts.sum()), half_width(sums, counts)
+    mean, half = float(sums.sum() / counts.sum()), max(half_width(sums, counts), _independent_half_width(durations))
     return mean - half, mean + half
+
+
+def _independent_half_width(durations: np.ndarray) -> float:
+    """Half the 95 % interval of the mean of (N,) durations that do not depend on one another."""
+    count = len(durations)
+    return float(_T975[min(count - 2, len(_T975) - 1)] * np.std(durations, ddof=1) / np.sqrt(count))
 
 
 def half_width(sums: np.ndarray, counts: np.ndarray) -> float:

@@ -26,6 +26,7 @@ _OPERATIONS = "flops_per_s"
 _IN_USE = "model.input."  # what follows from other parameters, which have columns where they differ
 
 # How a value that was not measured on the target is told from one that was, by the beginning of its metric's name.
+_SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 
 
@@ -267,16 +268,16 @@ def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
 
 
 def _medians(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """The median latency of rows in which bursts of other load raised the mean."""
+    """The median latency of rows whose mean is far from it, because of slow queries or of bursts of other load."""
     latency = catalogue.columns()["latency_ms"]
     medians = [
-        f"#{number} {latency.write(record.metrics['latency_p50_ms'])}"
+        f"#{number} {latency.write(median)}"
         for number, record in enumerate(records, 1)
-        if record.verdict and any(reason.code == "latency_bursts" for reason in record.verdict.reasons)
-        if "latency_p50_ms" in record.metrics
+        if (median := record.metrics.get("latency_p50_ms"))
+        if abs(record.metrics["latency_ms"] / median - 1) > _SKEWED
     ]
     if medians:
-        yield _Note(f"ms is the mean; the median, which bursts of load hardly change: {', '.join(medians)}", "dim")
+        yield _Note(f"ms is the mean, which slow queries raise; the median is {', '.join(medians)}", "dim")
 
 
 def _measured(record: RunRecord) -> set[str]:

@@ -12,6 +12,10 @@ from edlab.source import Reason
 
 Finding = tuple[VerdictState, Reason]
 
+NOTABLE = 0.01  # what took this share of the cores' time is named as a likely cause
+STOP_OTHERS = "stop other programs on the target"
+
+_UNTIMED = "accuracy"  # what runs during this phase changes none of its metrics
 _LEAST_SHARE_S = 1.0  # /proc/stat counts in ticks of 10 ms
 
 
@@ -79,6 +83,11 @@ class Facts:
         """The activities of phases long enough for the kernel's ticks to give shares of CPU time."""
         return {name: activity for name, activity in self.activities.items() if activity.seconds >= _LEAST_SHARE_S}
 
+    @property
+    def timed_shares(self) -> Mapping[str, Activity]:
+        """Those of the phases in which load would change a metric."""
+        return {name: activity for name, activity in self.cpu_shares.items() if not name.startswith(_UNTIMED)}
+
 
 def degraded(code: str, message: str, advice: str) -> Finding:
     """A reason that makes a run DEGRADED at least."""
@@ -91,12 +100,15 @@ def invalid(code: str, message: str, advice: str) -> Finding:
 
 
 def steadier(facts: Facts) -> str:
-    """What makes latency steadier, as far as it can be done on that machine: one advice for all that disturbs it.
+    """How to make the latency steadier, as far as that is possible on the machine: one advice for all that disturbs it.
 
-    A virtual machine has neighbours that nobody here can stop, and clocks that are not its own.
+    Load of the machine itself comes first, because it can be stopped. A virtual machine also has neighbors, and clocks
+    that it does not control.
     """
     repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
+    if any((activity.others or 0) >= NOTABLE for activity in facts.timed_shares.values()):
+        return STOP_OTHERS
     stolen = any(activity.stolen for activity in facts.cpu_shares.values())
     if facts.virtual_machine or stolen:
-        return f"this is a virtual machine, whose neighbours cannot be stopped: compare rows with {repeats}"
-    return f"stop what else runs on the target, fix its clocks and cool it, or compare rows with {repeats}"
+        return f"this is a virtual machine, and other machines on its host disturb it: to compare rows, set {repeats}"
+    return f"stop other programs on the target, lock its clocks and improve its cooling; or, to compare rows, set {repeats}"

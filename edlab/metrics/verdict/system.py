@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid, steadier
+from edlab.metrics.verdict.facts import STOP_OTHERS, Facts, Finding, degraded, invalid, steadier
 from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
+_MOSTLY_BUSY = 0.50  # other programs took more of the processor than the model can have had
 _STOLEN = 0.02
-_UNTIMED = "accuracy"  # what runs beside it changes none of its figures
 _SLOW_GOVERNORS = ("powersave", "conservative")
 # Their "powersave" is the usual policy, which follows the load: Linux, admin-guide/pm/intel_pstate.rst, amd-pstate.rst.
 _OWN_GOVERNORS = ("intel_pstate", "amd-pstate-epp")
@@ -47,13 +47,14 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
 
 def _load_rules(facts: Facts) -> Iterator[Finding]:
     """The worst phase counts: one name and one figure say more than four."""
-    timed = {name: activity for name, activity in facts.cpu_shares.items() if not name.startswith(_UNTIMED)}
+    timed = facts.timed_shares
     others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
-    if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
-        yield degraded(
+    if others and (share := others[worst := max(others, key=others.__getitem__)]) > _BUSY:
+        grade = invalid if share > _MOSTLY_BUSY and not worst.startswith("idle") else degraded
+        yield grade(
             "background_load",
-            f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
-            "stop what else runs on the target",
+            f"other programs took {share:.0%} of the cores in the {worst} phase",
+            STOP_OTHERS,
         )
     stolen = {
         name: activity.stolen

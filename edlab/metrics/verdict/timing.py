@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edlab.agent.messages import Activity
 from edlab.metrics.stability import Stability
-from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid, steadier
+from edlab.metrics.verdict.facts import NOTABLE, Facts, Finding, degraded, invalid, steadier
 from edlab.record import VerdictState
 from edlab.source import Reason
 
@@ -17,7 +17,6 @@ _SCATTERS = 4.0  # and so many times what two windows differ by: their scatter i
 _SEVERE_DRIFT = 0.20
 _SEVERE_INTERVAL = 0.25
 _BURSTS = 0.05  # of the time
-_NOTABLE = 0.01  # what took this share of the cores' time is named as a likely cause
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
@@ -84,8 +83,8 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
     if stability.bursts > _BURSTS:
         yield degraded(
             "latency_bursts",
-            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed: the median says "
-            "more of the device than the mean" + _meanwhile(facts, "latency"),
+            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed"
+            + _meanwhile(facts, "latency"),
             steadier(facts),
         )
 
@@ -99,9 +98,9 @@ def _meanwhile(facts: Facts, phase: str) -> str:
 
 def _causes(activity: Activity) -> list[str]:
     causes = []
-    if activity.stolen is not None and activity.stolen >= _NOTABLE:
+    if activity.stolen is not None and activity.stolen >= NOTABLE:
         causes.append(f"the hypervisor stole {activity.stolen:.1%} of the CPU")
-    if activity.others is not None and activity.others >= _NOTABLE:
+    if activity.others is not None and activity.others >= NOTABLE:
         causes.append(f"other programs took {activity.others:.1%} of the cores")
     clocks = activity.clocks_mhz
     if clocks and max(clocks) > (1 + _CHANGE) * min(clocks):
