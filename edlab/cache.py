@@ -148,7 +148,7 @@ class Cache:
             with self._use(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 return [entry for entry in self.entries() if self.remove(entry)]
         except BlockingIOError as error:
-            raise StorageError(f"a run is using {self.root}", hint="clear it when that run has ended") from error
+            raise StorageError(f"a run is using {self.root}", hint="try again after that run") from error
 
     @contextlib.contextmanager
     def _use(self, how: int) -> Iterator[None]:

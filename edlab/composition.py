@@ -181,7 +181,7 @@ def _check_numbers(config: EdlabConfig) -> None:
             raise ConfigError(f"{key}={value} is above {most}", hint=f"set {key} to {most} or less")
     if config.protocol.repeats == 2:
         raise ConfigError(
-            "protocol.repeats=2: two processes say almost nothing of how far processes differ",
+            "protocol.repeats=2: two processes are too few to estimate how much processes differ",
             hint="set protocol.repeats to 1, or to 3 or more (5 is usual)",
         )
 
@@ -202,7 +202,8 @@ def _check_runtime_options(device: DeviceConfig) -> None:
     for name, values in device.options.items():
         if name not in runtimes or not isinstance(values, dict):
             raise ConfigError(
-                f"device.options.{name}={values!r} are not the options of a runtime of {device.name}",
+                f"device.options.{name}={values!r} is invalid: '{name}' is not a runtime of {device.name}, or its "
+                "value is not a mapping",
                 hint=f"set device.options.<runtime>.<option>=...; runtimes: {', '.join(runtimes)}",
             )
 
@@ -211,16 +212,14 @@ def _check_target(config: DictConfig, device: DeviceConfig) -> None:
     """Raise `ConfigError` for a `device.target` of a device whose configuration does not use it."""
     unresolved = str(OmegaConf.to_container(config.device, resolve=False))
     if device.target is not None and "${device.target}" not in unresolved:
-        raise ConfigError(f"{device.name} has no units to choose among", hint="leave device.target out")
+        raise ConfigError(f"device.target is unsupported for {device.name}", hint="remove device.target")
 
 
 def _check_origin(model: ModelConfig) -> None:
     """Raise `ConfigError` for an unknown source of models."""
     known = [*ModelOrigin, *plugins("model_origins")]
     if model.origin not in known:
-        raise ConfigError(
-            f"there is no model.origin '{model.origin}'", hint=_suggest(model.origin, known, "model.origin")
-        )
+        raise ConfigError(f"unknown model.origin '{model.origin}'", hint=_suggest(model.origin, known, "model.origin"))
 
 
 def _check_knobs(device: DeviceConfig) -> None:
@@ -228,7 +227,7 @@ def _check_knobs(device: DeviceConfig) -> None:
     known = sorted({*boards.BUILT_IN, *plugins("knobs")})
     for name in device.knobs:
         if name not in known:
-            raise ConfigError(f"device.knobs has no '{name}'", hint=_suggest(name, known, "device.knobs"))
+            raise ConfigError(f"unknown knob 'device.knobs.{name}'", hint=_suggest(name, known, "device.knobs"))
     if device.power_mode is not None and device.settings["power_mode"] != device.power_mode:
         raise ConfigError("device.power_mode and device.knobs.power_mode differ", hint="set one of them")
 
@@ -264,9 +263,7 @@ class Composer:
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise explain(error) from error
         except TypeError as error:  # Hydra's, of a group that is set to a list with null in it
-            raise ConfigError(
-                f"Hydra cannot read {' '.join(overrides)}: {error}", hint="correct these values"
-            ) from error
+            raise ConfigError(f"Hydra cannot read {' '.join(overrides)}: {error}", hint="fix these values") from error
 
     def accepts(self, overrides: Sequence[str]) -> bool:
         """Whether `compose` does."""
@@ -323,7 +320,7 @@ def explain(error: Exception) -> ConfigError:
             if not places(entry.value)
         ]
         hint = _suggest(name, error.options or [], group) + "".join(lost)
-        return ConfigError(f"there is no {group} '{name}'", hint=hint)
+        return ConfigError(f"unknown {group} '{name}'", hint=hint)
     cause = error.__cause__ or error.__context__  # of a wrong key in a yaml file Hydra keeps the context only
     if isinstance(cause, OmegaConfBaseException):
         return _explain_value(cause, str(error))
@@ -343,7 +340,7 @@ def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
         return ConfigError(f"{where} has no key '{wrong}'", hint=_suggest(wrong, valid, parent))
     message = re.sub(r"\s+", " ", str(error).splitlines()[0])
     if isinstance(error, ValidationError):
-        return ConfigError(f"{full_key or context}: {message}", hint=f"correct the value of {full_key}")
+        return ConfigError(f"{full_key or context}: {message}", hint=f"fix the value of {full_key}")
     return ConfigError(f"{full_key}: {message}" if full_key else message, hint=f"set {full_key}=...")
 
 

@@ -39,7 +39,7 @@ def run(console: Console, overrides: Sequence[str]) -> int:
     sections = _overview(cache)
     for title, findings in sections.items():
         console.print(_section(title, findings, one_line=title != "core"))
-    console.print("[cyan]edlab doctor converter=NAME device=NAME[/] says more, and how to fix it", highlight=False)
+    console.print("[cyan]edlab doctor converter=NAME device=NAME[/] shows more, and how to fix it", highlight=False)
     return _exit_code([finding for findings in sections.values() for finding in findings])
 
 
@@ -113,7 +113,7 @@ def _core(cache: Cache) -> Iterator[Finding]:
     yield Finding("packages", True, ", ".join(installed))
     free_gb = shutil.disk_usage(_existing(cache.root)).free / 1e9
     ok = free_gb > _LOW_DISK_GB
-    fix = "" if ok else "free space, or set EDLAB_CACHE to a folder with room"
+    fix = "" if ok else "free space, or set EDLAB_CACHE to a folder on a disk with free space"
     yield Finding("cache", ok, f"{cache.root}, {free_gb:.0f} GB free", fix)
 
 

@@ -117,8 +117,8 @@ def _wait(child: subprocess.Popen[bytes], name: str, log: Path, limits: _Limits)
             pass
         if time.monotonic() > deadline:
             raise ConversionError(
-                f"{name} did not end within {limits.timeout_s:g} s",
-                hint="raise converter.timeout_s, or take a smaller model or fewer calibration images",
+                f"{name} timed out after {limits.timeout_s:g} s",
+                hint="raise converter.timeout_s, or use a smaller model or fewer calibration images",
                 log=log_tail(log),
             )
         if log.stat().st_size > limits.log_bytes:
@@ -129,8 +129,8 @@ def _wait(child: subprocess.Popen[bytes], name: str, log: Path, limits: _Limits)
             )
         if _resident_bytes(child.pid) > limits.memory_bytes:
             raise ConversionError(
-                f"{name} took more than {limits.memory_bytes / 1e9:.1f} GB of memory",
-                hint="take fewer calibration images (quantization.calibration.images=...), or raise "
+                f"{name} used more than {limits.memory_bytes / 1e9:.1f} GB of memory",
+                hint="use fewer calibration images (quantization.calibration.images=...), or raise "
                 "converter.memory_limit_gb",
                 log=log_tail(log),
             )

@@ -46,29 +46,29 @@ _REFUSED_IN_HOST = re.compile(r"^-|[\s'\"`$\\;&<>|(){}]|[\x00-\x1f\x7f]|^$")
 _FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "the host key of {host} has changed: it was installed anew, or another machine answers in its place",
+        "the host key of {host} has changed: it was reinstalled, or another machine answers at its address",
         "if you know why: {forget}, then `{login}` once, and compare the fingerprint that it shows",
     ),
     (
         "Host key verification failed|host key is known for",
-        "the host key of {host} is not known here",
+        "the host key of {host} is unknown here",
         "log in once with `{login}`, and compare the fingerprint that it shows with the board's own",
     ),
     (
         "Permission denied|Too many authentication failures",
-        "{host} accepts none of your keys",
-        "put one there with `{copy_key}`, load it with `ssh-add` where it has a passphrase; "
-        "`{login}` must work without a question",
+        "{host} rejects all of your keys",
+        "install a key with `{copy_key}`; if it has a passphrase, load it with `ssh-add`; "
+        "`{login}` must work without a prompt",
     ),
     (
         "Could not resolve hostname",
-        "there is no host called {host}",
-        "correct {setting}, or give it a `Host {host}` with its HostName in ~/.ssh/config",
+        "the host {host} is not found",
+        "fix {setting}, or add a `Host {host}` with its HostName to ~/.ssh/config",
     ),
     (
         "Connection refused",
         "{host} refuses the connection",
-        "start sshd there, and correct HostName and Port in ~/.ssh/config if they are another machine's",
+        "start sshd there, and fix HostName and Port in ~/.ssh/config if they belong to another machine",
     ),
     (
         "timed out|No route to host|Network is unreachable|Host is down|not responding",
@@ -92,7 +92,7 @@ class Link:
         if _REFUSED_IN_HOST.search(host):
             raise ConfigError(
                 f"{setting}={host!r} is not a valid host name",
-                hint="give a name that `ssh NAME` reaches; a `Host` of ~/.ssh/config may stand for anything",
+                hint="set it to a name that `ssh NAME` reaches: a host name, an address, or a `Host` of ~/.ssh/config",
             )
         self.host = host
         self._setting = setting
@@ -124,7 +124,7 @@ class Link:
             except subprocess.TimeoutExpired:
                 raise DeviceError(
                     f"{self.host} did not answer within {timeout_s:g} s",
-                    hint=f"check its load and network; `{self.login} true` must end at once",
+                    hint=f"check its load and network; `{self.login} true` must return immediately",
                 ) from None
             stderr.seek(0)
             done.stderr = stderr.read()
@@ -174,7 +174,7 @@ class Link:
                 return DeviceError(message.format(**names), hint=hint.format(**names), log=stderr)
         last = (stderr.strip().splitlines() or ["the connection ended"])[-1]
         return DeviceError(
-            f"ssh to {self.host} failed: {last}", hint=f"`{self.login} true` must work without a question", log=stderr
+            f"ssh to {self.host} failed: {last}", hint=f"`{self.login} true` must work without a prompt", log=stderr
         )
 
     def _ssh(self) -> list[str]:
@@ -192,7 +192,7 @@ class Link:
 
 
 def _no_client() -> DeviceError:
-    return DeviceError("there is no ssh on this machine", hint="install OpenSSH's client (openssh-client)")
+    return DeviceError("ssh is not installed on this machine", hint="install the OpenSSH client (openssh-client)")
 
 
 def _socket_folder() -> Path:
@@ -205,7 +205,7 @@ def _socket_folder() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise DeviceError(
-            f"{folder} is not a folder of yours alone: the connections to boards cannot be kept there",
-            hint=f"remove it, or make it yours: chmod 700 {folder}",
+            f"other users can access {folder}, where edlab keeps its ssh connections",
+            hint=f"remove it, or restrict it: chmod 700 {folder}",
         )
     return folder

@@ -98,7 +98,7 @@ def _tools(recipe: ToolEnv | None, python: str | None, cache: Cache) -> str:
     if place := python or toolenvs.find(recipe, cache):
         return f"; tools in {place}"
     toolenvs.base_python(recipe)
-    return f"; the first run installs {', '.join(recipe.requirements)} into an environment of its own"
+    return f"; the first run installs {', '.join(recipe.requirements)} into a separate environment"
 
 
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:
@@ -139,7 +139,7 @@ def _runtime(config: DeviceConfig, made: str, found: dict[str, Availability]) ->
     name, runtime = config.name, config.runtimes.get(made)
     if runtime is None:
         able = ", ".join(config.runtimes)
-        return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it runs {able}")
+        return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it supports {able}")
     if error := agent_zip.lost().get(f"runtime '{runtime}'"):
         return Finding(f"{name}: {runtime}", False, error.message, error.hint, optional=True)
     answer = found[runtime]
@@ -174,7 +174,7 @@ def _listed(sensors: Sequence[SensorFound]) -> str:
 
 def _without_sensor(config: DeviceConfig) -> str:
     if config.specification.typical_watts is None:
-        return "no sensor, and no estimate: set device.specification.typical_watts for one"
+        return "no sensor, and no estimate: set device.specification.typical_watts to get an estimate"
     return f"no sensor: estimated as {config.specification.typical_watts:g} W, from device.specification"
 
 
@@ -183,7 +183,7 @@ def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
     name = config.name
     ok = state.free_disk_mb > _LOW_DISK_MB
     place = "device.workdir" if config.address else "EDLAB_CACHE"
-    fix = "" if ok else f"free space on the target's disk, or point {place} at another"
+    fix = "" if ok else f"free space on the target's disk, or set {place} to a folder on another disk"
     yield Finding(f"{name}: disk", ok, f"{state.free_disk_mb / 1000:.0f} GB free", fix)
     clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not reported"
     governor = f", governor {state.governor}" if state.governor else ""

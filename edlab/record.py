@@ -137,4 +137,4 @@ class RunRecord(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValueError as error:
-            raise StorageError(f"{path} is damaged", hint="remove it, or bring it back from a copy") from error
+            raise StorageError(f"{path} is damaged", hint="remove it, or restore it from a backup") from error

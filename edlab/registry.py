@@ -114,14 +114,17 @@ def load_target(target: str) -> Any:
     """
     module_name, separator, attribute = target.partition(":")
     if not separator or not module_name or not attribute:
-        raise ConfigError(f"'{target}' is not of the form package.module:name")
+        raise ConfigError(
+            f"'{target}' does not have the form package.module:name", hint="for example: my_package.models:build"
+        )
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # of the module itself, or of what it imports: anything can happen there
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise ConfigError(
             f"cannot import '{module_name}' of '{target}': {kind}{error}",
-            hint=f"install what it needs, or put its folder on PYTHONPATH; python -c 'import {module_name}' says more",
+            hint=f"install its dependencies, or add its folder to PYTHONPATH; python -c 'import {module_name}' shows "
+            "the full error",
         ) from error
     try:
         return getattr(module, attribute)

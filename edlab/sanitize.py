@@ -49,7 +49,7 @@ def text(value: str) -> str:
 def _text(value: str, secrets: list[str]) -> str:
     if len(value) > MAX_CHARACTERS:
         half = MAX_CHARACTERS // 2
-        value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters left out ...\n{value[-half:]}"
+        value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters omitted ...\n{value[-half:]}"
     value = value.encode("utf-8", "replace").decode()
     for pattern in (_USER_IN_ADDRESS, _PASSWORD_IN_ADDRESS):
         value = pattern.sub(rf"\1{_HIDDEN}@", value)

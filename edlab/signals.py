@@ -28,7 +28,7 @@ class _Interrupter:
         if now >= self._deaf_until_s:
             self._deaf_until_s = now + _ORDERLY_S
             with suppress(OSError):  # no print: this may interrupt one
-                os.write(2, b"\ninterrupted: recording what there is\n")
+                os.write(2, b"\ninterrupted: recording what was measured\n")
             raise KeyboardInterrupt
 
 

@@ -77,13 +77,13 @@ class Preprocessing(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.interpolation == "lanczos" and not self.antialias:
-            raise ValueError("lanczos is always antialiased: take bilinear or bicubic")
+            raise ValueError("lanczos is always antialiased: use bilinear or bicubic")
         if self.resize_mode == "crop" and self.resize is None:
             raise ValueError("resize_mode=crop needs resize, the length of the shorter side in pixels")
         if self.resize_mode == "letterbox" and self.resize is not None:
-            raise ValueError("resize_mode=letterbox fits the image into height x width: leave resize out")
+            raise ValueError("resize_mode=letterbox fits the image into height x width: remove resize")
         if {len(self.mean), len(self.std)} != {self.channel_count}:
-            raise ValueError(f"mean and std have one number for each of the {self.channel_count} channels")
+            raise ValueError(f"mean and std need one number for each of the {self.channel_count} channels")
         if 0 in self.std:
             raise ValueError("std is what values are divided by: it cannot be 0")
         return self

@@ -42,7 +42,7 @@ def base_python(recipe: ToolEnv) -> str:
     if found is None:
         raise MissingDependencyError(
             f"Python {recipe.python} is not found",
-            hint=f"install it (for example: uv python install {recipe.python}) or put it on the PATH",
+            hint=f"install it (for example: uv python install {recipe.python}) or add it to the PATH",
         )
     return str(found.system_executable or found.executable)  # not what pyenv puts before it
 
@@ -85,6 +85,6 @@ def _run(command: list[str], log: Path, recipe: ToolEnv) -> None:
     if done.returncode:
         raise ConversionError(
             f"cannot install {', '.join(recipe.requirements)} for Python {recipe.python or platform.python_version()}",
-            hint="read the end of pip's output; or install them yourself, and set converter.python to that interpreter",
+            hint="read the end of pip's output, or install the packages yourself and set converter.python",
             log=log_tail(log),
         )

@@ -66,8 +66,8 @@ def test_values_are_typed() -> None:
 @pytest.mark.parametrize(
     ("override", "message", "hint"),
     [
-        ("model=mobilenet_v3", "there is no model 'mobilenet_v3'", "did you mean 'mobilenet_v2'?"),
-        ("quantization=int9", "there is no quantization 'int9'", "int8"),
+        ("model=mobilenet_v3", "unknown model 'mobilenet_v3'", "did you mean 'mobilenet_v2'?"),
+        ("quantization=int9", "unknown quantization 'int9'", "int8"),
         ("model.wieghts=random", "'model' has no key 'wieghts'", "did you mean 'weights'?"),
         ("devices=cpu", "no key 'devices'", "did you mean 'device'?"),
         ("quantization.calibration.method=best", "Invalid value 'best'", "quantization.calibration.method"),

@@ -26,7 +26,7 @@ class StorageError(AgentError):
     def __init__(self, path: str, error: OSError) -> None:
         super().__init__(
             "cannot write %s: %s" % (path, error.strerror or error),
-            hint="free space on the target's disk, or make that folder writable",
+            hint="free space on the target's disk, or make this folder writable",
         )
 
 

@@ -34,7 +34,7 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
     except OSError as error:
         raise AgentError(
             "cannot open the lock %s: %s" % (path, error.strerror),
-            hint="remove that file, or name another folder on the target with device.env.%s" % FOLDER_VARIABLE,
+            hint="remove that file, or set another folder on the target with device.env.%s" % FOLDER_VARIABLE,
         ) from error
     deadline = time.monotonic() + timeout_s
     while True:
@@ -47,7 +47,7 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
             os.close(descriptor)
             raise AgentError(
                 "waited %g s for %s" % (timeout_s, other),
-                hint="end that run, or wait longer with device.lock_timeout (seconds)",
+                hint="stop that run, or raise device.lock_timeout (seconds)",
             )
         waiting("waiting for " + other)
         time.sleep(_POLL_S)

@@ -30,7 +30,10 @@ class _Model:
     def __init__(self, runtime: Runtime, compiled: Compiled, ask: messages.Open) -> None:
         if len(compiled.inputs) != 1:
             names = ", ".join(spec.name for spec in compiled.inputs)
-            raise AgentError("the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names))
+            raise AgentError(
+                "the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names),
+                hint="export the model with the image as its only input",
+            )
         self.runtime = runtime
         self.request = compiled.requests[0]
         self.request.bind()
@@ -50,7 +53,8 @@ class _Model:
         wanted = self.input.shape
         if len(given) != len(wanted) or any(w not in (None, g) for g, w in zip(given, wanted)):
             raise AgentError(
-                "the model's input '%s' is %s, the data make %s" % (self.input.name, list(wanted), list(given)),
+                "the model's input '%s' needs the shape %s, and the data have %s"
+                % (self.input.name, list(wanted), list(given)),
                 hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
             )
         return images
@@ -176,8 +180,7 @@ class Agent:
             first_line = (str(error).strip().splitlines() or [""])[0]
             raise AgentError(
                 "%s cannot open %s: %s: %s" % (ask.runtime, ask.files[0], type(error).__name__, first_line),
-                hint="the file is damaged, or not of the kind that %s %s reads: convert it again"
-                % (ask.runtime, version),
+                hint="the file is damaged, or %s %s does not support it: convert it again" % (ask.runtime, version),
             ) from error
         self._model = _Model(instance, compiled, ask)
         if not driver.separates_compile:
@@ -284,7 +287,7 @@ class Agent:
 
     def _kept(self) -> Store:
         if self._store is None:
-            raise AgentError("this agent sees the host's own files: it keeps none")
+            raise AgentError("this agent reads the host's files and stores none", hint="start the agent with --workdir")
         return self._store
 
     def _open_model(self) -> _Model:
@@ -294,7 +297,7 @@ class Agent:
 
     def _recorder(self, sensor: str) -> Recorder:
         if sensor not in self._recorders:
-            raise AgentError("nothing was recorded of '%s'" % sensor, hint="call record_start first")
+            raise AgentError("the sensor '%s' was not recorded" % sensor, hint="call record_start first")
         return self._recorders[sensor]
 
 

@@ -127,14 +127,14 @@ class Store:
             del held[folder]
         if sum(held.values()) + needed > limit_bytes:
             raise AgentError(
-                "the files of this run take %.2f GB on the target, more than device.workdir_limit_gb=%g"
+                "the files of this run need %.2f GB on the target, more than device.workdir_limit_gb=%g"
                 % ((sum(held.values()) + needed) / 1e9, limit_bytes / 1e9),
-                hint="raise device.workdir_limit_gb, or take fewer images with dataset.images",
+                hint="raise device.workdir_limit_gb, or use fewer images with dataset.images",
             )
         free = shutil.disk_usage(part).free
         if needed > free:
-            lack = "%.1f MB are needed, %.1f MB are free" % (needed / 1e6, free / 1e6)
-            raise StorageError(part, OSError(errno.ENOSPC, lack))
+            shortage = "%.1f MB are needed, %.1f MB are free" % (needed / 1e6, free / 1e6)
+            raise StorageError(part, OSError(errno.ENOSPC, shortage))
 
     def _key(self, folder: str) -> str:
         name = os.path.basename(folder)

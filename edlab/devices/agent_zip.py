@@ -63,8 +63,8 @@ def lost() -> dict[str, ConfigError]:
 def not_found(what: str, module: str) -> ConfigError:
     """The error of a module that should travel and is not here."""
     return ConfigError(
-        f"{what} is in the module '{module}', which is not found",
-        hint="fix the entry point of the package that adds it, or put its folder on PYTHONPATH",
+        f"{what} needs the module '{module}', which is not found",
+        hint="fix the entry point of the package that adds it, or add its folder to PYTHONPATH",
     )
 
 

@@ -38,7 +38,7 @@ class LocalDevice(Device):
         except OSError as error:
             raise DeviceError(
                 f"cannot start the agent of {self.config.name} with {python}: {error.strerror}",
-                hint="give device.python the path of a Python interpreter, or leave it out",
+                hint="set device.python to the path of a Python interpreter, or remove it",
             ) from error
         return _LocalSession(process, self.config, mark)
 
@@ -68,8 +68,8 @@ class _LocalSession(AgentSession):
         super().check_alive(method, moved, timeout_s, silence_s)
         if self._resident_bytes() > self._limit:
             raise self.lost(
-                f"the agent took more than {self._limit / 1e9:.1f} GB of memory in '{method}'",
-                "take a smaller model or protocol.throughput.max_batch, or raise device.memory_limit_gb",
+                f"the agent used more than {self._limit / 1e9:.1f} GB of memory in '{method}'",
+                "use a smaller model, lower protocol.throughput.max_batch, or raise device.memory_limit_gb",
             )
 
     def _kill(self) -> None:

@@ -106,8 +106,8 @@ class RemoteFiles:
                 return accepted.folder
         names = ", ".join(sizes)
         raise DeviceError(
-            f"{names} arrives damaged on {self._link.host}",
-            hint="check the board's disk and memory; the link itself checks what it carries",
+            f"{names} was damaged on its way to {self._link.host}",
+            hint="check the board's disk and memory; ssh itself detects damaged packets",
         )
 
     def _send_by_rsync(self, file: Path, remote: str) -> bool:

@@ -134,7 +134,7 @@ class AgentSession:
                 self.check_alive(name, moved, timeout_s, silence_s)
                 continue
             if message is None:
-                raise self.lost(f"the agent on {self._device.name} ended in '{name}' with {self._exit()}")
+                raise self.lost(f"the agent on {self._device.name} exited during '{name}': {self._exit()}")
             if message.get("id") != identity:
                 continue  # the rest of a call that the caller gave up
             moved = time.monotonic()
@@ -157,7 +157,7 @@ class AgentSession:
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise self.lost(
                 f"the reply to '{method.name}' from {self._device.name} is not valid: {where}: {first['msg']}",
-                hint="host and agent must be of one version of edlab: remove the agent's folder on the target",
+                hint="host and agent must have the same version of edlab: remove the agent's folder on the target",
             ) from error
 
     def lock(self, on_progress: OnProgress | None = None) -> None:
@@ -243,7 +243,7 @@ class AgentSession:
         if artifact.format not in device.runtimes:
             raise UnsupportedError(
                 f"{device.name} has no runtime for {artifact.format} files",
-                hint=f"it runs {', '.join(device.runtimes)}",
+                hint=f"it supports {', '.join(device.runtimes)}",
             )
         runtime = device.runtimes[artifact.format]
         request = messages.Open(
@@ -322,7 +322,7 @@ class AgentSession:
         try:
             self._write(request)
         except (BrokenPipeError, ValueError):  # ValueError: closed on this side
-            raise self.lost(f"the agent on {self._device.name} has ended with {self._exit()}") from None
+            raise self.lost(f"the agent on {self._device.name} has exited: {self._exit()}") from None
 
     def _write(self, message: dict[str, Any]) -> None:
         """Write one line, whichever thread it comes from. Raises `ValueError` once the session is closed."""

@@ -62,7 +62,7 @@ class SshDevice(Device):
         if not self.config.address:
             raise DeviceError(
                 f"{self.config.name} is not configured: device.address is not set",
-                hint="device.address=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
+                hint="set device.address=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
             )
         link = Link(self.config.address)
         board = self._survey(link, self.agent())
@@ -82,7 +82,9 @@ class SshDevice(Device):
         if board.agent is None:
             board = self._ask(link, request, archive)
         if board.agent is None:
-            raise DeviceError(f"the agent arrives damaged on {link.host}", hint="check the board's disk and memory")
+            raise DeviceError(
+                f"the agent was damaged on its way to {link.host}", hint="check the board's disk and memory"
+            )
         return board
 
     def _ask(self, link: Link, request: dict[str, Any], content: Path | None = None) -> Board:
@@ -96,7 +98,7 @@ class SshDevice(Device):
         if "storage_error" in facts:
             raise StorageError(
                 f"{self.config.name} ({link.host}) {facts['storage_error']}",
-                hint="free space on the board's disk, or set device.workdir to a folder there that can be written",
+                hint="free space on the board's disk, or set device.workdir to a writable folder there",
             )
         if reason := facts.pop("numpy_error"):
             raise DeviceError(
@@ -111,17 +113,17 @@ class SshDevice(Device):
         if old := _TOO_OLD.search(said):
             return DeviceError(
                 f"{self._interpreter} on {link.host} is Python {old.group(1)}: the agent needs 3.7 or later",
-                hint="set device.python to the path of a later one there",
+                hint="set device.python to the path of a newer one there",
             )
         if done.returncode in _NOT_FOUND:
             return DeviceError(
-                f"there is no {self._interpreter} on {link.host}",
+                f"{self._interpreter} is not found on {link.host}",
                 hint=f"install Python 3.7 or later and numpy there, or set device.python to its path; "
                 f"`{self._by_hand(link, '--version')}` must work",
                 log=said,
             )
         return DeviceError(
-            f"{self._interpreter} on {link.host} ended with exit code {done.returncode}",
+            f"{self._interpreter} on {link.host} failed with exit code {done.returncode}",
             hint=f"`{self._by_hand(link, '--version')}` must work",
             log=said,
         )
@@ -144,7 +146,10 @@ class SshDevice(Device):
         """The line, for a login shell, that runs Python there with `device.env`."""
         for name in self.config.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ConfigError(f"device.env: {name!r} is no name of an environment variable")
+                raise ConfigError(
+                    f"device.env: {name!r} is not a valid name of an environment variable",
+                    hint="use letters, digits and underscores",
+                )
         assignments = [shlex.quote(f"{name}={value}") for name, value in self.config.env.items()]
         return " ".join(["exec", "env", *assignments, self._program, *map(shlex.quote, arguments)])
 
@@ -195,7 +200,7 @@ class SshSession(AgentSession):
         told = super()._exit()
         if self.process.returncode != FAILED:
             return told
-        return "a signal there (the board ran out of memory?)" if self._link.is_up() else "the link to it"
+        return "killed there (the board ran out of memory?)" if self._link.is_up() else "the link to it broke"
 
 
 def _facts(stdout: bytes) -> dict[str, Any] | None:

@@ -52,7 +52,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     order = configs[0].sweep.order
     if planned.by_hydra and order is SweepOrder.random:
         raise ConfigError(
-            "sweep.order=random: Hydra's sweeper decides on the order", hint="leave out sweep.order, or what is Hydra's"
+            "sweep.order=random is unsupported: Hydra's sweeper chooses the order",
+            hint="remove sweep.order, or the overrides of Hydra's sweeper",
         )
     recorder = Recorder(configs[0].tracking)
     recorder.open()  # makes the database before runs in parallel want it; fails in the first seconds without a server

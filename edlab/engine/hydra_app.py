@@ -38,7 +38,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         hint = did_you_mean(unknown[0], [*known, "--debug"]).rstrip() or "`edlab run --help` lists the options"
-        raise ConfigError(f"there is no option '{unknown[0]}'", hint=hint)
+        raise ConfigError(f"unknown option '{unknown[0]}'", hint=hint)
     return flags
 
 

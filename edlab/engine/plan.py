@@ -77,8 +77,8 @@ def plan(arguments: Sequence[str], multirun: bool) -> Plan:
     for override in overrides:
         if isinstance(override.value(), IntervalSweep) and multirun and not by_hydra:
             raise ConfigError(
-                f"'{override.input_line}' is an interval, which has no list of values",
-                hint="list the values, or set hydra/sweeper=... to one that samples intervals",
+                f"'{override.input_line}' is an interval, and the default sweeper needs a list of values",
+                hint="list the values, or choose a sweeper that samples intervals with hydra/sweeper=...",
             )
         key = override.get_key_element().lstrip("+")
         choices[key] = _choices(override) if multirun else (override.input_line,)  # given twice, the last counts
@@ -93,7 +93,9 @@ def _choices(override: Override) -> tuple[str, ...]:
     if isinstance(value, Glob):
         names = value.filter(options(key))
         if not names:
-            raise ConfigError(f"'{override.input_line}' matches nothing", hint=f"{key}: {', '.join(options(key))}")
+            raise ConfigError(
+                f"'{override.input_line}' matches nothing", hint=f"valid for {key}: {', '.join(options(key))}"
+            )
         return tuple(f"{key}={name}" for name in names)
     if isinstance(value, IntervalSweep):
         return (f"{key}={value.start}",)

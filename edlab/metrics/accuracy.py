@@ -34,7 +34,7 @@ def accuracy(
     if len(logits) != len(targets) or (baseline is not None and len(baseline) != len(targets)):
         raise DataError(f"{len(logits)} predictions do not belong to {len(targets)} labels")
     if not len(targets):
-        raise DataError("there is no image to score", hint="lower dataset.calibration_fraction, or add images")
+        raise DataError("no images to score", hint="lower dataset.calibration_fraction, or add images")
     top_k = top_classes(logits, _TOP)
     right = top_k[:, 0] == targets
     interval = scipy.stats.binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
@@ -50,7 +50,7 @@ def accuracy(
     if baseline is not None:
         figures |= drop(logits, baseline, targets)
     if claimed_top1 is None:
-        return figures | Figures.withheld(["accuracy_claimed_difference"], "no accuracy is claimed for this model")
+        return figures | Figures.withheld(["accuracy_claimed_difference"], "this model has no claimed accuracy")
     return figures | Figures({"accuracy_claimed_difference": values["accuracy_top1"] - claimed_top1})
 
 

@@ -29,10 +29,10 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
     """
     if not len(ns):
         raise MeasurementError(
-            "no query ended within the latency phase",
-            hint="raise protocol.max_seconds, or take a smaller model",
+            "no query finished in the latency phase",
+            hint="raise protocol.max_seconds, or use a smaller model",
         )
-    clusters = "slow queries come in clusters: it would end beyond the slowest"
+    clusters = "slow queries are clustered: the interval would end beyond the slowest query"
     figures = _distribution(ns, np.split(ns, np.cumsum(cut(ns, windows).counts)[:-1]), clusters)
     interval = mean_interval(ns, windows)
     if interval is None:
@@ -48,7 +48,7 @@ def pooled_latency(runs: Sequence[NDArray[np.int64]]) -> Figures:
     Every query weighs the same here, whichever process made it. The percentiles' intervals take each process as one
     window: what changes from one to the next is in them. The mean and its interval are `edlab.metrics.over_runs`'.
     """
-    differ = "the processes differ by too much for so few of them: it would end beyond the slowest query"
+    differ = "too few processes that differ too much: the interval would end beyond the slowest query"
     return _distribution(np.concatenate(runs), list(runs), differ)
 
 

@@ -153,42 +153,43 @@ def _doubts(
         yield Reason(
             code="power_zeros",
             message=f"{zeros} of {len(watts)} readings are 0 W under load",
-            advice="check the sensor's wiring and driver: it drops out, or its range is too wide for this target",
+            advice="check the sensor's wiring and driver: it fails at times, or its range is too wide for this target",
         )
     if watts.min() == watts.max():
         yield Reason(
             code="power_stuck",
             message=f"all {len(watts)} readings are {watts[0]:.6g} W",
-            advice="check the sensor's driver: it does not renew its reading, or in steps too coarse for this load",
+            advice="check the sensor's driver: its reading is not updated, or its steps are too coarse for this load",
         )
     renewed = 1 + int(np.count_nonzero(np.diff(watts)))
     if renewed < _LEAST_RENEWED:
         yield Reason(
             code="power_few_readings",
-            message=f"the sensor renewed its reading only {renewed} times in the window; {_LEAST_RENEWED} are needed",
+            message=f"the sensor updated its reading only {renewed} times in the window; {_LEAST_RENEWED} are needed",
             advice=f"set power.active_seconds={math.ceil(_MARGIN * seconds * _LEAST_RENEWED / renewed)}",
         )
     if bounds.max_watts is not None and mean > _MOST_OF_SPECIFIED * bounds.max_watts:
         yield Reason(
             code="power_implausible",
-            message=f"{mean:.3g} W is more than {_MOST_OF_SPECIFIED:g} times the {bounds.max_watts:g} W that "
-            "device.specification.max_watts says",
-            advice="choose a sensor that measures this device alone (device.sensors), or correct max_watts",
+            message=f"{mean:.3g} W is more than {_MOST_OF_SPECIFIED:g} times device.specification.max_watts "
+            f"({bounds.max_watts:g} W)",
+            advice="choose a sensor that measures this device alone (device.sensors), or fix max_watts",
         )
     if bounds.idle_w is None:
         return
     if mean < _LEAST_OF_IDLE * bounds.idle_w:
         yield Reason(
             code="power_implausible",
-            message=f"{mean:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the {bounds.idle_w:.3g} W of idle",
-            advice="check that the target was idle before the run, and that the sensor sees the device",
+            message=f"{mean:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the idle power "
+            f"({bounds.idle_w:.3g} W)",
+            advice="check that the target was idle before the run, and that the sensor measures the device",
         )
     if mean - bounds.idle_w <= _SIGMAS * math.hypot(standard_error, bounds.idle_standard_error_w):
         yield Reason(
             code="power_not_above_idle",
-            message=f"{mean:.4g} W under load is not above the {bounds.idle_w:.4g} W of idle by {_SIGMAS:g} sigma",
-            advice="choose a sensor that sees the device (device.sensors; `edlab doctor` lists what there is), or set "
-            "power.active_seconds higher",
+            message=f"{mean:.4g} W under load is not {_SIGMAS:g} sigma above the idle power ({bounds.idle_w:.4g} W)",
+            advice="choose a sensor that measures the device (device.sensors; `edlab doctor` lists the available "
+            "sensors), or raise power.active_seconds",
         )
 
 
@@ -196,7 +197,7 @@ def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
         message=f"the sensor gave no reading: {error}" if error else "the sensor gave no reading in the window",
-        advice="`edlab doctor` lists the sensors that can be read; device.sensors chooses one, power=none reads none",
+        advice="`edlab doctor` lists the readable sensors; choose one with device.sensors, or set power=none",
     )
 
 
@@ -204,16 +205,16 @@ def _silent(gap: float, seconds: float, error: str) -> Reason:
     return Reason(
         code="power_gap",
         message=f"the sensor was silent for {gap:.1f} s of {seconds:.1f} s" + (f": {error}" if error else ""),
-        advice="see whether the sensor can be read all the time; set power.active_seconds higher if it is slow",
+        advice="check that the sensor can be read continuously; raise power.active_seconds if it is slow",
     )
 
 
 def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds) -> Reason:
     return Reason(
         code="power_absurd",
-        message=f"{len(watts)} of {read} readings are negative, not finite or above {bounds.most_of_one_reading:g} W: "
-        f"{watts[0]:.6g} W is one",
-        advice="check the sensor's driver and scale, and device.specification.max_watts where it is set",
+        message=f"{len(watts)} of {read} readings are negative, not finite or above {bounds.most_of_one_reading:g} W, "
+        f"for example {watts[0]:.6g} W",
+        advice="check the sensor's driver and scale, and device.specification.max_watts if it is set",
     )
 
 

@@ -25,13 +25,13 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
     """
     found = target.sensors()
     if device.stand_in and not any(each.stand_in.startswith(device.stand_in) for each in found.sensors):
-        return Estimate(f"{device.stand_in} is not the device: its watts say nothing of it")
+        return Estimate(f"{device.stand_in} is not the device: its watts say nothing about it")
     if config.meter is not None:
         return HostMeter(_meter(config.meter, config.meter_options), config.interval_s, target.clock)
     if config.sensor is Sensor.none:
-        return Estimate("power=none was asked for")
+        return Estimate("power=none was requested")
     if config.sensor is Sensor.estimated:
-        return estimate(device.specification, "power=estimated was asked for")
+        return estimate(device.specification, "power=estimated was requested")
     for name in device.sensors:
         for sensor in found.sensors:
             if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor.kind):
@@ -39,12 +39,13 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
     refused = [f"{each.name}: {each.reason}" for each in found.unusable if sees(device, each)]
     why = f" ({'; '.join(refused)})" if refused else ""
     if config.sensor is Sensor.auto:
-        return estimate(device.specification, f"the device has no power sensor that can be read{why}")
+        return estimate(device.specification, f"the device has no readable power sensor{why}")
     names = ", ".join(sensor.name for sensor in found.sensors) or "none"
     raise MeasurementError(
         f"no {config.sensor} sensor measures {device.name} (found: {names}){why}",
-        hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
-        "device.sensors says which sensors see the device",
+        hint="set power=auto to use any sensor that is available; reading RAPL may need root "
+        "(/sys/class/powercap/*/energy_uj); "
+        "device.sensors lists the sensors that measure the device",
     )
 
 
@@ -53,7 +54,7 @@ def _meter(name: str, options: Mapping[str, Any]) -> AgentSensor:
     try:
         return METERS.load(name)(**options)
     except TypeError as error:
-        raise ConfigError(f"the meter {name} cannot be made: {error}", hint="check power.meter_options") from error
+        raise ConfigError(f"cannot open the power meter {name}: {error}", hint="check power.meter_options") from error
 
 
 def sees(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:

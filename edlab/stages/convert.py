@@ -29,15 +29,15 @@ def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceM
     """
     if precision not in device.precisions:
         raise UnsupportedError(
-            f"{device.name} does not run {precision}",
-            hint=f"{device.name} runs {', '.join(device.precisions)}: quantization={device.precisions[0]}",
+            f"{device.name} does not support quantization={precision}",
+            hint=f"set quantization to one of: {', '.join(device.precisions)}",
         )
     target = converter.target_format(source)
     if target not in device.runtimes:
         able = [name for name in converters.available() if converters.targets(name, source) in device.runtimes]
         raise UnsupportedError(
-            f"{device.name} does not run {target} files, which converter={converter.name} makes",
-            hint=f"{device.name} runs {', '.join(device.runtimes)}" + (f": converter={able[0]}" if able else ""),
+            f"{device.name} cannot run {target} files, the output of converter={converter.name}",
+            hint=f"it runs {', '.join(device.runtimes)}" + (f": set converter={able[0]}" if able else ""),
         )
     if device.execution is Execution.native:
         runtimes.ensure_found(device.runtimes[target])
@@ -98,8 +98,8 @@ def check(
     )
     if problem := inputs.task.find_problem(unconverted, converted):
         raise ConversionError(
-            f"the converted model gives {problem}",
-            hint="convert with another quantization or converter, or read the conversion's log",
+            f"the converted model outputs {problem}",
+            hint="use another quantization or converter, or read the conversion's log",
         )
     return inputs.task.compare(unconverted, converted)
 
@@ -124,7 +124,7 @@ def read_weights(artifact: Artifact, precision: Precision, cache: Cache) -> dict
     weights: dict[str, int] = json.loads((folder / "weights.json").read_text())
     if read.precision.startswith("int8") and not {"int8", "uint8"} & set(weights):
         raise ConversionError(
-            f"the file was to be {read.precision} and holds no int8 weight ({', '.join(weights) or 'none at all'})",
-            hint="leave fewer nodes out (quantization.exclude), or take another converter",
+            f"the file should be {read.precision}, and has no int8 weights ({', '.join(weights) or 'none at all'})",
+            hint="exclude fewer nodes (quantization.exclude), or use another converter",
         )
     return weights

@@ -101,9 +101,9 @@ def _ensure_machine(device: DeviceConfig, machine: Machine) -> None:
     """Raise `DeviceError` where the target is another kind of machine than the device: its figures are not its."""
     if device.machines and machine.machine not in device.machines:
         raise DeviceError(
-            f"{device.name} is {' or '.join(device.machines)}, and what answered is {machine.machine}: "
-            f"{machine.board or machine.cpu}",
-            hint="correct device.address, or take the device that it is (`edlab devices`)",
+            f"{device.name} must be {' or '.join(device.machines)}, and the machine that answered is {machine.machine} "
+            f"({machine.board or machine.cpu})",
+            hint="fix device.address, or choose the device that matches (`edlab devices`)",
         )
 
 
@@ -116,9 +116,13 @@ def _ensure_precision(artifact: Artifact, config: EdlabConfig) -> None:
     if artifact.precision != wanted:
         emulated = config.device.execution is Execution.emulated
         raise UnsupportedError(
-            f"quantization={wanted} was asked for, and the {artifact.format} file to run is {artifact.precision}",
-            hint="the target itself makes it; device.execution=native measures it there"
-            + (", and converter.options.int8=explicit quantizes it here" if config.converter.name == "tensorrt" else "")
+            f"quantization={wanted} was requested, but the {artifact.format} file is {artifact.precision}",
+            hint="the target quantizes the file itself: set device.execution=native to run there"
+            + (
+                ", or converter.options.int8=explicit to quantize it here"
+                if config.converter.name == "tensorrt"
+                else ""
+            )
             if emulated
             else f"set quantization={artifact.precision}",
         )

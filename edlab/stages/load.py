@@ -62,7 +62,7 @@ def _ensure_same_task(source: SourceModel, dataset: DatasetConfig) -> None:
         raise ModelError(
             f"{source.name} is a {source.task} model, and dataset={dataset.name} is for {data.task_of(dataset.kind)}",
             hint=f"set {_DATASETS.get(source.task, f'dataset to one for {source.task}')}, or dataset=synthetic to "
-            "measure speed alone; if the outputs were misread set task=...",
+            "measure speed alone; if edlab misread the outputs, set task=...",
         )
 
 

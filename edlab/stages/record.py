@@ -62,7 +62,7 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         record.details["conversion_check"] = outcome.check.figures().values  # on this machine
     agreement = outcome.inputs.task.agreement if outcome.inputs else ()
     if outcome.artifact and not {*agreement} <= {*measured.values, *measured.missing}:
-        record.missing.update(dict.fromkeys(agreement, "what the target runs was not compared"))
+        record.missing.update(dict.fromkeys(agreement, "the outputs of the target were not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in

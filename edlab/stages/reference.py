@@ -84,7 +84,7 @@ def predictions(
         hint = error.hint
         if artifact.steps:
             hint = (
-                f"the step {artifact.steps[-1].name} made a file that does not run; the model file itself is fine: use "
+                f"the step {artifact.steps[-1].name} wrote an invalid file; the source model is valid: use "
                 "another quantization or converter"
             )
         raise ConversionError(

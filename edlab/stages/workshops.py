@@ -15,7 +15,7 @@ from edlab.devices import AgentSession
 from edlab.errors import AgentError, ConversionError, DeviceError, MissingDependencyError
 from edlab.stages.load import OnProgress
 
-_PYTHON = "set converter.python to the Python interpreter of an environment that has the tools, or leave it out"
+_PYTHON = "set converter.python to the Python interpreter of an environment that has the tools, or remove it"
 
 
 @contextmanager
@@ -104,5 +104,5 @@ class ToolEnvironment(AgentWorkshop):
         except AgentError as error:
             raise ConversionError(error.message, hint=error.hint, log=error.log) from error
         except DeviceError as error:  # the agent was lost
-            limits = "raise converter.timeout_s or converter.memory_limit_gb if that was the reason"
+            limits = "raise converter.timeout_s or converter.memory_limit_gb if that was the cause"
             raise ConversionError(error.message, hint=f"read the step's log; {limits}", log=error.log) from error

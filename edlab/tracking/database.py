@@ -89,7 +89,7 @@ def _exists(database: Path) -> bool:
         return True  # locked for long, or no database: MLflow says which
     if not begun:
         raise TrackingError(
-            f"{database} is incomplete: the start that created it was killed",
-            hint=f"it holds no runs: remove it (rm '{database}'), and the next start creates it again",
+            f"{database} is incomplete: the process that created it was killed",
+            hint=f"it has no runs: remove it (rm '{database}'), and the next run creates it again",
         )
     return True

@@ -171,7 +171,12 @@ class Recorder:
                 self._keep_one(ended)
                 self._unkept.remove(ended)
             except OSError as error:
-                problems.append(StorageError(f"cannot keep {ended.record.name}: {error}"))
+                problems.append(
+                    StorageError(
+                        f"cannot save {ended.record.name}: {error}",
+                        hint="free space on the disk, or run in a writable folder",
+                    )
+                )
             except StorageError as error:
                 problems.append(error)
         if problems:

@@ -75,9 +75,7 @@ class Store:
     def _find_or_make_experiment(self) -> str:
         experiment = self.client.get_experiment_by_name(self.experiment) or self._make_experiment()
         if not experiment.experiment_id:
-            raise TrackingError(
-                f"{self.shown_uri} answers, and not as an MLflow server does", hint="correct MLFLOW_TRACKING_URI"
-            )
+            raise TrackingError(f"{self.shown_uri} is not an MLflow server", hint="fix MLFLOW_TRACKING_URI")
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"the experiment '{self.experiment}' is deleted in MLflow at {self.shown_uri}",
@@ -118,10 +116,10 @@ class Store:
 
     def _hint(self) -> str:
         if self.is_server:
-            return "start that server, or correct MLFLOW_TRACKING_URI (unset: a database below the current folder)"
+            return "start that server, or fix MLFLOW_TRACKING_URI (unset: a database below the current folder)"
         if self.folder:
-            return f"check that {self.folder} can be written and has room, or set MLFLOW_TRACKING_URI"
-        return "give MLFLOW_TRACKING_URI the form sqlite:///mlruns/mlflow.db or http://host:5000"
+            return f"check that {self.folder} is writable and has free space, or set MLFLOW_TRACKING_URI"
+        return "set MLFLOW_TRACKING_URI to sqlite:///mlruns/mlflow.db or http://host:5000"
 
 
 def store_name(config: TrackingConfig) -> str:
@@ -143,8 +141,9 @@ def _locate(uri: str, create: bool) -> tuple[str, Path | None]:
         raise TrackingError(f"{file} is a folder", hint="set MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db")
     if not create and not file.exists():
         raise TrackingError(
-            f"there are no runs: {file} does not exist",
-            hint="`edlab run` makes it; for the runs of another place, work in its folder or set MLFLOW_TRACKING_URI",
+            f"no runs found: {file} does not exist",
+            hint="start a run with `edlab run`; for runs that are elsewhere, change to that folder or set "
+            "MLFLOW_TRACKING_URI",
         )
     if "'" in str(file):
         raise TrackingError(
@@ -156,8 +155,7 @@ def _locate(uri: str, create: bool) -> tuple[str, Path | None]:
         database.create(file, file.parent / "artifacts")
     except OSError as error:
         raise StorageError(
-            f"cannot make {file}: {error.strerror}",
-            hint="free space there, run in a folder that can be written, or keep the runs elsewhere with "
-            "MLFLOW_TRACKING_URI",
+            f"cannot create {file}: {error.strerror}",
+            hint="free space there, run in a writable folder, or keep the runs elsewhere with MLFLOW_TRACKING_URI",
         ) from error
     return database.address(file), file.parent

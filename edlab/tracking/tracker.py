@@ -128,13 +128,13 @@ class Tracker:
                     return matches[0]
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
-                    raise TrackingError(f"several runs begin with '{name}'", hint=f"say which: {listing}")
+                    raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
             alike = self._search(f"attributes.run_name LIKE '{_without_quotes(name)}'")
             named = [run for run in alike if run.info.run_name == name]
         if not named:
             raise TrackingError(
-                f"there is no run '{name}' in experiment '{self._store.experiment}' at {self._store.shown_uri}",
-                hint="`edlab runs` lists them; other experiments: MLFLOW_EXPERIMENT_NAME=...",
+                f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
+                hint="`edlab runs` lists all runs; for another experiment, set MLFLOW_EXPERIMENT_NAME=...",
             )
         return next((run for run in named if wanted(run)), named[0])
 
@@ -169,14 +169,14 @@ class Tracker:
                 stage = run.data.tags.get("edlab.stage")
                 raise TrackingError(
                     f"run {run_id[:12]} ({run.info.run_name}) has no converted model"
-                    + (f": it ended at stage {stage}" if stage else ""),
-                    hint=f"`edlab show {run_id[:12]}` says why",
+                    + (f": it failed at stage {stage}" if stage else ""),
+                    hint=f"`edlab show {run_id[:12]}` shows the cause",
                 )
             fetched = Path(self._client.download_artifacts(run_id, CONVERTED, temp))
             sources = sorted(path for path in fetched.iterdir() if path.is_file())
             targets = [to / path.name for path in sources]
             if existing := [str(path) for path in targets if path.exists()]:
-                raise TrackingError(f"{', '.join(existing)}: exists already", hint="name another folder with --to DIR")
+                raise TrackingError(f"{', '.join(existing)} already exists", hint="choose another folder with --to DIR")
             to.mkdir(parents=True, exist_ok=True)
             for source, target in zip(sources, targets, strict=True):
                 shutil.move(source, target)
@@ -189,7 +189,8 @@ class Tracker:
         """
         if self._store.is_server:
             raise TrackingError(
-                "the runs are kept by a server, which has a UI of its own", hint=f"open {self._store.shown_uri}"
+                "the runs are on an MLflow server, which has its own UI",
+                hint=f"open {self._store.shown_uri} in a browser",
             )
         return ui.serve(self._store.uri, host, port)
 

@@ -51,5 +51,5 @@ def free_port(host: str, port: int) -> int:
                 continue
             return candidate
     raise TrackingError(
-        f"ports {port} to {port + _PORTS_TRIED - 1} of {host} are taken", hint="name another one with --port"
+        f"ports {port} to {port + _PORTS_TRIED - 1} of {host} are in use", hint="choose another port with --port"
     )

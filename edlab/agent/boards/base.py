@@ -72,8 +72,9 @@ class Change:
             now = knob.show()
             if now != self.value:
                 raise AgentError(
-                    "%s was set to %s, and is %s" % (knob.name, self.value, now),
-                    hint="something else on the target sets it: end that, or leave device.knobs.%s out" % knob.name,
+                    "%s was set to %s, but is %s" % (knob.name, self.value, now),
+                    hint="another program on the target changes it: stop that program, or remove device.knobs.%s"
+                    % knob.name,
                 )
         except Exception:
             with contextlib.suppress(AgentError):  # who may not set it may not set it back: the first error says why
@@ -88,6 +89,6 @@ class Change:
         guard.communicate(timeout=_TIMEOUT_S)
         if guard.returncode:
             raise AgentError(
-                "%s could not be set back from %s to %s" % (self._knob.name, self.value, self.before),
-                hint="set it on the target by hand before the next run",
+                "%s could not be restored from %s to %s" % (self._knob.name, self.value, self.before),
+                hint="set it manually on the target before the next run",
             )

@@ -20,12 +20,12 @@ class Knob(base.Knob):
         files = _files()
         if not files:
             raise AgentError(
-                "the target has no clock governor", hint="a virtual machine has none: leave device.knobs.governor out"
+                "the target has no clock governor", hint="virtual machines have none: remove device.knobs.governor"
             )
         if not all(os.access(str(file), os.W_OK) for file in files):
             raise AgentError(
-                "this user may not set the clock governor of the target",
-                hint="on the target: sudo chmod a+w %s (until it boots again)" % _pattern(),
+                "this user is not allowed to set the clock governor of the target",
+                hint="run on the target: sudo chmod a+w %s (valid until it reboots)" % _pattern(),
             )
 
     def show(self) -> str:
@@ -40,7 +40,7 @@ class Knob(base.Knob):
         if wanted not in common:
             raise AgentError(
                 "the processor has no governor '%s'" % wanted,
-                hint="it has %s: set device.knobs.governor=NAME" % ", ".join(common),
+                hint="set device.knobs.governor to one of: %s" % ", ".join(common),
             )
         return wanted
 
@@ -51,7 +51,8 @@ class Knob(base.Knob):
                 file.write_text(value + "\n")
             except OSError as error:
                 raise AgentError(
-                    "cannot write %s to %s: %s" % (value, file, error.strerror), hint="dmesg on the target may say why"
+                    "cannot write %s to %s: %s" % (value, file, error.strerror),
+                    hint="`dmesg` on the target may show the cause",
                 ) from error
 
     def undo(self, value: str) -> list[str]:

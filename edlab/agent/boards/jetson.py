@@ -68,9 +68,9 @@ class Knob(base.Knob):
     def available(self) -> None:
         """See `base.Knob`."""
         if not _nvpmodel():
-            raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: leave it out")
+            raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: remove it")
         if power_mode() is None:
-            raise AgentError("nvpmodel -q does not tell the power mode in force", hint=_ALLOW % _user())
+            raise AgentError("nvpmodel -q does not report the current power mode", hint=_ALLOW % _user())
 
     def show(self) -> str:
         """See `base.Knob`."""
@@ -103,7 +103,7 @@ def _find(wanted: str) -> PowerMode:
         if wanted in (mode.name, str(mode.number)):
             return mode
     known = ", ".join("%s (%d)" % (mode.name, mode.number) for mode in modes)
-    raise AgentError("the board has no power mode '%s'" % wanted, hint="it has %s: device.power_mode=NAME" % known)
+    raise AgentError("the board has no power mode '%s'" % wanted, hint="set device.power_mode to one of: %s" % known)
 
 
 def _set(mode: PowerMode) -> None:
@@ -111,12 +111,13 @@ def _set(mode: PowerMode) -> None:
     # "NVPM WARN: Reboot required for changing to this power mode: 0", and a question, which "no" answers.
     if "eboot required" in answer:
         raise AgentError(
-            "the board changes to power mode %s only by a reboot" % mode.name,
-            hint="sudo nvpmodel -m %d on the board, let it reboot, then run without device.power_mode" % mode.number,
+            "the board must reboot to change to power mode %s" % mode.name,
+            hint="run sudo nvpmodel -m %d on the board, let it reboot, then run edlab without device.power_mode"
+            % mode.number,
         )
     now = power_mode()
     if now is None or now.number != mode.number:
-        last = (answer.strip().splitlines() or ["it said nothing"])[-1]
+        last = (answer.strip().splitlines() or ["it printed nothing"])[-1]
         raise AgentError("nvpmodel does not change to power mode %s: %s" % (mode.name, last), hint=_ALLOW % _user())
 
 
@@ -128,7 +129,7 @@ def _run(prefix: list[str], *arguments: str) -> str:
             command, input=b"no\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
-        raise AgentError("%s does not end" % " ".join(command), hint="try it on the board itself") from error
+        raise AgentError("%s timed out" % " ".join(command), hint="run it on the board to see why") from error
     return ended.stdout.decode(errors="replace")
 
 

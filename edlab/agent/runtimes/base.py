@@ -73,7 +73,7 @@ class Runtime(ABC):
         self.options = self.complete(options)
         for path in files:
             if not os.path.exists(path):
-                raise AgentError("there is no model file %s" % path, hint="convert the model again")
+                raise AgentError("the model file %s is not found" % path, hint="convert the model again")
         self.path = files[0]
         self.threads = threads
 
@@ -89,12 +89,12 @@ class Runtime(ABC):
         if unknown:
             raise AgentError(
                 "%s has no option '%s'" % (cls.name, unknown[0]),
-                hint="it takes " + (", ".join(sorted(cls.options)) or "none"),
+                hint="its options: " + ", ".join(sorted(cls.options)) if cls.options else "it has no options",
             )
         complete = dict(cls.options, **options)
         if cls.int8_kernels and complete["int8_kernels"] not in cls.int8_kernels:
             raise AgentError(
-                "%s has no int8_kernels=%s" % (cls.name, complete["int8_kernels"]),
+                "%s does not support int8_kernels=%s" % (cls.name, complete["int8_kernels"]),
                 hint="set device.options.%s.int8_kernels to %s" % (cls.name, " or ".join(sorted(cls.int8_kernels))),
             )
         return complete

@@ -43,8 +43,8 @@ class Runtime(litert.Runtime):
         compiled = super().compile(in_flight, batch)
         if _CUSTOM_OPERATOR not in self._content:
             raise AgentError(
-                "%s has no operator for the Edge TPU: all of it would run on the CPU" % self.path,
-                hint="compile it for the Edge TPU: converter=edgetpu",
+                "%s has no operators for the Edge TPU: the whole model would run on the CPU" % self.path,
+                hint="compile it for the Edge TPU: set converter=edgetpu",
             )
         return compiled._replace(options=dict(compiled.options, device=self.options["device"] or "any"))
 
@@ -58,9 +58,9 @@ def _delegate(device: str) -> Any:
         return litert.interpreter_module().load_delegate(_LIBRARY, {"device": device})
     except ValueError as error:  # libedgetpu gives no reason
         raise AgentError(
-            "no Edge TPU answers (device.options.edgetpu.device=%s)" % (device or "any"),
-            hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), let no other program use it, and "
-            "let this user use it: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
+            "no Edge TPU is found (device.options.edgetpu.device=%s)" % (device or "any"),
+            hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), stop other programs that use it, and "
+            "give this user access: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
         ) from error
 
 

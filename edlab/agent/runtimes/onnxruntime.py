@@ -49,7 +49,7 @@ class Runtime(base.Runtime):
         built_in = onnxruntime.get_available_providers()
         for name in options["providers"]:
             if name not in built_in:
-                raise _without(name, "this build has " + ", ".join(built_in))
+                raise _without(name, "this build provides " + ", ".join(built_in))
 
     def runs_on_cpu(self) -> bool:
         return bool(self.options["providers"] == [_CPU])
@@ -110,10 +110,10 @@ class Runtime(base.Runtime):
                 raise
             names = ", ".join(wanted)
             raise AgentError(
-                "onnxruntime would run the model, or a part of it, on the CPU in place of %s" % names,
-                hint="the agent's log names what %s is missing (pip install 'onnxruntime-gpu[cuda,cudnn]' brings "
-                "CUDA's libraries); if nothing is, the model has operators that only %s runs: add it to "
-                "device.options.onnxruntime.providers to allow them" % (names, _CPU),
+                "onnxruntime would run all or part of the model on the CPU instead of %s" % names,
+                hint="the agent's log names the library that %s is missing (CUDA's: pip install "
+                "'onnxruntime-gpu[cuda,cudnn]'); if none is missing, the model has operators that only %s supports: "
+                "add it to device.options.onnxruntime.providers to allow that" % (names, _CPU),
             ) from error
         lost = [name for name in wanted if name not in session.get_providers()]
         if lost:
@@ -177,8 +177,8 @@ class BoundRequest(base.Request):
 
 def _without(provider: str, why: str) -> AgentError:
     if provider in _NVIDIA:
-        why = "%s -m pip install 'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime; %s" % (sys.executable, why)
-    return AgentError("onnxruntime runs without %s" % provider, hint=why)
+        why = "%s -m pip install 'onnxruntime-gpu[cuda,cudnn]' instead of onnxruntime; %s" % (sys.executable, why)
+    return AgentError("this onnxruntime does not provide %s" % provider, hint=why)
 
 
 def _placement(session: Any) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _placement(session: Any) -> dict[str, Any]:
         first = session.get_providers()[0]
         if nodes[first] == 0:
             raise AgentError(
-                "%s runs no node of the model" % first, hint="leave it out of device.options.onnxruntime.providers"
+                "%s supports no node of the model" % first, hint="remove it from device.options.onnxruntime.providers"
             )
         told["nodes"] = nodes
     return told

@@ -16,11 +16,11 @@ from ..fake_quantize import unroll
 from . import base
 
 _OLD_API = "openvino.runtime"
-_MENDS = {
-    "GPU": "a GPU needs Intel's compute runtime for OpenCL, and this user in the group render",
-    "NPU": "an NPU needs Intel's NPU driver, and this user in the group render",
-    "MYRIAD": "a Neural Compute Stick 2 needs OpenVINO 2022.3.1 or .2 from its archive (pip's lacks the plugin), its "
-    "udev rules, and device.python=... naming a Python that imports that OpenVINO",
+_FIXES = {
+    "GPU": "for a GPU, install Intel's compute runtime for OpenCL and add this user to the group render",
+    "NPU": "for an NPU, install Intel's NPU driver and add this user to the group render",
+    "MYRIAD": "for a Neural Compute Stick 2, install OpenVINO 2022.3.1 or .2 from its archive (pip's has no plugin "
+    "for it) and its udev rules, and set device.python to a Python that imports that OpenVINO",
 }
 
 
@@ -81,8 +81,8 @@ class Runtime(base.Runtime):
         hint = self.options["inference_precision_hint"] or ("f32" if on_cpu else None)
         if hint and self._supported.get("INFERENCE_PRECISION_HINT") != "RW":
             raise AgentError(
-                "%s takes no inference_precision_hint" % self._device,
-                hint="leave device.options.openvino.inference_precision_hint out",
+                "%s does not support inference_precision_hint" % self._device,
+                hint="remove device.options.openvino.inference_precision_hint",
             )
         settings: dict[str, Any] = {}
         if hint:
@@ -151,9 +151,9 @@ def _device(core: Any, wanted: str) -> str:
     """The device's name. Raises `AgentError` where OpenVINO finds none; it never chooses one, as AUTO or HETERO do."""
     found = core.available_devices
     if not any(name == wanted or _kind(name) == wanted for name in found):
-        hints = ["it finds " + (", ".join(found) or "none")]
-        if _kind(wanted) in _MENDS:
-            hints.append(_MENDS[_kind(wanted)])
+        hints = ["OpenVINO finds " + (", ".join(found) or "no device")]
+        if _kind(wanted) in _FIXES:
+            hints.append(_FIXES[_kind(wanted)])
         raise AgentError(
             "OpenVINO %s finds no device %s" % (Runtime.version().partition("-")[0], wanted), hint="; ".join(hints)
         )

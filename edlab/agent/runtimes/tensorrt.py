@@ -62,8 +62,8 @@ class Runtime(base.Runtime):
             context = self._engine.create_execution_context()
             if context is None:
                 raise AgentError(
-                    "TensorRT makes no execution context: %s" % self._logger.last_error(),
-                    hint="lower protocol.throughput.max_in_flight: each request has memory of its own",
+                    "TensorRT cannot create an execution context: %s" % self._logger.last_error(),
+                    hint="lower protocol.throughput.max_in_flight: each request needs its own memory",
                 )
             requests.append(_Request(context, tensors))
         return base.Compiled(requests, inputs, outputs, {"context_memory_mb": _context_memory(self._engine) / 1e6})
@@ -91,8 +91,8 @@ class _Request(base.Request):
             for tensor, _, held in buffers:
                 if not context.set_tensor_address(tensor.spec.name, held.address):
                     raise AgentError(
-                        "TensorRT does not take the memory for '%s'" % tensor.spec.name,
-                        hint="the agent's log says why",
+                        "TensorRT rejects the memory for '%s'" % tensor.spec.name,
+                        hint="the agent's log shows the cause",
                     )
             self._enqueue, self._arguments = context.execute_async_v3, (self._stream.handle,)
         else:
@@ -106,7 +106,7 @@ class _Request(base.Request):
 
     def execute(self) -> None:
         if not self._enqueue(*self._arguments):
-            raise AgentError("TensorRT refuses to run the engine", hint="the agent's log says why")
+            raise AgentError("TensorRT cannot run the engine", hint="the agent's log shows the cause")
         self._stream.synchronize()
 
     def get_outputs(self) -> list[np.ndarray]:
@@ -146,7 +146,8 @@ def _tensor(name: str, shape: Any, dtype: Any, is_input: bool) -> _Tensor:
     if -1 in sizes:
         raise AgentError(
             "the engine's '%s' is %s: its size depends on the image" % (name, list(sizes)),
-            hint="export the model without the operators that make it so (NonZero, NonMaxSuppression)",
+            hint="export the model without operators whose output size depends on the image (NonZero, "
+            "NonMaxSuppression)",
         )
     return _Tensor(base.TensorSpec(name, sizes, _DTYPES[dtype.name]), is_input)
 

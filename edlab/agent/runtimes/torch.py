@@ -202,24 +202,22 @@ def _device(name: str) -> Any:
     if name == "cpu":
         return torch.device(name)
     if not re.fullmatch(r"cuda(:\d+)?", name):
-        raise AgentError(
-            "there is no device '%s' for torch here" % name, hint="cpu, cuda, or cuda:1 for the second GPU"
-        )
+        raise AgentError("unknown torch device '%s'" % name, hint="set it to cpu, cuda, or cuda:1 for the second GPU")
     device = torch.device(name)
     if not torch.cuda.is_available():
         if torch.version.cuda is None:
             raise AgentError(
                 "torch %s is built without CUDA" % torch.__version__,
-                hint="install a CUDA build of torch into %s, or name the interpreter that has one: device.python=..."
+                hint="install a CUDA build of torch into %s, or set device.python to an interpreter that has one"
                 % sys.executable,
             )
         raise AgentError(
             "torch %s finds no CUDA GPU" % torch.__version__,
-            hint="nvidia-smi must list it, with a driver for CUDA %s or later" % torch.version.cuda,
+            hint="check that nvidia-smi lists the GPU, with a driver for CUDA %s or later" % torch.version.cuda,
         )
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:
-        raise AgentError("torch finds no %s" % name, hint="the last one is cuda:%d" % (count - 1))
+        raise AgentError("torch finds no %s" % name, hint="the last GPU is cuda:%d" % (count - 1))
     return torch.device("cuda", device.index or 0)
 
 

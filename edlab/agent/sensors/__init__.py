@@ -54,7 +54,7 @@ def get(name: str) -> Sensor:
         if sensor.name == name:
             return sensor
     reasons = ["%s cannot be used: %s" % (each.name, each.reason) for each in found.unusable]
-    usable = "it has " + (", ".join(sensor.name for sensor in found.sensors) or "none that this user may read")
+    usable = "readable sensors: " + (", ".join(sensor.name for sensor in found.sensors) or "none")
     raise AgentError("the target has no power sensor '%s'" % name, hint="; ".join([usable, *reasons]))
 
 

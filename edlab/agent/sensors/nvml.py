@@ -15,7 +15,7 @@ from .base import Found, PowerSensor
 
 _SUCCESS = 0
 _LAG_S = 1.1  # the mean of one second, renewed each 100 ms
-_HINT = "nvidia-smi --query-gpu=name,power.draw --format=csv shows what the driver says"
+_HINT = "nvidia-smi --query-gpu=name,power.draw --format=csv shows what the driver reports"
 _LIBRARY = "libnvidia-ml.so.1"
 _NAME_LENGTH = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
 _VERSION_LENGTH = 80  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
@@ -49,7 +49,7 @@ def _of_driver(nvml: Any) -> Found:
     count = ctypes.c_uint()
     code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
     if code != _SUCCESS:
-        return Found([], [UnusableSensor("nvml", "nvml", "nvmlDeviceGetCount_v2 gave error %d" % code, _HINT)])
+        return Found([], [UnusableSensor("nvml", "nvml", "nvmlDeviceGetCount_v2 failed with error %d" % code, _HINT)])
     found = Found([], [])
     for index in range(count.value):
         code, handle = _handle(nvml, index)
@@ -59,9 +59,7 @@ def _of_driver(nvml: Any) -> Found:
         if code == _SUCCESS:
             found.sensors.append(Nvml(nvml, handle, name))
         else:
-            found.unusable.append(
-                UnusableSensor(name, "nvml", "it gave error %d when asked for its power" % code, _HINT)
-            )
+            found.unusable.append(UnusableSensor(name, "nvml", "reading its power failed with error %d" % code, _HINT))
     return found
 
 
@@ -77,7 +75,7 @@ class Nvml(PowerSensor):
         milliwatts = ctypes.c_uint()
         code = self._nvml.nvmlDeviceGetPowerUsage(self._handle, ctypes.byref(milliwatts))
         if code != _SUCCESS:
-            raise OSError("nvmlDeviceGetPowerUsage of %s gave error %d" % (self.name, code))
+            raise OSError("nvmlDeviceGetPowerUsage of %s failed with error %d" % (self.name, code))
         return milliwatts.value / 1000
 
 
@@ -89,7 +87,7 @@ def _load(library: str) -> ctypes.CDLL | None:
         return None
     code = nvml.nvmlInit_v2()
     if code != _SUCCESS:
-        raise RuntimeError("nvmlInit_v2 gave error %d" % code)
+        raise RuntimeError("nvmlInit_v2 failed with error %d" % code)
     return nvml
 
 

@@ -39,7 +39,7 @@ def survey(root: Path = Path("/sys/class/powercap")) -> Found:
     if isinstance(problem, PermissionError):
         hint = "sudo chmod a+r %s/intel-rapl:*/energy_uj" % root
     else:
-        hint = "see the files in %s: name, an integer in energy_uj, and one above 0 in max_energy_range_uj" % zone
+        hint = "check the files in %s: name, an integer in energy_uj, and one above 0 in max_energy_range_uj" % zone
     return Found([], [UnusableSensor(_NAME, _NAME, reason, hint)])
 
 
@@ -63,5 +63,5 @@ def _span(path: Path) -> float:
     """The joules after which a counter starts again."""
     microjoules = int(path.read_text())
     if microjoules <= 0:
-        raise ValueError("%s is %d, which does not say where the counter starts again" % (path, microjoules))
+        raise ValueError("%s is %d, which is not a valid range of the counter" % (path, microjoules))
     return microjoules / 1e6

@@ -22,7 +22,7 @@ from ..messages import Calibration, OnProgress
 from ..preprocess import table_for
 from . import base
 
-_EXPLICIT_INT8 = "converter.options.int8=explicit"
+_EXPLICIT_INT8 = "set converter.options.int8=explicit"
 
 
 class Toolchain(base.Toolchain):
@@ -71,7 +71,7 @@ def build_engine(
     major = int(trt.__version__.split(".")[0])
     implicit = options.get("int8") == "implicit"
     if implicit and major >= 11:
-        raise AgentError("TensorRT %s has no implicit int8" % trt.__version__, hint=_EXPLICIT_INT8)
+        raise AgentError("TensorRT %s does not support implicit int8" % trt.__version__, hint=_EXPLICIT_INT8)
     logger = tensorrt_library.logger(trt)
     builder = trt.Builder(logger)
     weakly = major < 10 or implicit
@@ -90,7 +90,9 @@ def build_engine(
     report(None, "TensorRT %s tries kernels: minutes on a small board" % trt.__version__)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise AgentError("TensorRT builds no engine: %s" % logger.last_error(), hint="the agent's log has all of it")
+        raise AgentError(
+            "TensorRT cannot build the engine: %s" % logger.last_error(), hint="the agent's log has the full output"
+        )
     return engine
 
 
@@ -108,8 +110,8 @@ def _parse(trt: Any, network: Any, logger: Any, path: str) -> None:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     words = [_describe(error) for error in errors] or [logger.last_error()]
     raise AgentError(
-        "TensorRT %s does not take the ONNX file: %s" % (trt.__version__, "; ".join(words)),
-        hint="the ONNX file is kept with the run; `polygraphy inspect` or Netron shows the node of that number",
+        "TensorRT %s does not accept the ONNX file: %s" % (trt.__version__, "; ".join(words)),
+        hint="the ONNX file is kept with the run; `polygraphy inspect` or Netron shows the node with that number",
     )
 
 
@@ -129,7 +131,7 @@ def _limit_workspace(trt: Any, config: Any, size: int) -> None:
 def _allow(trt: Any, builder: Any, config: Any, precision: str) -> None:
     """Let a weakly typed network use this precision. Raises `AgentError` where the GPU does not have it."""
     if not getattr(builder, "platform_has_fast_%s" % precision):
-        raise AgentError("the target's GPU has no %s arithmetic" % precision, hint="quantization=fp32")
+        raise AgentError("the target's GPU does not support %s" % precision, hint="set quantization=fp32")
     config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
 
 
@@ -143,7 +145,7 @@ def _fix_batch(network: Any) -> None:
         shape = tuple(tensor.shape)
         if -1 in shape[1:]:
             raise AgentError(
-                "the model's input '%s' is %s, -1 being free" % (tensor.name, list(shape)),
+                "the model's input '%s' is %s (-1 is a free dimension)" % (tensor.name, list(shape)),
                 hint="export it with a fixed height and width",
             )
         if shape[0] == -1:

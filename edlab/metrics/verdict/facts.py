@@ -98,5 +98,5 @@ def steadier(facts: Facts) -> str:
     repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
     stolen = any(activity.stolen for activity in facts.cpu_shares.values())
     if facts.virtual_machine or stolen:
-        return f"this is a virtual machine, whose neighbours cannot be stopped: compare rows with {repeats}"
-    return f"stop what else runs on the target, fix its clocks and cool it, or compare rows with {repeats}"
+        return f"this is a virtual machine, and other machines on its host disturb it: to compare rows use {repeats}"
+    return f"stop other programs on the target, lock its clocks and improve its cooling, or compare rows with {repeats}"

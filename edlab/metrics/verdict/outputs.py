@@ -23,7 +23,7 @@ def output_rules(facts: Facts) -> Iterator[Finding]:
     if outputs.nan_images:
         yield degraded(
             "nan_outputs",
-            f"{outputs.nan_images} images give NaN in the unconverted model as well, and are scored as wrong",
+            f"the unconverted model also outputs NaN for {outputs.nan_images} images: they are scored as wrong",
             "fix the model, or its preprocessing",
         )
 
@@ -32,15 +32,15 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
     if outputs.int8_kernels == SATURATING:
         yield degraded(
             "saturating_kernels",
-            f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): accuracy is as "
-            "run here, which is not the file's own",
+            f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): the "
+            "measured accuracy is lower than an exact processor would give",
             loss_fix(outputs.int8_kernels, outputs.runtime),
         )
     elif outputs.in_float:
         yield degraded(
             "int8_in_float",
-            f"the int8 file was computed in floating point{_why_in_float(outputs)}: its accuracy is exact, its speed "
-            "is not that of int8",
+            f"the int8 file was computed in floating point{_why_in_float(outputs)}: its accuracy is exact, but "
+            "its speed is not the speed of int8",
             f"measure speed on a processor with VNNI, or with device.options.{outputs.runtime}.int8_kernels=fast",
         )
 
@@ -58,7 +58,7 @@ def loss_fix(int8_kernels: str | None, runtime: str) -> str:
             f"set device.options.{runtime}.int8_kernels=exact, or measure on a processor with VNNI; more calibration "
             "images do not help"
         )
-    return "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
+    return "use more calibration images or per-channel scales, or exclude sensitive nodes (quantization.exclude)"
 
 
 def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Finding]:

@@ -15,5 +15,5 @@ def power_rules(facts: Facts) -> Iterator[Finding]:
         yield invalid(
             "power_from_files",
             f"power was read from the files under {facts.power.stand_in}, which stand in for a sensor",
-            "for a measurement leave EDLAB_SYSFS unset (device.env, and the environment of edlab)",
+            "unset EDLAB_SYSFS (in device.env, and in the environment of edlab)",
         )

@@ -58,4 +58,4 @@ def throttling_rules(facts: Facts) -> Iterator[Finding]:
     """A reason where it did."""
     answer, ground = throttled(facts)
     if answer is Throttled.yes:
-        yield degraded("throttled", ground, "cool the target, or set a clock that it can hold")
+        yield degraded("throttled", ground, "cool the target, or set a lower clock")

@@ -25,14 +25,14 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
     if facts.truncated:
         yield invalid(
             "minima_not_reached",
-            f"{', '.join(facts.truncated)} ended before the protocol's least queries and seconds",
-            "raise protocol.max_seconds, or take a smaller model",
+            f"{', '.join(facts.truncated)} ended before the protocol's minimum number of queries and seconds",
+            "raise protocol.max_seconds, or use a smaller model",
         )
     if facts.weakened:
         yield degraded(
             "protocol_weakened",
-            f"{', '.join(facts.weakened)} are weaker than what protocol={facts.tier} asks for",
-            "leave them as the tier has them, or take a shorter tier by its name",
+            f"{', '.join(facts.weakened)} are weaker than protocol={facts.tier} requires",
+            "remove these overrides, or choose a shorter tier",
         )
     if facts.tier == "smoke":
         yield degraded(
@@ -72,7 +72,11 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
     limit = max(_CHANGE, _SCATTERS * math.sqrt(2) * stability.scatter)
     if drifts or abs(stability.last_over_first) > limit:
         change = stability.drift if drifts else stability.last_over_first
-        how = f"changed by {change:+.1%} over the phase" if drifts else f"ended {change:+.1%} off where it began"
+        how = (
+            f"changed by {change:+.1%} over the phase"
+            if drifts
+            else f"at the end differs by {change:+.1%} from the start"
+        )
         yield (
             _grade(abs(change) > _SEVERE_DRIFT),
             Reason(
@@ -84,8 +88,8 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
     if stability.bursts > _BURSTS:
         yield degraded(
             "latency_bursts",
-            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed: the median says "
-            "more of the device than the mean" + _meanwhile(facts, "latency"),
+            f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed: the median "
+            "describes the device better than the mean" + _meanwhile(facts, "latency"),
             steadier(facts),
         )
 

@@ -43,11 +43,11 @@ class Accuracy(Phase[PredictReport]):
         unconverted = reference.baseline(source, bench.inputs.data, rows, bench.cache, bench.on_progress)
         if problem := task.find_problem(unconverted, predictions):
             raise MeasurementError(
-                f"{bench.deployment.runs_on} gives {problem}",
-                hint="the target's runtime, or the conversion, is at fault: see the log",
+                f"{bench.deployment.runs_on} outputs {problem}",
+                hint="the conversion or the target's runtime is faulty: read the log",
             )
         if source.precision != "fp32":
-            no_baseline = f"the file came as {source.precision}: there is no fp32 model to compare with"
+            no_baseline = f"the source file is already {source.precision}: there is no fp32 model to compare with"
             figures = _scores(bench, predictions, None) | Figures.withheld(task.agreement, no_baseline)
             return figures if _no_accuracy(bench.inputs) else figures | Figures.withheld(["accuracy_drop"], no_baseline)
         check = bench.measurement.check = task.compare(unconverted, predictions)
@@ -114,8 +114,8 @@ def _check_runtime(bench: Bench, predictions: Predictions) -> None:
         problem = task.difference(own, predictions, artifact.precision)
     if problem:
         raise MeasurementError(
-            f"{deployment.runs_on} gives {problem}, and this machine runs the same file as it should",
-            hint="the target's runtime computes something else: update it, or try its options (device.options)",
+            f"{deployment.runs_on} outputs {problem}, while this machine runs the same file correctly",
+            hint="the target's runtime computes wrong results: update it, or change its options (device.options)",
         )
 
 

@@ -97,7 +97,7 @@ def _power(bench: Bench, source: Source, window: ThroughputReport, series: Serie
 def _batch_one_only(bench: Bench, trials: list[Trial]) -> str:
     """Why only batch 1 could run; empty where a larger one did, or none was tried."""
     if not bench.inputs.source.batchable:
-        return "the images of a batch would decide on one another's outputs"
+        return "the images of a batch would affect each other's outputs"
     reasons = [metrics.batch_one_only(trials)]
     if reasons[0]:
         reasons += [step.report.details.get("batch_one_only", "") for step in bench.deployment.artifact.steps]
