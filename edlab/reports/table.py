@@ -260,8 +260,8 @@ def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
         yield _Note(f"± 95 % interval over repeats in fresh processes ({_rows(repeated, records)})", "dim")
     if len(repeated) < len(single):
         yield _Note(
-            "± 95 % interval within one run; what differs from one process to the next is not in it: "
-            "protocol.repeats=5 measures that",
+            "± 95 % interval within one run, without the differences between processes: protocol.repeats=5 "
+            "measures them",
             "dim",
         )
 
