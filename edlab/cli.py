@@ -1,4 +1,4 @@
-"""The `edlab` command: one line of argparse a subcommand; the work is done by the modules that each one names."""
+"""The `edlab` command: one line of argparse per subcommand; the modules that it imports do the work."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ Any key of the configuration can be set: device.threads=1, quantization.calibrat
 model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all."""
 
 
-_RUN = "a run's id, a unique prefix of it, or the latest of its name"
+_RUN = "a run's id, a unique prefix of the id, or a name (the latest run with it)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the `edlab` command and return its exit code. Errors of edlab's own are printed, not raised."""
+    """Run the `edlab` command and return its exit code. edlab's own errors are printed, not raised."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
     console = PatientConsole(highlight=False)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print("interrupted")
         return 130
     finally:
-        gc.freeze()  # else the interpreter looks through all of MLflow for garbage as it ends: a second
+        gc.freeze()  # else the interpreter spends a second at exit to search all of MLflow for garbage
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:
@@ -84,7 +84,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
-    """The parser, and the commands that it knows."""
+    """The parser and its commands."""
     parser = argparse.ArgumentParser(prog="edlab", description="Benchmarks for edge deep learning accelerators.")
     parser.add_argument("--version", action="version", version=f"edlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -97,7 +97,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
         commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="show what is installed, what is missing, and how to fix it")
-    _add_overrides(doctor, "only what a run with these overrides needs")
+    _add_overrides(doctor, "check only what a run with these overrides needs")
     doctor.set_defaults(action=_doctor)
 
     runs = commands.add_parser("runs", help="list the latest runs")
@@ -108,7 +108,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
     show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id")
     show.set_defaults(action=_show)
 
-    pull = commands.add_parser("pull", help="copy a run's converted model here")
+    pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
     pull.add_argument("run", metavar="RUN", help=f"{_RUN} with a model")
     pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
     pull.set_defaults(action=_pull)
@@ -149,7 +149,7 @@ def _version(options: argparse.Namespace, console: Console) -> int:
 def _completion(options: argparse.Namespace, console: Console) -> int:
     from edlab import completion
 
-    print(completion.script(options.shell))  # noqa: T201  -- for a shell to read, not a person
+    print(completion.script(options.shell))  # noqa: T201  -- read by a shell, not by a person
     return 0
 
 
@@ -164,7 +164,7 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def run_help() -> str:
-    """The text of `edlab run --help`, with the names that each group takes here."""
+    """The text of `edlab run --help`, with the available names of each group."""
     from edlab.composition import groups, options
 
     return _RUN_HELP.format(groups="\n".join(f"  {group:<14}{', '.join(options(group))}" for group in groups()))

@@ -201,7 +201,7 @@ def test_the_mode_in_force_is_left_alone(board: Path, tmp_path: Path) -> None:
 def test_a_mode_that_wants_a_reboot_is_refused_and_the_board_stays_up(board: Path, tmp_path: Path) -> None:
     with (
         connect(tmp_path) as session,
-        pytest.raises(AgentError, match="must reboot.* MODE_7W") as caught,
+        pytest.raises(AgentError, match=r"must reboot.* MODE_7W") as caught,
     ):
         session.set_knob("power_mode", "MODE_7W")
     assert "sudo nvpmodel -m 3" in caught.value.hint
