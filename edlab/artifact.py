@@ -11,7 +11,7 @@ from edlab.source import Layout, SourceModel
 
 
 class StepReport(BaseModel):
-    """What a tool reports about its own work; a step writes it next to its output, and it is added to the run's record."""
+    """What a tool reports about its own work; a step writes it next to its output for the run's record."""
 
     model_config = ConfigDict(frozen=True)
 

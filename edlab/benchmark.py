@@ -57,9 +57,7 @@ def run(
                 config = decide(config, outcome.inputs.source)
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
             _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
-        record.params.setdefault(
-            "quantization.name", config.quantization.name
-        )  # for a row that failed before it was decided
+        record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed early
     try:
         with signals.deferred():  # the measurements are on the disk before Ctrl-C is handled
             files = _fill(record, config, outcome, folder, on_progress) if begun else Files()

@@ -88,7 +88,7 @@ class VendorFolders(SearchPathPlugin):  # type: ignore[misc]
 
 
 def register_configs() -> None:
-    """Register with Hydra the typed schema, and the models, devices, converters, data sets and yaml of vendor packages."""
+    """Register the typed schema with Hydra, and the yaml, models, devices, converters and data sets of packages."""
     Plugins.instance().register(VendorFolders)
     store = ConfigStore.instance()
     store.store(name="schema", node=EdlabConfig)

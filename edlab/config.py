@@ -227,9 +227,7 @@ class ConverterConfig:
     """The toolchain (`name`) that converts, its `options`, and the limits of each of its steps."""
 
     name: str = MISSING  # the toolchain; auto: chosen by the model's format
-    python: Optional[str] = (
-        None  # Python interpreter with the vendor's tool, for a converter that has a tool environment
-    )
+    python: Optional[str] = None  # Python interpreter with the vendor's tool, for a converter with a tool environment
     timeout_s: float = number(1800.0, 1)  # time limit of each step, in seconds
     memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of the free memory
     log_limit_mb: float = number(500.0, 0.001)  # of each step's output
@@ -273,9 +271,7 @@ class DeviceConfig:
     target: Optional[str] = None  # unit of the device, if its runtime has several (intel: CPU, GPU, NPU)
     power_mode: Optional[str] = None  # jetson: same as knobs.power_mode; None: not changed
     knobs: Dict[str, str] = field(default_factory=dict)  # set on the device for the run, by name; restored after it
-    runtimes: Dict[str, str] = field(
-        default_factory=dict
-    )  # by file format; {'*': processor}: all runtimes for processors
+    runtimes: Dict[str, str] = field(default_factory=dict)  # by file format; {'*': processor}: all for processors
     precisions: List[str] = field(default_factory=list)  # precisions that it supports
     sensors: List[str] = field(default_factory=list)  # power sensors, best first: kinds, or prefixes of names
     threads: Optional[int] = number(None, 1)  # number of cores to use and to pin threads to; None: all
@@ -358,9 +354,7 @@ class ProtocolConfig:
     pool: int = number(64, 1)  # number of real images that the queries cycle through
     seed: int = number(0, 0)  # of the random choice of these images
     windows: int = number(10, 5, 31)  # equal parts of the phase, for the confidence interval of the mean
-    max_interval: float = number(
-        0.05, 0
-    )  # the latency phase ends once the interval is this fraction of the mean or less
+    max_interval: float = number(0.05, 0)  # the latency phase ends once the interval / the mean is at most this
     repeats: int = number(1, 1)  # number of new agent processes in which the timed phases run; not 2
     max_accuracy_drop: float = number(0.01, 0)  # 0..1; a larger drop makes the verdict DEGRADED
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point

@@ -208,9 +208,7 @@ def _call(request: dict[str, Any]) -> Any:
         raise
     except OSError as error:
         place = Path(request["log"]).parent  # a failed write does not state the file
-        if explained := durable.storage_error(
-            error, place, "set EDLAB_CACHE and TMPDIR to folders on a disk with free space"
-        ):
+        if explained := durable.storage_error(error, place, "set EDLAB_CACHE and TMPDIR to another disk"):
             raise explained from error
         raise
 

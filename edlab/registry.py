@@ -119,10 +119,7 @@ def load_target(target: str) -> Any:
         )
     try:
         module = importlib.import_module(module_name)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # raised by the module itself, or by its imports: anything can happen there
+    except (Exception, SystemExit) as error:  # from the module itself, or its imports: anything can happen there
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise ConfigError(
             f"cannot import '{module_name}' of '{target}': {kind}{error}",

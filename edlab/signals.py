@@ -16,7 +16,7 @@ _ORDERLY_S = 10.0  # time to record an interrupted row and to end its processes
 
 
 class _Interrupter:
-    """A handler that raises KeyboardInterrupt, and ignores signals soon after it: they would interrupt the recording."""
+    """A handler that raises KeyboardInterrupt, and ignores signals soon after that would cut the recording."""
 
     def __init__(self) -> None:
         self._deaf_until_s = 0.0
