@@ -1,4 +1,4 @@
-"""What the host can ask of the agent. See `edlab.devices.session` for the host's side."""
+"""The methods that the host can call. See `edlab.devices.session` for the host's side."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .sensors import nvml
 from .sensors.base import Recorder, Sensor
 from .store import Store
 
-_FAST_PER_S = 30_000  # completions: above, what the driving loop itself can do is measured as well
+_FAST_PER_S = 30_000  # completions: above this rate, the limit of the driving loop is measured too
 
 
 class _Model:
-    """An open model: its runtime, the request of the latency phases, what makes its inputs and reads its outputs."""
+    """An open model: its runtime, the request of the latency phases, its preprocessing and its task."""
 
     def __init__(self, runtime: Runtime, compiled: Compiled, ask: messages.Open) -> None:
         if len(compiled.inputs) != 1:
@@ -47,7 +47,7 @@ class _Model:
         self._pool: list[np.ndarray] = []
 
     def images(self, path: str) -> np.ndarray:
-        """The stored images (N, H, W, C), memory-mapped. Raises `AgentError` where they do not fit the input."""
+        """The stored images (N, H, W, C), memory-mapped. Raises `AgentError` if they do not fit the input."""
         images: np.ndarray = np.load(path, mmap_mode="r")
         given = tuple(self.table.shape(1, *images.shape[1:]))
         wanted = self.input.shape
@@ -72,16 +72,16 @@ class _Model:
 class Agent:
     """The state of one agent: at most one open model. A method of `messages.METHODS` is the method of that name here.
 
-    Each takes `progress(fraction, message)` and its request, and gives its reply.
+    Each takes `progress(fraction, message)` and its request, and returns its reply.
     """
 
     def __init__(self, workdir: str | None = None) -> None:
-        """`workdir` is where the host's files are kept, this agent's zip among them; None: it sees the host's own."""
+        """`workdir` is the folder of the host's files, including this agent's zip; None: it reads them on the host."""
         self._model: _Model | None = None
         self._lock: int | None = None
         self._changes: dict[str, boards.Change] = {}  # of knobs, by name
-        self._sensors: dict[str, Sensor] = {}  # that the host knows of
-        self._recorders: dict[str, Recorder] = {}  # by sensor, the last of each
+        self._sensors: dict[str, Sensor] = {}  # that the host knows
+        self._recorders: dict[str, Recorder] = {}  # by sensor, the latest of each
         self._store = Store(workdir) if workdir else None
         if self._store:
             self._store.use(os.path.basename(os.path.dirname(sys.argv[0])))
@@ -108,7 +108,7 @@ class Agent:
         return messages.Clock(time.perf_counter_ns())
 
     def record_start(self, progress: OnProgress, ask: messages.RecordStart) -> Nothing:
-        """A sensor that was found before may fail to be read just now; one that was not raises `AgentError`."""
+        """A sensor that was found before may fail now; an unknown one raises `AgentError`."""
         if ask.sensor in self._recorders:
             self._recorders[ask.sensor].stop()
         recorder = Recorder(self._sensors.get(ask.sensor) or sensors.get(ask.sensor), ask.interval_s)
@@ -129,14 +129,14 @@ class Agent:
         return messages.State(**dict(system.state(), **jetson.state()))
 
     def set_knob(self, progress: OnProgress, ask: messages.SetKnob) -> messages.KnobSet:
-        """Set a knob until the agent ends, however it does."""
+        """Set a knob until the agent ends in any way."""
         if ask.name in self._changes:
             self._changes.pop(ask.name).undo()
         change = self._changes[ask.name] = boards.Change(boards.find(ask.name), ask.value, self._lock)
         return messages.KnobSet(change.before, change.value)
 
     def lock(self, progress: OnProgress, ask: messages.Lock) -> Nothing:
-        """Hold the device until the agent ends and its knobs are set back."""
+        """Lock the device until the agent ends and its knobs are restored."""
         self._lock = locks.acquire(*ask, waiting=lambda message: progress(None, message))
         return Nothing()
 
@@ -147,7 +147,7 @@ class Agent:
         return self._kept().accept(*ask, checking=_checking(progress))
 
     def scratch(self, progress: OnProgress, ask: Nothing) -> messages.Folder:
-        """A folder for what the host will fetch; it is removed when the agent ends."""
+        """A folder for files that the host will fetch; it is removed when the agent ends."""
         return messages.Folder(self._kept().scratch())
 
     def identify(self, progress: OnProgress, ask: messages.Identify) -> messages.Identity:
@@ -160,7 +160,7 @@ class Agent:
         return messages.Built(time.perf_counter() - start)
 
     def open(self, progress: OnProgress, ask: messages.Open) -> messages.Opened:
-        """Takes the place of the model that is open."""
+        """Replaces the open model."""
         self._model = None
         driver = runtimes.find(ask.runtime)
         version = driver.version()
@@ -198,7 +198,7 @@ class Agent:
         )
 
     def predict(self, progress: OnProgress, ask: messages.Predict) -> messages.PredictReport:
-        """Write what the task reads of the images, float32 (N, ...), in order. See `predict.predict`."""
+        """Write the task's results for the images, float32 (N, ...), in order. See `predict.predict`."""
         model = self._open_model()
         stored = model.images(ask.pool.images)
         in_flight = model.runtime.threads
@@ -218,7 +218,7 @@ class Agent:
     def latency(self, progress: OnProgress, ask: messages.Latency) -> messages.LatencyReport:
         model = self._open_model()
         measured = phases.latency(model.request, model.tensors(ask.pool), ask, progress)
-        peak_memory_mb = system.peak_memory_mb()  # before the throughput search holds several requests and batches
+        peak_memory_mb = system.peak_memory_mb()  # before the throughput search allocates several requests and batches
         _save(ask.out, measured.stages_ns)
         return messages.LatencyReport(
             queries=len(measured.stages_ns),
@@ -234,7 +234,7 @@ class Agent:
         return phases.host_work(model.request, model.table, images, model.task, progress)
 
     def throughput(self, progress: OnProgress, ask: messages.Throughput) -> messages.ThroughputReport:
-        """Every setting is compiled anew, also that of the latency phase: a model that has run has an advantage.
+        """Every setting is compiled again, also the one of the latency phase: a model that has run has an advantage.
 
         Queries in progress at the limit are waited for.
         """
@@ -274,12 +274,12 @@ class Agent:
         )
 
     def close(self, progress: OnProgress, ask: Nothing) -> Nothing:
-        """Let go of the open model, if there is one, and of the scratch folder; set the knobs back."""
+        """Release the open model, if there is one, and the scratch folder; restore the knobs."""
         self._model = None
         for name in reversed(list(self._changes)):
             try:
                 self._changes.pop(name).undo()
-            except AgentError as error:  # nobody waits for an answer any more; the others are to be undone too
+            except AgentError as error:  # no one waits for an answer any more; the other knobs must be restored too
                 sys.stderr.write("%s; %s\n" % (error, error.hint))
         if self._store:
             self._store.close()
@@ -302,11 +302,11 @@ class Agent:
 
 
 def _checking(progress: OnProgress) -> Callable[[], None]:
-    return lambda: progress(None, "checking what was sent")
+    return lambda: progress(None, "checking the files that were sent")
 
 
 def _save(path: str, array: np.ndarray) -> None:
-    """Write an npy file. numpy's own error for a full disk has neither a number nor the path."""
+    """Write an npy file. numpy's own error for a full disk has neither an error number nor the path."""
     try:
         np.save(path, array)
     except OSError as error:

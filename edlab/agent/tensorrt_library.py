@@ -1,4 +1,4 @@
-"""The TensorRT library on a target: its version, and a logger. Shared by what builds engines and what runs them."""
+"""The TensorRT library on a target: its version, and a logger, for the toolchain and the runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import AgentError
 
 
 def version() -> str:
-    """Import it, and CUDA's runtime library, and give its version. Raises `ImportError`, on a Jetson `AgentError`."""
+    """Import it, and CUDA's runtime library, and return its version. Raises `ImportError`, on a Jetson `AgentError`."""
     try:
         import tensorrt
     except ImportError as error:

@@ -1,7 +1,7 @@
 """OpenVINO, on one device by name: CPU, GPU, NPU, or MYRIAD (the Neural Compute Stick 2, up to OpenVINO 2022.3).
 
-Requests in flight are infer requests on as many streams of one compiled model. Works with today's Python API and with
-that of 2022.3. Facts are from docs.openvino.ai, "Inference Devices and Modes" and "Query Device Properties".
+Requests in flight are infer requests on as many streams of one compiled model. Works with the current Python API and
+with the API of 2022.3. Facts are from docs.openvino.ai, "Inference Devices and Modes" and "Query Device Properties".
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _FIXES = {
 class Runtime(base.Runtime):
     packages = "openvino"
     formats = ("openvino",)
-    # inference_precision_hint, None: f32 on the CPU, which takes bf16 silently where it has that, also for an fp32
-    # model; elsewhere what the device prefers. The one in force is in the options told.
+    # inference_precision_hint, None: f32 on the CPU, which would otherwise silently use bf16 if it supports it, even
+    # for an fp32 model; on other devices, the device's default. The reported options contain the actual value.
     options = {"device": "CPU", "inference_precision_hint": None, "int8_kernels": "exact"}  # noqa: RUF012
-    # Where OpenVINO's int8 kernels saturate it has no others: what is exact is floating point.
+    # If OpenVINO's int8 kernels saturate, it has no others: the exact choice is floating point.
     int8_kernels = {  # noqa: RUF012
         "exact": "floating point (FakeQuantize unrolled)",
         "fast": "OpenVINO's int8 kernels",
@@ -96,13 +96,13 @@ class Runtime(base.Runtime):
         return settings
 
     def _in_force(self, compiled: Any) -> dict[str, Any]:
-        """What the compiled model says of itself. Raises `AgentError` where it runs elsewhere than asked for."""
+        """The properties of the compiled model. Raises `AgentError` if it does not run on the requested device."""
         told = {"device": self._device, "device_name": self._core.get_property(self._device, "FULL_DEVICE_NAME")}
         for name in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
             value = _property(compiled, name)
             if value is not None:
                 told[name] = _plain(value)
-        ran_on = _property(compiled, "EXECUTION_DEVICES")  # 2022.3 does not tell
+        ran_on = _property(compiled, "EXECUTION_DEVICES")  # 2022.3 does not report it
         if ran_on is not None:
             told["EXECUTION_DEVICES"] = list(ran_on)
             if any(_kind(name) != _kind(self._device) for name in ran_on):
@@ -125,12 +125,12 @@ class _Request(base.Request):
         self._results = self._request.infer(share_outputs=True)
 
     def get_outputs(self) -> list[np.ndarray]:
-        # `infer` has made an array of each output, in order. Its result looks keys up ten times slower than its values.
+        # `infer` has created an array for each output, in order. In its result, keys are ten times slower than values.
         return list(self._results.values())
 
 
 class _OldRequest(_Request):
-    """Of 2022.3, where `infer` copies every output into a dict that nobody asked for."""
+    """For 2022.3, where `infer` copies every output into a dict that is not needed."""
 
     def execute(self) -> None:
         self._request.start_async()
@@ -141,14 +141,14 @@ class _OldRequest(_Request):
 
 
 def _api() -> Any:
-    """The module that has Core, Tensor and get_version: openvino itself since 2023.1, before that openvino.runtime."""
+    """The module with Core, Tensor and get_version: openvino itself since 2023.1, before that openvino.runtime."""
     import openvino
 
     return openvino if hasattr(openvino, "Core") else importlib.import_module(_OLD_API)
 
 
 def _device(core: Any, wanted: str) -> str:
-    """The device's name. Raises `AgentError` where OpenVINO finds none; it never chooses one, as AUTO or HETERO do."""
+    """The device's name. Raises `AgentError` if it is not found; unlike AUTO and HETERO, it is never chosen."""
     found = core.available_devices
     if not any(name == wanted or _kind(name) == wanted for name in found):
         hints = ["OpenVINO finds " + (", ".join(found) or "no device")]
@@ -161,7 +161,7 @@ def _device(core: Any, wanted: str) -> str:
 
 
 def _kind(device: str) -> str:
-    """What a device is, without its number: GPU of GPU.1."""
+    """The kind of a device, without its number: GPU for GPU.1."""
     return device.partition(".")[0]
 
 
@@ -178,5 +178,5 @@ def _spec(port: Any) -> base.TensorSpec:
 
 
 def _plain(value: Any) -> Any:
-    """A property's value as JSON holds it."""
+    """A property's value in JSON's types."""
     return value if isinstance(value, (int, str, bool)) else getattr(value, "get_type_name", value.__str__)()

@@ -1,6 +1,6 @@
 """TensorRT: runs its engines, one execution context for each request in flight. `..toolchains.tensorrt` builds them.
 
-Buffers are libcudart's (`..cuda`), so a JetPack image has all that this needs. Versions 8, 10 and 11 differ:
+Buffers are from libcudart (`..cuda`), so a JetPack image has everything that this needs. Versions 8, 10 and 11 differ:
 
 | version | network | precision | tensors |
 |---|---|---|---|
@@ -77,7 +77,7 @@ class _Tensor(NamedTuple):
 
 
 class _Request(base.Request):
-    """A context with a stream and buffers of its own."""
+    """A context with its own stream and buffers."""
 
     def __init__(self, context: Any, tensors: list[_Tensor]) -> None:
         self._context = context
@@ -141,7 +141,7 @@ def _tensors(trt: Any, engine: Any) -> list[_Tensor]:
 
 
 def _tensor(name: str, shape: Any, dtype: Any, is_input: bool) -> _Tensor:
-    """Raises `AgentError` where its size is not known before a run."""
+    """Raises `AgentError` if its size is unknown before a run."""
     sizes = tuple(shape)
     if -1 in sizes:
         raise AgentError(

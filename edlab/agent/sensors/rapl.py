@@ -16,7 +16,7 @@ _NAME = "rapl"
 
 
 def survey(root: Path = Path("/sys/class/powercap")) -> Found:
-    """One sensor over all packages (sockets); the domains inside a package are part of it.
+    """One sensor for all packages (sockets); the domains inside a package are part of it.
 
     A sum without one of the packages would be too small, so one that cannot be read makes the sensor unusable.
     """
@@ -47,7 +47,7 @@ class Rapl(EnergyCounter):
     """The sum of the packages' counters."""
 
     def __init__(self, zones: list[Path]) -> None:
-        """Raises `OSError` or `ValueError` where a package does not say where its counter starts again."""
+        """Raises `OSError` or `ValueError` if a package does not state the range of its counter."""
         super().__init__(_NAME, _NAME, "package")
         self._counters = [zone / "energy_uj" for zone in zones]
         self._spans = [_span(zone / "max_energy_range_uj") for zone in zones]
