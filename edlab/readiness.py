@@ -158,14 +158,14 @@ def _machine(hello: Machine) -> str:
 def _power(config: DeviceConfig, found: Sensors) -> Iterator[Finding]:
     """The sensors that measure the device; of the others only readable ones, marked as not used."""
     part = f"{config.name}: power"
-    seeing = [sensor for sensor in found.sensors if power.sees(config, sensor)]
-    others = [sensor for sensor in found.sensors if not power.sees(config, sensor)]
-    files = {sensor.stand_in for sensor in seeing if sensor.stand_in}
+    measuring = [sensor for sensor in found.sensors if power.measures(config, sensor)]
+    others = [sensor for sensor in found.sensors if not power.measures(config, sensor)]
+    files = {sensor.stand_in for sensor in measuring if sensor.stand_in}
     note = f"; from the files under {files.pop()}, not the hardware" if files else ""
     note += f"; not in device.sensors: {_listed(others)}" if others else ""
-    yield Finding(part, True, (_listed(seeing) or _without_sensor(config)) + note)
+    yield Finding(part, True, (_listed(measuring) or _without_sensor(config)) + note)
     for unusable in found.unusable:
-        if power.sees(config, unusable):
+        if power.measures(config, unusable):
             yield Finding(part, False, f"{unusable.name}: {unusable.reason}", unusable.hint, optional=True)
 
 

@@ -54,9 +54,9 @@ class LocalDevice(Device):
 
 
 class _LocalSession(AgentSession):
-    """Ends an agent that takes the memory of this machine, before the system ends something else for it.
+    """Ends an agent that uses too much memory of this machine, before the system ends another process for it.
 
-    With the agent end the daemons that a vendor's runtime started: they have the mark in their environment.
+    Daemons that a vendor's runtime started end with the agent: they have its mark in their environment.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, mark: str) -> None:
@@ -77,7 +77,7 @@ class _LocalSession(AgentSession):
         kill_marked(MARK_VARIABLE, self._mark)
 
     def _resident_bytes(self) -> int:
-        """Of the agent alone; read in microseconds, while it is being timed."""
+        """The memory of the agent alone; reading it takes microseconds, since the agent is being timed."""
         try:
             pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         except (OSError, IndexError):  # it has ended

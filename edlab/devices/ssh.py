@@ -1,4 +1,4 @@
-"""A board: the agent runs there, and is spoken with over the system's OpenSSH client."""
+"""A board: the agent runs there, and communicates by the system's OpenSSH client."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from edlab.errors import ConfigError, DeviceError, StorageError
 from edlab.openssh import FAILED, Link
 
 _KILL_S = 5.0
-HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke without a word
+HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke silently
 DEFAULT_PYTHON = "python3"
 
-# Python of any version can read this, and no login shell changes it between single quotes. The folder of the login is
-# no place to import from.
+# Any version of Python can run this, and no login shell changes it between single quotes. Nothing is imported from the
+# login's folder.
 _GUARD = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     'sys.version_info < (3, 7) and sys.exit("too old: " + sys.version.split()[0]); '
     "import base64; exec(base64.b64decode(sys.argv[1]))"
 )
 _TOO_OLD = re.compile(r"^too old: (\S+)$", re.MULTILINE)
-_NOT_FOUND = (126, 127)  # exit codes of a shell for a program that cannot be run
+_NOT_FOUND = (126, 127)  # a shell's exit codes for a program that cannot be run
 
 
 @dataclass(frozen=True)
 class Board:
-    """What a board said before an agent was started there."""
+    """The facts of a board before an agent is started there."""
 
     workdir: str  # absolute
-    agent: str | None  # the path of the zip; None where it has not been sent yet
+    agent: str | None  # the path of the zip; None if it has not been sent yet
     cpus: list[int]
     rsync: bool
 
@@ -54,10 +54,10 @@ class SshDevice(Device):
     """A machine that `ssh` reaches by the name `device.address`."""
 
     def connect(self) -> SshSession:
-        """Start an agent there, which is sent first where the board does not hold it yet.
+        """Start an agent there, which is sent first if the board does not have it yet.
 
-        Raises `DeviceError` where the board cannot be reached or lacks Python or numpy, `StorageError` where its disk
-        takes nothing, `ConfigError` for a host, a variable or a number of threads that cannot be.
+        Raises `DeviceError` if the board cannot be reached, or Python or numpy is missing there, `StorageError` if its
+        disk is full or read-only, `ConfigError` for an invalid host, variable or number of threads.
         """
         if not self.config.address:
             raise DeviceError(
@@ -71,7 +71,7 @@ class SshDevice(Device):
         return SshSession(link.start(self._python(*words)), self.config, link, board)
 
     def _survey(self, link: Link, archive: Path) -> Board:
-        """Ask the board what it is, and see that it holds the agent."""
+        """Query the facts of the board, and make sure that it has the agent."""
         request = {
             "workdir": self.config.workdir,
             "key": content_key([archive]),
@@ -108,7 +108,7 @@ class SshDevice(Device):
         return Board(**facts)
 
     def _unfit(self, link: Link, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
-        """Why Python did not answer there."""
+        """The error that explains why Python did not answer there."""
         said = (done.stdout + done.stderr).decode(errors="replace").strip()
         if old := _TOO_OLD.search(said):
             return DeviceError(
@@ -134,16 +134,16 @@ class SshDevice(Device):
 
     @property
     def _program(self) -> str:
-        """The interpreter, quoted for a login shell there."""
+        """The interpreter, quoted for the login shell there."""
         home, _, rest = self._interpreter.partition("~/")
         return f"~/{shlex.quote(rest)}" if rest and not home else shlex.quote(self._interpreter)
 
     def _by_hand(self, link: Link, arguments: str) -> str:
-        """The command that runs Python there from a person's shell: two shells read it, one here and one there."""
+        """The command that runs Python there from a user's shell: two shells parse it, one here and one there."""
         return f"{link.login} {shlex.quote(f'{self._program} {arguments}')}"
 
     def _python(self, *arguments: str) -> str:
-        """The line, for a login shell, that runs Python there with `device.env`."""
+        """The line that runs Python with `device.env` in the login shell there."""
         for name in self.config.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ConfigError(
@@ -164,7 +164,7 @@ class SshDevice(Device):
 
 
 class SshSession(AgentSession):
-    """Speaks with an agent on a board, which has files of its own, and ends itself where its host falls silent."""
+    """Communicates with an agent on a board, which has its own files, and ends itself if its host is silent."""
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, link: Link, board: Board) -> None:
         super().__init__(process, device)
@@ -182,21 +182,21 @@ class SshSession(AgentSession):
         self._files.get(remote, to)
 
     def _beat(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the agent has ended: the next call will say so
+        with contextlib.suppress(OSError, ValueError):  # the agent has ended: the next call will report it
             while True:
                 self._write({"event": "heartbeat"})
                 time.sleep(HEARTBEAT_S)
 
     def _kill(self) -> None:
-        """End ssh, which ends the agent; and one that has not even a thread left to notice that."""
+        """End ssh, which ends the agent, and kill an agent that is too stuck to notice that."""
         lives = self.process.poll() is None
         super()._kill()
         if lives and self._agent_pid is not None:
-            with contextlib.suppress(DeviceError):  # the link is dead: the agent will miss the heartbeats
+            with contextlib.suppress(DeviceError):  # the link is dead: the agent will notice the missing heartbeats
                 self._link.run(f"kill -s KILL -- -{self._agent_pid}", timeout_s=_KILL_S)
 
     def _exit(self) -> str:
-        """How the agent ended. ssh's exit code is the same where it was killed and where the link broke."""
+        """How the agent ended. ssh's exit code is the same if it was killed and if the link broke."""
         told = super()._exit()
         if self.process.returncode != FAILED:
             return told
@@ -204,7 +204,7 @@ class SshSession(AgentSession):
 
 
 def _facts(stdout: bytes) -> dict[str, Any] | None:
-    """What the bootstrap answered, among whatever the login shell prints."""
+    """The answer of the bootstrap, among the output of the login shell."""
     for line in stdout.splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             facts: dict[str, Any] = json.loads(line)["edlab"]

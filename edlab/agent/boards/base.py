@@ -77,9 +77,7 @@ class Change:
                     % knob.name,
                 )
         except Exception:
-            with contextlib.suppress(
-                AgentError
-            ):  # a knob that cannot be set cannot be restored: report the first error
+            with contextlib.suppress(AgentError):  # a knob that cannot be set cannot be restored either
                 self.undo()
             raise
 

@@ -1,4 +1,4 @@
-"""Accuracy: the evaluation images through the target, and what comes out checked, compared and scored."""
+"""Accuracy: run the evaluation images on the target, and check, compare and score the outputs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edlab.stages.phases.base import Bench, Phase
 from edlab.tasks import Predictions
 
 _OUTPUTS_FILE = "outputs.npy"  # of the evaluation images in order
-_PREDICTIONS_FILE = "predictions.npy"  # what a run keeps of them
+_PREDICTIONS_FILE = "predictions.npy"  # the predictions that a run keeps
 
 
 class Accuracy(Phase[PredictReport]):
-    """Where nothing can be scored, the few images of the conversion's check are enough to compare."""
+    """If nothing can be scored, only the few images of the conversion's check are compared."""
 
     name = "accuracy"
 
@@ -32,12 +32,12 @@ class Accuracy(Phase[PredictReport]):
         return bench.session.predict(pool, bench.folder / _OUTPUTS_FILE, bench.on_progress)
 
     def figures(self, bench: Bench, report: PredictReport, series: Series | None) -> Figures:
-        """Raises `MeasurementError` where what came out is garbage."""
+        """Raises `MeasurementError` for invalid outputs."""
         source, task = bench.inputs.source, bench.inputs.task
         out = bench.folder / _OUTPUTS_FILE
         predictions: Predictions = read_array(out)
         np.save(bench.folder / _PREDICTIONS_FILE, task.kept(predictions))
-        out.unlink()  # 200 MB for ImageNet, in each row
+        out.unlink()  # 200 MB for ImageNet, for each row
         _check_runtime(bench, predictions[: reference.CHECK_IMAGES])
         rows = _rows(bench.inputs)
         unconverted = reference.baseline(source, bench.inputs.data, rows, bench.cache, bench.on_progress)
@@ -55,7 +55,7 @@ class Accuracy(Phase[PredictReport]):
 
 
 def _rows(inputs: Inputs) -> NDArray[np.int64]:
-    """The images that run."""
+    """The images to run."""
     return reference.check_images(inputs.data) if _no_accuracy(inputs) else inputs.data.evaluation
 
 
@@ -92,10 +92,10 @@ def _decomposed_drop(bench: Bench, labels: Any, predictions: Predictions, unconv
 
 
 def _check_runtime(bench: Bench, predictions: Predictions) -> None:
-    """Raise `MeasurementError` where a target does not compute what this machine computes from the same file.
+    """Raise `MeasurementError` if a target does not compute the same outputs as this machine from the same file.
 
-    Where the two need not give the same numbers (the target's int8 kernels saturate, the model draws random numbers, or
-    the target quantizes the file), only garbage is refused.
+    If the two may differ (the target's int8 kernels saturate, the model draws random numbers, or the target quantizes
+    the file), only invalid outputs are refused.
     """
     inputs, deployment = bench.inputs, bench.deployment
     artifact, task = deployment.artifact, inputs.task
@@ -120,7 +120,7 @@ def _check_runtime(bench: Bench, predictions: Predictions) -> None:
 
 
 def _no_accuracy(inputs: Inputs) -> str:
-    """Why accuracy cannot be measured; empty where it can."""
+    """Why accuracy cannot be measured; empty if it can."""
     if inputs.data_problem is not None:
         return inputs.data_problem.message
     if inputs.data.labels is None:
