@@ -1,4 +1,4 @@
-"""Rules on the model and the images that were put in."""
+"""Rules on the model and its input images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edlab.record import VerdictState
 
 
 def input_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the model saw what it was trained on."""
+    """Whether the inputs match the model's training."""
     for reason in facts.stated:
         yield VerdictState.degraded, reason
     if not facts.trained:

@@ -1,4 +1,4 @@
-"""Rules on what came out of the model: the conversion's loss, the kernels that ran, labels that do not belong to it."""
+"""Rules on the outputs of the model: the conversion's loss, the kernels that ran, labels that do not match it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edlab.record import VerdictState
 
 
 def output_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether what came out of the model is right, and how much of it was scored."""
+    """Whether the outputs of the model are correct, and how many of them were scored."""
     outputs = facts.outputs
     yield from _kernel_rules(outputs)
     if not facts.trained:
@@ -52,7 +52,7 @@ def _why_in_float(outputs: OutputFacts) -> str:
 
 
 def loss_fix(int8_kernels: str | None, runtime: str) -> str:
-    """What mostly helps against a conversion's loss. Kernels that saturate are the first suspect, not calibration."""
+    """The usual fix for a conversion's loss. The most likely cause is saturating kernels, not calibration."""
     if int8_kernels == SATURATING:
         return (
             f"set device.options.{runtime}.int8_kernels=exact, or measure on a processor with VNNI; more calibration "
@@ -62,7 +62,7 @@ def loss_fix(int8_kernels: str | None, runtime: str) -> str:
 
 
 def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Finding]:
-    """The drop's 95 % interval against what a conversion may cost."""
+    """The drop's 95 % interval against the allowed drop."""
     limit = outputs.max_drop
     advice = loss_fix(outputs.int8_kernels, outputs.runtime)
     if low > limit:
@@ -85,8 +85,8 @@ def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Findi
 def _images_needed(low: float, high: float, outputs: OutputFacts) -> int:
     """How many images bring the drop's interval to one side of the limit, if as many of them differ as now.
 
-    Solved from the interval's half width for a share d of images that differ: z sqrt(d N + 1) / (N + 2). A drop that
-    lies at the limit itself is decided by no number: a quarter of the limit stands for its distance then.
+    Solved from the interval's half width for a share d of images that differ: z sqrt(d N + 1) / (N + 2). No number of
+    images decides a drop at the limit itself: then the distance is assumed to be a quarter of the limit.
     """
     centre, half, images = (low + high) / 2, (high - low) / 2, outputs.scored_images
     margin = max(abs(outputs.max_drop - centre), outputs.max_drop / 4, 1e-4)

@@ -1,4 +1,4 @@
-"""Rules on the power sensor. A power that is only missing, as there is no sensor, is no reason."""
+"""Rules on the power sensor. Missing power, without a sensor, is not a reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
 
 
 def power_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the readings of the sensor are believed."""
+    """Whether the readings of the sensor are plausible."""
     for doubt in facts.power.doubts:
         yield degraded(doubt.code, doubt.message, doubt.advice)
     if facts.power.stand_in:

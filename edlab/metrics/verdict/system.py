@@ -1,4 +1,4 @@
-"""Rules on the machine that was measured, and on what else it did meanwhile."""
+"""Rules on the measured machine, and on its other load."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
 _STOLEN = 0.02
-_UNTIMED = "accuracy"  # what runs beside it changes none of its figures
+_UNTIMED = "accuracy"  # other load changes none of its metrics
 _SLOW_GOVERNORS = ("powersave", "conservative")
 # Their "powersave" is the usual policy, which follows the load: Linux, admin-guide/pm/intel_pstate.rst, amd-pstate.rst.
 _OWN_GOVERNORS = ("intel_pstate", "amd-pstate-epp")
 
 
 def system_rules(facts: Facts) -> Iterator[Finding]:
-    """What was measured on, what else ran there, and how its clocks and power modes were set."""
+    """The machine, its other load, and its clocks and power modes."""
     if facts.stand_in:
         yield degraded(
             "emulated",
@@ -47,7 +47,7 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def _load_rules(facts: Facts) -> Iterator[Finding]:
-    """The worst phase counts: one name and one figure say more than four."""
+    """Only the worst phase is reported: one name and one number are clearer than four."""
     timed = {name: activity for name, activity in facts.cpu_shares.items() if not name.startswith(_UNTIMED)}
     others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
     if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from edlab.metrics.verdict.facts import Facts, Finding, degraded
 
-_HELD = 0.98  # of the peak; one that does not throttle stays above it: docs/metrics.md
-_SHARE = 1 / 3  # of what the loop can drive: from here on its own cost is a large part of what was measured
+_HELD = 0.98  # of the peak; a target that does not throttle stays above it: docs/metrics.md
+_SHARE = 1 / 3  # of the loop's own limit: above this its cost is a large part of the measurement
 
 
 def throughput_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the search was complete, the rate held, and the driving loop fast enough."""
+    """Whether the search was complete, the rate was sustained, and the driving loop was fast enough."""
     if facts.search_unfinished:
         yield degraded(
             "search_unfinished",

@@ -11,17 +11,17 @@ from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid, stead
 from edlab.record import VerdictState
 from edlab.source import Reason
 
-_DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % from the middle of the first window to that of the last
-_CHANGE = 0.05  # of the last window against the first
-_SCATTERS = 4.0  # and so many times what two windows differ by: their scatter is itself estimated from few
+_DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % between the middles of the first and the last window
+_CHANGE = 0.05  # between the first and the last window
+_SCATTERS = 4.0  # and this many times the usual difference of two windows, which is estimated from few
 _SEVERE_DRIFT = 0.20
 _SEVERE_INTERVAL = 0.25
 _BURSTS = 0.05  # of the time
-_NOTABLE = 0.01  # what took this share of the cores' time is named as a likely cause
+_NOTABLE = 0.01  # load of this share of the cores' time is named as a likely cause
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the protocol's minima were asked for and reached."""
+    """Whether the protocol's minima were requested and reached."""
     if facts.truncated:
         yield invalid(
             "minima_not_reached",
@@ -49,7 +49,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def stability_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the latency is known well enough, and stayed the same."""
+    """Whether the latency is precise enough, and was stable."""
     if facts.latency_interval_ms and facts.latency_ms:
         low, high = facts.latency_interval_ms
         width = (high - low) / facts.latency_ms
@@ -95,9 +95,9 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
 
 
 def _meanwhile(facts: Facts, phase: str) -> str:
-    """What else went on in the phase, with figures; empty where nothing was seen."""
+    """Other load in the phase, with numbers; empty if there was none."""
     runs = [_causes(activity) for name, activity in facts.cpu_shares.items() if name.startswith(phase)]
-    seen = max(runs, key=len, default=[])  # of the repeats the one in which most went on
+    seen = max(runs, key=len, default=[])  # the repeat with the most findings
     return f"; meanwhile {', '.join(seen)}" if seen else ""
 
 
