@@ -1,6 +1,6 @@
-"""Every metric of a run: its name, the section it stands in, what it is, and its column in a table. The only such list.
+"""Every metric of a run: its name, its section, its meaning, and its column in a table. This is the only such list.
 
-Tables, listings, `edlab show`, the terminal and docs/metrics.md are made from it. Units are in the names.
+Tables, listings, `edlab show`, the terminal and docs/metrics.md are generated from it. Units are in the names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Section(StrEnum):
-    """Metrics that stand together, in this order."""
+    """Metrics that are shown together, in this order."""
 
     accuracy = "accuracy"
     latency = "latency"
@@ -23,18 +23,18 @@ class Section(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """How a metric is written: its heading in tables, and its label and unit in a sentence ("latency 1.2 ms")."""
+    """How a metric is shown: its heading in tables, and its label and unit in a sentence ("latency 1.2 ms")."""
 
-    heading: str  # a line break where it may fold
+    heading: str  # a line break if it may wrap
     scale: float = 1.0
     form: str = ""  # of the scaled value; empty: three significant digits
-    label: str = ""  # empty: not in the line that ends a run
+    label: str = ""  # empty: not in the last line of a run
     unit: str = ""
-    optional: bool = False  # only in tables of which a row has a value
-    listed: bool = False  # in listings too, where most of the width is that of the names
+    optional: bool = False  # only in tables in which a row has a value
+    listed: bool = False  # also in listings, in which names need most of the width
 
     def write(self, value: float) -> str:
-        """A value as a cell of the column."""
+        """Format a value as a cell of the column."""
         value *= self.scale
         if self.form:
             return format(value, self.form)
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, or several that are explained together. `meaning` is in Markdown."""
+    """One metric, or several with a common explanation. `meaning` is in Markdown."""
 
     names: tuple[str, ...]
     section: Section
@@ -351,32 +351,32 @@ CATALOGUE = (
     ),
 )
 
-PREFIXES = ("estimated_", "emulated_")  # of what was not measured on the target
+PREFIXES = ("estimated_", "emulated_")  # of metrics that were not measured on the target
 
 _BY_NAME = {name: metric for metric in CATALOGUE for name in metric.names}
 
 
 def find(name: str) -> Metric | None:
-    """The metric of this name, measured or not; None for one that a plugin added."""
+    """The metric with this name, measured or not; None for a plugin's."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return _BY_NAME.get(name)
 
 
 def headlines(accuracy: str = "accuracy_top1") -> tuple[str, ...]:
-    """The names of the six that every run reports; `accuracy` is the one of the run's task."""
+    """The names of the six that every run reports; `accuracy` is the metric of the run's task."""
     names = (metric.names[0] for metric in CATALOGUE if metric.headline)
     return tuple(accuracy if name == "accuracy_top1" else name for name in names)
 
 
 def accuracies() -> tuple[str, ...]:
-    """The headlines of the tasks."""
+    """The accuracy metrics of the tasks, one for each."""
     in_section = (metric for metric in CATALOGUE if metric.section is Section.accuracy)
     return tuple(metric.names[0] for metric in in_section if metric.column and metric.column.label)
 
 
 def columns() -> dict[str, Column]:
-    """By the metric's name the columns of a table, in their order."""
+    """The columns of a table by the metric's name, in order."""
     order = {section: index for index, section in enumerate(Section)}
     with_column = [metric for metric in CATALOGUE if metric.column]
     ordered = sorted(with_column, key=lambda metric: order[metric.section])
@@ -384,7 +384,7 @@ def columns() -> dict[str, Column]:
 
 
 def markdown(section: Section | None) -> str:
-    """The table of docs/metrics.md for a section; None: that of the headlines, which no other table repeats."""
+    """The table of docs/metrics.md for a section; None: the headlines, which are in no other table."""
     rows = [metric for metric in CATALOGUE if (metric.headline if section is None else metric.section == section)]
     lines = ["| metric | what it is |", "|---|---|"]
     for metric in rows:

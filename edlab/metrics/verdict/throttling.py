@@ -43,10 +43,7 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
         if last < (1 - _CLOCK_LOSS) * first:
             return Throttled.yes, f"the clock fell from {first:.0f} to {last:.0f} MHz in the {name} phase"
     if not facts.on_cpu:
-        return (
-            Throttled.unknown,
-            "the model does not run on the processor, and no clock of the accelerator is monitored",
-        )
+        return Throttled.unknown, "the model runs on an accelerator, whose clock is not monitored"
     for name, series in clocks.items():
         low, high = np.quantile(series, [0.1, 0.9])
         if low < (1 - _CLOCK_LOSS) * high:
