@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edlab import durable, signals
 from edlab.cache import Cache
-from edlab.composition import decide, describe, weakened
+from edlab.composition import decide, describe, weaker_settings
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, UnsupportedError
 from edlab.record import RunRecord, Stage, Status
@@ -74,7 +74,7 @@ def _fill(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path
     """Write everything known about the run into the record, whether it succeeded or not, and collect its files."""
     with _ended_early(record), _stage(record, Stage.record):
         on_progress("record", None, "")
-        fill_record(record, config, outcome, weakened(config))
+        fill_record(record, config, outcome, weaker_settings(config))
         return run_files(outcome, config, folder)
     return Files()
 

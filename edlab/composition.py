@@ -351,7 +351,7 @@ def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
     return (did_you_mean(wrong, valid) + listing).rstrip()
 
 
-def weakened(config: EdlabConfig) -> tuple[str, ...]:
+def weaker_settings(config: EdlabConfig) -> tuple[str, ...]:
     """The settings of protocol and power that are weaker than the named tier; without a tier, weaker than `quick`.
 
     The user may freely choose the largest batch and the most requests in flight to try, and the allowed accuracy drop.

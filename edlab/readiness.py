@@ -118,8 +118,8 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
             found = session.available(runtimes) if runtimes else {}
             sensors = session.sensors()
     except EdlabError as error:
-        nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.address)
-        yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
+        optional = bool(config.stand_in) or (config.kind == "ssh" and not config.address)
+        yield Finding(f"device={name}", False, error.message, error.hint, optional=optional)
         return
     yield Finding(f"device={name}", True, _machine(hello))
     yield Finding(f"{name}: python", True, f"{hello.python}, numpy {hello.numpy}")

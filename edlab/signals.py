@@ -47,7 +47,7 @@ def handle() -> None:
 
 
 def ignore() -> None:
-    """Ignore further signals: printing the table takes no time, and then the process ends."""
+    """Ignore further signals: printing the table is quick, and then the process ends."""
     if _in_main_thread():
         for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)

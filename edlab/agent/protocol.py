@@ -101,13 +101,13 @@ def _answer(agent: object, request: dict[str, Any], channel: Channel) -> dict[st
             raise ValueError("the agent has no method '%s'; it has %s" % (request["method"], known))
         return {"id": identity, "result": _call(agent, method, request["params"], progress)}
     except Exception as error:
-        told = storage_error(error) or error
+        reported = storage_error(error) or error
         return {
             "id": identity,
             "error": {
-                "type": type(told).__name__,
-                "message": _text(told),
-                "hint": getattr(told, "hint", ""),
+                "type": type(reported).__name__,
+                "message": _text(reported),
+                "hint": getattr(reported, "hint", ""),
                 "traceback": traceback.format_exc()[-_MOST_CHARACTERS:],
             },
         }

@@ -338,7 +338,7 @@ class AgentSession:
         if now - moved > timeout_s:
             raise self.lost(f"'{method}' on {self._device.name} made no progress for {timeout_s:g} s")
 
-    def lost(self, message: str, hint: str = "its log's tail says what it did last") -> DeviceError:
+    def lost(self, message: str, hint: str = "the end of its log shows what it did last") -> DeviceError:
         """End the agent, and return the error to raise, with its last output."""
         self._kill()
         for thread in self._threads:

@@ -197,9 +197,9 @@ class SshSession(AgentSession):
 
     def _exit(self) -> str:
         """How the agent ended. ssh's exit code is the same if it was killed and if the link broke."""
-        told = super()._exit()
+        ended = super()._exit()
         if self.process.returncode != FAILED:
-            return told
+            return ended
         return "killed there (the board ran out of memory?)" if self._link.is_up() else "the link to it broke"
 
 

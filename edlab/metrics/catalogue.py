@@ -110,7 +110,7 @@ CATALOGUE = (
     Metric(
         ("accuracy_map",),
         Section.accuracy,
-        "COCO's mAP of detections, 0..1, which stands in place of top-1: the mean over classes and the "
+        "COCO's mAP of detections, 0..1, instead of top-1: the mean over classes and the "
         "IoU thresholds 0.5, 0.55 … 0.95 of the average precision, run on the target",
         column=Column("mAP\n%", scale=100, form=".1f", label="mAP", unit=" %", listed=True, optional=True),
     ),

@@ -149,8 +149,8 @@ def _dataset(details: dict[str, Any]) -> dict[str, str]:
         facts[f"skipped {file}"] = reason
     if (hidden := len(details.get("skipped", [])) - _MOST_SKIPPED) > 0:
         facts["skipped"] = f"{hidden} more: see result.json"
-    if left_out := details.get("left_out"):
-        facts["left out"] = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+    if ignored := details.get("left_out"):
+        facts["ignored"] = ", ".join(f"{count} {kind}" for kind, count in ignored.items())
     return facts
 
 

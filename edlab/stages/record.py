@@ -47,10 +47,10 @@ class Outcome:
         self.artifact = artifact
 
 
-def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> None:
+def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ...]) -> None:
     """Write everything in the outcome into the record: parameters, metrics, tags, verdict, details.
 
-    `weakened` are the settings of the protocol that are weaker than its tier.
+    `weaker_settings` are the settings of the protocol that are weaker than its tier.
     """
     record.environment = _environment(outcome)
     if outcome.inputs:
@@ -67,7 +67,7 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
-        facts = _facts(config, outcome, weakened)
+        facts = _facts(config, outcome, weaker_settings)
         record.verdict = metrics.judge(facts)
         record.tags["throttled"], record.details["throttled"] = metrics.throttled(facts)
     else:
@@ -240,7 +240,7 @@ def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
     return metrics.Figures(values, missing)
 
 
-def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> metrics.Facts:
+def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ...]) -> metrics.Facts:
     inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
     assert inputs
     assert deployment
@@ -253,7 +253,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
-        weakened=weakened,
+        weaker_settings=weaker_settings,
         truncated=tuple(name + which for which, run in named.items() for name in run.truncated()),
         warmup_settled=all(report.settled for run in runs if (report := run.report(Warmup))),
         repeats=1 + len(measurement.repeats),

@@ -268,10 +268,10 @@ class Tracker:
         if run.info.run_name != record.name:  # the precision of a model file is known once it is read
             self._client.update_run(run_id, name=record.name)
         self._log_params(run, record.params)
-        told = _record_tags(record)
-        for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - told.keys():  # of `reap`
+        current = _record_tags(record)
+        for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)
-        tags = list(_tags(told))
+        tags = list(_tags(current))
         metrics = _metrics(record, files.dataset, model.model_id if model else None)
         self._client.log_batch(run_id, metrics=metrics, tags=tags[:_VALUES_PER_BATCH])
         for start in range(_VALUES_PER_BATCH, len(tags), _VALUES_PER_BATCH):

@@ -67,12 +67,12 @@ def _delegate(device: str) -> Any:
 def _library_version() -> str:
     """libedgetpu's version: its build and the runtime version that a compiled model requires."""
     try:
-        tell = ctypes.CDLL(_LIBRARY).edgetpu_version
+        get_version = ctypes.CDLL(_LIBRARY).edgetpu_version
     except OSError as error:
         raise AgentError(
             "the Edge TPU's library cannot be loaded: %s" % error,
             hint="install the Debian package libedgetpu1-std (https://coral.ai/docs/accelerator/get-started/)",
         ) from error
-    tell.restype = ctypes.c_char_p
-    version: bytes = tell()
+    get_version.restype = ctypes.c_char_p
+    version: bytes = get_version()
     return version.decode(errors="replace")

@@ -186,7 +186,7 @@ def _placement(session: Any) -> dict[str, Any]:
 
     Raises `AgentError` if the first provider runs none. Before onnxruntime 1.24 the nodes are not reported.
     """
-    told: dict[str, Any] = {"provider_options": session.get_provider_options()}
+    placement: dict[str, Any] = {"provider_options": session.get_provider_options()}
     assignment = getattr(session, "get_provider_graph_assignment_info", None)
     if assignment:
         nodes = dict.fromkeys(session.get_providers(), 0)
@@ -197,8 +197,8 @@ def _placement(session: Any) -> dict[str, Any]:
             raise AgentError(
                 "%s supports no node of the model" % first, hint="remove it from device.options.onnxruntime.providers"
             )
-        told["nodes"] = nodes
-    return told
+        placement["nodes"] = nodes
+    return placement
 
 
 def _spec(tensor: Any) -> base.TensorSpec:

@@ -97,17 +97,20 @@ class Runtime(base.Runtime):
 
     def _in_force(self, compiled: Any) -> dict[str, Any]:
         """The properties of the compiled model. Raises `AgentError` if it does not run on the requested device."""
-        told = {"device": self._device, "device_name": self._core.get_property(self._device, "FULL_DEVICE_NAME")}
+        properties = {"device": self._device, "device_name": self._core.get_property(self._device, "FULL_DEVICE_NAME")}
         for name in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
             value = _property(compiled, name)
             if value is not None:
-                told[name] = _plain(value)
+                properties[name] = _plain(value)
         ran_on = _property(compiled, "EXECUTION_DEVICES")  # 2022.3 does not report it
         if ran_on is not None:
-            told["EXECUTION_DEVICES"] = list(ran_on)
+            properties["EXECUTION_DEVICES"] = list(ran_on)
             if any(_kind(name) != _kind(self._device) for name in ran_on):
-                raise AgentError("OpenVINO runs the model on %s in place of %s" % (", ".join(ran_on), self._device))
-        return told
+                raise AgentError(
+                "OpenVINO runs the model on %s instead of %s" % (", ".join(ran_on), self._device),
+                hint="update OpenVINO and the driver of %s, or choose another device" % self._device,
+            )
+        return properties
 
 
 class _Request(base.Request):

@@ -2,7 +2,7 @@
 
 nvmlDeviceGetPowerUsage returns milliwatts of the entire card, including memory and circuitry: since Ampere the mean of
 one second, before it (and on GA100) the present value (NVML API reference). The reading is updated about every 100 ms
-(Yang, Adamek and Armour, Part-time Power Measurements: nvidia-smi's Lack of Attention, 2023).
+(Yang, Adamek and Armour, Part-time Power Measurements, 2023).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Facts:
 
     tier: str  # the protocol's name
     stand_in: str = ""  # what ran instead of the device
-    weakened: tuple[str, ...] = ()  # settings that are weaker than the tier of this name
+    weaker_settings: tuple[str, ...] = ()  # settings that are weaker than the tier of this name
     truncated: tuple[str, ...] = ()  # phases that reached their time limit before their minima
     warmup_settled: bool = True
     latency_ms: float | None = None

@@ -28,10 +28,10 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
             f"{', '.join(facts.truncated)} ended before the protocol's minimum number of queries and seconds",
             "raise protocol.max_seconds, or use a smaller model",
         )
-    if facts.weakened:
+    if facts.weaker_settings:
         yield degraded(
             "protocol_weakened",
-            f"{', '.join(facts.weakened)} are weaker than protocol={facts.tier} requires",
+            f"{', '.join(facts.weaker_settings)} are weaker than protocol={facts.tier} requires",
             "remove these overrides, or choose a shorter tier",
         )
     if facts.tier == "smoke":
