@@ -35,7 +35,7 @@ _OPTIONS = (
     "LogLevel=ERROR",
 )
 _PERSIST_S = 30
-_LONGEST_SOCKET = 104  # bytes of a socket's path: unix(4) of the BSDs and macOS; unix(7) of Linux gives 108
+_LONGEST_SOCKET = 104  # bytes of a socket's path: unix(4) of the BSDs and macOS; 108 on Linux, unix(7)
 _SOCKET_NAME = 16 + 17  # edlab's name, and the suffix that ssh adds while it creates the socket
 
 # What OpenSSH refuses in a host name since 9.6 (see its release notes), because a ProxyCommand may pass it to a shell.

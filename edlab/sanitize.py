@@ -9,7 +9,7 @@ from typing import Any
 
 _HIDDEN = "***"
 MAX_CHARACTERS = 50_000  # per text: people read the end of a log
-_MIN_SECRET = 6  # characters: a shorter secret would also be replaced where it occurs by chance
+_MIN_SECRET = 6  # characters: a shorter secret would also be replaced if it occurs by chance
 
 # "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "hf_token"; not "tokens" or "monkey"
 _NAME = (

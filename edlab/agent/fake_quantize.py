@@ -1,6 +1,6 @@
 """OpenVINO's FakeQuantize nodes as the arithmetic that they stand for, so that nothing runs in int8.
 
-OpenVINO has no public switch that computes a quantized model in floating point. Its internal LP_TRANSFORMS_MODE gives
+OpenVINO has no public switch that computes a quantized model in floating point. Its internal LP_TRANSFORMS_MODE has
 wrong results with more than one stream (seen with OpenVINO 2026.4).
 """
 

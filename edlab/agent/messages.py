@@ -36,7 +36,7 @@ class Activity(NamedTuple):
     seconds: float
     own: Optional[float]  # used by the agent's process
     others: Optional[float]  # used by other processes and the kernel
-    stolen: Optional[float]  # taken by the hypervisor for other machines
+    stolen: Optional[float]  # used by the hypervisor for other machines
     involuntary_switches: int  # how often the agent's process was preempted
     clocks_mhz: List[float]  # the highest clock of the cores at each sample, in order: the clock of a busy core
     throttle_events: Optional[int]  # thermal events that the processor counted
@@ -484,7 +484,7 @@ class ThroughputReport(NamedTuple):
     """The throughput window, on the agent's clock, and the search before it."""
 
     throughput_ips: float
-    batch1_ips: Optional[float]  # None if it was not measured: `batch1_note` says why
+    batch1_ips: Optional[float]  # None if it was not measured: `batch1_note` states why
     batch1_note: str
     driver_limit_ips: Optional[float]  # None if the rate is too low for it to matter
     batch: int

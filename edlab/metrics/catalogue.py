@@ -84,7 +84,7 @@ CATALOGUE = (
     Metric(
         ("flops_per_s",),
         Section.throughput,
-        "`throughput_ips` × operations of the source model (2 × MACs), for every quantization alike",
+        "`throughput_ips` × operations of the source model (2 × MACs), the same for every quantization",
         headline=True,
         column=Column("GFLOP\n/s", scale=1e-9),
     ),
@@ -117,7 +117,7 @@ CATALOGUE = (
     Metric(
         ("accuracy_map50", "accuracy_map75"),
         Section.accuracy,
-        "the same at an IoU of 0.5, and of 0.75, alone",
+        "the same at an IoU of 0.5 only, and of 0.75 only",
     ),
     Metric(
         _family("accuracy_map_{}", "small", "medium", "large"),
@@ -169,7 +169,7 @@ CATALOGUE = (
     Metric(
         ("accuracy_tied_images",),
         Section.accuracy,
-        "images with several best classes, of which the first counts; frequent where outputs have 8 bits",
+        "images with several best classes, of which the first counts; frequent if outputs have 8 bits",
     ),
     Metric(
         ("accuracy_nan_images",),
@@ -180,7 +180,7 @@ CATALOGUE = (
         ("agreement_top1", "agreement_images", "sqnr_db"),
         Section.accuracy,
         "the target's outputs against the source model's: share of images with the same best class, of how many, and "
-        "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that came quantized",
+        "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that is already quantized",
     ),
     Metric(
         ("agreement_boxes", "agreement_iou", "agreement_score_difference"),
@@ -207,8 +207,8 @@ CATALOGUE = (
     Metric(
         tuple(name for p in _PERCENTILES for name in _family(f"latency_p{p}_ci95_{{}}_ms", "low", "high")),
         Section.latency,
-        "the order statistics that hold the true percentile at 95 % (below). A percentile is given from the count on "
-        "at which the slowest query bounds it: p50 6, p90 36, p95 72, p97 122, p99 368, p99.9 3,688",
+        "the order statistics that enclose the true percentile at 95 % (below). A percentile needs enough queries so "
+        "that the slowest one bounds it: p50 6, p90 36, p95 72, p97 122, p99 368, p99.9 3,688",
     ),
     Metric(
         _family("latency_{}_ms", "std", "min", "max"),
@@ -264,8 +264,8 @@ CATALOGUE = (
     Metric(
         ("throughput_batch1_ips",),
         Section.throughput,
-        "the best rate at batch 1: `throughput_ips` where its batch is 1, else **one trial** of `trial_seconds`, made "
-        "for the best setting of batch 1 after the search; missing with the note of that trial where it failed",
+        "the best rate at batch 1: `throughput_ips` if its batch is 1, else **one trial** of `trial_seconds` "
+        "for the best setting of batch 1 after the search; missing with the note of that trial if it failed",
     ),
     Metric(
         ("throughput_run_spread",),
@@ -281,7 +281,7 @@ CATALOGUE = (
         ("power_standard_error_w",),
         Section.power,
         "of the mean, from the means of 10 blocks of readings; with `protocol.repeats` from the spread of the "
-        "processes where that is larger",
+        "processes if that is larger",
     ),
     Metric(
         ("idle_power_w", "idle_power_standard_error_w"),
@@ -296,7 +296,7 @@ CATALOGUE = (
     Metric(
         ("power_readings",),
         Section.power,
-        "readings in the window that count",
+        "number of valid readings in the window",
     ),
     Metric(
         ("power_readings_dropped",),
@@ -307,7 +307,7 @@ CATALOGUE = (
     Metric(
         ("power_readings_failed",),
         Section.power,
-        "readings that gave an error; each is a gap",
+        "readings that failed; each is a gap",
     ),
     Metric(
         ("macs", "flops", "parameters"),
@@ -322,7 +322,7 @@ CATALOGUE = (
     Metric(
         ("conversion_s",),
         Section.model,
-        "all steps of the conversion, also where they came from the cache",
+        "all steps of the conversion, even if they are from the cache",
     ),
     Metric(
         ("load_ms", "compile_ms"),
@@ -332,7 +332,7 @@ CATALOGUE = (
     Metric(
         ("peak_memory_mb",),
         Section.model,
-        "the most resident memory of the agent's process up to the end of the latency phase, 10^6 bytes",
+        "peak resident memory of the agent's process up to the end of the latency phase, 10^6 bytes",
     ),
     Metric(
         ("edgetpu_ops_mapped_fraction",),
@@ -347,7 +347,7 @@ CATALOGUE = (
     Metric(
         ("edgetpu_streamed_mb",),
         Section.edgetpu,
-        "weights that do not fit, and travel to it at each inference",
+        "weights that do not fit, and are sent to it at each inference",
     ),
 )
 

@@ -56,7 +56,7 @@ def _delegate(device: str) -> Any:
     """libedgetpu with this device. Raises `AgentError` if it is not found."""
     try:
         return litert.interpreter_module().load_delegate(_LIBRARY, {"device": device})
-    except ValueError as error:  # libedgetpu gives no reason
+    except ValueError as error:  # libedgetpu reports no cause
         raise AgentError(
             "no Edge TPU is found (device.options.edgetpu.device=%s)" % (device or "any"),
             hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), stop other programs that use it, and "

@@ -107,9 +107,9 @@ class Runtime(base.Runtime):
             properties["EXECUTION_DEVICES"] = list(ran_on)
             if any(_kind(name) != _kind(self._device) for name in ran_on):
                 raise AgentError(
-                "OpenVINO runs the model on %s instead of %s" % (", ".join(ran_on), self._device),
-                hint="update OpenVINO and the driver of %s, or choose another device" % self._device,
-            )
+                    "OpenVINO runs the model on %s instead of %s" % (", ".join(ran_on), self._device),
+                    hint="update OpenVINO and the driver of %s, or choose another device" % self._device,
+                )
         return properties
 
 
