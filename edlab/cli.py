@@ -40,7 +40,7 @@ Any key of the configuration can be set: device.threads=1, quantization.calibrat
 model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all."""
 
 
-_RUN = "a run's id, a unique prefix of the id, or a name (the latest run with it)"
+_RUN = "a run's id, a unique prefix of the id, or a run's name (the latest)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +109,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
     show.set_defaults(action=_show)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
-    pull.add_argument("run", metavar="RUN", help=f"{_RUN} with a model")
+    pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
     pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
     pull.set_defaults(action=_pull)
 

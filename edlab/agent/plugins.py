@@ -36,7 +36,7 @@ def load(package: str, path: Iterable[str], group: str, name: str, base: type[T]
     """The class in module `name` that is named like its base. Raises `AgentError` if there is no such module."""
     noun, known = base.__name__.lower(), names(path, group)
     if name not in known:
-        raise AgentError("the agent has no %s '%s'" % (noun, name), hint="it has " + ", ".join(known))
+        raise AgentError("the agent has no %s '%s'" % (noun, name), hint="available: " + ", ".join(known))
     module = importlib.import_module(outside(group).get(name) or "%s.%s" % (package, name))
     kind: type[T] = getattr(module, base.__name__)
     kind.name = name  # type: ignore[attr-defined]

@@ -22,8 +22,8 @@ from edlab.tracking.tracker import Tracker
 
 RESULT = "result.json"
 _INTERRUPTED_TIMEOUT_S = 2
-_SLOW_S = 5  # if a store takes longer than that to fail, there is a pause of
-_BACKOFF = 10  # times as long, so that it costs at most a tenth of the time
+_SLOW_S = 5  # a store that takes longer than this to fail is not tried again for
+_BACKOFF = 10  # times as long, so it costs at most a tenth of the time
 
 
 class _Ended(NamedTuple):

@@ -20,7 +20,7 @@ def find(name: str) -> Knob:
     """This machine's knob of this name. Raises `AgentError` if there is none."""
     known = dict(BUILT_IN, **plugins.outside("knobs"))
     if name not in known:
-        raise AgentError("the agent has no knob '%s'" % name, hint="it has " + ", ".join(sorted(known)))
+        raise AgentError("the agent has no knob '%s'" % name, hint="available: " + ", ".join(sorted(known)))
     knob: Knob = importlib.import_module(known[name]).Knob()
     knob.name = name
     return knob

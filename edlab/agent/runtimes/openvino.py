@@ -151,7 +151,7 @@ def _api() -> Any:
 
 
 def _device(core: Any, wanted: str) -> str:
-    """The device's name. Raises `AgentError` if it is not found; unlike AUTO and HETERO, it is never chosen."""
+    """The device's name. Raises `AgentError` if it is not found; no other device is chosen, as AUTO would."""
     found = core.available_devices
     if not any(name == wanted or _kind(name) == wanted for name in found):
         hints = ["OpenVINO finds " + (", ".join(found) or "no device")]

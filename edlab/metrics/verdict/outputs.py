@@ -33,7 +33,7 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
         yield degraded(
             "saturating_kernels",
             f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): the "
-            "measured accuracy is lower than an exact processor would give",
+            "measured accuracy is not the accuracy of exact int8 arithmetic",
             loss_fix(outputs.int8_kernels, outputs.runtime),
         )
     elif outputs.in_float:
