@@ -58,7 +58,7 @@ _FAILURES = (
         "Permission denied|Too many authentication failures",
         "{host} rejects all of your keys",
         "install a key with `{copy_key}`; if it has a passphrase, load it with `ssh-add`; "
-        "`{login}` must work without a prompt",
+        "check that `{login}` works without a prompt",
     ),
     (
         "Could not resolve hostname",
@@ -73,7 +73,7 @@ _FAILURES = (
     (
         "timed out|No route to host|Network is unreachable|Host is down|not responding",
         "{host} does not answer",
-        "check its power and network, and HostName in ~/.ssh/config; `{login}` must work",
+        "check its power and network, and HostName in ~/.ssh/config; then try `{login}`",
     ),
 )
 
@@ -125,7 +125,7 @@ class Link:
             except subprocess.TimeoutExpired:
                 raise DeviceError(
                     f"{self.host} did not answer within {timeout_s:g} s",
-                    hint=f"check its load and network; `{self.login} true` must return immediately",
+                    hint=f"check its load and network; `{self.login} true` should return immediately",
                 ) from None
             stderr.seek(0)
             done.stderr = stderr.read()
@@ -175,7 +175,9 @@ class Link:
                 return DeviceError(message.format(**names), hint=hint.format(**names), log=stderr)
         last = (stderr.strip().splitlines() or ["the connection ended"])[-1]
         return DeviceError(
-            f"ssh to {self.host} failed: {last}", hint=f"`{self.login} true` must work without a prompt", log=stderr
+            f"ssh to {self.host} failed: {last}",
+            hint=f"check that `{self.login} true` works without a prompt",
+            log=stderr,
         )
 
     def _ssh(self) -> list[str]:

@@ -165,4 +165,4 @@ def _call(name: str, *arguments: Any) -> None:
 def _check(code: int, action: str) -> None:
     if code:
         text = library().cudaGetErrorString(code).decode(errors="replace")
-        raise AgentError("CUDA cannot %s: %s (error %d)" % (action, text, code), hint="see dmesg on the target")
+        raise AgentError("CUDA cannot %s: %s (error %d)" % (action, text, code), hint="read `dmesg` on the target")

@@ -48,7 +48,7 @@ class LocalDevice(Device):
         if threads > len(allowed):
             raise ConfigError(
                 f"device.threads={threads} is more than the {len(allowed)} cores that edlab may use here",
-                hint=f"device.threads={len(allowed)}",
+                hint=f"set device.threads={len(allowed)} or less",
             )
         return allowed[:threads]
 

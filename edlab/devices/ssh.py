@@ -119,12 +119,12 @@ class SshDevice(Device):
             return DeviceError(
                 f"{self._interpreter} is not found on {link.host}",
                 hint=f"install Python 3.7 or later and numpy there, or set device.python to its path; "
-                f"`{self._by_hand(link, '--version')}` must work",
+                f"check that `{self._by_hand(link, '--version')}` works",
                 log=said,
             )
         return DeviceError(
             f"{self._interpreter} on {link.host} failed with exit code {done.returncode}",
-            hint=f"`{self._by_hand(link, '--version')}` must work",
+            hint=f"check that `{self._by_hand(link, '--version')}` works",
             log=said,
         )
 
@@ -158,7 +158,7 @@ class SshDevice(Device):
         if threads > len(board.cpus):
             raise ConfigError(
                 f"device.threads={threads} is more than the {len(board.cpus)} cores that {self.config.name} has",
-                hint=f"device.threads={len(board.cpus)}",
+                hint=f"set device.threads={len(board.cpus)} or less",
             )
         return board.cpus[:threads]
 
