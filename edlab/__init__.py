@@ -58,7 +58,7 @@ _HOMES = {
     "RunRecord": "edlab.record",
     "register_model": "edlab.models",
     "run": "edlab.api",
-}  # of all others: edlab.errors
+}  # all others: edlab.errors
 
 
 def __getattr__(name: str) -> Any:
@@ -69,5 +69,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, which a notebook completes although nothing has loaded them."""
+    """The public names, so that a notebook completes them before they are loaded."""
     return ["__version__", *__all__]

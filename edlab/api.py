@@ -1,4 +1,4 @@
-"""The programming interface: `edlab.run(...)` makes one run and returns its record."""
+"""The programming interface: `edlab.run(...)` performs one run and returns its record."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ def run(
 ) -> RunRecord:
     """Convert, run, measure and record one model; the same as one row of `edlab run`.
 
-    model: a name (`edlab models` lists them, those of `@edlab.register_model` among them), or a live `torch.nn.Module`
+    model: a name (`edlab models` lists them, including those of `@edlab.register_model`), or a live `torch.nn.Module`
         that maps float32 (1, 3, height, width) to logits (1, classes); a module needs `preprocessing`.
-    device: what runs it, by name (`edlab devices`).
-    quantization: fp32, fp16, int8, ...; None: the device's own, which for device=cpu is the model's.
-    converter: the toolchain, by name (`edlab converters`); None: the device's own.
-    dataset: what calibrates and scores it, by name; None: the model's.
-    protocol: how long it is measured: smoke, quick, normal, strict, sustained.
-    preprocessing: how an image becomes the input, in place of the model's own; None keeps that.
-    overrides: more of the command line's: `["model.weights=net.pt", "device.threads=1"]`. They win over the others.
+    device: the device that runs it, by name (`edlab devices`).
+    quantization: fp32, fp16, int8, ...; None: the device's default; for device=cpu, the model's own.
+    converter: the toolchain, by name (`edlab converters`); None: the device's default.
+    dataset: the data set for calibration and scoring, by name; None: the model's default.
+    protocol: how long to measure: smoke, quick, normal, strict, sustained.
+    preprocessing: how an image becomes the input; None: the model's own preprocessing.
+    overrides: more overrides, as on the command line: `["model.weights=net.pt", "device.threads=1"]`. They take
+    precedence.
 
-    Returns the record of the run, which also lies in ./mlruns and in MLflow: `status`, `metrics` by name (units in the
-    names), `missing` with a reason for each absent one, `verdict`, `params`, `details`. A run that fails, or that
-    nothing can run, raises nothing: its `status` is failed or skipped, with `stage`, `reason`, `hint` and `log_tail`.
+    Returns the record of the run, which is also in ./mlruns and in MLflow: `status`, `metrics` by name (units in the
+    names), `missing` with a reason for each missing metric, `verdict`, `params`, `details`. A run that fails or is
+    unsupported raises no exception: its `status` is failed or skipped, with `stage`, `reason`, `hint` and `log_tail`.
 
     Raises `ConfigError` for an invalid name, key or value, before anything runs, and `KeyboardInterrupt` after Ctrl-C,
-    when the interrupted run has been recorded.
+    once the interrupted run has been recorded.
 
-    It may be called in several threads: models are loaded and converted at once, and measured one after another, since
-    a run waits for the machine's lock (`device.lock_timeout`). For figures that nothing disturbs, call it in one.
+    It can be called from several threads: models are then loaded and converted in parallel, and measured one after
+    another, because each run waits for the machine's lock (`device.lock_timeout`). For undisturbed measurements, call
+    it from one thread.
     """
     groups = {
         "device": device,
@@ -67,7 +69,7 @@ def run(
 
 
 def _model_overrides(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:
-    """The overrides that choose the model; one that lives in this process has no target to import."""
+    """The overrides that choose the model; a model that exists only in this process has no target to import."""
     if isinstance(model, str) and model not in registered():
         return [f"model={model}"]
     name = model if isinstance(model, str) else type(model).__name__

@@ -1,4 +1,4 @@
-"""What a conversion gives: the file that runs on the target, and how it came to be."""
+"""The result of a conversion: the file that runs on the target, and how it was made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edlab.source import Layout, SourceModel
 
 
 class StepReport(BaseModel):
-    """What a tool says of its own work; a step leaves it beside what it writes, and it goes into the run's record."""
+    """What a tool reports about its own work; a step writes it next to its output for the run's record."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,15 +19,15 @@ class StepReport(BaseModel):
 
     figures: dict[str, float] = Field(default_factory=dict)  # metrics by name, units in the names
     accelerated_fraction: float | None = None  # share of the operators that run on the accelerator, 0..1
-    details: dict[str, Any] = Field(default_factory=dict)  # what the figures rest on
+    details: dict[str, Any] = Field(default_factory=dict)  # the basis of the figures
 
     def write_beside(self, out: str) -> None:
-        """Leave it beside `out`, the path that a step is given to write."""
+        """Write it next to `out`, the output path of a step."""
         Path(out).with_name(self.FILE).write_text(self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What a step left in its folder; an empty report where it left none."""
+        """The report that a step wrote to its folder; an empty one if there is none."""
         path = folder / cls.FILE
         return cls.model_validate_json(path.read_text()) if path.exists() else cls()
 
@@ -38,7 +38,7 @@ class StepRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    seconds: float  # of the run that made it, also when it came from the cache
+    seconds: float  # of the run that made it, even if it was read from the cache
     cached: bool
     tools: dict[str, str]  # package -> version
     options: dict[str, Any]
@@ -47,7 +47,7 @@ class StepRecord(BaseModel):
 
 
 class Artifact(BaseModel):
-    """A converted model. `files[0]` is what a runtime opens; the others lie beside it."""
+    """A converted model. A runtime opens `files[0]`; the others are next to it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,12 +57,12 @@ class Artifact(BaseModel):
     files: tuple[Path, ...]
     sha256: str  # over the contents of all files, in order
     steps: tuple[StepRecord, ...] = ()
-    portable: Self | None = None  # the last form before this one that a CPU opens; None: this one is
-    unquantized: Self | None = None  # the last float32 form before this one; None: this one is, or there was none
+    portable: Self | None = None  # the last earlier form that a CPU can open; None: this one
+    unquantized: Self | None = None  # the last earlier float32 form; None: this one, or there is none
 
     @classmethod
     def of(cls, source: SourceModel) -> Self:
-        """The source model seen as the artifact that no conversion has touched."""
+        """The source model as an artifact, without any conversion."""
         return cls(
             format=source.format,
             precision=source.precision,
@@ -73,11 +73,11 @@ class Artifact(BaseModel):
 
     @property
     def on_host(self) -> Self:
-        """The form of it that this machine's CPU can open."""
+        """The form that this machine's CPU can open."""
         return self.portable or self
 
     def before_quantization(self, precision: str) -> Self | None:
-        """The `unquantized` form of what a step makes of this artifact in this precision."""
+        """The `unquantized` form for a step that converts this artifact to this precision."""
         return self if self.precision == "fp32" != precision else self.unquantized
 
     @property
@@ -86,11 +86,11 @@ class Artifact(BaseModel):
 
     @property
     def accelerated_fraction(self) -> float | None:
-        """Share of the operators that run on the accelerator, 0..1; None where no tool told."""
-        told = [step.report.accelerated_fraction for step in self.steps]
-        return next((fraction for fraction in reversed(told) if fraction is not None), None)
+        """Share of the operators that run on the accelerator, 0..1; None if no tool reported it."""
+        reported = [step.report.accelerated_fraction for step in self.steps]
+        return next((fraction for fraction in reversed(reported) if fraction is not None), None)
 
     @property
     def conversion_s(self) -> float:
-        """Seconds that the chain took when each of its steps really ran."""
+        """Seconds that the steps of the chain took when they actually ran."""
         return sum(step.seconds for step in self.steps)

@@ -1,4 +1,4 @@
-"""One run: load model -> convert -> deploy -> measure -> record. Whatever happens, there is a record of it."""
+"""One run: load model -> convert -> deploy -> measure -> record. Whatever happens, it is recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edlab import durable, signals
 from edlab.cache import Cache
-from edlab.composition import decide, describe, weakened
+from edlab.composition import decide, describe, weaker_settings
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, UnsupportedError
 from edlab.record import RunRecord, Stage, Status
@@ -38,9 +38,9 @@ def run(
     module: torch.nn.Module | None = None,
     recorder: Recorder | None = None,
 ) -> RunRecord:
-    """Make one run and record it in `folder`/result.json and in MLflow. What goes wrong is in the record, not raised.
+    """Perform one run and record it in `folder`/result.json and in MLflow. Errors are recorded, not raised.
 
-    `module` is a live model in place of the one that `config.model` names.
+    `module` is a live model that replaces the one in `config.model`.
     """
     cache = cache or Cache()
     recorder = recorder or Recorder(config.tracking)
@@ -57,24 +57,24 @@ def run(
                 config = decide(config, outcome.inputs.source)
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
             _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
-        record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed undecided
+        record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed early
     try:
-        with signals.deferred():  # what was measured is on the disk before Ctrl-C is heard
+        with signals.deferred():  # the measurements are on the disk before Ctrl-C is handled
             files = _fill(record, config, outcome, folder, on_progress) if begun else Files()
             record.details["cache_dropped"] = cache.dropped
             record.ended_at = _now()
             recorder.keep(record, files, folder)
         recorder.end(record, folder, lambda: draw_plots(record, config, outcome.measurement, folder))
-    except Exception as error:  # Ctrl-C goes on to the sweep: the run itself has ended
+    except Exception as error:  # Ctrl-C is passed on to the sweep: the run itself has ended
         _end_early(record, error)
     return record
 
 
 def _fill(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path, on_progress: OnProgress) -> Files:
-    """Write into the record all that is known of the run, whether it ended well or not, and gather its files."""
+    """Write everything known about the run into the record, whether it succeeded or not, and collect its files."""
     with _ended_early(record), _stage(record, Stage.record):
         on_progress("record", None, "")
-        fill_record(record, config, outcome, weakened(config))
+        fill_record(record, config, outcome, weaker_settings(config))
         return run_files(outcome, config, folder)
     return Files()
 
@@ -88,11 +88,11 @@ def _make(
     folder: Path,
     on_progress: OnProgress,
 ) -> None:
-    """The stages between the first and the last; `outcome` keeps what each made."""
+    """The stages between the first and the last; `outcome` keeps their results."""
     with _stage(record, Stage.convert):
         converted = outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
         outcome.weights = read_weights(outcome.artifact, config.quantization.precision, cache)
-        if outcome.artifact.on_host.precision == config.quantization.precision:  # else only the target opens that
+        if outcome.artifact.on_host.precision == config.quantization.precision:  # else only the target can open it
             outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
     with ExitStack() as target:
         with _stage(record, Stage.deploy):
@@ -113,12 +113,12 @@ def _make(
 
 
 def _numbered(on_progress: OnProgress, number: int, total: int) -> OnProgress:
-    """The same progress, with which of the repeats it is."""
+    """The same progress, with the number of the repeat."""
     return lambda phase, fraction, message: on_progress(f"{phase} (repeat {number} of {total})", fraction, message)
 
 
 def title(config: EdlabConfig) -> str:
-    """What a person calls this run: model, quantization, converter and device."""
+    """The title of this run: model, quantization, converter and device."""
     return " · ".join((config.model.name, config.quantization.name, config.converter.name, config.device.name))
 
 
@@ -141,7 +141,7 @@ def _now() -> str:
 
 @contextmanager
 def _stage(record: RunRecord, stage: Stage) -> Iterator[None]:
-    """Time a stage, and leave its name in the record if it does not end well."""
+    """Time a stage, and keep its name in the record if it fails."""
     start = time.perf_counter()
     try:
         yield
@@ -154,7 +154,7 @@ def _stage(record: RunRecord, stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _ended_early(record: RunRecord) -> Iterator[None]:
-    """Write into the record what goes wrong, and go on: there is more to be recorded."""
+    """Write errors into the record and continue: there is more to record."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -165,20 +165,20 @@ def _end_early(record: RunRecord, error: BaseException) -> None:
     error = durable.storage_error(error, "a file") or error
     if _is_interruption(error):
         record.status, record.reason = Status.interrupted, "interrupted by the user"
-        record.hint = "run the same line again: what was converted is in the cache"
+        record.hint = "run the same command again: finished conversions are in the cache"
     elif isinstance(error, EdlabError):
         record.status = Status.skipped if isinstance(error, UnsupportedError) else Status.failed
         record.reason, record.hint, record.log_tail = error.message, error.hint, error.log
     else:
         record.status, record.reason = Status.failed, f"{type(error).__name__}: {error}"
-        record.hint = "this is a bug in edlab: please report it, and attach the run's failure.log"
+        record.hint = "this is a bug in edlab: please report it and attach the run's failure.log"
         record.log_tail = "".join(traceback.format_exception(error))
 
 
 def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is what ended the run: code that it cuts short may raise what only follows from that.
+    """Whether Ctrl-C ended the run: code that it interrupts may raise another error as a consequence.
 
-    Of the standard library, a queue's `get` raises "cannot release un-acquired lock" where it is cut in its wait.
+    In the standard library, a queue's `get` raises "cannot release un-acquired lock" if its wait is interrupted.
     """
     while error is not None:
         if isinstance(error, KeyboardInterrupt):

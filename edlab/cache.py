@@ -1,4 +1,4 @@
-"""A content-addressed store of folders: made once, whole or not at all, checked as they are read."""
+"""A content-addressed store of folders: created once, completely or not at all, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edlab.errors import StorageError
 
 _CHUNK = 1 << 20
 _USE_FILE = ".in-use.lock"
-_IN_USE_S = 6 * 3600  # what was read so recently may be in use by a run: it is not evicted
+_IN_USE_S = 6 * 3600  # entries read this recently may be in use by a run: they are not evicted
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
@@ -59,19 +59,19 @@ class Entry:
 
 
 class Cache:
-    """Folders `<root>/<kind>/<key>`. Each was complete when it was made; checksums show whether it still is."""
+    """Folders `<root>/<kind>/<key>`. Each was complete when it was created; checksums show whether it still is."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_cache_dir()
-        self.dropped: list[str] = []  # entries that were found damaged, and why; they are rebuilt
+        self.dropped: list[str] = []  # damaged entries and the reasons; they are rebuilt
 
     def find(self, kind: str, key: str) -> Path | None:
-        """The folder of this key, or None where it has not been made. A damaged one is removed."""
+        """The folder of this key, or None if it does not exist. A damaged one is removed."""
         folder = self.root / kind / key
         if not folder.is_dir():
             return None
         if damage := checksums.find_damage(folder):
-            with contextlib.suppress(OSError), self._lock(kind, key):  # of a cache that can only be read: it stays
+            with contextlib.suppress(OSError), self._lock(kind, key):  # in a read-only cache it stays
                 self._drop(folder, damage)
             return None
         with contextlib.suppress(OSError):
@@ -79,9 +79,9 @@ class Cache:
         return folder
 
     def get_or_make(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """The folder of this key; `make(empty_folder)` fills it the first time, while other makers wait.
+        """The folder of this key; `make(empty_folder)` fills it the first time, while other processes wait.
 
-        Whatever `make` raises leaves nothing behind. A disk that cannot be written raises `StorageError`.
+        If `make` raises an error, nothing is left behind. A disk that cannot be written to raises `StorageError`.
         """
         if (found := self.find(kind, key)) is not None:
             return found
@@ -99,7 +99,7 @@ class Cache:
         return parent / key
 
     def find_in_place(self, kind: str, key: str) -> Path | None:
-        """The folder that `get_or_make_in_place` made for this key, or None."""
+        """The folder that `get_or_make_in_place` created for this key, or None."""
         listed = self.root / kind / key / checksums.FILE
         if not listed.exists():
             return None
@@ -108,14 +108,14 @@ class Cache:
         return listed.parent
 
     def get_or_make_in_place(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """`get_or_make` for a folder that cannot be moved, since its files contain its path; they are not checked."""
+        """`get_or_make` for a folder that cannot be moved because its files contain its path; they are not checked."""
         if (found := self.find_in_place(kind, key)) is not None:
             return found
         folder = self.root / kind / key
         with self._making(kind, key):
             if (found := self.find_in_place(kind, key)) is not None:  # made by another while this one waited
                 return found
-            shutil.rmtree(folder, ignore_errors=True)  # of a maker that was killed
+            shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
             folder.mkdir()
             try:
                 make(folder)
@@ -127,18 +127,18 @@ class Cache:
 
     @contextlib.contextmanager
     def _making(self, kind: str, key: str) -> Iterator[None]:
-        """Have this key alone, in a folder of its kind that exists; a disk that cannot be written is explained."""
+        """Lock this key, in an existing folder of its kind; explain a disk that cannot be written to."""
         parent = self.root / kind
-        with durable.writing(parent, f"set EDLAB_CACHE to a folder with room (now {self.root})"):
+        with durable.writing(parent, f"set EDLAB_CACHE to a folder on a disk with free space (now {self.root})"):
             parent.mkdir(parents=True, exist_ok=True)
             with self._lock(kind, key):
                 yield
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep `clear` from removing what the block reads. Any number of processes can do so at once."""
+        """Prevent `clear` from removing what the block reads. Any number of processes can do so at the same time."""
         with contextlib.ExitStack() as ending:
-            with contextlib.suppress(OSError):  # a cache that can only be read is not cleared either
+            with contextlib.suppress(OSError):  # a read-only cache cannot be cleared either
                 ending.enter_context(self._use(fcntl.LOCK_SH))
             yield
 
@@ -148,7 +148,7 @@ class Cache:
             with self._use(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 return [entry for entry in self.entries() if self.remove(entry)]
         except BlockingIOError as error:
-            raise StorageError(f"a run is using {self.root}", hint="clear it when that run has ended") from error
+            raise StorageError(f"a run is using {self.root}", hint="try again after that run") from error
 
     @contextlib.contextmanager
     def _use(self, how: int) -> Iterator[None]:
@@ -158,20 +158,20 @@ class Cache:
             yield
 
     def entries(self) -> Iterator[Entry]:
-        """All that has been made."""
+        """All entries."""
         for listed in sorted(self.root.glob(f"*/*/{checksums.FILE}")):
             folder = listed.parent
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # removed in the meantime
                 size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 yield Entry(folder.parent.name, folder.name, folder, size, listed.stat().st_mtime)
 
     def verify(self) -> Iterator[tuple[Entry, str]]:
-        """Each entry, and what is wrong with it (empty: nothing)."""
+        """Each entry, and its damage (empty: none)."""
         for entry in self.entries():
             yield entry, checksums.find_damage(entry.folder)
 
     def remove(self, entry: Entry) -> bool:
-        """Remove an entry, unless another process is making it just now; whether it was removed."""
+        """Remove an entry, unless another process is creating it; return whether it was removed."""
         try:
             with self._lock(entry.kind, entry.key, timeout_s=0):
                 scratch.discard(entry.folder)
@@ -180,7 +180,7 @@ class Cache:
         return True
 
     def tidy(self, max_gb: float | None = None) -> None:
-        """Remove what killed processes left, and above `max_gb` what was used longest ago."""
+        """Remove the leftovers of killed processes, and above `max_gb` the least recently used entries."""
         for kind in self.root.glob("*/"):
             scratch.remove_abandoned(kind, ".")
         if max_gb is None:
@@ -197,7 +197,7 @@ class Cache:
         return FileLock(self.root / kind / f"{key}.lock", timeout=timeout_s)
 
     def _drop(self, folder: Path, damage: str) -> None:
-        """Remove a damaged entry, unless another process has made it again meanwhile."""
+        """Remove a damaged entry, unless another process has rebuilt it in the meantime."""
         if folder.is_dir() and checksums.find_damage(folder):
             scratch.discard(folder)
             self.dropped.append(f"{folder.parent.name}/{folder.name[:16]}: {damage}")

@@ -1,4 +1,4 @@
-"""`edlab cache list|verify|clear`: what is kept for the next run."""
+"""`edlab cache list|verify|clear`: the files that are kept for the next run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show(cache: Cache, console: Console) -> int:
 
 
 def verify(cache: Cache, console: Console) -> int:
-    """Check each entry's files against their checksums; 1 if one is damaged: the next run rebuilds it."""
+    """Check each entry's files against their checksums. Return 1 if one is damaged; the next run rebuilds it."""
     damaged = checked = 0
     for entry, problem in cache.verify():
         checked += 1

@@ -1,7 +1,7 @@
-"""Checksums of a folder: the hash of each of its files, written when the folder is complete, checked before use.
+"""Checksums of a folder: the hash of each file, written when the folder is complete and checked before use.
 
-A disk loses bytes, a power cut leaves empty files, a person deletes one. XXH3 finds such accidents at the speed of the
-memory; it does not protect against an attacker.
+A disk may lose bytes, a power cut may leave empty files, a person may delete a file. XXH3 detects such accidents at
+memory speed; it does not protect against an attacker.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from edlab import durable
 FILE = ".checksums.json"
 _CHUNK = 1 << 20
 
-# What was hashed in this process, by device, inode, size and times: a file that has not changed is not read again.
+# The hashes computed in this process, by device, inode, size and times: an unchanged file is not read again.
 _hashed: dict[tuple[int, ...], str] = {}
 
 
 def write(folder: Path) -> None:
-    """Flush all files of the folder to the disk, then write their checksums beside them."""
+    """Flush all files of the folder to the disk, then write their checksums next to them."""
     hashes = {str(path.relative_to(folder)): _hash(path) for path in _files(folder)}
     durable.sync_tree(folder)
     durable.write_text(folder / FILE, json.dumps(hashes, indent=1))
 
 
 def write_unchecked(folder: Path) -> None:
-    """Mark a complete folder whose files may change, such as a Python environment: none of them is checked."""
+    """Mark a complete folder whose files may change, such as a Python environment: its files are not checked."""
     durable.write_text(folder / FILE, "{}")
 
 
 def find_damage(folder: Path) -> str:
-    """Say which file of the folder is missing or differs from its checksum; empty if none is."""
+    """Which file of the folder is missing or differs from its checksum, as a sentence; empty if none."""
     try:
         listed = json.loads((folder / FILE).read_text())
         if not isinstance(listed, dict):

@@ -1,4 +1,4 @@
-"""The `edlab` command: one line of argparse a subcommand; the work is done by the modules that each one names."""
+"""The `edlab` command: one line of argparse per subcommand; the modules that it imports do the work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _RUN_HELP = """\
 usage: edlab run [-m] [--debug] [KEY=VALUE ...]        (the same: python -m edlab.main)
 
-Convert a model, run it on a device, measure it, and record all of it in MLflow.
+Convert a model, run it on a device, measure it, and record everything in MLflow.
 
   edlab run                                             the embedded digits_cnn on this machine's CPU
   edlab run model=mobilenet_v2 quantization=int8 dataset=image_folder dataset.path=/data/photos
@@ -40,11 +40,11 @@ Any key of the configuration can be set: device.threads=1, quantization.calibrat
 model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all."""
 
 
-_RUN = "a run's id, a unique prefix of it, or the latest of its name"
+_RUN = "a run's id, a unique prefix of the id, or a run's name (the latest)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the `edlab` command and return its exit code. Errors of edlab's own are printed, not raised."""
+    """Run the `edlab` command and return its exit code. edlab's own errors are printed, not raised."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
     console = PatientConsole(highlight=False)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print("interrupted")
         return 130
     finally:
-        gc.freeze()  # else the interpreter looks through all of MLflow for garbage as it ends: a second
+        gc.freeze()  # else the interpreter spends a second at exit to search all of MLflow for garbage
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:
@@ -84,40 +84,40 @@ def _dispatch(arguments: list[str], console: Console) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
-    """The parser, and the commands that it knows."""
+    """The parser and its commands."""
     parser = argparse.ArgumentParser(prog="edlab", description="Benchmarks for edge deep learning accelerators.")
     parser.add_argument("--version", action="version", version=f"edlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="convert, run, measure and record (see `edlab run --help`)")
-    _add_overrides(run, "what differs from the defaults")
+    _add_overrides(run, "settings that differ from the defaults")
     commands.add_parser("help", help="print this, or the help of a command")
     commands.add_parser("version", help="print the version").set_defaults(action=_version)
     for name, listing in (("models", "models"), ("devices", "devices"), ("converters", "toolchains")):
         commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
 
-    doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and how to fix it")
-    _add_overrides(doctor, "only what a run with these overrides needs")
+    doctor = commands.add_parser("doctor", help="show what is installed, what is missing, and how to fix it")
+    _add_overrides(doctor, "check only what a run with these overrides needs")
     doctor.set_defaults(action=_doctor)
 
     runs = commands.add_parser("runs", help="list the latest runs")
     runs.add_argument("--last", type=int, default=20, metavar="N", help="how many (default: 20)")
     runs.set_defaults(action=_runs)
 
-    show = commands.add_parser("show", help="show one run in full, or compare the runs of a sweep")
+    show = commands.add_parser("show", help="show one run in detail, or compare the runs of a sweep")
     show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id")
     show.set_defaults(action=_show)
 
-    pull = commands.add_parser("pull", help="copy a run's converted model here")
-    pull.add_argument("run", metavar="RUN", help=f"{_RUN} with a model")
+    pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
+    pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
     pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
     pull.set_defaults(action=_pull)
 
-    cache = commands.add_parser("cache", help="list, check or clear what is kept for later runs")
+    cache = commands.add_parser("cache", help="list, check or clear the cache")
     cache.add_argument("what", choices=("list", "verify", "clear"))
     cache.set_defaults(action=_cache)
 
-    sync = commands.add_parser("sync", help="send to MLflow what could not be sent while it was away")
+    sync = commands.add_parser("sync", help="send runs to MLflow that could not be sent while it was unavailable")
     sync.set_defaults(action=_sync)
 
     ui = commands.add_parser("ui", help="open MLflow's UI on the runs of this folder")
@@ -125,7 +125,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
     ui.add_argument("--port", type=int, default=5000)
     ui.set_defaults(action=_ui)
 
-    completion = commands.add_parser("completion", help="print the code that makes a shell complete edlab's commands")
+    completion = commands.add_parser("completion", help="print a shell script that completes edlab's commands")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), help='bash: eval "$(edlab completion bash)"')
     completion.set_defaults(action=_completion)
     return parser, commands.choices
@@ -149,7 +149,7 @@ def _version(options: argparse.Namespace, console: Console) -> int:
 def _completion(options: argparse.Namespace, console: Console) -> int:
     from edlab import completion
 
-    print(completion.script(options.shell))  # noqa: T201  -- for a shell to read, not a person
+    print(completion.script(options.shell))  # noqa: T201  -- read by a shell, not by a person
     return 0
 
 
@@ -164,7 +164,7 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def run_help() -> str:
-    """The text of `edlab run --help`, with the names that each group takes here."""
+    """The text of `edlab run --help`, with the available names of each group."""
     from edlab.composition import groups, options
 
     return _RUN_HELP.format(groups="\n".join(f"  {group:<14}{', '.join(options(group))}" for group in groups()))
@@ -192,9 +192,7 @@ def _runs(options: argparse.Namespace, console: Console) -> int:
 
     console.print(listing(_tracker().latest(options.last)))
     if waiting := len(Spool().entries()):
-        console.print(
-            f"{counted(waiting, 'run')} in mlruns/spool, and not in MLflow yet: `edlab sync` sends what is there"
-        )
+        console.print(f"{counted(waiting, 'run')} in mlruns/spool, not in MLflow yet: `edlab sync` sends them")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a shell completes after `edlab`: commands, and the groups, names and keys of overrides."""
+"""Shell completion of `edlab`: commands, and the groups, names and keys of overrides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edlab.composition import compose_config, groups, options
 
 
 def script(shell: str) -> str:
-    """The code that a shell runs as it starts, to ask `edlab` for completions."""
+    """The code that a shell runs when it starts, so that it asks `edlab` for completions."""
     from argcomplete.shell_integration import shellcode
 
     code: str = shellcode(["edlab"], shell=shell)
@@ -18,7 +18,7 @@ def script(shell: str) -> str:
 
 
 def overrides(prefix: str) -> list[str]:
-    """The overrides that begin with `prefix`: `GROUP=`, `KEY=`, and of a group its names, also after a comma."""
+    """The overrides that begin with `prefix`: `GROUP=`, `KEY=`, and the names of a group, also after a comma."""
     key, separator, value = prefix.partition("=")
     if not separator:
         return [f"{name}=" for name in (*groups(), *_keys())]

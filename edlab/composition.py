@@ -1,4 +1,4 @@
-"""From the command line's overrides to typed configurations, by Hydra; errors name what is valid."""
+"""Turns the command line's overrides into typed configurations, with Hydra; errors list the valid names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl  # `hydra.compose` has one state for the whole process
+from hydra._internal.config_loader_impl import ConfigLoaderImpl  # `hydra.compose` has one state for the entire process
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -44,15 +44,15 @@ from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean, load_target, places, plugins
 from edlab.source import SourceModel
 
-_VERSION_BASE = "1.3"  # of Hydra's behaviour
-_composing = threading.Lock()  # Hydra's plugins, its store of schemas and its resolvers are the whole process's
+_VERSION_BASE = "1.3"  # the version of Hydra's behaviour
+_composing = threading.Lock()  # Hydra's plugins, schema store and resolvers are shared by the entire process
 _AUTO = "auto"
-_ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all that say that they run on any processor
+_ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all runtimes that run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
 _OF_THE_DEVICE = ("device.options.", "device.knobs.", "device.power_mode")
 
-# Mappings that take any key; what they mean is for others to say.
+# Mappings that accept any key; other modules check them.
 _OPEN = (
     "model.arguments.",
     "converter.options.",
@@ -73,13 +73,13 @@ def config_dir() -> Path:
 
 
 def config_folders() -> dict[str, Path]:
-    """All folders of yaml files: edlab's own, then by name those that vendor packages add as `edlab.conf`."""
+    """All folders of yaml files: edlab's own, then, by name, those that vendor packages add as `edlab.conf`."""
     added = {name: place for name, entry in plugins("conf").items() for place in places(entry.value)}
     return {"edlab": config_dir(), **added}
 
 
 class VendorFolders(SearchPathPlugin):  # type: ignore[misc]
-    """Has Hydra look in the folders of vendor packages too, after edlab's own."""
+    """Makes Hydra search the folders of vendor packages too, after edlab's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """See `SearchPathPlugin.manipulate_search_path`."""
@@ -88,7 +88,7 @@ class VendorFolders(SearchPathPlugin):  # type: ignore[misc]
 
 
 def register_configs() -> None:
-    """Give Hydra the typed schema, and what vendor packages add: yaml files, models, devices, converters, data sets."""
+    """Register the typed schema with Hydra, and the yaml, models, devices, converters and data sets of packages."""
     Plugins.instance().register(VendorFolders)
     store = ConfigStore.instance()
     store.store(name="schema", node=EdlabConfig)
@@ -103,22 +103,24 @@ def register_configs() -> None:
 
 
 def _device_node(name: str, target: str) -> Any:
-    """The mapping that a vendor package gives; a package that is broken stops only those who use its device."""
+    """The mapping of a vendor package; a broken package affects only users of its device."""
     try:
         node = load_target(target)
     except EdlabError as error:
         return {"device": {"name": name, "kind": f"broken: {error.message}"}}
-    return node if isinstance(node, Mapping) else {"device": {"name": name, "kind": f"broken: {target} is no mapping"}}
+    return (
+        node if isinstance(node, Mapping) else {"device": {"name": name, "kind": f"broken: {target} is not a mapping"}}
+    )
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=` takes, those of vendor packages among them."""
+    """The names that `group=` accepts, including those of vendor packages."""
     files = {path.stem for folder in config_folders().values() for path in (folder / group).glob("*.yaml")}
     return sorted(files | set(plugins(f"{group}s")))
 
 
 def groups() -> list[str]:
-    """The groups of the configuration, in the order in which a run uses them."""
+    """The groups of the configuration, in the order of their use in a run."""
     return [field.name for field in fields(EdlabConfig) if (config_dir() / field.name).is_dir()]
 
 
@@ -139,9 +141,9 @@ def to_config(config: DictConfig) -> EdlabConfig:
 
 
 def _resolve_auto(config: EdlabConfig) -> None:
-    """Put in what `auto` stands for, as far as it is known before the model is read, and a processor's runtimes.
+    """Resolve `auto`, as far as possible before the model is read, and add a processor's runtimes.
 
-    The converter follows from the model's format. The precision of a model file is known once it is read: see `decide`.
+    The model's format determines the converter. The precision of a model file is known once it is read: see `decide`.
     """
     file = config.model.path if config.model.origin == ModelOrigin.file else None
     if config.converter.name == _AUTO:
@@ -154,9 +156,9 @@ def _resolve_auto(config: EdlabConfig) -> None:
 
 
 def decide(config: EdlabConfig, source: SourceModel) -> EdlabConfig:
-    """The configuration with `quantization=auto` decided: a model file is measured in its own precision.
+    """The configuration with `quantization=auto` resolved: a model file is measured in its own precision.
 
-    The same configuration where nothing was left open.
+    The configuration is unchanged if nothing is `auto`.
     """
     if config.quantization.precision is not Precision.auto:
         return config
@@ -172,22 +174,22 @@ def _set_precision(quantization: QuantizationConfig, precision: Precision) -> No
 
 
 def _check_numbers(config: EdlabConfig) -> None:
-    """Raise `ConfigError` for a number that is out of its field's bounds, or that nothing can be made of."""
+    """Raise `ConfigError` for a number outside its field's bounds, or for a useless one."""
     for key, value, bounds in _bounded("", config):
         least, most = bounds["least"], bounds["most"]
-        if not value >= least:  # NaN is not
+        if not value >= least:  # true for NaN
             raise ConfigError(f"{key}={value} is below {least}", hint=f"set {key} to {least} or more")
         if most is not None and value > most:
             raise ConfigError(f"{key}={value} is above {most}", hint=f"set {key} to {most} or less")
     if config.protocol.repeats == 2:
         raise ConfigError(
-            "protocol.repeats=2: two processes say almost nothing of how far processes differ",
+            "protocol.repeats=2: two processes are too few to estimate how much processes differ",
             hint="set protocol.repeats to 1, or to 3 or more (5 is usual)",
         )
 
 
 def _bounded(prefix: str, config: Any) -> Iterator[tuple[str, float, Mapping[str, Any]]]:
-    """Key, value and bounds of each number of a configuration, and of those in it."""
+    """Key, value and bounds of each number of a configuration, including nested ones."""
     for each in fields(config):
         key, value = f"{prefix}{each.name}", getattr(config, each.name)
         if is_dataclass(value):
@@ -197,12 +199,13 @@ def _bounded(prefix: str, config: Any) -> Iterator[tuple[str, float, Mapping[str
 
 
 def _check_runtime_options(device: DeviceConfig) -> None:
-    """Raise `ConfigError` where `device.options` is not a mapping from the device's runtimes to their options."""
+    """Raise `ConfigError` if `device.options` is not a mapping from the device's runtimes to their options."""
     runtimes = sorted(set(device.runtimes.values()))
     for name, values in device.options.items():
         if name not in runtimes or not isinstance(values, dict):
             raise ConfigError(
-                f"device.options.{name}={values!r} are not the options of a runtime of {device.name}",
+                f"device.options.{name}={values!r} is invalid: '{name}' is not a runtime of {device.name}, or its "
+                "value is not a mapping",
                 hint=f"set device.options.<runtime>.<option>=...; runtimes: {', '.join(runtimes)}",
             )
 
@@ -211,33 +214,31 @@ def _check_target(config: DictConfig, device: DeviceConfig) -> None:
     """Raise `ConfigError` for a `device.target` of a device whose configuration does not use it."""
     unresolved = str(OmegaConf.to_container(config.device, resolve=False))
     if device.target is not None and "${device.target}" not in unresolved:
-        raise ConfigError(f"{device.name} has no units to choose among", hint="leave device.target out")
+        raise ConfigError(f"device.target is unsupported for {device.name}", hint="remove device.target")
 
 
 def _check_origin(model: ModelConfig) -> None:
     """Raise `ConfigError` for an unknown source of models."""
     known = [*ModelOrigin, *plugins("model_origins")]
     if model.origin not in known:
-        raise ConfigError(
-            f"there is no model.origin '{model.origin}'", hint=_suggest(model.origin, known, "model.origin")
-        )
+        raise ConfigError(f"unknown model.origin '{model.origin}'", hint=_suggest(model.origin, known, "model.origin"))
 
 
 def _check_knobs(device: DeviceConfig) -> None:
-    """Raise `ConfigError` for a knob that no agent has, or a power mode that is given twice."""
+    """Raise `ConfigError` for an unknown knob, or two different power modes."""
     known = sorted({*boards.BUILT_IN, *plugins("knobs")})
     for name in device.knobs:
         if name not in known:
-            raise ConfigError(f"device.knobs has no '{name}'", hint=_suggest(name, known, "device.knobs"))
+            raise ConfigError(f"unknown knob 'device.knobs.{name}'", hint=_suggest(name, known, "device.knobs"))
     if device.power_mode is not None and device.settings["power_mode"] != device.power_mode:
         raise ConfigError("device.power_mode and device.knobs.power_mode differ", hint="set one of them")
 
 
 class Composer:
-    """Composes configurations; the same groups with other values take a tenth of the time that the first take.
+    """Composes configurations; the same groups with other values take a tenth of the time of the first.
 
-    Several threads may have one each, also within another Hydra application: GlobalHydra is not touched. Hydra's store
-    of nodes and its version base, which are one for the process, are.
+    Several threads can have one each, also within another Hydra application: GlobalHydra is not changed. Hydra's node
+    store and its version base, which are shared by the process, are changed.
     """
 
     def __init__(self) -> None:
@@ -263,20 +264,18 @@ class Composer:
                 return to_config(config)
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise explain(error) from error
-        except TypeError as error:  # Hydra's, of a group that is set to a list with null in it
-            raise ConfigError(
-                f"Hydra cannot read {' '.join(overrides)}: {error}", hint="correct these values"
-            ) from error
+        except TypeError as error:  # Hydra's own, for a group that is set to a list that contains null
+            raise ConfigError(f"Hydra cannot read {' '.join(overrides)}: {error}", hint="fix these values") from error
 
     def accepts(self, overrides: Sequence[str]) -> bool:
-        """Whether `compose` does."""
+        """Whether `compose` accepts these overrides."""
         with suppress(ConfigError):
             self.compose(overrides)
             return True
         return False
 
     def _composed(self, groups: tuple[str, ...]) -> DictConfig:
-        """What Hydra makes of the groups' overrides alone; the values of keys go in afterwards, as in Hydra."""
+        """What Hydra composes from the overrides of groups alone; values of keys are added afterwards, as in Hydra."""
         if groups not in self._of_groups:
             config = self._loader.load_configuration("config", list(groups), run_mode=RunMode.RUN, from_shell=False)
             with open_dict(config):
@@ -291,7 +290,7 @@ def compose_config(overrides: Sequence[str]) -> EdlabConfig:
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """The overrides of a command line as Hydra reads them. Raises `ConfigError` for one that it cannot read."""
+    """The overrides of a command line, parsed by Hydra. Raises `ConfigError` for one that it cannot parse."""
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(with_new_keys(overrides))
     except OverrideParseException as error:
@@ -304,17 +303,17 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def _is_value(override: Override) -> bool:
-    """Whether it sets a key in a group, and so chooses none of the yaml files."""
+    """Whether it sets a key in a group, instead of choosing one of the yaml files."""
     return "." in override.key_or_group and override.package is None and not override.is_hydra_override()
 
 
 def with_new_keys(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a command line, with Hydra's `++` for keys of mappings that take any."""
+    """The overrides of a command line, with Hydra's `++` for keys of mappings that accept any key."""
     return [f"++{override}" if override.startswith(_OPEN) else override for override in overrides]
 
 
 def explain(error: Exception) -> ConfigError:
-    """What Hydra or omegaconf refused, in edlab's words: the wrong name, the nearest valid one, and the others."""
+    """The edlab error for an error of Hydra or omegaconf: the wrong name, the nearest valid one, and the others."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         lost = [
@@ -323,8 +322,8 @@ def explain(error: Exception) -> ConfigError:
             if not places(entry.value)
         ]
         hint = _suggest(name, error.options or [], group) + "".join(lost)
-        return ConfigError(f"there is no {group} '{name}'", hint=hint)
-    cause = error.__cause__ or error.__context__  # of a wrong key in a yaml file Hydra keeps the context only
+        return ConfigError(f"unknown {group} '{name}'", hint=hint)
+    cause = error.__cause__ or error.__context__  # for a wrong key in a yaml file Hydra keeps only the context
     if isinstance(cause, OmegaConfBaseException):
         return _explain_value(cause, str(error))
     if isinstance(error, OmegaConfBaseException):
@@ -343,7 +342,7 @@ def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
         return ConfigError(f"{where} has no key '{wrong}'", hint=_suggest(wrong, valid, parent))
     message = re.sub(r"\s+", " ", str(error).splitlines()[0])
     if isinstance(error, ValidationError):
-        return ConfigError(f"{full_key or context}: {message}", hint=f"correct the value of {full_key}")
+        return ConfigError(f"{full_key or context}: {message}", hint=f"fix the value of {full_key}")
     return ConfigError(f"{full_key}: {message}" if full_key else message, hint=f"set {full_key}=...")
 
 
@@ -352,10 +351,10 @@ def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
     return (did_you_mean(wrong, valid) + listing).rstrip()
 
 
-def weakened(config: EdlabConfig) -> tuple[str, ...]:
-    """The settings of protocol and power that ask for less than the tier of that name does; of no tier, than `quick`.
+def weaker_settings(config: EdlabConfig) -> tuple[str, ...]:
+    """The settings of protocol and power that are weaker than the named tier; without a tier, weaker than `quick`.
 
-    How large a batch and how many requests in flight are tried, and what a conversion may cost, are the user's to say.
+    The user may freely choose the largest batch and the most requests in flight to try, and the allowed accuracy drop.
     """
     protocol, power, usual = config.protocol, config.power, PowerConfig()
     path = config_dir() / "protocol" / f"{protocol.name}.yaml"
@@ -371,7 +370,7 @@ def weakened(config: EdlabConfig) -> tuple[str, ...]:
         "protocol.warmup.queries": protocol.warmup.queries < tier.warmup.queries,
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
         "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
-        "protocol.windows": protocol.windows > tier.windows,  # narrower than it can be trusted
+        "protocol.windows": protocol.windows > tier.windows,  # too narrow to be reliable
         "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds,
         "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
         "protocol.throughput.gain": protocol.throughput.gain > tier.throughput.gain,
@@ -385,8 +384,8 @@ def weakened(config: EdlabConfig) -> tuple[str, ...]:
 def describe(config: EdlabConfig, source: SourceModel | None = None) -> dict[str, Any]:
     """The configuration as flat, dotted parameters ("quantization.calibration.images").
 
-    Empty values are left out, and settings of the quantization that decide nothing: before the precision is decided,
-    and where `source`, a model file, came quantized.
+    Empty values are omitted, and so are settings of the quantization that have no effect: before the precision is
+    decided, and if `source`, a model file, is already quantized.
     """
     parameters = dict(_flatten("", OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)))
     undecided = config.quantization.precision is Precision.auto
@@ -395,7 +394,7 @@ def describe(config: EdlabConfig, source: SourceModel | None = None) -> dict[str
         parameters = {
             key: value for key, value in parameters.items() if not key.startswith("quantization.") or key in kept
         }
-    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with settings of its own
+    if config.device.execution is Execution.emulated:  # this machine's CPU stands in, with its own settings
         parameters = {key: value for key, value in parameters.items() if not key.startswith(_OF_THE_DEVICE)}
     return parameters
 

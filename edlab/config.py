@@ -1,6 +1,6 @@
-"""The typed configuration behind every Hydra group: one dataclass a group, units in the names.
+"""The typed configuration behind every Hydra group: one dataclass per group, units in the names.
 
-The yaml files in conf/ fill these; a key or value that is not here is refused. Only dataclasses: nothing is loaded.
+The yaml files in conf/ fill these; any other key or value is refused. Only dataclasses: no heavy imports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from omegaconf import MISSING
 
 
 def number(default: Any, least: float, most: float | None = None) -> Any:
-    """A number's field with its bounds, both of them allowed; what is not set (None) has none."""
+    """A numeric field with its bounds, both inclusive; a value that is not set (None) is not checked."""
     return field(default=default, metadata={"least": least, "most": most})
 
 
@@ -30,13 +30,13 @@ class ModelOrigin(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of the weights and activations; what exactly an artifact holds is read back from it."""
+    """Of the weights and activations; what an artifact really contains is read back from it."""
 
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"  # weights and activations, static, calibrated
-    int8_dynamic = "int8_dynamic"  # weights ahead of time, activations at run time; no calibration
-    auto = "auto"  # a model file's own, known once it is read; fp32 of anything else
+    int8_dynamic = "int8_dynamic"  # weights quantized ahead of time, activations at run time; no calibration
+    auto = "auto"  # a model file's own precision, known once it is read; otherwise fp32
 
 
 class Granularity(StrEnum):
@@ -54,15 +54,15 @@ class Symmetry(StrEnum):
 
 
 class CalibrationMethod(StrEnum):
-    """How activation ranges are taken from the calibration images."""
+    """How the ranges of activations are computed from the calibration images."""
 
     minmax = "minmax"  # from the smallest value to the largest
-    entropy = "entropy"  # the range that loses least information (Kullback-Leibler)
+    entropy = "entropy"  # the range that loses the least information (Kullback-Leibler)
     percentile = "percentile"  # the range without the rarest values
 
 
 class Sensor(StrEnum):
-    """Where power comes from: the first that exists, one by name, the specification, or nowhere."""
+    """The source of power values: the first sensor that exists, one by name, the specification, or none."""
 
     auto = "auto"  # the first of device.sensors that exists, else an estimate
     rapl = "rapl"  # energy counters of Intel and AMD processors
@@ -73,16 +73,16 @@ class Sensor(StrEnum):
 
 
 class Execution(StrEnum):
-    """What runs the artifact: the device, or this machine's CPU in its place (figures are then `emulated_*`)."""
+    """What runs the artifact: the device, or this machine's CPU instead (metrics are then `emulated_*`)."""
 
     native = "native"  # the device
     emulated = "emulated"  # this machine's CPU
 
 
 class ClassOrder(StrEnum):
-    """Which class a folder named by an integer is: that integer, or its place among the names sorted as text.
+    """The class of a folder that is named by an integer: that integer, or its position among the names sorted as text.
 
-    With `numeric`, folders 1 to N of a model of N classes are its classes 0 to N - 1.
+    With `numeric`, the folders 1 to N are the classes 0 to N - 1 of a model with N classes.
     """
 
     numeric = "numeric"
@@ -90,22 +90,22 @@ class ClassOrder(StrEnum):
 
 
 class ResizeMode(StrEnum):
-    """How an image comes to the input's size; see `edlab.source.Preprocessing`."""
+    """How an image is resized to the input's size; see `edlab.source.Preprocessing`."""
 
     crop = "crop"  # the shorter side becomes `resize` pixels, then the centre is cropped
     squash = "squash"  # the whole image, whatever its aspect ratio
-    letterbox = "letterbox"  # the whole image with its aspect ratio kept, and borders
+    letterbox = "letterbox"  # the whole image with its aspect ratio, and borders
 
 
 class InputKind(StrEnum):
-    """What a model takes: images, which are resized and normalised, or arrays, which are fed as they are."""
+    """The input of a model: images, which are resized and normalised, or arrays, which are fed unchanged."""
 
     image = "image"
     array = "array"
 
 
 class Interpolation(StrEnum):
-    """Of the resize; the names are Pillow's."""
+    """Interpolation of the resize, named as in Pillow."""
 
     nearest = "nearest"
     bilinear = "bilinear"
@@ -114,7 +114,7 @@ class Interpolation(StrEnum):
 
 
 class Channels(StrEnum):
-    """Those that a model takes, in their order."""
+    """The channels of a model's input, in order."""
 
     rgb = "rgb"
     bgr = "bgr"
@@ -122,7 +122,7 @@ class Channels(StrEnum):
 
 
 class ExifOrientation(StrEnum):
-    """Whether an image is turned as its EXIF tag says: viewers and OpenCV do, torchvision and Keras do not."""
+    """Whether an image is rotated by its EXIF tag: viewers and OpenCV do this, torchvision and Keras do not."""
 
     ignore = "ignore"
     apply = "apply"
@@ -132,26 +132,26 @@ class ExifOrientation(StrEnum):
 class PreprocessingConfig:
     """Overrides of the source's own preprocessing; None keeps it. See `edlab.source.Preprocessing`.
 
-    `height` and `width` are the input's in pixels; `resize` is the shorter side before a crop; `resize_mode`,
-    `interpolation`, `antialias` and `border` say how an image comes to that size; `channels`, `mean` and `std` (of
-    values in 0..1, one a channel) what the network is fed.
+    `height` and `width` are the input's size in pixels; `resize` is the shorter side before a crop; `resize_mode`,
+    `interpolation`, `antialias` and `border` define how an image is resized; `channels`, `mean` and `std` (for values
+    in 0..1, one per channel) define how its pixels are normalised.
     """
 
     height: Optional[int] = number(None, 1)  # of the model's input, in pixels
     width: Optional[int] = number(None, 1)  # of the model's input, in pixels
     resize: Optional[int] = number(None, 1)  # the shorter side before the crop, in pixels
-    resize_mode: Optional[ResizeMode] = None  # how an image comes to the input's size
+    resize_mode: Optional[ResizeMode] = None  # how an image is resized to the input's size
     interpolation: Optional[Interpolation] = None  # of the resize
-    antialias: Optional[bool] = None  # whether the resize filters before it makes an image smaller
-    border: Optional[List[int]] = None  # colour of borders: R, G, B of 0..255
-    channels: Optional[Channels] = None  # channels of the model's input, in their order
+    antialias: Optional[bool] = None  # whether the resize filters an image before it shrinks it
+    border: Optional[List[int]] = None  # colour of borders: R, G, B, each 0..255
+    channels: Optional[Channels] = None  # channels of the model's input, in order
     mean: Optional[List[float]] = None  # subtracted from values of 0..1, one for each channel
-    std: Optional[List[float]] = None  # values are divided by it after that, one for each channel
+    std: Optional[List[float]] = None  # divisor of the values after that, one for each channel
 
 
 @dataclass
 class DetectionConfig:
-    """How a detection model's outputs become boxes; None: what its head usually has. See docs/detection.md."""
+    """How a detection model's outputs become boxes; None: the usual value for its head. See docs/detection.md."""
 
     anchors: Optional[str] = None  # ssd_raw: an npy file, float32 (A, 4) of centre x, centre y, width, height in 0..1
     activation: Optional[str] = None  # ssd_raw: activation of the class scores: sigmoid, softmax or none
@@ -159,30 +159,30 @@ class DetectionConfig:
     box_order: Optional[str] = None  # ssd_raw: order of the codes: xywh or yxhw
     score_threshold: Optional[float] = number(None, 0, 1)  # boxes with a lower score are dropped
     iou_threshold: Optional[float] = number(None, 0, 1)  # of the non-maximum suppression (NMS)
-    max_candidates: Optional[int] = number(None, 1)  # boxes that enter the NMS, at most
-    max_detections: Optional[int] = number(None, 1)  # boxes that are kept of an image, at most
+    max_candidates: Optional[int] = number(None, 1)  # maximum number of boxes that enter the NMS
+    max_detections: Optional[int] = number(None, 1)  # maximum number of boxes to keep per image
 
 
 @dataclass
 class ModelConfig:
-    """Which model, where it comes from, and what it does not say of itself.
+    """Which model, its source, and what it does not state itself.
 
-    `origin` with `arch`, `path` or `target` builds it, `weights` fills it. The keys after that answer what a file or a
-    network leaves open: its inputs, its outputs and their task, its classes. `label_offset` is subtracted from its
-    classes (1 where class 0 is a background); `claimed_top1` of `claimed_source` is what it is compared with.
+    `origin` with `arch`, `path` or `target` builds it, `weights` fills it. The keys after that define what a file or a
+    network does not state: its inputs, its outputs and their task, its classes. `label_offset` is subtracted from its
+    classes (1 if class 0 is a background); its accuracy is compared with `claimed_top1` of `claimed_source`.
     """
 
-    name: str = ""  # name in tables; empty: that of the architecture, file or factory
+    name: str = ""  # name in tables; empty: name of the architecture, file or factory
     origin: str = MISSING  # source of the model: a value of ModelOrigin, or a plugin's name
     arch: Optional[str] = None  # builtin, timm, torchvision, keras: the architecture's name there
     path: Optional[str] = None  # file: the model file
     target: Optional[str] = None  # python: "package.module:factory"
     arguments: Dict[str, Any] = field(default_factory=dict)  # keyword arguments of the architecture or factory
     weights: str = "auto"  # auto, pretrained, random, or the path of a state dict
-    input: Optional[InputKind] = None  # None: images, or arrays if the data set holds arrays
+    input: Optional[InputKind] = None  # None: images, or arrays if the data set contains arrays
     input_shape: Optional[List[int]] = None  # array: shape without the batch, if the model does not state it
     layout: Optional[str] = None  # file: NCHW or NHWC, if the file does not state it
-    task: Optional[str] = None  # classification, detection, or a plugin's; None: that of the outputs or the data set
+    task: Optional[str] = None  # classification, detection, or a plugin's; None: from the outputs or the data set
     head: Optional[str] = None  # detection: form of the outputs if unclear, or package.module:function
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     output: Optional[str] = None  # name of the output to score, if the model has several
@@ -199,24 +199,24 @@ class ModelConfig:
 
 @dataclass
 class CalibrationConfig:
-    """The images that the ranges of activations are taken from: how many, drawn with which seed, read how."""
+    """The images from which the ranges of activations are computed: their number and seed, and the method."""
 
     images: int = number(64, 1)  # number of calibration images
-    method: CalibrationMethod = CalibrationMethod.minmax  # how ranges are taken from the images
+    method: CalibrationMethod = CalibrationMethod.minmax  # how ranges are computed from the images
     seed: int = number(0, 0)  # of the random choice of the images
 
 
 @dataclass
 class QuantizationConfig:
-    """The precision that is asked for, and how it is reached. What a converter cannot do is refused by name.
+    """The requested precision and how to quantize. Settings that a converter does not support are refused by name.
 
-    `precision` is of weights and activations, `granularity` of the weights' scales, `activations` of the zero points;
-    `exclude` keeps nodes out, and `calibration` chooses the images of a static int8.
+    `precision` is for weights and activations, `granularity` for the weights' scales, `activations` for the zero
+    points; `exclude` lists nodes that stay in floating point, and `calibration` chooses the images for static int8.
     """
 
     name: str = MISSING  # name in tables
     precision: Precision = MISSING  # of weights and activations
-    granularity: Optional[Granularity] = Granularity.per_channel  # of the scales; None: the toolchain's first
+    granularity: Optional[Granularity] = Granularity.per_channel  # of the scales; None: the toolchain's default
     activations: Symmetry = Symmetry.asymmetric  # whether activations have a zero point
     exclude: List[str] = field(default_factory=list)  # names of nodes left in floating point
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -224,36 +224,36 @@ class QuantizationConfig:
 
 @dataclass
 class ConverterConfig:
-    """Which toolchain (`name`) converts, with its `options`, and the limits of each of its steps."""
+    """The toolchain (`name`) that converts, its `options`, and the limits of each of its steps."""
 
     name: str = MISSING  # the toolchain; auto: chosen by the model's format
-    python: Optional[str] = None  # Python with the vendor's tool, for a converter that has a tool environment
+    python: Optional[str] = None  # Python interpreter with the vendor's tool, for a converter with a tool environment
     timeout_s: float = number(1800.0, 1)  # time limit of each step, in seconds
-    memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of the memory that is free
-    log_limit_mb: float = number(500.0, 0.001)  # of the output of each step
+    memory_limit_gb: Optional[float] = number(None, 0.01)  # of each step; None: 90 % of the free memory
+    log_limit_mb: float = number(500.0, 0.001)  # of each step's output
     options: Dict[str, Any] = field(default_factory=dict)  # options of this toolchain
 
 
 @dataclass
 class SpecificationConfig:
-    """What the vendor says of the device, and where (`source`); never a measurement.
+    """What the vendor states about the device, and where (`source`); never a measurement.
 
-    `typical_watts`, under load, gives the estimate of a device without a sensor.
+    `typical_watts`, under load, is the estimate for a device without a sensor.
     """
 
     typical_watts: Optional[float] = number(None, 0.001)  # under load; the estimate if there is no sensor
-    max_watts: Optional[float] = number(None, 0.001)  # the most that it draws; readings far above it are dropped
+    max_watts: Optional[float] = number(None, 0.001)  # maximum power; readings far above it are dropped
     peak_ops: Dict[str, float] = field(default_factory=dict)  # operations per second, by precision
-    source: str = ""  # document that these figures come from
+    source: str = ""  # document that states these values
 
 
 @dataclass
 class DeviceConfig:
-    """What runs the artifact, how its agent is reached, what it can run, and what of it is set for the run.
+    """What runs the artifact, how its agent is reached, what it can run, and its settings for the run.
 
-    Reached: `kind`, `address`, `workdir`, `python`, `env`. Able: `machines`, `runtimes`, `precisions`, `sensors`,
-    `specification`. Set for a run: `target`, `power_mode`, `knobs`, `threads`, `options`. In its place or in turn:
-    `execution`, `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
+    Access: `kind`, `address`, `workdir`, `python`, `env`. Capabilities: `machines`, `runtimes`, `precisions`,
+    `sensors`, `specification`. Settings for a run: `target`, `power_mode`, `knobs`, `threads`, `options`. Stand-ins and
+    waiting: `execution`, `stand_in`, `lock_timeout`. Limits: `memory_limit_gb`, `workdir_limit_gb`.
     """
 
     name: str = MISSING  # name in tables
@@ -264,24 +264,24 @@ class DeviceConfig:
     workdir_limit_gb: float = number(8.0, 0)  # ssh: limit of workdir; the oldest files above it are removed
     env: Dict[str, str] = field(default_factory=dict)  # environment variables of the agent
     execution: Execution = Execution.native  # emulated: run on this machine's CPU instead
-    machines: List[str] = field(default_factory=list)  # valid outputs of `uname -m` there; empty: any
-    stand_in: str = ""  # what this is, if not the device itself; metrics are then `emulated_*`
-    lock_timeout: float = number(3600.0, 0)  # seconds to wait until another run on the same machine ends
+    machines: List[str] = field(default_factory=list)  # valid outputs of `uname -m` on the target; empty: any
+    stand_in: str = ""  # what runs instead of the device itself, if anything; metrics are then `emulated_*`
+    lock_timeout: float = number(3600.0, 0)  # seconds to wait for another run on the same machine
     memory_limit_gb: Optional[float] = number(None, 0.01)  # of an agent on this machine; None: 90 % of the free memory
     target: Optional[str] = None  # unit of the device, if its runtime has several (intel: CPU, GPU, NPU)
     power_mode: Optional[str] = None  # jetson: same as knobs.power_mode; None: not changed
     knobs: Dict[str, str] = field(default_factory=dict)  # set on the device for the run, by name; restored after it
-    runtimes: Dict[str, str] = field(default_factory=dict)  # by file format; {'*': processor}: all of a processor
-    precisions: List[str] = field(default_factory=list)  # precisions that it runs
-    sensors: List[str] = field(default_factory=list)  # power sensors, best first: kinds, or beginnings of names
-    threads: Optional[int] = number(None, 1)  # number of cores to use and to pin to; None: all
+    runtimes: Dict[str, str] = field(default_factory=dict)  # by file format; {'*': processor}: all for processors
+    precisions: List[str] = field(default_factory=list)  # precisions that it supports
+    sensors: List[str] = field(default_factory=list)  # power sensors, best first: kinds, or prefixes of names
+    threads: Optional[int] = number(None, 1)  # number of cores to use and to pin threads to; None: all
     python: Optional[str] = None  # Python interpreter on the target; None: this one
     options: Dict[str, Any] = field(default_factory=dict)  # options by runtime: {openvino: {device: GPU}}
     specification: SpecificationConfig = field(default_factory=SpecificationConfig)
 
     @property
     def settings(self) -> Dict[str, str]:
-        """The knobs to set, the power mode among them."""
+        """The knobs to set, including the power mode."""
         power_mode = {} if self.power_mode is None else {"power_mode": self.power_mode}
         return {**power_mode, **self.knobs}
 
@@ -292,10 +292,11 @@ class DeviceConfig:
 
 @dataclass
 class DatasetConfig:
-    """The images or arrays with their labels, and which of them are scored and which calibrate.
+    """The images or arrays with their labels, and which of them are for scoring and for calibration.
 
-    `kind` says how `path` is read (a folder, or an npz file of arrays), `annotations`, `labels` and `class_order` how
-    its classes are numbered; `images` and `seed` choose what is scored, the last two keys what calibrates.
+    `kind` defines how `path` is read (a folder, or an npz file of arrays); `annotations`, `labels` and `class_order`
+    define how its classes are numbered; `images` and `seed` choose the images to score, the last two keys the images
+    for calibration.
     """
 
     name: str = MISSING  # name in tables
@@ -304,57 +305,57 @@ class DatasetConfig:
     annotations: Optional[str] = None  # coco: the "instances" json file; None: the one near the images
     labels: Optional[str] = None  # image_folder, yolo: text file, one folder or class per line, in order
     class_order: Optional[ClassOrder] = None  # image_folder: how folders named by integers are numbered
-    exif_orientation: ExifOrientation = ExifOrientation.ignore  # whether images are turned by their EXIF tag
+    exif_orientation: ExifOrientation = ExifOrientation.ignore  # whether images are rotated by their EXIF tag
     images: Optional[int] = number(None, 1)  # number of images to score, drawn at random; None: all
     seed: int = number(0, 0)  # of the random choice of the images
-    calibration_fraction: float = number(0.1, 0, 1)  # share that is set aside for calibration, never scored; below 1
+    calibration_fraction: float = number(0.1, 0, 1)  # share that is reserved for calibration, never scored; below 1
     calibration_path: Optional[str] = None  # folder to calibrate on instead; all of `path` is then scored
 
 
 @dataclass
 class WarmupConfig:
-    """Queries before anything is timed: both minima hold, and then it goes on until the latency has settled.
+    """Queries before anything is timed: at least both minima, then until the latency has settled.
 
     `queries` and `seconds` are the minima, `max_seconds` is the limit, `tolerance` a fraction of the latency.
     """
 
-    queries: int = number(10, 1)  # least number of queries
-    seconds: float = number(2.0, 0)  # least length
+    queries: int = number(10, 1)  # minimum number of queries
+    seconds: float = number(2.0, 0)  # minimum length
     tolerance: float = number(0.02, 0)  # settled: the medians of two half-windows differ by at most this fraction
     max_seconds: float = number(30.0, 0)  # time limit
 
 
 @dataclass
 class ThroughputConfig:
-    """The search for the batch and the queries in flight that give the highest throughput.
+    """The search for the batch and the number of queries in flight with the highest throughput.
 
-    It tries batches up to `max_batch` and up to `max_in_flight` queries at once, each for `trial_seconds`.
+    It tries batches up to `max_batch` and up to `max_in_flight` simultaneous queries, each for `trial_seconds`.
     """
 
     max_batch: int = number(64, 1)  # largest batch to try
-    max_in_flight: int = number(16, 1)  # most queries at once to try
+    max_in_flight: int = number(16, 1)  # most simultaneous queries to try
     gain: float = number(0.03, 0)  # a larger setting must be faster by more than this fraction
     trial_seconds: float = number(1.0, 0.01)  # length of each trial
-    seconds: Optional[float] = number(None, 0.1)  # least length of the window; None: protocol.seconds
+    seconds: Optional[float] = number(None, 0.1)  # minimum length of the window; None: protocol.seconds
 
 
 @dataclass
 class ProtocolConfig:
-    """How long and how often each phase measures, and what the verdict accepts. See docs/metrics.md.
+    """How long and how often each phase measures, and the limits of the verdict. See docs/metrics.md.
 
-    `queries`, `seconds`, `max_seconds`, `max_interval` and `windows` decide when the latency phase ends; `pool` and
-    `seed` which images it feeds; `repeats` how many processes it is measured in.
+    `queries`, `seconds`, `max_seconds`, `max_interval` and `windows` define when the latency phase ends; `pool` and
+    `seed` which images it feeds; `repeats` in how many processes it is measured.
     """
 
     name: str = MISSING  # name of the tier
-    queries: int = number(MISSING, 1)  # least number of queries of the latency phase
-    seconds: float = number(MISSING, 0)  # least length of the latency phase, and of the throughput window
+    queries: int = number(MISSING, 1)  # minimum number of queries of the latency phase
+    seconds: float = number(MISSING, 0)  # minimum length of the latency phase, and of the throughput window
     max_seconds: float = number(MISSING, 0)  # time limit of each phase
-    pool: int = number(64, 1)  # number of real images that the queries rotate over
+    pool: int = number(64, 1)  # number of real images that the queries cycle through
     seed: int = number(0, 0)  # of the random choice of these images
-    windows: int = number(10, 5, 31)  # equal in time, over which the confidence interval of the mean is computed
-    max_interval: float = number(0.05, 0)  # the latency phase ends once the interval is this fraction of the mean
-    repeats: int = number(1, 1)  # number of new processes of the agent that the timed phases run in; not 2
+    windows: int = number(10, 5, 31)  # equal parts of the phase, for the confidence interval of the mean
+    max_interval: float = number(0.05, 0)  # the latency phase ends once the interval / the mean is at most this
+    repeats: int = number(1, 1)  # number of new agent processes in which the timed phases run; not 2
     max_accuracy_drop: float = number(0.01, 0)  # 0..1; a larger drop makes the verdict DEGRADED
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
@@ -362,30 +363,30 @@ class ProtocolConfig:
 
     @property
     def window_seconds(self) -> float:
-        """The least length of the throughput window."""
+        """The minimum length of the throughput window."""
         return self.seconds if self.throughput.seconds is None else self.throughput.seconds
 
 
 @dataclass
 class PowerConfig:
-    """Which sensor is read, and how long.
+    """Which sensor is read, and for how long.
 
-    One sample is taken each `interval_s`, for `idle_seconds` while nothing runs and during the throughput phase, for
-    `active_seconds` and `active_samples` at least.
+    One sample is taken every `interval_s`: for `idle_seconds` while nothing runs, and in the throughput phase for at
+    least `active_seconds` and `active_samples`.
     """
 
     name: str = MISSING  # name in tables
     sensor: Sensor = Sensor.auto  # which power sensor is read
-    meter: Optional[str] = None  # power meter of a plugin, which this machine reads instead of the target's sensors
+    meter: Optional[str] = None  # power meter of a plugin; this machine reads it instead of the target's sensors
     meter_options: Dict[str, Any] = field(default_factory=dict)  # options of that meter
     interval_s: float = number(0.05, 0.001)  # seconds between two readings
     idle_seconds: float = number(5.0, 0.1)  # length of the idle phase
-    active_seconds: float = number(10.0, 0)  # least length of the throughput phase if a sensor is read
-    active_samples: int = number(100, 1)  # least number of readings in the throughput phase
+    active_seconds: float = number(10.0, 0)  # minimum length of the throughput phase if a sensor is read
+    active_samples: int = number(100, 1)  # minimum number of readings in the throughput phase
 
 
 class SweepOrder(StrEnum):
-    """In which order the runs of a sweep are made."""
+    """The order of the runs of a sweep."""
 
     given = "given"  # as on the command line
     random = "random"  # so that slow changes of the machine do not favour some rows
@@ -393,16 +394,16 @@ class SweepOrder(StrEnum):
 
 @dataclass
 class SweepConfig:
-    """What holds for all runs of one command: the `order` in which they are made."""
+    """Settings for all runs of one command: their `order`."""
 
     order: SweepOrder = SweepOrder.given  # order of the runs
 
 
 @dataclass
 class CacheConfig:
-    """What is kept for later runs, below EDLAB_CACHE."""
+    """The cache for later runs, in EDLAB_CACHE."""
 
-    max_gb: Optional[float] = number(None, 0)  # above it, the entries that are unused for longest are removed
+    max_gb: Optional[float] = number(None, 0)  # above it, the least recently used entries are removed
 
 
 @dataclass
@@ -416,7 +417,7 @@ class TrackingConfig:
 
 @dataclass
 class EdlabConfig:
-    """All that one run is made of: a group for each part of it, and what its command does around it."""
+    """The configuration of one run: a group for each part of it, and the settings of its command."""
 
     task: Optional[str] = None  # what is measured: classification, detection, or a plugin's; None: the model's
     model: ModelConfig = MISSING

@@ -23,13 +23,13 @@ from edlab.readiness import Finding
 
 _CORE = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "mlflow", "hydra-core", "numpy")
 
-_LOW_DISK_GB = 5.0  # conversions and prepared images take more room here than what a target is sent
+_LOW_DISK_GB = 5.0  # conversions and prepared images need more space here than files on a target
 
 
 def run(console: Console, overrides: Sequence[str]) -> int:
-    """Print the report: a line for each part, or all that the run of `overrides` needs.
+    """Print the report: a line for each part, or everything that the run of `overrides` needs.
 
-    Exit code 0 if all but what is optional can be used, else 1. Raises `ConfigError` for an invalid override.
+    Exit code 0 if everything that is not optional can be used, else 1. Raises `ConfigError` for an invalid override.
     """
     cache = Cache()
     if overrides:
@@ -39,7 +39,7 @@ def run(console: Console, overrides: Sequence[str]) -> int:
     sections = _overview(cache)
     for title, findings in sections.items():
         console.print(_section(title, findings, one_line=title != "core"))
-    console.print("[cyan]edlab doctor converter=NAME device=NAME[/] says more, and how to fix it", highlight=False)
+    console.print("[cyan]edlab doctor converter=NAME device=NAME[/] shows more, and how to fix it", highlight=False)
     return _exit_code([finding for findings in sections.values() for finding in findings])
 
 
@@ -48,13 +48,13 @@ def _exit_code(findings: Sequence[Finding]) -> int:
 
 
 def _of_run(overrides: Sequence[str], cache: Cache) -> list[Finding]:
-    """What the run of these overrides needs; it needs all of it, so nothing is optional."""
+    """Everything that the run of these overrides needs; nothing is optional here."""
     findings = readiness.of_run(compose_config(overrides), cache)
     return [dataclasses.replace(finding, optional=False) for finding in findings]
 
 
 def _overview(cache: Cache) -> dict[str, list[Finding]]:
-    """One finding for each part, but for what is wrong with edlab itself."""
+    """One finding for each part, and each problem of edlab itself."""
     toolchains = [readiness.converter(ConverterConfig(name=name), cache) for name in converters.available()]
     return {
         "core": [*_core(cache), *readiness.plugins()],
@@ -64,7 +64,7 @@ def _overview(cache: Cache) -> dict[str, list[Finding]]:
 
 
 def _device(name: str, cache: Cache) -> Finding:
-    """A device by its name, whose yaml file may be wrong: a vendor package's."""
+    """A device by name; the yaml file of a vendor package may be invalid."""
     try:
         config = compose_config([f"device={name}"]).device
     except EdlabError as error:
@@ -113,7 +113,7 @@ def _core(cache: Cache) -> Iterator[Finding]:
     yield Finding("packages", True, ", ".join(installed))
     free_gb = shutil.disk_usage(_existing(cache.root)).free / 1e9
     ok = free_gb > _LOW_DISK_GB
-    fix = "" if ok else "free space, or set EDLAB_CACHE to a folder with room"
+    fix = "" if ok else "free space, or set EDLAB_CACHE to a folder on a disk with free space"
     yield Finding("cache", ok, f"{cache.root}, {free_gb:.0f} GB free", fix)
 
 

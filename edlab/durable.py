@@ -1,4 +1,4 @@
-"""Files that are on the disk when their name says so: a power cut leaves the old content or the new, never half."""
+"""Files that are on the disk once they are renamed: a power cut leaves the old content or the new, never half."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from edlab.agent.errors import DISK_FIXES
 from edlab.errors import StorageError
 
-# Errors of a disk that is full, protected or failing, and what to do about each.
+# Errors of a full, protected or failing disk, and how to fix each.
 _FIXES = {
     **DISK_FIXES,
     errno.EACCES: "make it writable",
@@ -24,8 +24,8 @@ _FIXES = {
 def storage_error(error: BaseException, place: Path | str, alternative: str = "") -> StorageError | None:
     """The `StorageError` for a full, protected or failing disk; None for any other error.
 
-    `place` is named where the system does not say which file it was; `alternative` is what else the user can do. Where
-    a file was being copied, it is the copy that has no room.
+    `place` is named if the system does not state which file failed; `alternative` is another fix. If a file was being
+    copied, the copy has no space.
     """
     if not isinstance(error, OSError) or error.errno not in _FIXES:
         return None
@@ -36,7 +36,7 @@ def storage_error(error: BaseException, place: Path | str, alternative: str = ""
 
 @contextmanager
 def writing(place: Path | str, alternative: str = "") -> Iterator[None]:
-    """Raise `StorageError` where the block meets a full, protected or failing disk: see `storage_error`."""
+    """Raise `StorageError` if the block fails because of a full, protected or failing disk: see `storage_error`."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,7 @@ def writing(place: Path | str, alternative: str = "") -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, completely or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(scratch, "w", encoding="utf-8") as file:
@@ -59,13 +59,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file or a folder, and have the new name on the disk."""
+    """Rename a file or a folder, and flush the new name to the disk."""
     source.replace(target)
     sync(target.parent)
 
 
 def sync(path: Path) -> None:
-    """Have what was written to a file, or the names in a folder, on the disk."""
+    """Flush a file's content, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -74,7 +74,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """The same for all files of a folder, and the folder itself last."""
+    """Flush all files of a folder, and then the folder itself."""
     for path in [*folder.rglob("*"), folder]:
         if path.is_file() or path.is_dir():
             sync(path)

@@ -1,27 +1,27 @@
-"""edlab's errors: each says what failed, where, and what to do.
+"""edlab's errors: each states what failed, where, and how to fix it.
 
 EdlabError
 ├── ConfigError            a key, a value or a name on the command line or in a yaml
-├── UnsupportedError       a combination that no one can run; refused before any work (a SKIPPED row)
+├── UnsupportedError       an unsupported combination; refused before any work (a SKIPPED row)
 ├── MissingDependencyError a Python package or vendor tool that is not installed
 ├── ModelError             a model that cannot be loaded, or its weights
 ├── DataError              a data set that is missing, empty or unreadable
-│   └── DataUnavailableError none was given, or it cannot be fetched: what it feeds is withheld
-├── ConversionError        a vendor's converter that refused, crashed or hung; or an artifact that is garbage
+│   └── DataUnavailableError no data set is given, or it cannot be downloaded: its metrics are withheld
+├── ConversionError        a vendor's converter that failed, crashed or hung; or an invalid artifact
 ├── DeviceError            a target that cannot be reached, or whose agent was lost
-│   └── AgentError         the agent answered with an error of its own
-├── MeasurementError       a measurement that cannot be taken
+│   └── AgentError         the agent answered with its own error
+├── MeasurementError       a measurement that is not possible
 ├── StorageError           a full disk, or a folder that cannot be written
-└── TrackingError          MLflow cannot be reached, or does not hold what was asked for
+└── TrackingError          MLflow cannot be reached, or does not have the requested run
 """
 
 from __future__ import annotations
 
 
 class EdlabError(Exception):
-    """What failed (`message`), and what to do (`hint`, an imperative sentence or a command).
+    """What failed (`message`), and how to fix it (`hint`, an imperative sentence or a command).
 
-    `log` is the tail of a tool's own output, where there is one.
+    `log` is the end of a tool's own output, if there is any.
     """
 
     def __init__(self, message: str, *, hint: str = "", log: str = "") -> None:
@@ -36,7 +36,7 @@ class ConfigError(EdlabError):
 
 
 class UnsupportedError(EdlabError):
-    """The combination asked for can run nowhere; the hint names the nearest that can."""
+    """The requested combination is unsupported; the hint names the nearest one that is supported."""
 
 
 class MissingDependencyError(EdlabError):
@@ -52,11 +52,11 @@ class DataError(EdlabError):
 
 
 class DataUnavailableError(DataError):
-    """No data set was given, or it cannot be fetched: what it feeds is withheld, and the run goes on."""
+    """No data set is given, or it cannot be downloaded: its metrics are withheld, and the run continues."""
 
 
 class ConversionError(EdlabError):
-    """A conversion step failed, or what it made is not a working model."""
+    """A conversion step failed, or its output is not a working model."""
 
 
 class DeviceError(EdlabError):
@@ -68,7 +68,7 @@ class AgentError(DeviceError):
 
 
 class MeasurementError(EdlabError):
-    """A measurement cannot be taken as its protocol says."""
+    """A measurement is not possible as its protocol requires."""
 
 
 class StorageError(EdlabError):
@@ -76,4 +76,4 @@ class StorageError(EdlabError):
 
 
 class TrackingError(EdlabError):
-    """MLflow cannot be reached, or does not hold what was asked for."""
+    """MLflow cannot be reached, or does not have the requested run."""

@@ -1,10 +1,11 @@
-"""Runs one function in a process of its own, so that a vendor tool that crashes, hangs or eats memory is an error.
+"""Runs one function in a separate process, so that a vendor tool that crashes, hangs or uses too much memory is an
+error.
 
     result = run_isolated("package.module:function", {"path": "net.onnx"}, log=Path("convert.log"), timeout_s=600)
 
-Arguments and result are JSON. What the function and its native libraries print goes to the log. An edlab error
-raised inside comes out as the same error, a disk that takes no more as `StorageError`; anything else as
-`ConversionError` with the log's tail. The child ends with its parent, however that ends.
+Arguments and result are JSON. What the function and its native libraries print goes to the log. An edlab error raised
+inside is raised again as the same error, a full or protected disk as `StorageError`, anything else as `ConversionError`
+with the end of the log. The child ends with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _ORPHAN_POLL_S = 1.0
 _TAIL_LINES = 30
 _TAIL_BYTES = 1 << 16
 _MOST_CHARACTERS = 500  # of an error's first line
-_MARK = "EDLAB_PROCESS"  # the variable by which a child's children are found that have left its process group
+_MARK = "EDLAB_PROCESS"  # the variable that identifies a child's children that have left its process group
 _SHARE = 0.9  # of the memory that is free when a child starts
 
 
 def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
-    """The last lines of a log, or nothing where there is none."""
+    """The last lines of a log, empty if there is no log."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
@@ -61,8 +62,8 @@ def run_isolated(
 ) -> Any:
     """Call the function that `target` names with `arguments` in a child process and return its JSON result.
 
-    `memory_limit_gb` bounds the resident memory of the child and its children; None takes 90 % of what is free now.
-    `log_limit_mb` bounds what they print. Raises the edlab error that the function raised, or `ConversionError` for a
+    `memory_limit_gb` limits the resident memory of the child and its children; None: 90 % of the memory that is free
+    now. `log_limit_mb` limits their output. Raises the edlab error that the function raised, or `ConversionError` for a
     crash, a time-out, too much memory or too much output.
     """
     name = target.partition(":")[2]
@@ -97,7 +98,7 @@ def run_isolated(
 
 
 def memory_limit_bytes(gigabytes: float | None) -> int:
-    """What a child may take: so many gigabytes, else 90 % of what is free now."""
+    """The memory limit of a child: this many gigabytes, else 90 % of the memory that is free now."""
     return int(gigabytes * 1e9) if gigabytes else int(psutil.virtual_memory().available * _SHARE)
 
 
@@ -117,8 +118,8 @@ def _wait(child: subprocess.Popen[bytes], name: str, log: Path, limits: _Limits)
             pass
         if time.monotonic() > deadline:
             raise ConversionError(
-                f"{name} did not end within {limits.timeout_s:g} s",
-                hint="raise converter.timeout_s, or take a smaller model or fewer calibration images",
+                f"{name} timed out after {limits.timeout_s:g} s",
+                hint="raise converter.timeout_s, or use a smaller model or fewer calibration images",
                 log=log_tail(log),
             )
         if log.stat().st_size > limits.log_bytes:
@@ -129,8 +130,8 @@ def _wait(child: subprocess.Popen[bytes], name: str, log: Path, limits: _Limits)
             )
         if _resident_bytes(child.pid) > limits.memory_bytes:
             raise ConversionError(
-                f"{name} took more than {limits.memory_bytes / 1e9:.1f} GB of memory",
-                hint="take fewer calibration images (quantization.calibration.images=...), or raise "
+                f"{name} used more than {limits.memory_bytes / 1e9:.1f} GB of memory",
+                hint="use fewer calibration images (quantization.calibration.images=...), or raise "
                 "converter.memory_limit_gb",
                 log=log_tail(log),
             )
@@ -151,7 +152,7 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def kill_marked(variable: str, value: str) -> None:
-    """Kill every process with this variable in its environment: a daemon leaves its process group, but keeps that."""
+    """Kill every process with this variable in its environment: a daemon leaves its process group, but keeps it."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(variable) == value:
@@ -159,7 +160,7 @@ def kill_marked(variable: str, value: str) -> None:
 
 
 def describe_exit(code: int) -> str:
-    """How a child ended, in words: its exit code, or the signal that killed it (a negative `returncode`)."""
+    """How a child ended, as text: its exit code, or the signal that killed it (a negative `returncode`)."""
     if code < 0:
         note = " (the system ran out of memory?)" if -code == signal.SIGKILL else ""
         return f"signal {signal.Signals(-code).name}{note}"
@@ -197,17 +198,17 @@ def _serve(request_path: Path, answer_path: Path) -> None:
     scratch.rename(answer_path)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # vendor libraries crash or hang in their destructors; the answer is safe on disk
+    os._exit(0)  # vendor libraries crash or hang in their destructors; the answer is already on disk
 
 
 def _call(request: dict[str, Any]) -> Any:
     try:
         return load_target(request["target"])(**request["arguments"])
-    except PermissionError:  # of a device, or a file of the tool's own: not the disk's
+    except PermissionError:  # of a device, or of the tool's own file: not a disk error
         raise
     except OSError as error:
-        place = Path(request["log"]).parent  # a write that fails does not say where
-        if explained := durable.storage_error(error, place, "set EDLAB_CACHE and TMPDIR to folders with room"):
+        place = Path(request["log"]).parent  # a failed write does not state the file
+        if explained := durable.storage_error(error, place, "set EDLAB_CACHE and TMPDIR to another disk"):
             raise explained from error
         raise
 

@@ -1,4 +1,4 @@
-"""What `edlab models`, `edlab devices` and `edlab converters` print: one table each, read from the configuration."""
+"""The output of `edlab models`, `edlab devices` and `edlab converters`: one table each, from the configuration."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edlab.errors import EdlabError
 
 
 def models() -> Table:
-    """The models by name, and how to give any other."""
+    """The models by name, and how to choose any other model."""
     table = _table("model", "from", "claimed top-1", "data set", "use")
     for name in options("model"):
         try:
             config = compose_config([f"model={name}"])
-        except EdlabError as error:  # of a vendor package's yaml file: the others are listed all the same
+        except EdlabError as error:  # of a vendor package's yaml file: the others are still listed
             table.add_row(name, f"[yellow]{escape(error.message)}[/]")
             continue
         model = config.model
@@ -39,7 +39,7 @@ def _use(name: str, origin: str) -> str:
 
 
 def devices() -> Table:
-    """The devices by name, with what each runs."""
+    """The devices by name, with the files that each runs."""
     table = _table("device", "reached as", "runs", "precisions")
     for name in options("device"):
         try:
@@ -53,14 +53,14 @@ def devices() -> Table:
 
 
 def toolchains() -> Table:
-    """The converters by name, with what each does and what it is missing here."""
+    """The converters by name, with what each does and which packages are missing here."""
     table = _table("converter", "takes", "makes", "quantization", "installed")
     for name in converters.available():
         (finding,) = readiness.converter(ConverterConfig(name=name), Cache())
         installed = "[green]yes[/]" if finding.ok else f"[yellow]{escape(finding.details)}[/]"
         try:
             kind = converters.load(name)
-        except EdlabError:  # of an outside package that cannot be imported: the finding says why
+        except EdlabError:  # of an outside package that cannot be imported: the finding shows the cause
             table.add_row(name, "", "", "", installed)
             continue
         table.add_row(name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)

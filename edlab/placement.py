@@ -1,4 +1,4 @@
-"""Where an image lies on the model's input: the geometry of resizing and cropping, without pixels."""
+"""The position of an image on the model's input: the geometry of resizing and cropping, without pixels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from edlab.source import Preprocessing
 
 
 class Placement(NamedTuple):
-    """An image becomes `width` x `height` pixels, and the model's input begins at `left`, `top` of that.
+    """An image is resized to `width` x `height` pixels, and the model's input begins at `left`, `top` of it.
 
-    Negative where the input has borders. A point x of an image W pixels wide lies at x * width / W - left of the input.
+    They are negative if the input has borders. A point x of an image W pixels wide is at x * width / W - left of the
+    input.
     """
 
     width: int
@@ -49,5 +50,5 @@ def _shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _offset(length: int, wanted: int) -> int:
-    """Where the centre begins; torchvision rounds half to even where it crops, and up where it pads."""
+    """Where the centre begins; torchvision rounds half to even when it crops, and up when it pads."""
     return round((length - wanted) / 2.0) if length >= wanted else -((wanted - length) // 2)

@@ -1,4 +1,4 @@
-"""Whether a converter and a device have what they need, and what fixes it if they do not."""
+"""Whether a converter and a device have everything that they need, and how to fix it if not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
 from edlab.errors import AgentError, EdlabError
 
-_LOW_DISK_MB = 2000.0  # of a target
+_LOW_DISK_MB = 2000.0  # on a target
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line of a report: a part, whether it can be used, the details, and the fix if it cannot.
 
-    `optional` is a part that edlab does without: the runtime of an extra, a board that nobody has configured.
+    `optional` is a part that edlab does not require: the runtime of an extra, a board that is not configured.
     """
 
     part: str
@@ -33,9 +33,10 @@ class Finding:
 
 
 def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
-    """What the converters and devices of these runs are missing. Asked in seconds, before anything runs; stops nothing.
+    """What the converters and devices of these runs are missing. This takes seconds, before anything runs, and stops no
+    run.
 
-    What this machine's CPU stands in for needs neither.
+    A device that this machine's CPU stands in for is not checked.
     """
     native = [config for config in configs if config.device.execution is Execution.native]
     toolchains = {repr(config.converter): config.converter for config in native}
@@ -52,20 +53,20 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
 
 
 def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
-    """What one run needs: its converter, and its device with the runtime for what that converter makes."""
+    """What one run needs: its converter, and its device with the runtime for the converter's output."""
     yield from converter(config.converter, cache)
     yield from device(config.device, cache, _made(config.converter))
 
 
 def _made(config: ConverterConfig) -> list[str]:
-    """The format that this converter makes; none where it cannot be loaded, which is a finding already."""
+    """The output format of this converter; None if it cannot be loaded, which is already a finding."""
     with contextlib.suppress(EdlabError):
         return [converters.load(config.name).format]
     return []
 
 
 def _identity(device: DeviceConfig) -> str:
-    """What tells two targets apart, whatever else their runs are to be."""
+    """What identifies a target, whatever else its runs set."""
     return repr((device.name, device.kind, device.address, device.target, device.python, device.env, device.options))
 
 
@@ -98,11 +99,11 @@ def _tools(recipe: ToolEnv | None, python: str | None, cache: Cache) -> str:
     if place := python or toolenvs.find(recipe, cache):
         return f"; tools in {place}"
     toolenvs.base_python(recipe)
-    return f"; the first run installs {', '.join(recipe.requirements)} into an environment of its own"
+    return f"; the first run installs {', '.join(recipe.requirements)} into a separate environment"
 
 
 def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = None) -> Iterator[Finding]:
-    """Connect, and say what the target has and what is missing; of its runtimes those for `formats` (None: all)."""
+    """Connect, and report what the target has and what is missing; only runtimes for `formats` (None: all)."""
     name = config.name
     wanted = list(config.runtimes) if formats is None else formats
     runtimes = sorted({config.runtimes[made] for made in wanted if made in config.runtimes})
@@ -110,15 +111,15 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
                 session.lock()
-            except AgentError as error:  # nothing is imported during another run
+            except AgentError as error:  # no imports during another run
                 yield Finding(f"device={name}", True, f"in use: {error.message}")
                 return
             hello, state = session.hello(), session.state()
             found = session.available(runtimes) if runtimes else {}
             sensors = session.sensors()
     except EdlabError as error:
-        nobodys = bool(config.stand_in) or (config.kind == "ssh" and not config.address)
-        yield Finding(f"device={name}", False, error.message, error.hint, optional=nobodys)
+        optional = bool(config.stand_in) or (config.kind == "ssh" and not config.address)
+        yield Finding(f"device={name}", False, error.message, error.hint, optional=optional)
         return
     yield Finding(f"device={name}", True, _machine(hello))
     yield Finding(f"{name}: python", True, f"{hello.python}, numpy {hello.numpy}")
@@ -129,17 +130,17 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
 
 
 def plugins() -> Iterator[Finding]:
-    """What packages add to the agent and is not found here; only the runs that use it fail."""
+    """Parts of the agent that packages add and that are not found here; only runs that use them fail."""
     for part, error in agent_zip.lost().items():
         yield Finding(part, False, error.message, error.hint, optional=True)
 
 
 def _runtime(config: DeviceConfig, made: str, found: dict[str, Availability]) -> Finding:
-    """Whether files of the format `made` can run; `found` is the agent's answer by runtime."""
+    """Whether files of the format `made` can run; `found` is the agent's answer for each runtime."""
     name, runtime = config.name, config.runtimes.get(made)
     if runtime is None:
         able = ", ".join(config.runtimes)
-        return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it runs {able}")
+        return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it supports {able}")
     if error := agent_zip.lost().get(f"runtime '{runtime}'"):
         return Finding(f"{name}: {runtime}", False, error.message, error.hint, optional=True)
     answer = found[runtime]
@@ -149,22 +150,22 @@ def _runtime(config: DeviceConfig, made: str, found: dict[str, Availability]) ->
 
 
 def _machine(hello: Machine) -> str:
-    """The board or the processor, and the graphics cards that NVIDIA's driver names."""
+    """The board or the processor, and the graphics cards that NVIDIA's driver lists."""
     machine = hello.board or hello.cpu or hello.machine
     return f"{machine}; GPU: {hello.gpu}, driver {hello.gpu_driver}" if hello.gpu else machine
 
 
 def _power(config: DeviceConfig, found: Sensors) -> Iterator[Finding]:
-    """The sensors that see the device; of the others only those that can be read, as ones that are not used."""
+    """The sensors that measure the device; of the others only readable ones, marked as not used."""
     part = f"{config.name}: power"
-    seeing = [sensor for sensor in found.sensors if power.sees(config, sensor)]
-    others = [sensor for sensor in found.sensors if not power.sees(config, sensor)]
-    files = {sensor.stand_in for sensor in seeing if sensor.stand_in}
+    measuring = [sensor for sensor in found.sensors if power.measures(config, sensor)]
+    others = [sensor for sensor in found.sensors if not power.measures(config, sensor)]
+    files = {sensor.stand_in for sensor in measuring if sensor.stand_in}
     note = f"; from the files under {files.pop()}, not the hardware" if files else ""
     note += f"; not in device.sensors: {_listed(others)}" if others else ""
-    yield Finding(part, True, (_listed(seeing) or _without_sensor(config)) + note)
+    yield Finding(part, True, (_listed(measuring) or _without_sensor(config)) + note)
     for unusable in found.unusable:
-        if power.sees(config, unusable):
+        if power.measures(config, unusable):
             yield Finding(part, False, f"{unusable.name}: {unusable.reason}", unusable.hint, optional=True)
 
 
@@ -174,16 +175,16 @@ def _listed(sensors: Sequence[SensorFound]) -> str:
 
 def _without_sensor(config: DeviceConfig) -> str:
     if config.specification.typical_watts is None:
-        return "no sensor, and no estimate: set device.specification.typical_watts for one"
+        return "no sensor, and no estimate: set device.specification.typical_watts to get an estimate"
     return f"no sensor: estimated as {config.specification.typical_watts:g} W, from device.specification"
 
 
 def _condition(config: DeviceConfig, state: State) -> Iterator[Finding]:
-    """Disk, clocks and temperature, as far as the target reports them."""
+    """Disk, clocks and temperature, if the target reports them."""
     name = config.name
     ok = state.free_disk_mb > _LOW_DISK_MB
     place = "device.workdir" if config.address else "EDLAB_CACHE"
-    fix = "" if ok else f"free space on the target's disk, or point {place} at another"
+    fix = "" if ok else f"free space on the target's disk, or set {place} to a folder on another disk"
     yield Finding(f"{name}: disk", ok, f"{state.free_disk_mb / 1000:.0f} GB free", fix)
     clocks = f"{max(state.clocks_mhz):.0f} MHz" if state.clocks_mhz else "not reported"
     governor = f", governor {state.governor}" if state.governor else ""

@@ -1,4 +1,4 @@
-"""What one run leaves behind: the content of result.json, of the table's row and of the MLflow run."""
+"""The record of one run: the content of result.json, of the table's row and of the MLflow run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 class Status(StrEnum):
-    """How the run ended, if it has."""
+    """How the run ended, if it has ended."""
 
     running = "running"
 
@@ -44,7 +44,7 @@ class Stage(StrEnum):
 
 
 class VerdictState(StrEnum):
-    """Whether the numbers can be defended."""
+    """Whether the numbers are reliable."""
 
     valid = "VALID"
     degraded = "DEGRADED"
@@ -52,27 +52,27 @@ class VerdictState(StrEnum):
 
 
 def as_text(value: Any) -> str:
-    """The value of a parameter as MLflow keeps it, which has text only."""
+    """The value of a parameter as text, as MLflow stores it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 class Verdict(BaseModel):
-    """VALID without reasons, else the worst that a reason gives."""
+    """VALID without reasons, else the worst state of the reasons."""
 
-    state: VerdictState = VerdictState.valid  # the worst of the reasons'
-    reasons: list[Reason] = Field(default_factory=list)  # all that were found
+    state: VerdictState = VerdictState.valid  # the worst state of the reasons
+    reasons: list[Reason] = Field(default_factory=list)  # all reasons that were found
 
 
 class RunRecord(BaseModel):
     """One run = model x quantization x converter x device, whatever happened.
 
-    `params` are flat and dotted ("model.name"). `metrics` carry their units in their names; one that could not be
-    measured is absent, and `missing` says why.
+    `params` are flat and dotted ("model.name"). `metrics` carry their units in their names; a metric that could not be
+    measured is absent, and `missing` states why.
     """
 
     schema_version: int = SCHEMA_VERSION  # of this file
-    uuid: str = Field(default_factory=lambda: uuid4().hex)  # edlab's own, by which MLflow's run is found again
-    run_id: str = ""  # MLflow's, once it is known
+    uuid: str = Field(default_factory=lambda: uuid4().hex)  # edlab's own id, which identifies the run in MLflow
+    run_id: str = ""  # MLflow's id, once it is known
     unrecorded: str = ""  # why MLflow does not have the run yet
     name: str  # model, quantization, converter and device
     sweep_id: str  # the command that made the run
@@ -81,20 +81,20 @@ class RunRecord(BaseModel):
     status: Status = Status.ok  # how it ended
     stage: Stage | None = Field(default=None, validation_alias=AliasChoices("stage", "step"))  # where it failed
     reason: str = ""  # why it failed or was skipped
-    hint: str = ""  # what to do about it
-    log_tail: str = ""  # the last lines of the log of what failed
-    params: dict[str, Any] = Field(default_factory=dict)  # the configuration that was in force, by key
-    metrics: dict[str, float] = Field(default_factory=dict)  # by name; docs/metrics.md has them all
+    hint: str = ""  # how to fix it
+    log_tail: str = ""  # the last lines of the failed step's log
+    params: dict[str, Any] = Field(default_factory=dict)  # the configuration of the run, by key
+    metrics: dict[str, float] = Field(default_factory=dict)  # by name; docs/metrics.md lists all
     missing: dict[str, str] = Field(default_factory=dict)  # why a metric is absent, by its name
-    tags: dict[str, str] = Field(default_factory=dict)  # facts in words, by name
-    verdict: Verdict | None = None  # of a run that measured
+    tags: dict[str, str] = Field(default_factory=dict)  # facts as text, by name
+    verdict: Verdict | None = None  # of a run that was measured
     seconds: dict[str, float] = Field(default_factory=dict)  # wall time of each stage
     environment: dict[str, Any] = Field(default_factory=dict)  # host, target and installed packages
-    details: dict[str, Any] = Field(default_factory=dict)  # source, artifact, phases: what the figures rest on
+    details: dict[str, Any] = Field(default_factory=dict)  # source, artifact, phases: the basis of the metrics
 
     @property
     def phases(self) -> dict[str, dict[str, Any]]:
-        """Each phase's own account by its name; those of a repeat are called "latency (repeat 2)"."""
+        """The report of each phase by name; the name for a repeat is "latency (repeat 2)"."""
         phases = dict(self.details.get("phases", {}))
         for number, repeat in enumerate(self.details.get("repeats", []), 2):
             phases |= {f"{name} (repeat {number})": phase for name, phase in repeat.items()}
@@ -116,7 +116,7 @@ class RunRecord(BaseModel):
         return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     def sanitize(self) -> None:
-        """Make every text fit to be written and sent: see `edlab.sanitize`."""
+        """Make every text safe to write and send: see `edlab.sanitize`."""
         for name in ("reason", "hint", "log_tail", "unrecorded", "params", "missing", "tags", "environment", "details"):
             setattr(self, name, sanitized(getattr(self, name)))
         if self.verdict:
@@ -128,7 +128,7 @@ class RunRecord(BaseModel):
         return int(datetime.fromisoformat(self.ended_at or self.started_at).timestamp() * 1000)
 
     def write(self, path: Path) -> None:
-        """Write result.json, whole or not at all."""
+        """Write result.json, completely or not at all."""
         durable.write_text(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
 
     @classmethod
@@ -137,4 +137,4 @@ class RunRecord(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValueError as error:
-            raise StorageError(f"{path} is damaged", hint="remove it, or bring it back from a copy") from error
+            raise StorageError(f"{path} is damaged", hint="remove it, or restore it from a backup") from error

@@ -1,6 +1,6 @@
-"""What vendor packages add: installed ones by entry points, those in `edlab.vendors` by the same names in their code.
+"""The parts that vendor packages add: installed packages by entry points, packages in `edlab.vendors` in their code.
 
-A package in `edlab/vendors/` holds in its `__init__` what another has in its pyproject.toml:
+A package in `edlab/vendors/` defines in its `__init__` what another package defines in its pyproject.toml:
 
     ENTRY_POINTS = {"edlab.converters": {"acme": "edlab.vendors.acme.converter:AcmeConverter"}}
 
@@ -31,13 +31,13 @@ class Group(Generic[T]):
     """The classes of one kind by name: the built-in ones, and those that vendor packages add as `edlab.<group>`."""
 
     def __init__(self, group: str, base: type[T], built_in: Mapping[str, str]) -> None:
-        """`built_in` names each as "package.module:class"; nothing is imported before it is asked for."""
+        """`built_in` names each as "package.module:class"; nothing is imported before it is used."""
         self.group = group
         self.base = base
         self.built_in = built_in
 
     def names(self) -> list[str]:
-        """All of them, the built-in ones first."""
+        """All names, the built-in ones first."""
         return list(self._targets())
 
     def load(self, name: str) -> type[T]:
@@ -58,14 +58,14 @@ class Group(Generic[T]):
 
 
 def did_you_mean(wrong: str, known: Iterable[str], count: int = 1) -> str:
-    """A hint's beginning, "did you mean 'x'? ", with the nearest `count` known names; empty if none is near."""
-    # str(): the names of an enumeration's members are known by their values.
+    """The beginning of a hint, "did you mean 'x'? ", with the nearest `count` known names; empty if none is near."""
+    # str(): the members of an enumeration are listed by value.
     near = difflib.get_close_matches(wrong, [str(name) for name in known], n=count)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:
-    """What vendor packages add to the group `edlab.<group>` by name, not loaded yet.
+    """The entry points of vendor packages in the group `edlab.<group>` by name, not loaded yet.
 
     An installed package can replace what one in `edlab.vendors` adds.
     """
@@ -75,12 +75,12 @@ def plugins(group: str) -> dict[str, EntryPoint]:
 
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Those of the packages on this path: a run asks dozens of times, and each time all packages would be read."""
+    """The entry points of the packages on this path, cached: a run asks dozens of times, and reading them is slow."""
     return tuple(entry_points(group=group))
 
 
 def _in_tree(group: str) -> list[EntryPoint]:
-    """The same of the packages in `edlab.vendors`; only their `__init__` is imported."""
+    """The entry points of the packages in `edlab.vendors`; only their `__init__` is imported."""
     folder = importlib.import_module(_VENDORS).__path__
     packages = [importlib.import_module(f"{_VENDORS}.{module.name}") for module in pkgutil.iter_modules(folder)]
     return [
@@ -91,9 +91,9 @@ def _in_tree(group: str) -> list[EntryPoint]:
 
 
 def places(module: str) -> list[Path]:
-    """The folders of a package (several where it is a namespace), or the file of a module; none where it is not found.
+    """The folders of a package (several for a namespace package), or the file of a module; none if it is not found.
 
-    Neither it nor a package above it is imported: a package that is broken, or for another Python, is found too.
+    Neither it nor a package above it is imported: a broken package, or one for another Python, is found too.
     """
     top, *parts = module.split(".")
     spec = importlib.util.find_spec(top)
@@ -110,18 +110,21 @@ def places(module: str) -> list[Path]:
 def load_target(target: str) -> Any:
     """The object that "package.module:name" names.
 
-    Raises `ConfigError` where the module cannot be imported, or has no such name.
+    Raises `ConfigError` if the module cannot be imported, or does not define that name.
     """
     module_name, separator, attribute = target.partition(":")
     if not separator or not module_name or not attribute:
-        raise ConfigError(f"'{target}' is not of the form package.module:name")
+        raise ConfigError(
+            f"'{target}' does not have the form package.module:name", hint="for example: my_package.models:build"
+        )
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # of the module itself, or of what it imports: anything can happen there
+    except (Exception, SystemExit) as error:  # from the module itself, or its imports: anything can happen there
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise ConfigError(
             f"cannot import '{module_name}' of '{target}': {kind}{error}",
-            hint=f"install what it needs, or put its folder on PYTHONPATH; python -c 'import {module_name}' says more",
+            hint=f"install its dependencies, or add its folder to PYTHONPATH; python -c 'import {module_name}' shows "
+            "the full error",
         ) from error
     try:
         return getattr(module, attribute)

@@ -1,4 +1,4 @@
-"""Text that may be recorded and sent: without secrets, valid UTF-8, and of bounded length."""
+"""Text that is safe to record and send: without secrets, valid UTF-8, and of limited length."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _HIDDEN = "***"
-MAX_CHARACTERS = 50_000  # of one text: a log's tail is read by a person
-_MIN_SECRET = 6  # characters: a shorter value of such a variable would also be replaced where it means nothing
+MAX_CHARACTERS = 50_000  # per text: people read the end of a log
+_MIN_SECRET = 6  # characters: a shorter secret would also be replaced if it occurs by chance
 
 # "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "hf_token"; not "tokens" or "monkey"
 _NAME = (
@@ -24,7 +24,7 @@ _BEARER = re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}")
 
 
 def sanitized(value: Any) -> Any:
-    """The same value with every text in it, keys too, made fit to be recorded."""
+    """The value with every text in it, including keys, made safe to record."""
     return _sanitized(value, _secrets())
 
 
@@ -42,14 +42,14 @@ def _sanitized(value: Any, secrets: list[str]) -> Any:
 
 
 def text(value: str) -> str:
-    """Without passwords and tokens, those of this process's environment included; bytes that are not UTF-8 as "?"."""
+    """The text without passwords and tokens, also those of this process's environment; invalid UTF-8 becomes "?"."""
     return _text(value, _secrets())
 
 
 def _text(value: str, secrets: list[str]) -> str:
     if len(value) > MAX_CHARACTERS:
         half = MAX_CHARACTERS // 2
-        value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters left out ...\n{value[-half:]}"
+        value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters omitted ...\n{value[-half:]}"
     value = value.encode("utf-8", "replace").decode()
     for pattern in (_USER_IN_ADDRESS, _PASSWORD_IN_ADDRESS):
         value = pattern.sub(rf"\1{_HIDDEN}@", value)

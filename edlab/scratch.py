@@ -1,4 +1,4 @@
-"""Folders for work in progress. The kernel unlocks them when their process ends, so what a killed one left is known."""
+"""Folders for work in progress. The kernel unlocks them when their process ends, so leftovers are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PREFIX = "edlab-run-"
 
 @contextmanager
 def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder below `parent`, removed at the end unless the block has renamed it.
+    """A new folder in `parent`, removed at the end unless the block has renamed it.
 
     `remove_abandoned` leaves it alone while this process lives.
     """
@@ -29,9 +29,9 @@ def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Remove the folders of `locked_folder` that no process holds. What cannot be removed stays."""
+    """Remove the folders of `locked_folder` that no process has locked. Folders that cannot be removed stay."""
     for folder in parent.glob(f"{prefix}*"):
-        with suppress(OSError):  # another user's, or one that is in use
+        with suppress(OSError):  # it belongs to another user, or is in use
             descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +41,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder: at once as far as others see it, and also on a disk that has no room for a new one."""
+    """Remove a folder: atomically for other processes, and also on a full disk."""
     gone = folder.with_name(f".{folder.name[:16]}-{secrets.token_hex(4)}")
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -49,10 +49,10 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[None]:
-    """Have every temporary file of this process, and of those that it starts, below one folder, removed at the end.
+    """Put every temporary file of this process and its children into one folder, which is removed at the end.
 
-    A vendor's tool leaves gigabytes in TMPDIR where it is killed; the next command removes them. On a disk without room
-    this does nothing: what needs a file says so itself.
+    A vendor's tool that is killed leaves gigabytes in TMPDIR; the next command removes them. On a full disk this does
+    nothing: code that needs a file reports the error itself.
     """
     before, root = os.environ.get("TMPDIR"), Path(tempfile.gettempdir())
     remove_abandoned(root, _PREFIX)
@@ -70,7 +70,7 @@ def temporary_folder() -> Iterator[None]:
 
 
 def _create(parent: Path, prefix: str) -> tuple[Path, int]:
-    """A folder and the descriptor that locks it."""
+    """Create a folder and the descriptor that locks it."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         try:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: each ends a sweep as KeyboardInterrupt, and none cuts the writing of a row."""
+"""Ctrl-C, SIGTERM and SIGHUP: each ends a sweep as KeyboardInterrupt, and none interrupts the writing of a row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ORDERLY_S = 10.0  # in which a row that was interrupted is recorded, and its processes end
+_ORDERLY_S = 10.0  # time to record an interrupted row and to end its processes
 
 
 class _Interrupter:
-    """A handler that raises KeyboardInterrupt, and ignores what comes soon after: it would cut the recording."""
+    """A handler that raises KeyboardInterrupt, and ignores signals soon after that would cut the recording."""
 
     def __init__(self) -> None:
         self._deaf_until_s = 0.0
@@ -28,14 +28,15 @@ class _Interrupter:
         if now >= self._deaf_until_s:
             self._deaf_until_s = now + _ORDERLY_S
             with suppress(OSError):  # no print: this may interrupt one
-                os.write(2, b"\ninterrupted: recording what there is\n")
+                os.write(2, b"\ninterrupted: recording what was measured\n")
             raise KeyboardInterrupt
 
 
 def handle() -> None:
-    """Let Ctrl-C, SIGTERM and a terminal that closes end the program in order; one that is ignored (nohup) stays so.
+    """Let Ctrl-C, SIGTERM and a closing terminal end the program cleanly; a signal that is ignored (nohup) stays
+    ignored.
 
-    Nothing changes outside the main thread, which alone receives signals.
+    This has no effect outside the main thread, the only one that receives signals.
     """
     if not _in_main_thread():
         return
@@ -46,7 +47,7 @@ def handle() -> None:
 
 
 def ignore() -> None:
-    """Ignore further signals: printing the table takes no time, and then the process ends."""
+    """Ignore further signals: printing the table is quick, and then the process ends."""
     if _in_main_thread():
         for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
@@ -54,7 +55,7 @@ def ignore() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold signals back until the end of the block, which is short. Only the main thread receives any."""
+    """Delay signals until the end of the block, which is short. Only the main thread receives signals."""
     if not _in_main_thread():
         yield
         return
@@ -74,7 +75,7 @@ def _in_main_thread() -> bool:
 
 
 def _silence() -> None:
-    """Write to nowhere from now on: the terminal is gone, and printing would fail."""
+    """Discard output from now on: the terminal is gone, and printing would fail."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.dup2(nowhere, descriptor)

@@ -1,4 +1,4 @@
-"""What a model source hands to the rest: a model file with its preprocessing, claims and complexity."""
+"""What a model source returns: a model file with its preprocessing, claims and complexity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WeightsOrigin = Literal["pretrained", "file", "given", "untrained"]  # given: by
 
 
 class Reason(BaseModel):
-    """Why a figure is in doubt: a code for machines, the facts, and what to change."""
+    """Why a metric is doubtful: a code for machines, the facts, and what to change."""
 
     code: str  # see the list of verdict codes
     message: str  # what was found, with figures
@@ -30,15 +30,16 @@ class Preprocessing(BaseModel):
     put into the order of `channels`, scaled to 0..1, then normalised per channel: (x - mean) / std. `mean` and `std`
     are in the order of `channels`; one number stands for all. A model fed with 0..255 values has mean 0 and std 1/255.
 
-    `resize_mode` says how the image comes to that size:
-    - `crop`: the shorter side becomes `resize` pixels, then the centre is cropped; borders where the image is smaller.
+    `resize_mode` defines how the image is resized:
+    - `crop`: the shorter side becomes `resize` pixels, then the centre is cropped; with borders if the image is
+    smaller.
     - `squash`: the image becomes height x width whatever its aspect ratio; with `resize`, its shorter side becomes
       `resize` pixels, the other one in the ratio of height and width, then the centre is cropped.
-    - `letterbox`: the image fits into height x width with its aspect ratio kept, and has borders.
-    It defaults to `crop` where `resize` is set, else to `squash`. `border` is the colour of borders, in RGB, 0..255.
+    - `letterbox`: the image is fitted into height x width with its aspect ratio, and gets borders.
+    The default is `crop` if `resize` is set, else `squash`. `border` is the colour of borders, in RGB, 0..255.
 
     Without `antialias` each pixel is interpolated between its nearest neighbours however small the image becomes, as
-    OpenCV and tf.image do unless told otherwise.
+    OpenCV and tf.image do by default.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +57,7 @@ class Preprocessing(BaseModel):
 
     @property
     def channel_count(self) -> int:
-        """Of the model's input."""
+        """The number of channels of the model's input."""
         return 1 if self.channels == "gray" else 3
 
     @model_validator(mode="before")
@@ -77,23 +78,23 @@ class Preprocessing(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.interpolation == "lanczos" and not self.antialias:
-            raise ValueError("lanczos is always antialiased: take bilinear or bicubic")
+            raise ValueError("lanczos is always antialiased: use bilinear or bicubic")
         if self.resize_mode == "crop" and self.resize is None:
             raise ValueError("resize_mode=crop needs resize, the length of the shorter side in pixels")
         if self.resize_mode == "letterbox" and self.resize is not None:
-            raise ValueError("resize_mode=letterbox fits the image into height x width: leave resize out")
+            raise ValueError("resize_mode=letterbox fits the image into height x width: remove resize")
         if {len(self.mean), len(self.std)} != {self.channel_count}:
-            raise ValueError(f"mean and std have one number for each of the {self.channel_count} channels")
+            raise ValueError(f"mean and std need one number for each of the {self.channel_count} channels")
         if 0 in self.std:
             raise ValueError("std is what values are divided by: it cannot be 0")
         return self
 
 
 class ArrayInput(BaseModel):
-    """An input that is no image: arrays of this shape (without the batch), fed as they are.
+    """An input that is not an image: arrays of this shape (without the batch), fed unchanged.
 
-    Real numbers are cast to the input's type, and quantized by its scale and zero point if it has them; integers of
-    the input's own type stay.
+    Real numbers are cast to the input's type, and quantized by its scale and zero point if it has them; integers of the
+    input's own type stay unchanged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,7 +103,7 @@ class ArrayInput(BaseModel):
 
 
 def input_shape(preprocessing: Preprocessing | ArrayInput, layout: Layout) -> tuple[int, ...]:
-    """Of a model's input, with batch 1."""
+    """The shape of a model's input, with batch 1."""
     if isinstance(preprocessing, ArrayInput):
         return (1, *preprocessing.shape)
     channels, height, width = preprocessing.channel_count, preprocessing.height, preprocessing.width
@@ -110,7 +111,7 @@ def input_shape(preprocessing: Preprocessing | ArrayInput, layout: Layout) -> tu
 
 
 def normalisation(preprocessing: Preprocessing | ArrayInput) -> dict[str, Any]:
-    """Mean, std and channels, as the agent takes them: see `edlab.agent.messages.Open`."""
+    """Mean, std and channels for the agent: see `edlab.agent.messages.Open`."""
     if isinstance(preprocessing, ArrayInput):
         return {"mean": [], "std": [], "channels": NO_CHANNELS}
     return {
@@ -123,7 +124,7 @@ def normalisation(preprocessing: Preprocessing | ArrayInput) -> dict[str, Any]:
 class Complexity(BaseModel):
     """Multiply-accumulates of one inference at batch 1, and the number of trained parameters.
 
-    A figure is None where it cannot be counted in full, and `note` says why: a sum without one operator is wrong.
+    A number is None if it cannot be counted completely, and `note` states why: a sum that omits one operator is wrong.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -131,7 +132,7 @@ class Complexity(BaseModel):
     macs: int | None
     parameters: int | None
     method: str  # how it was counted: "torch.utils.flop_counter", "onnx shapes", ...
-    thop_macs: int | None = None  # the cross-check, where thop can count this model
+    thop_macs: int | None = None  # a cross-check, if thop can count this model
     note: str = ""
 
     @property
@@ -141,18 +142,18 @@ class Complexity(BaseModel):
 
 
 class OutputReader(BaseModel):
-    """How the agent's task reads the outputs: its options, the origin of those worth showing, and options as files."""
+    """How the agent's task reads the outputs: its options, the origin of the notable ones, and options as files."""
 
     model_config = ConfigDict(frozen=True)
 
     options: dict[str, Any] = Field(default_factory=dict)
     origins: dict[str, Origin] = Field(default_factory=dict)
     files: dict[str, Path] = Field(default_factory=dict)
-    modules: tuple[str, ...] = ()  # of the user's own code: their packages travel with the agent
+    modules: tuple[str, ...] = ()  # of the user's own code: their packages are sent with the agent
 
 
 class SourceModel(BaseModel):
-    """An unconverted model: one file (`pt2`, `keras`, `onnx` or `tflite`) and what must be known to use it."""
+    """An unconverted model: one file (`pt2`, `keras`, `onnx` or `tflite`) and the facts needed to use it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -161,21 +162,21 @@ class SourceModel(BaseModel):
     path: Path
     sha256: str
     layout: Layout  # of the model's input
-    precision: str = "fp32"  # a file may arrive quantized: "int8"
+    precision: str = "fp32"  # a file may already be quantized: "int8"
     preprocessing: Preprocessing | ArrayInput
-    preprocessing_origins: dict[str, Origin] = Field(default_factory=dict)  # by the keys of Preprocessing
-    preprocessing_note: str = ""  # where what was read comes from
+    preprocessing_origins: dict[str, Origin] = Field(default_factory=dict)  # by key of Preprocessing
+    preprocessing_note: str = ""  # the source of the values that were read
     task: str = "classification"
-    num_classes: int | None  # None if the source does not say
-    class_names: tuple[str, ...] = ()  # of the classes in order, where the source names them
+    num_classes: int | None  # None if the source does not state it
+    class_names: tuple[str, ...] = ()  # of the classes in order, if the source names them
     label_offset: int = 0  # 1 for a model whose class 0 is "background"
     label_offset_origin: Origin = "assumed"
-    output: str = ""  # the output that is read, by its name in the source; several are joined by ", "
-    outputs: tuple[str, ...] = ()  # all that the source has
+    output: str = ""  # name of the output that is read, in the source; several are joined by ", "
+    outputs: tuple[str, ...] = ()  # all outputs of the source
     reader: OutputReader = OutputReader()
-    reasons: tuple[Reason, ...] = ()  # what puts the figures of this model in doubt: training mode, random operators
-    weights: WeightsOrigin  # what the weights really are, whatever was asked for
-    weights_note: str = ""  # where they came from, or why they are untrained
+    reasons: tuple[Reason, ...] = ()  # why metrics of this model are doubtful: training mode, random operators
+    weights: WeightsOrigin  # what the weights really are, whatever was requested
+    weights_note: str = ""  # their source, or why they are untrained
     claimed_top1: float | None = None  # 0..1
     claimed_source: str = ""
     complexity: Complexity = Complexity(macs=None, parameters=None, method="", note="it was not counted")
@@ -183,7 +184,7 @@ class SourceModel(BaseModel):
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """The keys of the preprocessing that no one stated."""
+        """The keys of the preprocessing that neither the model nor the user states."""
         shown = self.inputs_in_use()
         return tuple(key for key, origin in self.preprocessing_origins.items() if origin == "assumed" and key in shown)
 
@@ -192,7 +193,7 @@ class SourceModel(BaseModel):
         return {key: f"{value} ({origin})" for key, value, origin in self._inputs()}
 
     def describe_inputs(self) -> str:
-        """The same in one line, by origin: "read: height 224, width 224; assumed: mean 0, 0, 0"."""
+        """The same as one line, by origin: "read: height 224, width 224; assumed: mean 0, 0, 0"."""
         groups: dict[str, list[str]] = {}
         for key, value, origin in self._inputs():
             groups.setdefault(origin, []).append(f"{key} {value}")
@@ -203,7 +204,7 @@ class SourceModel(BaseModel):
         values: dict[str, Any] = {**self.preprocessing.model_dump(), "label_offset": self.label_offset}
         given = self.preprocessing
         if isinstance(given, Preprocessing) and given.resize_mode != "letterbox" and not any(given.border):
-            del values["border"]  # the usual black, of which nothing shows unless the image is smaller than the crop
+            del values["border"]  # the usual black, which is visible only if the image is smaller than the crop
         values |= {key: self.reader.options[key] for key in self.reader.origins}
         origins: dict[str, Origin] = {
             **self.preprocessing_origins,
@@ -214,7 +215,7 @@ class SourceModel(BaseModel):
 
     @property
     def classes(self) -> int | None:
-        """How many classes of the data set the outputs tell apart; None if the source does not say."""
+        """How many classes of the data set the outputs distinguish; None if the source does not state it."""
         return None if self.num_classes is None else self.num_classes - self.label_offset
 
     @property
@@ -223,12 +224,12 @@ class SourceModel(BaseModel):
 
     @property
     def deterministic(self) -> bool:
-        """Whether two runs of the model give the same: not with random operators, or in training mode."""
+        """Whether two runs of the model give the same outputs: not with random operators, or in training mode."""
         return not {"training_mode", "random_operators"} & {reason.code for reason in self.reasons}
 
     @property
     def batchable(self) -> bool:
-        """Whether an image's output is its own in a batch: not in training mode, where it depends on the others."""
+        """Whether an image's output is independent of its batch: not in training mode."""
         return all(reason.code != "training_mode" for reason in self.reasons)
 
 

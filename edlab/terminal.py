@@ -1,4 +1,4 @@
-"""What a person sees while runs are made: a bar on a terminal, plain lines anywhere else."""
+"""The output while runs are in progress: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edlab.record import RunRecord, Status, VerdictState
 
 T = TypeVar("T")
 
-_LINE_S = 10.0  # between two lines of progress where there is no terminal
+_LINE_S = 10.0  # between two lines of progress without a terminal
 _MARKS = {
     Status.running: "[cyan]…[/]",
     Status.ok: "[green]✓[/]",
@@ -38,16 +38,16 @@ _MARKS = {
 
 
 class PatientConsole(Console):
-    """A console whose reader may go away: `edlab run | head` goes on measuring, and says no more."""
+    """A console whose reader may go away: `edlab run | head` continues to measure, and prints no more."""
 
     def on_broken_pipe(self) -> None:
-        """Stop printing; rich's own ends the program, and would leave a run half recorded."""
+        """Stop printing; rich's default ends the program, and would leave a run half recorded."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(console: Console, error: EdlabError) -> None:
-    """One error: what failed, and what to do."""
+    """Print one error: what failed, and how to fix it."""
     console.print(f"[red]error:[/] {escape(error.message)}", highlight=False)
     if error.hint:
         console.print(f"[cyan]hint:[/]  {escape(error.hint)}", highlight=False)
@@ -59,7 +59,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def tracked(items: Sequence[T], doing: str, console: Console) -> Iterator[T]:
-    """The same items, with how far they are done: a bar on a terminal, anywhere else a line every ten seconds."""
+    """The items, with progress: a bar on a terminal, elsewhere a line every ten seconds."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     printed = time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -102,7 +102,7 @@ class RunDisplay:
         self._progress.stop()
 
     def __call__(self, phase: str, fraction: float | None = None, message: str = "") -> None:
-        step = message if fraction is None else ""  # a phase of unknown length names what it is at
+        step = message if fraction is None else ""  # a phase of unknown length names its current step
         if (phase, step) != self._phase:
             self._phase = (phase, step)
             self._start_phase(phase, step)
@@ -115,12 +115,12 @@ class RunDisplay:
             self._console.print(f"      {phase} {escape(step)}".rstrip(), highlight=False)
             return
         if self._task is not None:
-            ended, self._task = self._task, None  # Ctrl-C may come before there is a new one
+            ended, self._task = self._task, None  # Ctrl-C may arrive before there is a new one
             self._progress.remove_task(ended)
         self._task = self._progress.add_task(f"      {phase}", total=None, message=step)
 
     def ended(self, record: RunRecord) -> None:
-        """Leave one line behind for the finished run."""
+        """Print one line for the finished run."""
         self._progress.stop()
         self._console.print(f"      {_mark(record)} {escape(_summary(record))}", highlight=False)
 
@@ -149,7 +149,7 @@ def _summary(record: RunRecord) -> str:
 
 
 def _remaining(number: int, total: int | None, sweep_started: float) -> str:
-    """How long the rest of a sweep takes if it goes on as it went; empty for the first run."""
+    """The estimated time for the rest of a sweep; empty for the first run."""
     if not total or number < 2:
         return ""
     seconds = (time.time() - sweep_started) / (number - 1) * (total - number + 1)

@@ -1,4 +1,4 @@
-"""TFLite files as objects of their schema (tensorflow/lite/schema/schema.fbs), read and written whole."""
+"""TFLite files as objects of their schema (tensorflow/lite/schema/schema.fbs), read and written completely."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def parse(content: bytes) -> Any:
-    """The `ModelT` of a file, with the data of all its buffers in it; large files keep some behind the flatbuffer."""
+    """The `ModelT` of a file, with the data of all its buffers; large files store some after the flatbuffer."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)

@@ -1,4 +1,4 @@
-"""Python environments for vendors' tools that cannot share edlab's own: made from a recipe, once, in the cache."""
+"""Python environments for vendors' tools that cannot share edlab's own: created from a recipe, once, in the cache."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LOG = "install.log"
 
 @dataclass(frozen=True)
 class ToolEnv:
-    """What to install, and into which Python.
+    """What to install, and for which Python.
 
-    requirements: as pip takes them; pin them, since a new version is used only where the recipe changes.
+    requirements: in pip's form; pin them, since a new version is used only if the recipe changes.
     python: the version that the tools need, 3.7 or later, such as "3.10"; empty: edlab's own.
     """
 
@@ -30,9 +30,9 @@ class ToolEnv:
 
 
 def base_python(recipe: ToolEnv) -> str:
-    """The interpreter on this machine that the recipe's environment is made with.
+    """The interpreter on this machine that creates the recipe's environment.
 
-    Raises `MissingDependencyError` where there is none of that version.
+    Raises `MissingDependencyError` if that version is not found.
     """
     if not recipe.python:
         return sys.executable
@@ -42,21 +42,21 @@ def base_python(recipe: ToolEnv) -> str:
     if found is None:
         raise MissingDependencyError(
             f"Python {recipe.python} is not found",
-            hint=f"install it (for example: uv python install {recipe.python}) or put it on the PATH",
+            hint=f"install it (for example: uv python install {recipe.python}) or add it to the PATH",
         )
-    return str(found.system_executable or found.executable)  # not what pyenv puts before it
+    return str(found.system_executable or found.executable)  # not the shim that pyenv puts before it
 
 
 def find(recipe: ToolEnv, cache: Cache) -> Path | None:
-    """The interpreter of the environment, if it has been made."""
+    """The interpreter of the environment, if it exists."""
     folder = cache.find_in_place("toolenvs", _key(recipe))
     return _python(folder) if folder else None
 
 
 def get_or_make(recipe: ToolEnv, cache: Cache, on_install: Callable[[], None] = lambda: None) -> Path:
-    """The interpreter of the environment, which is made the first time; `on_install` is called before that.
+    """The interpreter of the environment, which is created the first time; `on_install` is called before that.
 
-    Raises `MissingDependencyError` where there is no such Python, and `ConversionError` where pip fails.
+    Raises `MissingDependencyError` if that Python is not found, and `ConversionError` if pip fails.
     """
 
     def make(folder: Path) -> None:
@@ -85,6 +85,6 @@ def _run(command: list[str], log: Path, recipe: ToolEnv) -> None:
     if done.returncode:
         raise ConversionError(
             f"cannot install {', '.join(recipe.requirements)} for Python {recipe.python or platform.python_version()}",
-            hint="read the end of pip's output; or install them yourself, and set converter.python to that interpreter",
+            hint="read the end of pip's output, or install the packages yourself and set converter.python",
             log=log_tail(log),
         )

@@ -1,4 +1,4 @@
-"""Imports torchvision also where it was built for CUDA and torch for the CPU."""
+"""Imports torchvision even if it was built for CUDA and torch for the CPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _kept: list[Any] = []  # the schemas live as long as the library object that def
 
 
 def import_torchvision() -> ModuleType:
-    """The torchvision package. Call it before whatever imports torchvision itself (timm does).
+    """The torchvision package. Call it before anything that imports torchvision itself (timm does).
 
-    Its compiled operators do not load beside a torch of another build; `operator torchvision::nms does not exist` is
-    then raised while it registers their shapes. Classification needs none of them: declaring them is enough.
+    Its compiled operators do not load with a torch of another build; then `operator torchvision::nms does not exist` is
+    raised while it registers their shapes. Classification needs none of them: declaring them is enough.
     """
     import torch
 

@@ -50,7 +50,7 @@ def test_a_misspelt_word(workplace: Workplace, word: str) -> None:
 def test_a_misspelt_flag(workplace: Workplace) -> None:
     result = workplace.edlab("run", "--multrun", "quantization=fp32,int8")
     assert result.returncode == 2
-    assert result.stderr.splitlines()[0] == "error: there is no option '--multrun'"
+    assert result.stderr.splitlines()[0] == "error: unknown option '--multrun'"
     assert "did you mean '--multirun'?" in result.stderr
 
 

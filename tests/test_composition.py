@@ -14,7 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from edlab import composition
 from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
-from edlab.composition import Composer, compose_config, config_dir, decide, describe, groups, options, weakened
+from edlab.composition import Composer, compose_config, config_dir, decide, describe, groups, options, weaker_settings
 from edlab.config import CalibrationMethod, EdlabConfig, Precision
 from edlab.errors import ConfigError
 from edlab.source import Preprocessing, SourceModel
@@ -66,8 +66,8 @@ def test_values_are_typed() -> None:
 @pytest.mark.parametrize(
     ("override", "message", "hint"),
     [
-        ("model=mobilenet_v3", "there is no model 'mobilenet_v3'", "did you mean 'mobilenet_v2'?"),
-        ("quantization=int9", "there is no quantization 'int9'", "int8"),
+        ("model=mobilenet_v3", "unknown model 'mobilenet_v3'", "did you mean 'mobilenet_v2'?"),
+        ("quantization=int9", "unknown quantization 'int9'", "int8"),
         ("model.wieghts=random", "'model' has no key 'wieghts'", "did you mean 'weights'?"),
         ("devices=cpu", "no key 'devices'", "did you mean 'device'?"),
         ("quantization.calibration.method=best", "Invalid value 'best'", "quantization.calibration.method"),
@@ -185,12 +185,12 @@ class TestAuto:
     ],
 )
 def test_what_is_weaker_than_its_tier_is_named(words: list[str], weaker: str) -> None:
-    assert weaker in weakened(compose_config(words))
+    assert weaker in weaker_settings(compose_config(words))
 
 
 def test_what_is_stronger_than_its_tier_is_not() -> None:
     stronger = ["protocol=quick", "protocol.throughput.seconds=60", "protocol.max_interval=0.02", "protocol.repeats=3"]
-    assert weakened(compose_config(stronger)) == ()
+    assert weaker_settings(compose_config(stronger)) == ()
 
 
 def numbers(kind: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:

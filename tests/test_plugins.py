@@ -234,7 +234,7 @@ def test_a_runtime_that_is_not_found_costs_the_run_that_uses_it_and_doctor_warns
     assert result.returncode == 1
     (record,) = acme.records()  # the runs of the other tests, which do not use it, end well
     assert (record.status, record.stage) == ("failed", "convert")
-    assert "the runtime 'acme_lost' is in the module 'acme_edlab.no_such_runtime', which is not found" in record.reason
+    assert "the runtime 'acme_lost' needs the module 'acme_edlab.no_such_runtime', which is not found" in record.reason
     assert "entry point" in record.hint
     needed = acme.edlab("doctor", "device=cpu", "device.runtimes.onnx=acme_lost")
     assert needed.returncode == 1

@@ -162,7 +162,7 @@ def test_the_meter_of_a_package_measures_a_run(workplace: Workplace) -> None:
 
     assert workplace.run(*words).returncode == 1
     (record,) = workplace.records()
-    assert "the meter acme cannot be made" in record.reason
+    assert "cannot open the power meter acme" in record.reason
     assert "power.meter_options" in record.hint
     unknown = workplace.run("power.meter=acne", *SHORT)
     assert unknown.returncode == 1

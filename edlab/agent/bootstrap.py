@@ -1,4 +1,4 @@
-"""What the host asks of a board before the agent is there: is it fit, and does it hold the agent already?
+"""What the host checks on a board before the agent is sent: is the board suitable, and does it already have the agent?
 
 This file alone is sent as text and run by the board's Python; it needs the standard library only. The answer is one
 line of JSON among whatever the login shell prints.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Any
 
-_ROOM = 4096  # bytes: a disk that takes no block takes nothing
+_ROOM = 4096  # bytes: a disk without space for one block is full
 
 
 def main() -> None:
@@ -26,15 +26,15 @@ def main() -> None:
         facts = survey(received=sys.stdin.buffer.read(), **request)
     except OSError as error:
         facts["storage_error"] = "cannot write %s: %s" % (error.filename or request["workdir"], error.strerror)
-    sys.stdout.write("\n" + json.dumps({"edlab": facts}) + "\n")  # the shell may have left a line unfinished
+    sys.stdout.write("\n" + json.dumps({"edlab": facts}) + "\n")  # the shell may have printed an unfinished line
 
 
 def survey(workdir: str, key: str, name: str, sha256: str, received: bytes) -> dict[str, Any]:
-    """Make the work directory, and say what the board is.
+    """Create the work directory, and report the facts of the board.
 
-    workdir (absolute), cpus (that this process may use), rsync (whether it is there), numpy_error (None where numpy
-    can be imported) and agent: the path of the file `name` under `key`, None where it is not there. `received` is that
-    file's content if it has just been sent; it is kept where its SHA-256 is right.
+    workdir (absolute), cpus (that this process may use), rsync (whether it is installed), numpy_error (None if numpy
+    can be imported) and agent: the path of the file `name` under `key`, None if it is missing. `received` is that
+    file's content if it has just been sent; it is kept if its SHA-256 is correct.
     """
     workdir = os.path.join(os.path.expanduser("~"), os.path.expanduser(workdir))
     os.makedirs(workdir, exist_ok=True)
@@ -53,7 +53,7 @@ def survey(workdir: str, key: str, name: str, sha256: str, received: bytes) -> d
 
 
 def _keep(content: bytes, path: str) -> None:
-    """Write a file that appears whole, whoever else does the same."""
+    """Write a file atomically, even if other processes write it too."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -64,7 +64,7 @@ def _keep(content: bytes, path: str) -> None:
 
 
 def _holds(path: str, sha256: str) -> bool:
-    """Whether the file is there, and whole: a board may have lost its power while it wrote."""
+    """Whether the file exists and is complete: the board may have lost power while it was written."""
     if not os.path.exists(path):
         return False
     with open(path, "rb") as file:
@@ -74,7 +74,7 @@ def _holds(path: str, sha256: str) -> bool:
 def _numpy_error() -> str | None:
     try:
         import numpy  # noqa: F401
-    except Exception as error:  # a build for another processor or Python fails in many ways
+    except Exception as error:  # a build for another processor or Python can fail in many ways
         return "%s: %s" % (type(error).__name__, str(error).strip().splitlines()[0] if str(error).strip() else "")
     return None
 

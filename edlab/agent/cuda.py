@@ -1,6 +1,6 @@
-"""libcudart by ctypes: device and pinned memory, streams, copies, and what the GPU is.
+"""libcudart by ctypes: device and pinned memory, streams, copies, and properties of the GPU.
 
-Signatures, attribute numbers and the copy kinds are those of the CUDA Runtime API reference, the same since CUDA 10.
+Signatures, attribute numbers and copy kinds are from the CUDA Runtime API reference, and unchanged since CUDA 10.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 from .errors import AgentError
 
-_FOLDERS = ("", "/usr/local/cuda/lib64/")  # "": where the loader looks; JetPack does not always tell it of the other
+_FOLDERS = ("", "/usr/local/cuda/lib64/")  # "": the loader's own folders; JetPack does not always configure the other
 _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2")
 
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
-_NON_BLOCKING = 1  # cudaStreamNonBlocking: not ordered with the stream that others use by default
+_NON_BLOCKING = 1  # cudaStreamNonBlocking: not ordered with the default stream
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapability*; the layout of cudaDeviceProp changes between versions
 _MULTIPROCESSORS = 16  # cudaDevAttrMultiProcessorCount
 _NAME_LENGTH = 256
@@ -40,7 +40,7 @@ _SIGNATURES: dict[str, list[Any]] = {
 
 @functools.lru_cache(maxsize=None)
 def library() -> ctypes.CDLL:
-    """libcudart. Raises `AgentError` where the target does not have it."""
+    """libcudart. Raises `AgentError` if the target does not have it."""
     for path in [folder + name for folder in _FOLDERS for name in _NAMES]:
         try:
             cudart = ctypes.CDLL(path)
@@ -59,31 +59,31 @@ def library() -> ctypes.CDLL:
 
 
 def runtime_version() -> str:
-    """That of libcudart: "12.6"."""
+    """The version of libcudart: "12.6"."""
     number = _INT()
     _call("cudaRuntimeGetVersion", ctypes.byref(number))
     return "%d.%d" % (number.value // 1000, number.value % 1000 // 10)
 
 
 def compute_capability() -> str:
-    """That of the first GPU: "8.7". Raises `AgentError` where there is none."""
+    """The compute capability of the first GPU: "8.7". Raises `AgentError` if there is no GPU."""
     return "%d.%d" % (_attribute(_MAJOR), _attribute(_MINOR))
 
 
 def multiprocessors() -> int:
-    """How many the first GPU has."""
+    """The number of multiprocessors of the first GPU."""
     return _attribute(_MULTIPROCESSORS)
 
 
 def memory_bytes() -> int:
-    """All of the first GPU's memory; a Jetson's is the board's own."""
+    """The total memory of the first GPU; on a Jetson, the board's memory."""
     free, total = _SIZE(), _SIZE()
     _call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
     return total.value
 
 
 def device_name() -> str | None:
-    """The first GPU's name as the driver gives it; None where there is no libcuda."""
+    """The driver's name of the first GPU; None if there is no libcuda."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -95,7 +95,7 @@ def device_name() -> str | None:
 
 
 class DeviceMemory:
-    """So many bytes on the GPU, at `address`, as long as this lives."""
+    """Memory on the GPU, at `address`, for the lifetime of this object."""
 
     def __init__(self, size: int) -> None:
         pointer = _POINTER()
@@ -108,7 +108,7 @@ class DeviceMemory:
 
 
 class PinnedArray:
-    """`array` lies in memory that the GPU reads and writes without a copy in between, as long as this lives."""
+    """`array` is in memory that the GPU accesses without an intermediate copy, for the lifetime of this object."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
         kind = np.dtype(dtype)
@@ -125,7 +125,7 @@ class PinnedArray:
 
 
 class Stream:
-    """Work that the GPU does in order; `handle` is its cudaStream_t."""
+    """Work that the GPU executes in order; `handle` is its cudaStream_t."""
 
     def __init__(self) -> None:
         pointer = _POINTER()
@@ -139,20 +139,20 @@ class Stream:
             library().cudaStreamDestroy(self.handle)
 
     def to_device(self, source: PinnedArray, target: DeviceMemory) -> None:
-        """Copy all of `source`; begun when this returns, and in order with the rest of the stream."""
+        """Start to copy all of `source`, in order with the rest of the stream."""
         _check(self._copy(target.address, source.address, source.array.nbytes, _TO_DEVICE, self.handle), "copy")
 
     def to_host(self, source: DeviceMemory, target: PinnedArray) -> None:
-        """Fill all of `target`; begun when this returns, and in order with the rest of the stream."""
+        """Start to fill all of `target`, in order with the rest of the stream."""
         _check(self._copy(target.address, source.address, target.array.nbytes, _TO_HOST, self.handle), "copy")
 
     def synchronize(self) -> None:
-        """Wait until all that was begun is done."""
+        """Wait until all work in the stream is done."""
         _check(self._synchronize(self.handle), "wait")
 
 
 def _attribute(number: int) -> int:
-    """One of cudaDeviceAttr of the first GPU."""
+    """One cudaDeviceAttr of the first GPU."""
     value = _INT()
     _call("cudaDeviceGetAttribute", ctypes.byref(value), number, 0)
     return value.value
@@ -165,4 +165,4 @@ def _call(name: str, *arguments: Any) -> None:
 def _check(code: int, action: str) -> None:
     if code:
         text = library().cudaGetErrorString(code).decode(errors="replace")
-        raise AgentError("CUDA cannot %s: %s (error %d)" % (action, text, code), hint="see dmesg on the target")
+        raise AgentError("CUDA cannot %s: %s (error %d)" % (action, text, code), hint="read `dmesg` on the target")

@@ -1,10 +1,10 @@
-"""The agent's own errors, which reach the host with what to do."""
+"""The agent's own errors, which reach the host with a fix."""
 
 from __future__ import annotations
 
 import errno
 
-# Errors of a disk that takes no more, and what to do about each. The host reads this list too.
+# Errors of a full or read-only disk, and the fix for each. The host reads this list too.
 DISK_FIXES = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "free space there",
@@ -13,7 +13,7 @@ DISK_FIXES = {
 
 
 class AgentError(Exception):
-    """What failed (`message`) and what to do (`hint`)."""
+    """What failed (`message`) and how to fix it (`hint`)."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -21,17 +21,17 @@ class AgentError(Exception):
 
 
 class StorageError(AgentError):
-    """A file that the target's disk does not take."""
+    """A file that cannot be written to the target's disk."""
 
     def __init__(self, path: str, error: OSError) -> None:
         super().__init__(
             "cannot write %s: %s" % (path, error.strerror or error),
-            hint="free space on the target's disk, or make that folder writable",
+            hint="free space on the target's disk, or make this folder writable",
         )
 
 
 class FixedBatchError(AgentError):
-    """The model takes no batch but its own."""
+    """The model supports only its own batch."""
 
 
 def takes_no_more(error: BaseException) -> bool:
@@ -40,7 +40,7 @@ def takes_no_more(error: BaseException) -> bool:
 
 
 def storage_error(error: Exception) -> StorageError | None:
-    """The error that says so, where this one means that a disk takes no more; else None."""
+    """The `StorageError` for an error that means that a disk is full or read-only; else None."""
     if takes_no_more(error):
         assert isinstance(error, OSError)
         return StorageError(error.filename or "to the target's disk", error)

@@ -1,6 +1,6 @@
-"""OpenVINO's FakeQuantize nodes as the arithmetic that they stand for, so that nothing is left to run in int8.
+"""OpenVINO's FakeQuantize nodes as the arithmetic that they stand for, so that nothing runs in int8.
 
-OpenVINO has no public switch that computes a quantized model in floating point. Its internal LP_TRANSFORMS_MODE gives
+OpenVINO has no public switch that computes a quantized model in floating point. Its internal LP_TRANSFORMS_MODE has
 wrong results with more than one stream (seen with OpenVINO 2026.4).
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 def unroll(model: Any, package: str) -> None:
     """Replace each FakeQuantize of the model in place.
 
-    `package` holds OpenVINO's API: openvino, before 2023.1 openvino.runtime. The formula is FakeQuantize's,
+    `package` contains OpenVINO's API: openvino, before 2023.1 openvino.runtime. The formula is FakeQuantize's,
     docs.openvino.ai, "FakeQuantize":
     y = round((clamp(x) - input_low) / (input_high - input_low) * (levels - 1)) / (levels - 1)
         * (output_high - output_low) + output_low
@@ -36,7 +36,7 @@ def unroll(model: Any, package: str) -> None:
 
 
 def _fold_constants(model: Any, package: str) -> None:
-    """Make float32 constants of int8 weights: streams that do so each for itself disturb one another."""
+    """Replace int8 weights by float32 constants: if each stream does this by itself, streams disturb each other."""
     passes = importlib.import_module(package + ".passes")
     manager = passes.Manager()
     manager.register_pass(passes.ConstantFolding())

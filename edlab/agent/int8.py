@@ -1,10 +1,10 @@
-"""Whether the int8 kernels of a runtime give the integers that the arithmetic says, on the processor at hand.
+"""Whether the int8 kernels of a runtime compute the exact integers on this processor.
 
 x86 processors with AVX2 or AVX-512 and without VNNI multiply uint8 by int8 with `vpmaddubsw`, which adds two products
-in 16 bits and saturates: 2 x 255 x 127 = 64,770 becomes 32,767. Runtimes differ in what they do about it (onnxruntime,
+in 16 bits and saturates: 2 x 255 x 127 = 64,770 becomes 32,767. Runtimes handle it differently (onnxruntime,
 "Quantize ONNX models", section "When and why do I need to try U8U8?"; oneDNN, "Nuances of int8 computations").
 
-The probe models (scripts/int8_probes) hold one convolution and one matrix product of large values. Their images are
+The probe models (scripts/int8_probes) contain one convolution and one matrix product of large values. Their images are
 uniform, so that each output is one sum of products, known exactly, and rounded to steps of the output's scale.
 """
 
@@ -20,8 +20,8 @@ from .preprocess import InputTable, dequantize
 from .runtimes.base import Runtime
 
 EXACT = "exact"  # every output is the right integer
-SATURATING = "saturating"  # sums of products were cut off
-UNKNOWN = "unknown"  # the probe could not be run, or it gave something else
+SATURATING = "saturating"  # sums of products were clipped
+UNKNOWN = "unknown"  # the probe could not run, or had other results
 
 SIDE, KERNEL, CHANNELS = 12, 3, 16
 WEIGHTS = (127 - np.arange(CHANNELS)).astype(np.int8)  # of an output channel; the same for each of its inputs
@@ -29,11 +29,11 @@ WEIGHT_SCALE = 2.0**-7
 CONV_STEP, PRODUCT_STEP = 32.0, 512.0  # scales of the outputs
 GREYS = (255, 200, 100)  # of the images, one value for all pixels
 
-# Steps by which a right output may be off: it is quantized three times on its way, and runtimes round in several ways
-# (OpenVINO cuts off where it computes Q/DQ nodes in floating point). Saturation costs 30 steps and more.
+# Tolerance of a correct output, in steps: it is quantized three times, and runtimes round in different ways (OpenVINO
+# truncates if it computes Q/DQ nodes in floating point). Saturation costs 30 steps and more.
 _ROUNDING = 4
 
-# By the format of the artifact that a runtime opens: the probe that it opens, and that file's layout.
+# The probe and its layout, by the format of the artifact that a runtime opens.
 FILES = {"onnx": ("int8.onnx", "NCHW"), "openvino": ("int8.onnx", "NCHW"), "tflite": ("int8.tflite", "NHWC")}
 
 
@@ -43,10 +43,10 @@ def images() -> np.ndarray:
 
 
 def expected(columns: int) -> np.ndarray:
-    """What exact kernels give for `images`: float64 (N, columns).
+    """The outputs of exact kernels for `images`: float64 (N, columns).
 
-    A branch is the convolution's channels and then the product's; its activations are uint8 in the first branch and in
-    the second, where there is one, int8, so that inputs and outputs end at 127 steps.
+    A branch has the convolution's channels and then the product's. Its activations are uint8 in the first branch and
+    int8 in the second, if there is one, where inputs and outputs end at 127 steps.
     """
     branches = []
     for limit in (255, 127)[: columns // (2 * CHANNELS)]:
@@ -59,7 +59,7 @@ def expected(columns: int) -> np.ndarray:
 def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any]) -> Int8Kernels:
     """Try the runtime's int8 kernels here, and choose.
 
-    Exact kernels take the place of the fast ones only where those are seen to saturate.
+    Exact kernels replace the fast ones only if those are found to saturate.
     """
     complete = driver.complete(options)
     if not driver.int8_kernels:
@@ -79,7 +79,7 @@ def choose(driver: type[Runtime], probe: str, layout: str, options: dict[str, An
 
 
 def run(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any]) -> str:
-    """What `judge` says of the probe model on this runtime with these options."""
+    """The result of `judge` for the probe model on this runtime with these options."""
     try:
         runtime = driver([probe], 1, options)
         runtime.load()
@@ -89,11 +89,11 @@ def run(driver: type[Runtime], probe: str, layout: str, options: dict[str, Any])
         request.bind()
         rows = []
         for image in images():
-            tensor = table.apply(image[None])  # stays until the request has been executed
+            tensor = table.apply(image[None])  # kept until the request has been executed
             request.set_input(request.prepare(tensor))
             request.execute()
             rows.append(dequantize(request.get_outputs()[0].reshape(-1), output.scale, output.zero_point).copy())
-    except Exception as error:  # an accelerator may refuse the probe in any way: then nothing is known
+    except Exception as error:  # an accelerator may reject the probe in any way: then nothing is known
         sys.stderr.write("int8 probe: %s: %s\n" % (type(error).__name__, error))
         return UNKNOWN
     return judge(np.stack(rows))

@@ -1,7 +1,7 @@
-"""One run at a time on a device: a lock that its process holds until it ends, however it ends.
+"""One run at a time on a device: a lock that a process holds until it ends, however it ends.
 
-The lock's file lies where every user of the machine finds it, so that neither another work directory nor another cache
-nor another user runs beside it.
+The lock's file is at a place that is the same for all users of the machine, so that no run of another work directory,
+cache or user runs at the same time.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Callable
 
 from .errors import AgentError
 
-FOLDER_VARIABLE = "EDLAB_LOCK_DIR"  # names another folder
+FOLDER_VARIABLE = "EDLAB_LOCK_DIR"  # sets another folder
 _SYSTEM_FOLDER, _OTHER_FOLDER = "/run/lock", "/tmp"
 _POLL_S = 0.5
 
 
 def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callable[[str], None]) -> int:
-    """The file descriptor that holds this machine's lock `name`, flock(2), until it is closed or the process ends.
+    """The file descriptor that holds this machine's lock `name` (flock(2)) until it is closed or the process ends.
 
-    The file says who holds it: `holder` (user@host) and `pid`, the one that a person would look for, and since when
-    by this machine's clock. `waiting` is called with that again and again while another has it. Raises `AgentError`
-    after `timeout_s`, or where the file cannot be used.
+    The file states who holds it: `holder` (user@host), its `pid`, and since when by this machine's clock. `waiting` is
+    called repeatedly with that text while another process holds it. Raises `AgentError` after `timeout_s`, or if the
+    file cannot be used.
     """
     path = os.path.join(_folder(), "edlab-%s.lock" % name)
     try:
@@ -34,7 +34,7 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
     except OSError as error:
         raise AgentError(
             "cannot open the lock %s: %s" % (path, error.strerror),
-            hint="remove that file, or name another folder on the target with device.env.%s" % FOLDER_VARIABLE,
+            hint="remove that file, or set another folder on the target with device.env.%s" % FOLDER_VARIABLE,
         ) from error
     deadline = time.monotonic() + timeout_s
     while True:
@@ -47,7 +47,7 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
             os.close(descriptor)
             raise AgentError(
                 "waited %g s for %s" % (timeout_s, other),
-                hint="end that run, or wait longer with device.lock_timeout (seconds)",
+                hint="stop that run, or raise device.lock_timeout (seconds)",
             )
         waiting("waiting for " + other)
         time.sleep(_POLL_S)
@@ -58,7 +58,7 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
 
 
 def _folder() -> str:
-    """The same for every user: one that may write where others may not goes where they do."""
+    """The folder is the same for every user, even for one with more permissions."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return given
@@ -67,9 +67,9 @@ def _folder() -> str:
 
 
 def _open(path: str) -> int:
-    """Open the file for reading and writing; where it is not there make it, for every user.
+    """Open the file for reading and writing; create it for all users if it is missing.
 
-    O_CREAT only where it is not there: for another user's file in a sticky folder the system may refuse that flag
+    O_CREAT only if it is missing: for another user's file in a sticky folder the system may refuse that flag
     (Linux, admin-guide/sysctl/fs.rst, protected_regular).
     """
     flags = os.O_RDWR | os.O_NOFOLLOW
@@ -78,19 +78,19 @@ def _open(path: str) -> int:
             return os.open(path, flags)
         except FileNotFoundError:
             pass
-        mask = os.umask(0)  # not chmod afterwards: another user may open it in between
+        mask = os.umask(0)  # not chmod afterwards: another user may open it before
         try:
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
-            continue  # another made it this instant
+            continue  # another process has just created it
         finally:
             os.umask(mask)
 
 
 def _holder(descriptor: int) -> str:
-    """Who has the lock, in words."""
+    """Who holds the lock, as text."""
     try:
-        told = json.loads(os.pread(descriptor, 4096, 0).decode())
-        return "%s (pid %d) since %s" % (told["holder"], told["pid"], told["since"])
-    except (ValueError, KeyError, TypeError):  # it took the lock this instant
+        holder = json.loads(os.pread(descriptor, 4096, 0).decode())
+        return "%s (pid %d) since %s" % (holder["holder"], holder["pid"], holder["since"])
+    except (ValueError, KeyError, TypeError):  # it has just taken the lock
         return "another run"

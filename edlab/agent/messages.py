@@ -1,22 +1,22 @@
-"""What the host asks of an agent and what the agent answers: a NamedTuple for each request and each reply.
+"""The messages between host and agent: a NamedTuple for each request and each reply.
 
-Both ends import this file, so a field has its name, its type and its unit in one place. A message travels as a JSON
-object of its fields; `METHODS` pairs each request with its reply. The types are those of `typing`, not strings: an
-agent on Python 3.7 reads them to decode what it is sent.
+Both sides import this file, so the name, type and unit of a field are defined in one place. A message is sent as a JSON
+object of its fields; `METHODS` pairs each request with its reply. The types are from `typing`, not strings: an agent on
+Python 3.7 reads them to decode messages.
 """
 
 from typing import Any, Callable, Dict, Generic, List, NamedTuple, Optional, Tuple, Type, TypeVar
 
-OnProgress = Callable[[Optional[float], str], None]  # (fraction 0..1 or None where unknown, message)
+OnProgress = Callable[[Optional[float], str], None]  # (fraction 0..1 or None if unknown, message)
 
-NO_CHANNELS = "none"  # of arrays that are no images
+NO_CHANNELS = "none"  # for arrays that are not images
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
 
 class Method(Generic[Q, R]):
-    """One thing that an agent can do: its name, and the types of what it takes and gives."""
+    """One method of the agent: its name, and the types of its request and reply."""
 
     def __init__(self, name: str, request: Type[Q], reply: Type[R]) -> None:
         self.name = name
@@ -30,20 +30,20 @@ class Method(Generic[Q, R]):
 class Activity(NamedTuple):
     """What else the machine did in a phase. Shares are 0..1 of the time of the cores that the agent may use.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
 
     seconds: float
-    own: Optional[float]  # taken by the agent's process
-    others: Optional[float]  # taken by other processes and the kernel
-    stolen: Optional[float]  # taken by the hypervisor for other machines
-    involuntary_switches: int  # how often the agent's process was put off a core that it still wanted
-    clocks_mhz: List[float]  # the highest clock among the cores at each look, in order: that of a busy one
+    own: Optional[float]  # used by the agent's process
+    others: Optional[float]  # used by other processes and the kernel
+    stolen: Optional[float]  # used by the hypervisor for other machines
+    involuntary_switches: int  # how often the agent's process was preempted
+    clocks_mhz: List[float]  # the highest clock of the cores at each sample, in order: the clock of a busy core
     throttle_events: Optional[int]  # thermal events that the processor counted
 
 
 class Pool(NamedTuple):
-    """The images that the queries of a phase rotate over: rows of a uint8 npy file (N, H, W, C)."""
+    """The images that the queries of a phase cycle through: rows of a uint8 npy file (N, H, W, C)."""
 
     images: str
     indices: List[int]
@@ -54,25 +54,25 @@ class TensorSpec(NamedTuple):
 
     name: str
     shape: Tuple[Optional[int], ...]
-    dtype: str  # numpy's name
+    dtype: str  # as numpy names it
     scale: Optional[float] = None
     zero_point: Optional[int] = None
 
 
 class Setting(NamedTuple):
-    """A batch, and how many requests of it are kept in flight."""
+    """A batch, and the number of requests that are kept in flight."""
 
     batch: int
     in_flight: int
 
     @property
     def size(self) -> Tuple[int, int]:
-        """What "smaller" means: fewer images in flight, then the smaller batch."""
+        """The definition of "smaller": fewer images in flight, then the smaller batch."""
         return self.batch * self.in_flight, self.batch
 
 
 class Trial(NamedTuple):
-    """What one trial of a setting gave: inferences per second; None and a note if the model cannot run so."""
+    """The result of one trial of a setting: inferences per second; None and a note if the model cannot run with it."""
 
     batch: int
     in_flight: int
@@ -81,12 +81,12 @@ class Trial(NamedTuple):
 
     @property
     def setting(self) -> Setting:
-        """What was tried."""
+        """The setting that was tried."""
         return Setting(self.batch, self.in_flight)
 
 
 class Calibration(NamedTuple):
-    """The images that a build takes its ranges from: rows of a uint8 npy file, and how they are normalised."""
+    """The images from which a build computes its ranges: rows of a uint8 npy file, and how they are normalised."""
 
     images: str
     indices: List[int]
@@ -98,10 +98,10 @@ class Calibration(NamedTuple):
 class Int8Kernels(NamedTuple):
     """Which int8 kernels of a runtime were chosen, and whether they are exact: see `edlab.agent.int8`."""
 
-    options: Dict[str, Any]  # of the runtime, with the choice in them
-    int8_kernels: str  # EXACT, SATURATING or UNKNOWN: those that run
-    int8_kernels_of_fast: str  # the runtime's own
-    arithmetic: str  # in words
+    options: Dict[str, Any]  # of the runtime, including the choice
+    int8_kernels: str  # EXACT, SATURATING or UNKNOWN: the kernels that run
+    int8_kernels_of_fast: str  # the runtime's default kernels
+    arithmetic: str  # as text
     in_float: bool
 
 
@@ -113,7 +113,7 @@ class Nothing(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """Who answers, and on what."""
+    """The agent that answers, and its machine."""
 
     pid: int
     executable: str
@@ -122,7 +122,7 @@ class Machine(NamedTuple):
     numpy: str
     platform: str
     machine: str
-    stand_in: Optional[str]  # what a machine that stands in for a board says of itself
+    stand_in: Optional[str]  # how a machine that stands in for a board describes itself
     board: Optional[str]
     cpu: Optional[str]
     virtual: bool
@@ -130,12 +130,12 @@ class Machine(NamedTuple):
     cpus: List[int]  # the cores that the agent may use
     memory_mb: Optional[float]
     l4t: Optional[str] = None  # the release of Jetson Linux
-    gpu: Optional[str] = None  # NVIDIA cards, in nvidia-smi's order
+    gpu: Optional[str] = None  # NVIDIA cards, in the order of nvidia-smi
     gpu_driver: Optional[str] = None
 
 
 class State(NamedTuple):
-    """What changes while a benchmark runs. See `edlab.agent.system.state` and `edlab.agent.boards.jetson.state`."""
+    """What changes during a benchmark. See `edlab.agent.system.state` and `edlab.agent.boards.jetson.state`."""
 
     clocks_mhz: List[float]
     governor: Optional[str]
@@ -159,7 +159,7 @@ class Available(NamedTuple):
 
 
 class Availability(NamedTuple):
-    """The version of a runtime that can be used; else why not, and what to do."""
+    """The version of a runtime that can be used; else why not, and how to fix it."""
 
     version: str = ""
     reason: str = ""
@@ -173,7 +173,7 @@ class Runtimes(NamedTuple):
 
 
 class SensorFound(NamedTuple):
-    """A power sensor that can be read. `stand_in`: the folder read in place of /sys; empty: the hardware's own."""
+    """A power sensor that can be read. `stand_in`: the folder read instead of /sys; empty: the real hardware."""
 
     name: str
     kind: str
@@ -183,7 +183,7 @@ class SensorFound(NamedTuple):
 
 
 class UnusableSensor(NamedTuple):
-    """A sensor that is there and cannot be read: why, and what to do about it (empty where that is not known)."""
+    """A sensor that exists and cannot be read: why, and how to fix it (empty if unknown)."""
 
     name: str
     kind: str
@@ -192,35 +192,35 @@ class UnusableSensor(NamedTuple):
 
 
 class Sensors(NamedTuple):
-    """The sensors that can be read, the one to prefer first, and those that cannot."""
+    """The readable sensors, the preferred one first, and the unusable ones."""
 
     sensors: List[SensorFound]
     unusable: List[UnusableSensor]
 
 
 class Clock(NamedTuple):
-    """The agent's clock (time.perf_counter_ns): that of the phases and of the sensors."""
+    """The agent's clock (time.perf_counter_ns), which the phases and the sensors use."""
 
     t_ns: int
 
 
 class RecordStart(NamedTuple):
-    """Read a power sensor about each `interval_s`, in a thread, until the recording is stopped."""
+    """Read a power sensor about every `interval_s`, in a thread, until the recording is stopped."""
 
     sensor: str
     interval_s: float
 
 
 class RecordStop(NamedTuple):
-    """Stop reading a sensor; what was recorded of it stays until it is recorded anew."""
+    """Stop reading a sensor; its readings are kept until it is recorded again."""
 
     sensor: str
 
 
 class RecordSeries(NamedTuple):
-    """Write what was recorded from `start_ns` to `end_ns` to `out` (npy): float64 (n, 2) of t_ns and watts.
+    """Write the readings from `start_ns` to `end_ns` to `out` (npy): float64 (n, 2) of t_ns and watts.
 
-    One sample beyond either end is with them, so that the power at the ends can be interpolated.
+    One sample beyond either end is included, so that the power at the ends can be interpolated.
     """
 
     sensor: str
@@ -230,14 +230,14 @@ class RecordSeries(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """How many readings of the sensor failed in a span, and the last error."""
+    """The number of failed readings of the sensor in a span, and the last error."""
 
     failed: int = 0
     error: str = ""
 
 
 class Lock(NamedTuple):
-    """Hold the device for this agent alone. See `edlab.agent.locks.acquire`."""
+    """Lock the device for this agent. See `edlab.agent.locks.acquire`."""
 
     name: str
     holder: str
@@ -253,7 +253,7 @@ class SetKnob(NamedTuple):
 
 
 class KnobSet(NamedTuple):
-    """The value that was in force, and the one that is now."""
+    """The previous value and the current one."""
 
     before: str
     value: str
@@ -263,7 +263,7 @@ class KnobSet(NamedTuple):
 
 
 class Expect(NamedTuple):
-    """Where are these files, or where are they to be sent? Sizes in bytes and SHA-256 (hex) by name."""
+    """Ask where these files are, or where to send them. Sizes in bytes and SHA-256 (hex) by name."""
 
     key: str
     sizes: Dict[str, int]
@@ -272,7 +272,7 @@ class Expect(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """The `folder` that holds the files, else the `part` to send them to, with the bytes `present` of each."""
+    """The `folder` that contains the files, else the `part` to send them to, with the bytes `present` of each."""
 
     folder: Optional[str] = None
     part: Optional[str] = None
@@ -280,14 +280,14 @@ class Expected(NamedTuple):
 
 
 class Accept(NamedTuple):
-    """Check what was sent, and keep it."""
+    """Check the files that were sent, and keep them."""
 
     key: str
     digests: Dict[str, str]
 
 
 class Accepted(NamedTuple):
-    """The `folder` of the files, else the names of those that arrived `damaged`."""
+    """The `folder` of the files, else the names of the `damaged` files."""
 
     folder: Optional[str] = None
     damaged: List[str] = []  # noqa: RUF012
@@ -303,7 +303,7 @@ class Folder(NamedTuple):
 
 
 class Identify(NamedTuple):
-    """What would a file depend on that this toolchain builds here?"""
+    """Ask what a file depends on that this toolchain builds here."""
 
     toolchain: str
     options: Dict[str, Any]
@@ -353,10 +353,10 @@ class Open(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The model as the runtime has it.
+    """The model as the runtime has opened it.
 
-    `load_ms` is reading it into the runtime's own form, `compile_ms` making it ready to run; None if the runtime does
-    both at once. Importing the runtime is in neither.
+    `load_ms` is the time to read it into the runtime's own form, `compile_ms` the time to prepare it to run; None if
+    the runtime does both in one step. Importing the runtime is in neither.
     """
 
     runtime: str
@@ -365,8 +365,8 @@ class Opened(NamedTuple):
     compile_ms: Optional[float]
     inputs: List[TensorSpec]
     outputs: List[TensorSpec]
-    options: Dict[str, Any]  # in force
-    on_cpu: bool  # it runs on the processor whose clocks the agent watches
+    options: Dict[str, Any]  # that are used
+    on_cpu: bool  # it runs on the processor whose clocks the agent monitors
     int8: Optional[Int8Kernels]
 
 
@@ -374,19 +374,19 @@ class Opened(NamedTuple):
 
 
 class Predict(NamedTuple):
-    """Run every image of the pool once; what comes out goes to `out` (npy)."""
+    """Run every image of the pool once, and write the results to `out` (npy)."""
 
     pool: Pool
     out: str
 
 
 class PredictReport(NamedTuple):
-    """The accuracy pass."""
+    """The report of the accuracy pass."""
 
     images: int
     seconds: float
     in_flight: int
-    options: Dict[str, Any]  # in force
+    options: Dict[str, Any]  # that are used
     activity: Activity
 
 
@@ -397,7 +397,7 @@ class Idle(NamedTuple):
 
 
 class IdleReport(NamedTuple):
-    """A time without inference, on the agent's clock."""
+    """A period without inference, on the agent's clock."""
 
     start_ns: int
     end_ns: int
@@ -405,7 +405,7 @@ class IdleReport(NamedTuple):
 
 
 class Warmup(NamedTuple):
-    """Run until both minima hold and the latency has settled within `tolerance`, or for `max_seconds`."""
+    """Run until both minima are reached and the latency has settled within `tolerance`, or for `max_seconds`."""
 
     pool: Pool
     queries: int
@@ -425,7 +425,7 @@ class WarmupReport(NamedTuple):
 
 
 class Latency(NamedTuple):
-    """One query in flight, until both minima hold and the mean's interval is narrow; at most `max_seconds`.
+    """One query in flight, until both minima are reached and the mean's interval is narrow; at most `max_seconds`.
 
     Writes int64 ns (N, 3) to `out` (npy): input copy, execute, output copy.
     """
@@ -434,23 +434,23 @@ class Latency(NamedTuple):
     queries: int
     seconds: float
     max_seconds: float
-    windows: int  # that the interval is taken over
+    windows: int  # for the interval
     max_interval: float  # the widest interval, as a fraction of the mean
     out: str
 
 
 class LatencyReport(NamedTuple):
-    """The latency phase."""
+    """The report of the latency phase."""
 
     queries: int
     seconds: float
-    truncated: bool  # `max_seconds` came before the two minima
+    truncated: bool  # `max_seconds` was reached before the two minima
     activity: Activity
-    peak_memory_mb: Optional[float]  # of the agent so far
+    peak_memory_mb: Optional[float]  # peak of the agent so far
 
 
 class HostWork(NamedTuple):
-    """Time what surrounds the model: preprocessing and postprocessing."""
+    """Time the work around the model: preprocessing and postprocessing."""
 
     pool: Pool
 
@@ -467,7 +467,7 @@ class HostWorkReport(NamedTuple):
 class Throughput(NamedTuple):
     """Search for the best setting, and measure it over one saturated window; both within `max_seconds`.
 
-    With `setting` that one is measured, and nothing is searched.
+    With `setting`, that setting is measured without a search.
     """
 
     pool: Pool
@@ -475,7 +475,7 @@ class Throughput(NamedTuple):
     max_seconds: float
     max_batch: int
     max_in_flight: int
-    gain: float  # the least (a fraction) that a larger setting is worth
+    gain: float  # minimum gain (a fraction) for which a larger setting is used
     trial_seconds: float
     setting: Optional[Setting] = None
 
@@ -484,22 +484,22 @@ class ThroughputReport(NamedTuple):
     """The throughput window, on the agent's clock, and the search before it."""
 
     throughput_ips: float
-    batch1_ips: Optional[float]  # None if it was not measured: `batch1_note` says why
+    batch1_ips: Optional[float]  # None if it was not measured: `batch1_note` states why
     batch1_note: str
-    driver_limit_ips: Optional[float]  # None if completions are too few for it to matter
+    driver_limit_ips: Optional[float]  # None if the rate is too low for it to matter
     batch: int
     in_flight: int
     completed: float  # images
     ips_by_second: List[float]
     seconds: float
     truncated: bool  # `max_seconds` cut the window short
-    search_truncated: bool  # it ended the search, or cut a trial short
+    search_truncated: bool  # it ended the search, or cut one of its trials short
     activity: Activity  # of the window
     search_activity: Optional[Activity]  # None if nothing was searched
     start_ns: int
     end_ns: int
     search: List[Trial]
-    options: Dict[str, Any]  # in force
+    options: Dict[str, Any]  # that are used
 
 
 HELLO = Method("hello", Nothing, Machine)
@@ -543,13 +543,13 @@ def encode(message: Any) -> Any:
 
 
 def decode(kind: Type[Q], value: Dict[str, Any]) -> Q:
-    """The request that `encode` took apart. Raises `TypeError` for a field that is unknown or missing."""
+    """The request from the output of `encode`. Raises `TypeError` for an unknown or missing field."""
     fields: Dict[str, Any] = getattr(kind, "__annotations__", {})
     return kind(**{name: _decoded(fields.get(name), field) for name, field in value.items()})
 
 
 def _decoded(kind: Any, value: Any) -> Any:
-    """A field; one that is a message itself (an optional one too) comes as a dict."""
+    """A field; one that is itself a message (also an optional one) arrives as a dict."""
     if isinstance(value, dict):
         for each in (kind, *getattr(kind, "__args__", ())):
             if hasattr(each, "_fields"):

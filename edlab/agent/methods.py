@@ -1,4 +1,4 @@
-"""What the host can ask of the agent. See `edlab.devices.session` for the host's side."""
+"""The methods that the host can call. See `edlab.devices.session` for the host's side."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from .sensors import nvml
 from .sensors.base import Recorder, Sensor
 from .store import Store
 
-_FAST_PER_S = 30_000  # completions: above, what the driving loop itself can do is measured as well
+_FAST_PER_S = 30_000  # completions: above this rate, the limit of the driving loop is measured too
 
 
 class _Model:
-    """An open model: its runtime, the request of the latency phases, what makes its inputs and reads its outputs."""
+    """An open model: its runtime, the request of the latency phases, its preprocessing and its task."""
 
     def __init__(self, runtime: Runtime, compiled: Compiled, ask: messages.Open) -> None:
         if len(compiled.inputs) != 1:
             names = ", ".join(spec.name for spec in compiled.inputs)
-            raise AgentError("the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names))
+            raise AgentError(
+                "the model has %d inputs (%s); it must have one image" % (len(compiled.inputs), names),
+                hint="export the model with the image as its only input",
+            )
         self.runtime = runtime
         self.request = compiled.requests[0]
         self.request.bind()
@@ -44,13 +47,14 @@ class _Model:
         self._pool: list[np.ndarray] = []
 
     def images(self, path: str) -> np.ndarray:
-        """The stored images (N, H, W, C), memory-mapped. Raises `AgentError` where they do not fit the input."""
+        """The stored images (N, H, W, C), memory-mapped. Raises `AgentError` if they do not fit the input."""
         images: np.ndarray = np.load(path, mmap_mode="r")
         given = tuple(self.table.shape(1, *images.shape[1:]))
         wanted = self.input.shape
         if len(given) != len(wanted) or any(w not in (None, g) for g, w in zip(given, wanted)):
             raise AgentError(
-                "the model's input '%s' is %s, the data make %s" % (self.input.name, list(wanted), list(given)),
+                "the model's input '%s' needs the shape %s, and the data have %s"
+                % (self.input.name, list(wanted), list(given)),
                 hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
             )
         return images
@@ -68,16 +72,16 @@ class _Model:
 class Agent:
     """The state of one agent: at most one open model. A method of `messages.METHODS` is the method of that name here.
 
-    Each takes `progress(fraction, message)` and its request, and gives its reply.
+    Each takes `progress(fraction, message)` and its request, and returns its reply.
     """
 
     def __init__(self, workdir: str | None = None) -> None:
-        """`workdir` is where the host's files are kept, this agent's zip among them; None: it sees the host's own."""
+        """`workdir` is the folder of the host's files, including this agent's zip; None: it reads them on the host."""
         self._model: _Model | None = None
         self._lock: int | None = None
         self._changes: dict[str, boards.Change] = {}  # of knobs, by name
-        self._sensors: dict[str, Sensor] = {}  # that the host knows of
-        self._recorders: dict[str, Recorder] = {}  # by sensor, the last of each
+        self._sensors: dict[str, Sensor] = {}  # that the host knows
+        self._recorders: dict[str, Recorder] = {}  # by sensor, the latest of each
         self._store = Store(workdir) if workdir else None
         if self._store:
             self._store.use(os.path.basename(os.path.dirname(sys.argv[0])))
@@ -104,7 +108,7 @@ class Agent:
         return messages.Clock(time.perf_counter_ns())
 
     def record_start(self, progress: OnProgress, ask: messages.RecordStart) -> Nothing:
-        """A sensor that was found before may fail to be read just now; one that was not raises `AgentError`."""
+        """A sensor that was found before may fail now; an unknown one raises `AgentError`."""
         if ask.sensor in self._recorders:
             self._recorders[ask.sensor].stop()
         recorder = Recorder(self._sensors.get(ask.sensor) or sensors.get(ask.sensor), ask.interval_s)
@@ -125,14 +129,14 @@ class Agent:
         return messages.State(**dict(system.state(), **jetson.state()))
 
     def set_knob(self, progress: OnProgress, ask: messages.SetKnob) -> messages.KnobSet:
-        """Set a knob until the agent ends, however it does."""
+        """Set a knob until the agent ends in any way."""
         if ask.name in self._changes:
             self._changes.pop(ask.name).undo()
         change = self._changes[ask.name] = boards.Change(boards.find(ask.name), ask.value, self._lock)
         return messages.KnobSet(change.before, change.value)
 
     def lock(self, progress: OnProgress, ask: messages.Lock) -> Nothing:
-        """Hold the device until the agent ends and its knobs are set back."""
+        """Lock the device until the agent ends and its knobs are restored."""
         self._lock = locks.acquire(*ask, waiting=lambda message: progress(None, message))
         return Nothing()
 
@@ -143,7 +147,7 @@ class Agent:
         return self._kept().accept(*ask, checking=_checking(progress))
 
     def scratch(self, progress: OnProgress, ask: Nothing) -> messages.Folder:
-        """A folder for what the host will fetch; it is removed when the agent ends."""
+        """A folder for files that the host will fetch; it is removed when the agent ends."""
         return messages.Folder(self._kept().scratch())
 
     def identify(self, progress: OnProgress, ask: messages.Identify) -> messages.Identity:
@@ -156,7 +160,7 @@ class Agent:
         return messages.Built(time.perf_counter() - start)
 
     def open(self, progress: OnProgress, ask: messages.Open) -> messages.Opened:
-        """Takes the place of the model that is open."""
+        """Replaces the open model."""
         self._model = None
         driver = runtimes.find(ask.runtime)
         version = driver.version()
@@ -176,8 +180,7 @@ class Agent:
             first_line = (str(error).strip().splitlines() or [""])[0]
             raise AgentError(
                 "%s cannot open %s: %s: %s" % (ask.runtime, ask.files[0], type(error).__name__, first_line),
-                hint="the file is damaged, or not of the kind that %s %s reads: convert it again"
-                % (ask.runtime, version),
+                hint="the file is damaged, or %s %s does not support it: convert it again" % (ask.runtime, version),
             ) from error
         self._model = _Model(instance, compiled, ask)
         if not driver.separates_compile:
@@ -195,7 +198,7 @@ class Agent:
         )
 
     def predict(self, progress: OnProgress, ask: messages.Predict) -> messages.PredictReport:
-        """Write what the task reads of the images, float32 (N, ...), in order. See `predict.predict`."""
+        """Write the task's results for the images, float32 (N, ...), in order. See `predict.predict`."""
         model = self._open_model()
         stored = model.images(ask.pool.images)
         in_flight = model.runtime.threads
@@ -215,7 +218,7 @@ class Agent:
     def latency(self, progress: OnProgress, ask: messages.Latency) -> messages.LatencyReport:
         model = self._open_model()
         measured = phases.latency(model.request, model.tensors(ask.pool), ask, progress)
-        peak_memory_mb = system.peak_memory_mb()  # before the throughput search holds several requests and batches
+        peak_memory_mb = system.peak_memory_mb()  # before the throughput search allocates several requests and batches
         _save(ask.out, measured.stages_ns)
         return messages.LatencyReport(
             queries=len(measured.stages_ns),
@@ -231,7 +234,7 @@ class Agent:
         return phases.host_work(model.request, model.table, images, model.task, progress)
 
     def throughput(self, progress: OnProgress, ask: messages.Throughput) -> messages.ThroughputReport:
-        """Every setting is compiled anew, also that of the latency phase: a model that has run has an advantage.
+        """Every setting is compiled again, also the one of the latency phase: a model that has run has an advantage.
 
         Queries in progress at the limit are waited for.
         """
@@ -271,12 +274,12 @@ class Agent:
         )
 
     def close(self, progress: OnProgress, ask: Nothing) -> Nothing:
-        """Let go of the open model, if there is one, and of the scratch folder; set the knobs back."""
+        """Release the open model, if there is one, and the scratch folder; restore the knobs."""
         self._model = None
         for name in reversed(list(self._changes)):
             try:
                 self._changes.pop(name).undo()
-            except AgentError as error:  # nobody waits for an answer any more; the others are to be undone too
+            except AgentError as error:  # no one waits for an answer any more; the other knobs must be restored too
                 sys.stderr.write("%s; %s\n" % (error, error.hint))
         if self._store:
             self._store.close()
@@ -284,7 +287,7 @@ class Agent:
 
     def _kept(self) -> Store:
         if self._store is None:
-            raise AgentError("this agent sees the host's own files: it keeps none")
+            raise AgentError("this agent reads the host's files and stores none", hint="start the agent with --workdir")
         return self._store
 
     def _open_model(self) -> _Model:
@@ -294,16 +297,16 @@ class Agent:
 
     def _recorder(self, sensor: str) -> Recorder:
         if sensor not in self._recorders:
-            raise AgentError("nothing was recorded of '%s'" % sensor, hint="call record_start first")
+            raise AgentError("the sensor '%s' was not recorded" % sensor, hint="call record_start first")
         return self._recorders[sensor]
 
 
 def _checking(progress: OnProgress) -> Callable[[], None]:
-    return lambda: progress(None, "checking what was sent")
+    return lambda: progress(None, "checking the files that were sent")
 
 
 def _save(path: str, array: np.ndarray) -> None:
-    """Write an npy file. numpy's own error for a full disk has neither a number nor the path."""
+    """Write an npy file. numpy's own error for a full disk has neither an error number nor the path."""
     try:
         np.save(path, array)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the machine did while a phase ran, watched from a separate thread: the timed loop does nothing for it."""
+"""What the machine did while a phase ran, observed from a separate thread, without work in the timed loop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Callable, NamedTuple
 from . import system
 from .messages import Activity, OnProgress
 
-LOOK_S = 1.0  # each look takes Python's lock for some 0.1 ms: docs/results has what that costs
+LOOK_S = 1.0  # each sample holds Python's lock for about 0.1 ms; the cost is in docs/results
 
 
 class Look(NamedTuple):
-    """How far a phase is: something that counts up while it advances, the fraction done, and a message."""
+    """The progress of a phase: a count that increases while it advances, the fraction done, and a message."""
 
     done: int
     fraction: float
@@ -22,10 +22,10 @@ class Look(NamedTuple):
 
 
 class Observer:
-    """Looks each LOOK_S, from entering the context to leaving it: passes progress on, and reads the clocks.
+    """Samples every LOOK_S while the context is open: reports progress, and reads the clocks.
 
-    The first report comes before anything runs, so that short phases are named as well. Then nothing is reported while
-    the count stands still: a phase that hangs must not look alive.
+    The first report is sent before anything runs, so that short phases are named as well. After that, nothing is
+    reported while the count does not change: a phase that hangs must not look alive.
     """
 
     def __init__(self, look: Callable[[], Look], progress: OnProgress) -> None:
@@ -50,7 +50,7 @@ class Observer:
 
     @property
     def activity(self) -> Activity:
-        """What happened between entering and leaving the context."""
+        """What happened while the context was open."""
         return self._after.since(self._before, self._clocks)
 
     def _run(self) -> None:
@@ -68,7 +68,7 @@ class Observer:
 
 
 class Counters(NamedTuple):
-    """What the system and this process have counted so far. Processes that a runtime starts count as others."""
+    """The counters of the system and this process. Processes that a runtime starts count as others."""
 
     time_s: float
     own_s: float
@@ -78,7 +78,7 @@ class Counters(NamedTuple):
 
     @classmethod
     def read(cls) -> Counters:
-        """The counts now."""
+        """The present counters."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return cls(
             time.perf_counter(),
@@ -89,7 +89,7 @@ class Counters(NamedTuple):
         )
 
     def since(self, before: Counters, clocks_mhz: list[float]) -> Activity:
-        """What happened from `before` to these."""
+        """What happened between `before` and these counters."""
         own = others = stolen = None
         if before.cpu and self.cpu and self.cpu.total > before.cpu.total:
             total = self.cpu.total - before.cpu.total

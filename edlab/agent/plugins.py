@@ -1,4 +1,4 @@
-"""What the agent finds by name: its own modules, and those of outside packages that travelled with it."""
+"""The modules that the agent finds by name: its own, and those of outside packages that were sent with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE = "plugins.json"  # in the agent's zip: group -> name -> module
 
 
 def outside(group: str) -> dict[str, str]:
-    """The modules that outside packages add to a group, by name; none outside a zip."""
+    """The modules that outside packages add to a group, by name; none if the agent is not in a zip."""
     try:
         content = pkgutil.get_data(__package__, FILE)
     except OSError:
@@ -27,16 +27,16 @@ def outside(group: str) -> dict[str, str]:
 
 
 def names(path: Iterable[str], group: str) -> list[str]:
-    """The modules of a package and of a group, whether what they drive is installed on the target or not."""
+    """The modules of a package and of a group, whether their libraries are installed on the target or not."""
     own = {module.name for module in pkgutil.iter_modules(path) if module.name != "base"}
     return sorted(own | set(outside(group)))
 
 
 def load(package: str, path: Iterable[str], group: str, name: str, base: type[T]) -> type[T]:
-    """The class in module `name` that has the name of its base. Raises `AgentError` if there is no such module."""
+    """The class in module `name` that is named like its base. Raises `AgentError` if there is no such module."""
     noun, known = base.__name__.lower(), names(path, group)
     if name not in known:
-        raise AgentError("the agent has no %s '%s'" % (noun, name), hint="it has " + ", ".join(known))
+        raise AgentError("the agent has no %s '%s'" % (noun, name), hint="available: " + ", ".join(known))
     module = importlib.import_module(outside(group).get(name) or "%s.%s" % (package, name))
     kind: type[T] = getattr(module, base.__name__)
     kind.name = name  # type: ignore[attr-defined]
@@ -44,7 +44,7 @@ def load(package: str, path: Iterable[str], group: str, name: str, base: type[T]
 
 
 def find(package: str, path: Iterable[str], group: str, name: str, base: Any) -> Any:
-    """The same, with what it drives imported. Raises `AgentError` if that is not installed on the target."""
+    """The same class, with its library imported. Raises `AgentError` if that is not installed on the target."""
     kind = load(package, path, group, name, base)
     try:
         kind.version()

@@ -23,16 +23,16 @@ def predict(
     indices: np.ndarray,
     progress: OnProgress,
 ) -> tuple[np.ndarray, Activity]:
-    """What the task reads of images[indices], float32 (N, ...); and what the machine did meanwhile.
+    """The task's results for images[indices], float32 (N, ...), and what the machine did in that time.
 
-    Each request is driven by a thread that also preprocesses for it, at batch 1: the cores are busy throughout, and
-    what an image gives does not depend on which others run beside it.
+    Each request is driven by a thread that also preprocesses for it, at batch 1: the cores stay busy, and the result of
+    an image does not depend on the other images.
     """
     count = len(indices)
-    results: list[np.ndarray] = []  # one array for all images, made when the first shows its shape
+    results: list[np.ndarray] = []  # one array for all images, created when the first result shows its shape
     making = threading.Lock()
     predicted = bytearray(count)
-    positions = itertools.count()  # next() of it is atomic
+    positions = itertools.count()  # its next() is atomic
 
     def drive(request: Request) -> None:
         request.bind()

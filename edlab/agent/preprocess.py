@@ -1,4 +1,4 @@
-"""From stored uint8 images to a model's input tensor, and from its output tensors to numbers and classes."""
+"""Converts stored uint8 images to a model's input tensor, and its output tensors to numbers and classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from .messages import NO_CHANNELS
 
-# Which channel of a stored image each channel of the input takes.
+# The channel of a stored image for each channel of the input.
 _SOURCES = {"rgb": (0, 1, 2), "bgr": (2, 1, 0), "gray": (0,)}
 
 
@@ -17,19 +17,18 @@ def normalise(
 ) -> np.ndarray:
     """(x / 255 - mean) / std per channel: uint8 (N, H, W, C) -> float32 (N, C, H, W) or (N, H, W, C).
 
-    `layout` is "NCHW" or "NHWC"; `channels`, "rgb", "bgr" or "gray", is what the result has, in the order of mean and
-    std.
+    `layout` is "NCHW" or "NHWC"; `channels`, "rgb", "bgr" or "gray", are the channels of the result, in the order of
+    mean and std.
     """
     return InputTable(mean, std, layout, channels=channels).apply(images)
 
 
 class InputTable:
-    """What each of the 256 values of a channel becomes: normalised, quantized and cast, looked up once a pixel.
+    """A table of the 256 values of a channel: normalised, quantized and cast, with one lookup per pixel.
 
-    Stored images are RGB, or gray for a model of one channel; `channels`, "rgb", "bgr" or "gray", are those of the
-    input, in the order of mean and std.
-    `dtype` is the input's; an integer one is quantized with `scale` and `zero_point`: round(x / scale) + zero_point,
-    clipped to the dtype's range.
+    Stored images are RGB, or gray for a model of one channel; `channels`, "rgb", "bgr" or "gray", are the channels of
+    the input, in the order of mean and std. `dtype` is the input's; integers are quantized with `scale` and
+    `zero_point`: round(x / scale) + zero_point, clipped to the dtype's range.
     """
 
     def __init__(
@@ -51,11 +50,11 @@ class InputTable:
         self._sources = _SOURCES[channels]
 
     def shape(self, count: int, height: int, width: int, channels: int) -> Sequence[int]:
-        """The shape of the tensor that holds `count` stored images."""
+        """The shape of the tensor for `count` stored images."""
         return (count, channels, height, width) if self._layout == "NCHW" else (count, height, width, channels)
 
     def apply(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (N, H, W, C) -> a tensor in the input's layout and dtype, written into `out` where it is given."""
+        """uint8 (N, H, W, C) -> a tensor in the input's layout and dtype, written into `out` if it is given."""
         if out is None:
             count, height, width, channels = images.shape
             out = np.empty(self.shape(count, height, width, channels), self._table.dtype)
@@ -66,9 +65,9 @@ class InputTable:
 
 
 class ArrayTable:
-    """Arrays that are no images: cast to `dtype`, and quantized with `scale` and `zero_point` if there is a scale.
+    """Arrays that are not images: cast to `dtype`, and quantized with `scale` and `zero_point` if there is a scale.
 
-    Integers of the input's own type are taken as quantized already.
+    Integers of the input's own type are assumed to be quantized already.
     """
 
     def __init__(self, dtype: str = "float32", scale: float | None = None, zero_point: int | None = None) -> None:
@@ -77,7 +76,7 @@ class ArrayTable:
         self._zero_point = zero_point or 0
 
     def shape(self, count: int, *item: int) -> Sequence[int]:
-        """The shape of the tensor that holds `count` arrays."""
+        """The shape of the tensor for `count` arrays."""
         return (count, *item)
 
     def apply(self, arrays: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -101,7 +100,7 @@ def table_for(
     scale: float | None = None,
     zero_point: int | None = None,
 ) -> InputTable | ArrayTable:
-    """What makes the input tensor of stored images; of stored arrays if `channels` is `NO_CHANNELS`."""
+    """The table for stored images; for stored arrays if `channels` is `NO_CHANNELS`."""
     if channels == NO_CHANNELS:
         return ArrayTable(dtype, scale, zero_point)
     return InputTable(mean, std, layout, dtype, scale, zero_point, channels)
@@ -116,7 +115,7 @@ def dequantize(output: np.ndarray, scale: float | None, zero_point: int | None) 
 def top_classes(logits: np.ndarray, k: int) -> np.ndarray:
     """The k best classes of each row, best first: (N, C) -> int32 (N, min(k, C)).
 
-    Equal values keep the order of their classes. A NaN or minus infinity is never among the best: -1 stands there.
+    Equal values keep the order of their classes. A NaN or minus infinity is never among the best: its place has -1.
     """
     values = np.where(np.isnan(logits), -np.inf, logits)
     rows = np.arange(len(values))

@@ -1,4 +1,4 @@
-"""Line-delimited JSON between host and agent: requests in, replies and events out, a heartbeat beside them.
+"""Line-delimited JSON between host and agent: requests in, replies, events and heartbeats out.
 
     {"id": 1, "method": "open", "params": {...}}
     {"event": "progress", "id": 1, "phase": "latency", "fraction": 0.4, "message": "..."}
@@ -6,8 +6,8 @@
     {"id": 1, "result": {...}}
     {"id": 1, "error": {"type": "...", "message": "...", "hint": "...", "traceback": "..."}}
 
-A host that is far away sends heartbeats too, for a link can break without a word. One request at a time. Arrays travel
-as paths of .npy files on the target.
+A remote host sends heartbeats too, because a link can break silently. One request at a time. Arrays are sent as paths
+of .npy files on the target.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from . import messages
 from .errors import storage_error
 
 HEARTBEAT_S = 2.0
-MARK_VARIABLE = "EDLAB_AGENT"  # with it the host finds, and ends, what an agent on its machine leaves behind
+MARK_VARIABLE = "EDLAB_AGENT"  # with it the host finds, and ends, processes that an agent on its machine leaves behind
 _CHUNK = 1 << 16
-_MOST_CHARACTERS = 20000  # of an error's text and of its traceback
-_GRACE_S = 2.0  # for the method in progress to end, once the host has gone
+_MOST_CHARACTERS = 20000  # for the text of an error and for its traceback
+_GRACE_S = 2.0  # for the method in progress to end, once the host is gone
 
 
 class Channel:
-    """Writes whole lines, whichever thread they come from."""
+    """Writes whole lines, from any thread."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
@@ -42,7 +42,7 @@ class Channel:
         self._sent_s = time.monotonic()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write one message; it is on its way when this returns."""
+        """Write one message; it has been sent when this returns."""
         line = json.dumps(message, default=_plain)
         with self._lock:
             self._file.write(line + "\n")
@@ -61,18 +61,18 @@ class Channel:
 
 
 def _plain(value: Any) -> Any:
-    """A numpy scalar or array as Python's own."""
+    """A numpy scalar or array as Python's own type."""
     return value.tolist()
 
 
 def serve(load: Callable[[], object], requests: int, replies: int, host_silence_s: float | None = None) -> None:
-    """Answer the requests of one file descriptor on another until the first closes; then end all that was started.
+    """Answer the requests of one file descriptor on another until the first closes; then end everything that was
+    started.
 
-    `load` gives the object whose methods `messages.METHODS` names; heartbeats start before it, for imports take many
-    seconds on a small board. Where the host
-    gives not even a heartbeat for `host_silence_s` that is the end too; None: it may be silent.
-    Does not return: vendor libraries crash or hang in their destructors, so the process group is killed, which takes
-    the children of those libraries along.
+    `load` returns the object with the methods of `messages.METHODS`; heartbeats start before it, because imports take
+    many seconds on a small board. If the host sends nothing, not even a heartbeat, for `host_silence_s`, the agent ends
+    too; None: the host may be silent. Does not return: vendor libraries crash or hang in their destructors, so the
+    process group is killed, including the children of those libraries.
     """
     if os.getpgrp() != os.getpid():
         os.setpgrp()
@@ -81,7 +81,7 @@ def serve(load: Callable[[], object], requests: int, replies: int, host_silence_
     threading.Thread(target=_read, args=(requests, inbox, host_silence_s), daemon=True).start()
     threading.Thread(target=channel.beat, daemon=True).start()
     agent = load()
-    with contextlib.suppress(BrokenPipeError):  # the host went while an answer was on its way
+    with contextlib.suppress(BrokenPipeError):  # the host ended while an answer was being sent
         for request in iter(inbox.get, None):
             channel.send(_answer(agent, request, channel))
         _call(agent, messages.CLOSE, {}, lambda fraction, message: None)
@@ -101,13 +101,13 @@ def _answer(agent: object, request: dict[str, Any], channel: Channel) -> dict[st
             raise ValueError("the agent has no method '%s'; it has %s" % (request["method"], known))
         return {"id": identity, "result": _call(agent, method, request["params"], progress)}
     except Exception as error:
-        told = storage_error(error) or error
+        reported = storage_error(error) or error
         return {
             "id": identity,
             "error": {
-                "type": type(told).__name__,
-                "message": _text(told),
-                "hint": getattr(told, "hint", ""),
+                "type": type(reported).__name__,
+                "message": _text(reported),
+                "hint": getattr(reported, "hint", ""),
                 "traceback": traceback.format_exc()[-_MOST_CHARACTERS:],
             },
         }
@@ -120,7 +120,7 @@ def _call(
 
 
 def _text(error: BaseException) -> str:
-    """What an error says, not its ten megabytes of it; some cannot even say that."""
+    """The text of an error, without megabytes of it; some errors cannot even be converted to text."""
     try:
         return str(error)[:_MOST_CHARACTERS]
     except Exception:
@@ -128,9 +128,9 @@ def _text(error: BaseException) -> str:
 
 
 def _read(descriptor: int, inbox: queue.Queue[dict[str, Any] | None], silence_s: float | None) -> None:
-    """Pass requests on; when the host has gone give the method in progress a moment, then end the process.
+    """Forward requests; when the host is gone, give the method in progress a moment, then end the process.
 
-    What is no request is the end too: without this thread no one would notice the host's.
+    An invalid request is the end too: without this thread no one would notice the end of the host.
     """
     try:
         for line in _lines(descriptor, silence_s):
@@ -145,9 +145,9 @@ def _read(descriptor: int, inbox: queue.Queue[dict[str, Any] | None], silence_s:
 
 
 def _lines(descriptor: int, silence_s: float | None) -> Iterator[bytes]:
-    """The lines that come, until the stream ends or nothing comes for `silence_s`.
+    """The lines of the stream, until it ends or is silent for `silence_s`.
 
-    The system counts the silence, not this process: native code may hold Python's lock for longer than that.
+    The system measures the silence, not this process: native code may hold Python's lock for longer than that.
     """
     rest = b""
     while select.select([descriptor], [], [], silence_s)[0]:

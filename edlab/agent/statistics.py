@@ -1,8 +1,9 @@
-"""The interval of a mean whose terms depend on one another: one rule for the agent and the host.
+"""The confidence interval of a mean of dependent terms: one rule for the agent and the host.
 
-Latencies of neighbouring queries are alike, because clocks, heat and other load wander in seconds. So a series is cut
-into windows of equal time, and Student's t is taken over the windows (batch means; Law and Carson, 1979). It holds as
-long as what wanders is faster than a window. docs/results/coverage.md has how often it covers the true mean.
+Latencies of neighbouring queries are similar, because clocks, heat and other load change within seconds. So a series is
+cut into windows of equal time, and Student's t is computed over the windows (batch means; Law and Carson, 1979). It is
+valid as long as these changes are faster than a window. docs/results/coverage.md shows how often it covers the true
+mean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _T975 = (
     2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 LEAST_WINDOWS, MOST_WINDOWS = 5, len(_T975) + 1
-QUERIES_PER_WINDOW = 3  # with fewer a window's mean says too little
+QUERIES_PER_WINDOW = 3  # with fewer queries a window's mean is too uncertain
 
 
 class Windows(NamedTuple):
@@ -29,14 +30,14 @@ class Windows(NamedTuple):
 
     @property
     def means(self) -> np.ndarray:
-        """The mean duration of each window that has a query; float64."""
+        """The mean duration of each window with a query; float64."""
         held = self.counts > 0
         means: np.ndarray = self.sums[held] / self.counts[held]
         return means
 
 
 def cut(durations: np.ndarray, windows: int) -> Windows:
-    """(N,) durations in order of measurement -> their windows, equal in the time that the durations add up to."""
+    """(N,) durations in order of measurement -> their windows, equal in the total time of their durations."""
     ends = np.cumsum(durations, dtype=np.float64)
     edges = ends[-1] * np.arange(1, windows) / windows
     bounds = np.concatenate(([0], np.searchsorted(ends, edges, side="right"), [len(durations)]))
@@ -66,9 +67,9 @@ def _independent_half_width(durations: np.ndarray) -> float:
 def half_width(sums: np.ndarray, counts: np.ndarray) -> float:
     """Half the 95 % interval of a mean per query, from the sum and the count of queries in each window, (windows,).
 
-    Student's t over the windows, or over pairs of them where that is wider: what wanders more slowly than a window
-    makes neighbouring windows alike, and shows in the pairs. Windows of equal time hold unequal numbers of queries, so
-    the mean is a ratio, and its variance that of the ratio's residuals, s_i - mean n_i (Cochran, Sampling Techniques,
+    Student's t over the windows, or over pairs of them if that is wider: changes slower than a window make neighbouring
+    windows similar, and appear in the pairs. Windows of equal time contain unequal numbers of queries, so the mean is a
+    ratio, and its variance is the variance of the ratio's residuals, s_i - mean n_i (Cochran, Sampling Techniques,
     6.4).
     """
     windows = len(counts)
@@ -80,12 +81,12 @@ def half_width(sums: np.ndarray, counts: np.ndarray) -> float:
 
 
 def _of_total(residuals: np.ndarray) -> float:
-    """Half the 95 % interval of a total, from what each window is off its share of it."""
+    """Half the 95 % interval of a total, from the deviation of each window from its share."""
     windows = len(residuals)
     return float(_T975[windows - 2] * np.sqrt(windows / (windows - 1) * np.sum(residuals**2)))
 
 
 def relative_width(durations: np.ndarray, windows: int) -> float | None:
-    """How wide that interval is, as a fraction of the mean."""
+    """The width of that interval, as a fraction of the mean."""
     interval = mean_interval(durations, windows)
     return None if interval is None else (interval[1] - interval[0]) / float(np.mean(durations))

@@ -1,8 +1,8 @@
-"""Files on a board under the SHA-256 of what they hold, so that each travels once; and scratch that ends with a run.
+"""Files on a board by the SHA-256 of their content, so that each is sent once; and scratch folders for one run.
 
-<workdir>/files/<key>/<name>        complete: what `accept` has checked, and the disk has; `_CHECKED_NS` says so
-<workdir>/files/<key>.part/<name>   on its way, perhaps since a link broke
-<workdir>/scratch/<random>/         what an agent writes for the host to fetch, locked while that agent lives
+<workdir>/files/<key>/<name>        complete: checked by `accept`, and flushed to the disk; marked by `_CHECKED_NS`
+<workdir>/files/<key>.part/<name>   being sent, perhaps since a link broke
+<workdir>/scratch/<random>/         files for the host to fetch, locked while their agent runs
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .messages import Accepted, Expected
 _CHUNK = 1 << 20
 _CHUNKS_A_REPORT = 256
 _PART = ".part"
-# The time of change that a checked file is given: whoever writes to it changes that, and it is checked again. It is one
-# that every file system can hold.
+# The modification time of checked files: a write changes it, and the file is checked again. Every file system can store
+# it.
 _CHECKED_NS = 1_000_000_000 * 10**9
 
 
@@ -36,7 +36,7 @@ class Store:
         self._in_use: set[str] = set()
 
     def use(self, key: str) -> None:
-        """Keep these files, whole or on their way, as long as this agent lives; they are the latest to go after it."""
+        """Keep these files, complete or being sent, while this agent runs; after it they are the last to be removed."""
         self._in_use.add(key)
         for folder in (self._folder(key), self._folder(key) + _PART):
             if os.path.isdir(folder):
@@ -45,11 +45,12 @@ class Store:
     def expect(
         self, key: str, sizes: dict[str, int], digests: dict[str, str], limit_bytes: float, checking: Callable[[], None]
     ) -> Expected:
-        """Either the `folder` that holds these files, or the `part` to send them to, with the bytes `present` of each.
+        """Either the `folder` that contains these files, or the `part` to send them to, with the bytes `present` of
+        each.
 
-        `sizes` are in bytes, by name, and `digests` SHA-256 (hex); `checking` is as for `accept`. The files that were
-        not used for longest are removed where the store would pass `limit_bytes`, or the disk has no room. Raises
-        `AgentError` where this run alone needs more, `StorageError` where the disk is full nevertheless.
+        `sizes` are in bytes, by name, and `digests` SHA-256 (hex); `checking` is as in `accept`. The least recently
+        used files are removed if the store would exceed `limit_bytes`, or the disk is full. Raises `AgentError` if this
+        run alone needs more, `StorageError` if the disk is still full.
         """
         folder = self._folder(key)
         if self._sizes(folder) == sizes and not _damaged(folder, digests, checking):
@@ -69,10 +70,10 @@ class Store:
         return Expected(part=part, present=present)
 
     def accept(self, key: str, digests: dict[str, str], checking: Callable[[], None]) -> Accepted:
-        """Make whole what was sent: its `folder`, or the names that arrived `damaged` (SHA-256, hex) and are removed.
+        """Check and complete the files that were sent: their `folder`, or the names of `damaged` files (SHA-256, hex),
+        which are removed.
 
-        Once it gives the folder a board that loses its power loses none of it. `checking` is called now and then
-        meanwhile.
+        Once it returns the folder, a power cut of the board loses none of it. `checking` is called from time to time.
         """
         folder, part = self._folder(key), self._folder(key) + _PART
         damaged = _damaged(part, digests, checking)
@@ -90,14 +91,14 @@ class Store:
         if self._scratch is None:
             os.makedirs(self._scratches, exist_ok=True)
             everyone = os.open(self._scratches, os.O_RDONLY)
-            fcntl.flock(everyone, fcntl.LOCK_EX)  # a folder that is new is not to be taken for a dead agent's
+            fcntl.flock(everyone, fcntl.LOCK_EX)  # a new folder must not look like a dead agent's
             for entry in os.scandir(self._scratches):
                 dead = _lock(entry.path)
                 if dead is not None:
                     shutil.rmtree(entry.path, ignore_errors=True)
                     os.close(dead)
             self._scratch = tempfile.mkdtemp(dir=self._scratches)
-            _lock(self._scratch)  # the descriptor stays open as long as this process
+            _lock(self._scratch)  # the descriptor stays open while this process runs
             os.close(everyone)
         return self._scratch
 
@@ -127,14 +128,14 @@ class Store:
             del held[folder]
         if sum(held.values()) + needed > limit_bytes:
             raise AgentError(
-                "the files of this run take %.2f GB on the target, more than device.workdir_limit_gb=%g"
+                "the files of this run need %.2f GB on the target, more than device.workdir_limit_gb=%g"
                 % ((sum(held.values()) + needed) / 1e9, limit_bytes / 1e9),
-                hint="raise device.workdir_limit_gb, or take fewer images with dataset.images",
+                hint="raise device.workdir_limit_gb, or use fewer images with dataset.images",
             )
         free = shutil.disk_usage(part).free
         if needed > free:
-            lack = "%.1f MB are needed, %.1f MB are free" % (needed / 1e6, free / 1e6)
-            raise StorageError(part, OSError(errno.ENOSPC, lack))
+            shortage = "%.1f MB are needed, %.1f MB are free" % (needed / 1e6, free / 1e6)
+            raise StorageError(part, OSError(errno.ENOSPC, shortage))
 
     def _key(self, folder: str) -> str:
         name = os.path.basename(folder)
@@ -142,14 +143,14 @@ class Store:
 
 
 def _damaged(folder: str, digests: dict[str, str], checking: Callable[[], None]) -> list[str]:
-    """The names of the files there that have not this SHA-256; those that have it are marked, and not read again."""
+    """The names of the files with another SHA-256; correct files are marked, and not read again."""
     damaged = []
     for name, wanted in digests.items():
         path = os.path.join(folder, name)
         if os.stat(path).st_mtime_ns == _CHECKED_NS:
             continue
         if _sha256(path, checking) == wanted:
-            _sync(path)  # before the mark: it says that the disk has what was read
+            _sync(path)  # before the mark, which means that the content is on the disk
             os.utime(path, ns=(_CHECKED_NS, _CHECKED_NS))
         else:
             damaged.append(name)
@@ -157,7 +158,7 @@ def _damaged(folder: str, digests: dict[str, str], checking: Callable[[], None])
 
 
 def _sync(path: str) -> None:
-    """Return once the disk has this file, or the names in this folder."""
+    """Flush this file, or the names in this folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -176,7 +177,7 @@ def _sha256(path: str, checking: Callable[[], None]) -> str:
 
 
 def _lock(folder: str) -> int | None:
-    """The descriptor that locks a folder until it is closed or this process ends; None where another has it."""
+    """The descriptor that locks a folder until it is closed or this process ends; None if another process has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

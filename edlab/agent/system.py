@@ -1,6 +1,6 @@
-"""What the system says of itself: processor, clocks, governor, temperatures, load and this process's memory.
+"""Facts of the system: processor, clocks, governor, temperatures, load and this process's memory.
 
-A value that the system does not give is None, or absent from its dict.
+A value that the system does not report is None, or absent from its dict.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _ROOT = Path("/")
 
 
 def describe(root: Path = _ROOT) -> dict[str, Any]:
-    """What stays: processor and board, kernel, memory (MB, 10^6 bytes) and the cores that this process may use.
+    """What does not change: processor and board, kernel, memory (MB, 10^6 bytes) and the cores that this process may
+    use.
 
-    stand_in is what a machine that stands in for a board says of itself, in its file /etc/edlab-stand-in.
+    stand_in is the description of a machine that stands in for a board, from its file /etc/edlab-stand-in.
     """
     memory = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
     return {
@@ -36,11 +37,11 @@ def describe(root: Path = _ROOT) -> dict[str, Any]:
 
 
 def state(root: Path = _ROOT) -> dict[str, Any]:
-    """What changes while a benchmark runs.
+    """What changes during a benchmark.
 
-    clocks_mhz (of the cores this process may use), governor (see `governor`), scaling_driver (whose governor that is),
-    temperatures_c by zone, throttle_count (thermal events since boot, where the processor counts them), load_1m,
-    peak_memory_mb, free_disk_mb (where the agent lies).
+    clocks_mhz (of the cores that this process may use), governor (see `governor`), scaling_driver (the driver of that
+    governor), temperatures_c by zone, throttle_count (thermal events since boot, if the processor counts them),
+    load_1m, peak_memory_mb, free_disk_mb (on the agent's disk).
     """
     return {
         "clocks_mhz": clocks_mhz(root),
@@ -61,7 +62,8 @@ def allowed_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-# What decides how a processor multiplies int8, fp16 and bf16; the names of /proc/cpuinfo (x86 "flags", Arm "Features").
+# The features that decide how a processor multiplies int8, fp16 and bf16, named as in /proc/cpuinfo (x86 "flags", Arm
+# "Features").
 _INSTRUCTION_SETS = (
     "avx2 fma f16c avx_vnni avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_int8 amx_bf16 "
     "asimd asimdhp asimddp i8mm bf16 sve sve2 sme"
@@ -69,13 +71,13 @@ _INSTRUCTION_SETS = (
 
 
 def instruction_sets(root: Path = _ROOT) -> str | None:
-    """The vector instructions of the processor that matter to inference, "avx2 fma f16c"; None where it tells none."""
+    """The vector instructions of the processor that matter to inference, "avx2 fma f16c"; None if it reports none."""
     flags = cpu_flags(root)
     return " ".join(name for name in _INSTRUCTION_SETS if name in flags) or None
 
 
 def cpu_flags(root: Path = _ROOT) -> list[str]:
-    """The processor's features as /proc/cpuinfo names them; "hypervisor" among them in a virtual machine (x86)."""
+    """The processor's features as /proc/cpuinfo names them; including "hypervisor" in a virtual machine (x86)."""
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
     return flags.group(1).split() if flags else []
 
@@ -96,18 +98,18 @@ def clocks_mhz(root: Path = _ROOT) -> list[float]:
     return [float(listed[cpu]) for cpu in allowed_cpus() if cpu < len(listed)]
 
 
-_SLOW_GOVERNORS = ("powersave", "conservative")  # the slowest first
+_SLOW_GOVERNORS = ("powersave", "conservative")  # slowest first
 
 
 def governor(root: Path = _ROOT) -> str | None:
-    """The clock governor of the allowed cores. Where theirs differ, one that holds clocks down comes before others."""
+    """The clock governor of the allowed cores. If they differ, a governor that lowers clocks has priority."""
     governors = list(filter(None, (_cpufreq(root, cpu, "scaling_governor") for cpu in allowed_cpus())))
     slow = [name for name in _SLOW_GOVERNORS if name in governors]
     return next(iter(slow + governors), None)
 
 
 def scaling_driver(root: Path = _ROOT) -> str | None:
-    """The kernel's clock driver of the first allowed core. What a governor's name means depends on it.
+    """The kernel's clock driver of the first allowed core. The meaning of a governor's name depends on it.
 
     With intel_pstate and amd-pstate-epp, "powersave" is the usual, dynamic policy (Linux, admin-guide/pm,
     intel_pstate.rst and amd-pstate.rst, active mode); with others it is the lowest clock (cpufreq.rst).
@@ -120,7 +122,7 @@ def _cpufreq(root: Path, cpu: int, name: str) -> str | None:
 
 
 def temperatures_c(root: Path = _ROOT) -> dict[str, float]:
-    """Degrees Celsius by thermal zone; a zone that cannot be read now is left out."""
+    """Degrees Celsius by thermal zone; a zone that cannot be read now is omitted."""
     readings = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         millidegrees = _number(zone / "temp")
@@ -136,10 +138,10 @@ def peak_memory_mb(root: Path = _ROOT) -> float | None:
 
 
 class CpuSeconds(NamedTuple):
-    """What the cores that this process may use have spent since boot, summed over them."""
+    """The time of the cores that this process may use since boot, summed over the cores."""
 
-    busy: float  # working for some process or the kernel
-    stolen: float  # wanted, and given to another machine by the hypervisor
+    busy: float  # used by any process or the kernel
+    stolen: float  # needed, but given to another machine by the hypervisor
     total: float
 
 
@@ -158,7 +160,7 @@ def cpu_seconds(root: Path = _ROOT) -> CpuSeconds | None:
 
 
 def throttle_count(root: Path = _ROOT) -> int | None:
-    """Thermal events of the allowed cores since boot; None where the processor counts none (only Intel's do)."""
+    """Thermal events of the allowed cores since boot; None if the processor does not count them (only Intel's do)."""
     counts = [
         _number(root / "sys/devices/system/cpu/cpu{}/thermal_throttle/core_throttle_count".format(cpu))
         for cpu in allowed_cpus()
@@ -168,12 +170,12 @@ def throttle_count(root: Path = _ROOT) -> int | None:
 
 
 def _megabytes(kibibytes: str) -> float:
-    """10^6 bytes, from what proc(5) gives as kB and counts as 1024 bytes."""
+    """10^6 bytes, from a value of proc(5) in kB, which are 1024 bytes."""
     return int(kibibytes) * 1024 / 1e6
 
 
 def _text(path: Path) -> str:
-    """The file's text; empty where it is absent or the system refuses to give it."""
+    """The file's text; empty if it is missing or cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The TensorRT library on a target: its version, and a logger. Shared by what builds engines and what runs them."""
+"""The TensorRT library on a target: its version, and a logger, for the toolchain and the runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import AgentError
 
 
 def version() -> str:
-    """Import it, and CUDA's runtime library, and give its version. Raises `ImportError`, on a Jetson `AgentError`."""
+    """Import it, and CUDA's runtime library, and return its version. Raises `ImportError`, on a Jetson `AgentError`."""
     try:
         import tensorrt
     except ImportError as error:
@@ -19,7 +19,7 @@ def version() -> str:
             raise
         raise AgentError(
             "tensorrt cannot be imported on the target: %s" % error,
-            hint="sudo apt install python3-libnvinfer, and device.python=/usr/bin/python3: JetPack's own Python",
+            hint="sudo apt install python3-libnvinfer, and set device.python=/usr/bin/python3, JetPack's own Python",
         ) from error
     cuda.library()
     return str(tensorrt.__version__)
@@ -31,7 +31,7 @@ def logger(trt: Any) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self._last = "it gives no reason"
+            self._last = "unknown error"
 
         def log(self, severity: Any, message: str) -> None:
             is_error = severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)

@@ -1,4 +1,4 @@
-"""Targets: starting an agent on one, and talking with it."""
+"""Targets: start an agent on one, and communicate with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS = Group(
 
 
 def get(config: DeviceConfig, cache: Cache, modules: Sequence[str] = ()) -> Device:
-    """The device of this configuration; `modules` travel with its agent. Raises `ConfigError` for an unknown kind."""
+    """The device of this configuration; `modules` are sent with its agent. Raises `ConfigError` for an unknown kind."""
     kind = "ssh" if config.kind == "local" and config.address else config.kind
     return _KINDS.load(kind)(config, cache, modules)
 

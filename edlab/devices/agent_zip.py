@@ -1,4 +1,4 @@
-"""The agent as one zip file that any Python runs: the same bytes for the same sources."""
+"""The agent as one zip file that any Python can run: the same bytes for the same sources."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edlab.registry import places, plugins
 
 NAME = "agent.zip"
 _START = "from edlab.agent.__main__ import main\n\nmain()\n"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip holds; a real date would change the bytes
-_NOT_CARRIED = (".pyc", ".so", ".pyd")  # what no Python can import from a zip
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip; a real date would change the bytes
+_NOT_CARRIED = (".pyc", ".so", ".pyd")  # files that Python cannot import from a zip
 
 
 def build(cache: Cache, modules: Iterable[str] = ()) -> Path:
-    """The zip with the package `edlab.agent` and what vendor packages add to it, made once for each content.
+    """The zip with the package `edlab.agent` and what vendor packages add to it, built once for each content.
 
-    An entry point of one of `edlab.agent.plugins.GROUPS` names a module. The package that holds it travels, with its
-    subpackages and data files, and so does that of each of `modules`; the packages above are empty on the target.
-    One whose module is not found stays behind, since most runs do not use it: see `lost`.
+    An entry point of one of `edlab.agent.plugins.GROUPS` names a module. Its package is included, with subpackages and
+    data files, and so is the package of each of `modules`; the packages above are empty on the target. A module that is
+    not found is not included, since most runs do not use it: see `lost`.
 
     Raises `ConfigError` if one of `modules` is not found.
     """
@@ -54,17 +54,17 @@ def build(cache: Cache, modules: Iterable[str] = ()) -> Path:
 
 
 def lost() -> dict[str, ConfigError]:
-    """What entry points add to the agent and cannot be found here, such as "runtime 'acme'", each with its error."""
+    """Parts of the agent that entry points add and that are not found, such as "runtime 'acme'", with their errors."""
     entries = [(group, entry) for group in GROUPS for entry in plugins(group).values() if not places(entry.value)]
     named = [(f"{group.removesuffix('s').replace('_', ' ')} '{entry.name}'", entry.value) for group, entry in entries]
     return {part: not_found(f"the {part}", module) for part, module in named}
 
 
 def not_found(what: str, module: str) -> ConfigError:
-    """The error of a module that should travel and is not here."""
+    """The error for a module that should be included and is not found."""
     return ConfigError(
-        f"{what} is in the module '{module}', which is not found",
-        hint="fix the entry point of the package that adds it, or put its folder on PYTHONPATH",
+        f"{what} needs the module '{module}', which is not found",
+        hint="fix the entry point of the package that adds it, or add its folder to PYTHONPATH",
     )
 
 
@@ -74,7 +74,7 @@ def _own_sources() -> dict[str, bytes]:
 
 
 def _package_of(module: str) -> dict[str, bytes]:
-    """The files of the package that holds a module, or of a module in none, by their names in the zip."""
+    """The files of a module's package, or the file of a module without a package, by their names in the zip."""
     found = places(module)
     package = module if found[0].is_dir() else module.rpartition(".")[0]
     if not package:
@@ -88,5 +88,5 @@ def _package_of(module: str) -> dict[str, bytes]:
 
 
 def _packages_above(member: str) -> list[str]:
-    """The packages that hold a source file of the zip: ["a/b", "a"] for "a/b/c.py"."""
+    """The packages that contain a source file of the zip: ["a/b", "a"] for "a/b/c.py"."""
     return [str(folder) for folder in PurePosixPath(member).parents][:-1] if member.endswith(".py") else []

@@ -1,4 +1,4 @@
-"""The arrays that an agent wrote, read by its host."""
+"""Arrays that an agent wrote and its host reads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edlab.errors import DeviceError
 
 
 def read_array(path: Path, dimensions: int | None = None) -> NDArray[Any]:
-    """The array of an npy file with so many dimensions (None: any). Raises `DeviceError` for any other file."""
+    """The array of an npy file with this number of dimensions (None: any). Raises `DeviceError` for any other file."""
     try:
         array = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy reads the header with Python's own parser, which raises errors of its own
+    except Exception as error:  # numpy reads the header with Python's own parser, which raises other errors
         raise _damaged(path, str(error)) from error
     if not isinstance(array, np.ndarray) or dimensions not in (None, array.ndim) or array.dtype.kind not in "fiu":
-        raise _damaged(path, f"it does not hold numbers in {dimensions or 'any'} dimensions")
+        raise _damaged(path, f"it does not contain numbers in {dimensions or 'any'} dimensions")
     return array
 
 

@@ -1,4 +1,4 @@
-"""What a device is: how its agent is reached. A package adds a kind by the entry point group `edlab.device_kinds`."""
+"""The interface of a device: how its agent is reached. The entry point group `edlab.device_kinds` adds a kind."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edlab.devices.session import AgentSession
 
 
 class Device(ABC):
-    """A target that agents can be started on. What it can run is its configuration's: runtimes and precisions."""
+    """A target on which agents can be started. Its configuration defines what it can run: runtimes and precisions."""
 
     def __init__(self, config: DeviceConfig, cache: Cache, modules: Sequence[str] = ()) -> None:
-        """`modules` travel with the agent, each with the package that holds it."""
+        """`modules` are sent with the agent, each with its package."""
         self.config = config
         self.cache = cache
         self.modules = modules
 
     def agent(self) -> Path:
-        """The agent's zip file, to be run by a Python on the target."""
+        """The agent's zip file, for a Python on the target."""
         return agent_zip.build(self.cache, self.modules)
 
     @abstractmethod
     def connect(self) -> AbstractContextManager[AgentSession]:
-        """Start an agent, which ends with the context. Raises `DeviceError` where the target cannot be reached."""
+        """Start an agent, which ends with the context. Raises `DeviceError` if the target cannot be reached."""

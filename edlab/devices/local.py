@@ -38,7 +38,7 @@ class LocalDevice(Device):
         except OSError as error:
             raise DeviceError(
                 f"cannot start the agent of {self.config.name} with {python}: {error.strerror}",
-                hint="give device.python the path of a Python interpreter, or leave it out",
+                hint="set device.python to the path of a Python interpreter, or remove it",
             ) from error
         return _LocalSession(process, self.config, mark)
 
@@ -48,15 +48,15 @@ class LocalDevice(Device):
         if threads > len(allowed):
             raise ConfigError(
                 f"device.threads={threads} is more than the {len(allowed)} cores that edlab may use here",
-                hint=f"device.threads={len(allowed)}",
+                hint=f"set device.threads={len(allowed)} or less",
             )
         return allowed[:threads]
 
 
 class _LocalSession(AgentSession):
-    """Ends an agent that takes the memory of this machine, before the system ends something else for it.
+    """Ends an agent that uses too much memory of this machine, before the system ends another process for it.
 
-    With the agent end the daemons that a vendor's runtime started: they have the mark in their environment.
+    Daemons that a vendor's runtime started end with the agent: they have its mark in their environment.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, mark: str) -> None:
@@ -68,8 +68,8 @@ class _LocalSession(AgentSession):
         super().check_alive(method, moved, timeout_s, silence_s)
         if self._resident_bytes() > self._limit:
             raise self.lost(
-                f"the agent took more than {self._limit / 1e9:.1f} GB of memory in '{method}'",
-                "take a smaller model or protocol.throughput.max_batch, or raise device.memory_limit_gb",
+                f"the agent used more than {self._limit / 1e9:.1f} GB of memory in '{method}'",
+                "use a smaller model, lower protocol.throughput.max_batch, or raise device.memory_limit_gb",
             )
 
     def _kill(self) -> None:
@@ -77,7 +77,7 @@ class _LocalSession(AgentSession):
         kill_marked(MARK_VARIABLE, self._mark)
 
     def _resident_bytes(self) -> int:
-        """Of the agent alone; read in microseconds, while it is being timed."""
+        """The memory of the agent alone; reading it takes microseconds, since the agent is being timed."""
         try:
             pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         except (OSError, IndexError):  # it has ended

@@ -1,9 +1,9 @@
-"""Files on a board, kept there under the SHA-256 of what they hold: a model or a data set travels once.
+"""Files on a board, stored by the SHA-256 of their content: a model or a data set is sent once.
 
-They go by rsync where both ends have it, else through ssh's own pipe, which every board has: appended to what is
-there already, so that either way goes on where a broken link left off, and checked by the agent before they are used.
-The pipe also serves where rsync cannot: where a login shell prints, and where rsync's version is unfit. sftp would
-need a server that small images (dropbear) lack, and scp cannot go on.
+They are sent by rsync if both sides have it, else through ssh's own pipe, which works with every board. Both ways
+append to what is already there, so that they resume after a broken link, and the agent checks the files before they are
+used. The pipe is also used if rsync fails: if a login shell prints text, or if rsync's version is unsuitable. sftp
+needs a server, which is missing in small images (dropbear), and scp cannot resume.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from edlab.openssh import FAILED, Link
 
 Call = Callable[[Method[Any, Any], Any], Any]  # `AgentSession.call`
 
-_RSYNC_SILENCE_S = 60  # on either end; then it ends, also where the link broke without a word
-_ATTEMPTS = 3  # by rsync, by the pipe, and once more where what came was damaged
-_NO_ROOM = tuple(map(os.strerror, DISK_FIXES))  # as a board's own commands print it
+_RSYNC_SILENCE_S = 60  # on both sides; then it ends, also if the link broke silently
+_ATTEMPTS = 3  # by rsync, by the pipe, and again if files were damaged
+_NO_ROOM = tuple(map(os.strerror, DISK_FIXES))  # as a board's commands print it
 
 
 def content_key(files: Sequence[Path]) -> str:
-    """What files lie under on a board: the digest of their names and contents."""
+    """The key of files on a board: the digest of their names and contents."""
     return digest([(file.name, _sha256(file)) for file in files])
 
 
 class RemoteFiles:
-    """Sends files to a board and fetches others; the agent there keeps the books (`edlab.agent.store`)."""
+    """Sends files to a board and fetches others; the agent there manages them (`edlab.agent.store`)."""
 
     def __init__(self, link: Link, call: Call, limit_gb: float, rsync: bool) -> None:
-        """`limit_gb` is of all files there, the oldest of which make room; `rsync`: whether the board has it."""
+        """`limit_gb` is for all files there; the oldest are removed first. `rsync`: whether the board has it."""
         self._link = link
         self._call = call
         self._limit_bytes = limit_gb * 1e9
         self._rsync = rsync and shutil.which("rsync") is not None
-        self._folders: dict[str, str] = {}  # by key; what this run has put stays as long as its agent lives
+        self._folders: dict[str, str] = {}  # by key; files of this run stay while its agent runs
         self._fetched = 0
 
     def put(self, files: Sequence[Path]) -> list[str]:
-        """The paths on the board of these files, beside one another. What is there already is not sent.
+        """The paths on the board of these files, in one folder. Files that are already there are not sent.
 
-        Raises `StorageError` where the board has no room, `DeviceError` where the link breaks, `AgentError` where
-        this run alone needs more than the limit.
+        Raises `StorageError` if the board's disk is full, `DeviceError` if the link breaks, `AgentError` if this run
+        alone needs more than the limit.
         """
         key = content_key(files)
         if key not in self._folders:
@@ -61,13 +61,13 @@ class RemoteFiles:
         return [f"{self._folders[key]}/{file.name}" for file in files]
 
     def outbox(self, path: Path) -> str:
-        """A path on the board for what `get` will bring to `path`; it is gone when the agent ends."""
+        """A path on the board for a file that `get` will copy to `path`; it is removed when the agent ends."""
         self._fetched += 1
         return f"{self._call(messages.SCRATCH, Nothing()).folder}/{self._fetched}-{path.name}"
 
     def get(self, remote: str, to: Path) -> None:
-        """Bring a file of the board to `to`, whole or not at all."""
-        mark = f"edlab {secrets.token_hex(8)}"  # what comes before it is the login shell's
+        """Copy a file of the board to `to`, completely or not at all."""
+        mark = f"edlab {secrets.token_hex(8)}"  # output before it is from the login shell
         process = self._link.start(f"echo; echo {shlex.quote(mark)}; exec env LC_ALL=C cat {shlex.quote(remote)}")
         assert process.stdin is not None
         process.stdin.close()
@@ -106,15 +106,15 @@ class RemoteFiles:
                 return accepted.folder
         names = ", ".join(sizes)
         raise DeviceError(
-            f"{names} arrives damaged on {self._link.host}",
-            hint="check the board's disk and memory; the link itself checks what it carries",
+            f"{names} was damaged on its way to {self._link.host}",
+            hint="check the board's disk and memory; ssh itself detects damaged packets",
         )
 
     def _send_by_rsync(self, file: Path, remote: str) -> bool:
-        """Complete a file there. Where that fails the pipe comes next, and says what is wrong."""
+        """Complete a file there. If that fails, the pipe is tried next, and reports the error."""
         host = f"[{self._link.host}]" if ":" in self._link.host else self._link.host
         shell = shlex.join(self._link.client("no"))
-        # --protect-args: the path is no shell's to read; --ignore-times: what is there is compared by content
+        # --protect-args: no shell parses the path; --ignore-times: existing files are compared by content
         options = ["--inplace", "--ignore-times", "--protect-args", f"--timeout={_RSYNC_SILENCE_S}", f"--rsh={shell}"]
         done = subprocess.run(
             ["rsync", *options, "--", str(file.resolve()), f"{host}:{remote}"],
@@ -133,7 +133,7 @@ class RemoteFiles:
             raise self._failure(f"cannot send {file.name}", done.returncode, said)
 
     def _failure(self, message: str, code: int, said: str) -> DeviceError | StorageError:
-        """What a command of the board's own ended with."""
+        """The error of a command on the board."""
         if code == FAILED:
             return self._link.failure(said)
         last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
@@ -141,7 +141,7 @@ class RemoteFiles:
             return StorageError(
                 f"{message}: {self._link.host}: {last}", hint="free space on the board's disk", log=said
             )
-        return DeviceError(f"{message}: {self._link.host}: {last}", hint=f"`{self._link.login}` must work", log=said)
+        return DeviceError(f"{message}: {self._link.host}: {last}", hint=f"check `{self._link.login}`", log=said)
 
 
 def _sha256(file: Path) -> str:
@@ -151,5 +151,5 @@ def _sha256(file: Path) -> str:
 
 @cache
 def _sha256_of(file: Path, size: int, changed_ns: int) -> str:
-    """Read once in this process: a data set of gigabytes is asked for in every phase of every run."""
+    """Computed once in this process: every phase of every run needs it, for data sets of gigabytes."""
     return sha256_files([file])

@@ -1,4 +1,4 @@
-"""What the runtimes that travel with an agent say of themselves, read on this machine without an agent."""
+"""Facts about an agent's runtimes, read on this machine without an agent."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from edlab.registry import load_target, plugins
 
 
 def load(name: str) -> type[Runtime]:
-    """The class of a runtime; the library that it drives is not imported. Raises `ConfigError`."""
+    """The class of a runtime, without importing its library. Raises `ConfigError`."""
     return _load(name, _modules().get(name, f"{runtimes.__name__}.{name}"))
 
 
 def ensure_found(name: str) -> None:
-    """Raise `ConfigError` where a package adds this runtime, and its module is not found: no agent has it then."""
+    """Raise `ConfigError` if a package adds this runtime, but its module is not found: then no agent has it."""
     if error := agent_zip.lost().get(f"runtime '{name}'"):
         raise error
 
 
 def on_processors() -> dict[str, str]:
-    """By artifact format, the runtime that opens it on any processor. Where there are several, a built-in one."""
+    """By artifact format, the runtime that opens it on any processor. If there are several, a built-in one."""
     found: dict[str, str] = {}
     for name, module in _modules().items():
-        with suppress(ConfigError):  # a package that cannot be imported stops only those who use it
+        with suppress(ConfigError):  # a package that cannot be imported affects only its users
             for made in _load(name, module).formats:
                 found.setdefault(made, name)
     return found

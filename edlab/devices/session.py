@@ -1,4 +1,4 @@
-"""One conversation with an agent: requests out, replies and events in, and an end to it whatever happens."""
+"""A session with an agent: requests out, replies and events in; the agent is always ended."""
 
 from __future__ import annotations
 
@@ -49,32 +49,32 @@ from edlab.isolation import describe_exit
 from edlab.power import Series
 from edlab.source import ArrayInput, OutputReader, Preprocessing, normalisation
 
-OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
+OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None if unknown, message)
 
-SILENCE_S = 45.0  # a query may hold Python's lock in native code for half a minute, and with it the heartbeats
-LOADING_SILENCE_S = 120.0  # importing and compiling may hold Python's lock, and so the heartbeats, in native code
+SILENCE_S = 45.0  # a query may hold Python's lock in native code for half a minute, and block the heartbeats
+LOADING_SILENCE_S = 120.0  # importing and compiling may hold Python's lock in native code, and block the heartbeats
 STALL_S = 600.0
-# TensorRT tries kernels for many minutes on a small board, and says nothing. Heartbeats go on meanwhile: its Python
-# bindings let go of Python's lock (NVIDIA/TensorRT, python/src/infer/pyCore.cpp, build_serialized_network).
+# TensorRT tries kernels for many minutes on a small board, without any output. Heartbeats continue: its Python bindings
+# release Python's lock (NVIDIA/TensorRT, python/src/infer/pyCore.cpp, build_serialized_network).
 BUILD_S = 3600.0
-# What imports a runtime, or compiles a model.
+# The methods that import a runtime, or compile a model.
 _LOADING = {"available", "identify", "build", "open", "predict", "throughput"}
 _EXIT_S = 5.0
 _LOCK = "machine"
-_LONGEST_MESSAGE, _LONGEST_LINE = 1 << 24, 1 << 12  # bytes: what never ends its line must not fill the memory
+_LONGEST_MESSAGE, _LONGEST_LINE = 1 << 24, 1 << 12  # bytes: a line that never ends must not fill the memory
 _TAIL_LINES = 40
 _PLAIN = OutputReader()
 _PROBES = Path(int8.__file__).parent / "probes"
 
 
 class AgentSession:
-    """Speaks with the agent behind a process's stdin and stdout; as a context manager it ends the agent.
+    """Communicates with the agent by a process's stdin and stdout; as a context manager it ends the agent.
 
-    This class is for an agent that sees the host's files. A device elsewhere overrides `put`, `get` and `outbox`.
+    This class is for an agent that can read the host's files. A remote device overrides `put`, `get` and `outbox`.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig) -> None:
-        """`process` runs the agent, with pipes, in a session of its own so that Ctrl-C reaches the host only."""
+        """`process` runs the agent, with pipes, in its own session, so that Ctrl-C reaches only the host."""
         self.process = process
         self._device = device
         self._writing = threading.Lock()
@@ -102,7 +102,7 @@ class AgentSession:
 
     @property
     def log(self) -> str:
-        """The last lines that the agent and its libraries wrote to stderr, and what else came with its replies."""
+        """The last lines that the agent and its libraries wrote to stderr, and other output between its replies."""
         return "\n".join(self._stderr)
 
     def call(
@@ -115,12 +115,12 @@ class AgentSession:
         timeout_s: float = STALL_S,
         silence_s: float | None = None,
     ) -> R:
-        """The reply of one of the agent's methods; `on_progress` hears of `phase`, else of the method's own name.
+        """The reply of one of the agent's methods; `on_progress` is called with `phase`, else with the method's name.
 
-        Raises `AgentError` with the agent's message where the method failed, `StorageError` where the target's disk
-        takes no more; `DeviceError` where the agent has ended, gave not even a heartbeat for `silence_s` (None: for
-        what the method needs), neither progress nor a reply for `timeout_s`, or a reply of another form. After a
-        `DeviceError` the agent is gone.
+        Raises `AgentError` with the agent's message if the method failed, `StorageError` if the target's disk is full
+        or read-only; `DeviceError` if the agent has ended, was silent for `silence_s` without even a heartbeat (None:
+        the default for the method), sent neither progress nor a reply for `timeout_s`, or sent an invalid reply. After
+        a `DeviceError` the agent is gone.
         """
         identity, name = next(self._ids), method.name
         if silence_s is None:
@@ -134,9 +134,9 @@ class AgentSession:
                 self.check_alive(name, moved, timeout_s, silence_s)
                 continue
             if message is None:
-                raise self.lost(f"the agent on {self._device.name} ended in '{name}' with {self._exit()}")
+                raise self.lost(f"the agent on {self._device.name} exited during '{name}': {self._exit()}")
             if message.get("id") != identity:
-                continue  # the rest of a call that the caller gave up
+                continue  # the rest of an abandoned call
             moved = time.monotonic()
             if "event" in message:
                 if on_progress:
@@ -157,58 +157,58 @@ class AgentSession:
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise self.lost(
                 f"the reply to '{method.name}' from {self._device.name} is not valid: {where}: {first['msg']}",
-                hint="host and agent must be of one version of edlab: remove the agent's folder on the target",
+                hint="host and agent must have the same version of edlab: remove the agent's folder on the target",
             ) from error
 
     def lock(self, on_progress: OnProgress | None = None) -> None:
-        """Have the target for this session alone until the agent ends, whoever asks and from whichever folder.
+        """Lock the target for this session until the agent ends, against any user and any folder.
 
-        All of the machine: its processor, memory and heat serve every accelerator there. `on_progress` is told whom it
-        waits for. Raises `AgentError` with that after `device.lock_timeout`.
+        The lock is for the entire machine: every accelerator there shares its processor, memory and heat. `on_progress`
+        shows which run it waits for. Raises `AgentError` with that after `device.lock_timeout`.
         """
         holder = f"{_user()}@{socket.gethostname()}"
         request = messages.Lock(_LOCK, holder, os.getpid(), self._device.lock_timeout)
         self.call(messages.LOCK, request, on_progress, phase="deploy")
 
     def put(self, files: Sequence[Path]) -> list[str]:
-        """The paths on the target of files that lie here; there they lie beside one another."""
+        """The paths on the target of files of this machine; there they are in one folder."""
         return [str(file.resolve()) for file in files]
 
     def outbox(self, path: Path) -> str:
-        """Where the agent may write what `get` will bring to `path`."""
+        """Where the agent may write a file that `get` will copy to `path`."""
         return str(path.resolve())
 
     def get(self, remote: str, to: Path) -> None:
-        """Bring a file that the agent wrote to `to`; there already, where the agent sees the host's files."""
+        """Copy a file that the agent wrote to `to`; it is already there if the agent can write the host's files."""
 
     def hello(self) -> Machine:
-        """Who answers, and on what."""
+        """The agent that answers, and its machine."""
         return self.call(messages.HELLO, Nothing())
 
     def available(self, runtimes: Sequence[str] | None = None) -> dict[str, Availability]:
-        """By runtime whether it can run on this device, or why not. None: all runtimes."""
+        """For each runtime whether it can run on this device, or why not. None: all runtimes."""
         options = {name: dict(each) for name, each in self._device.options.items()}
         request = messages.Available(None if runtimes is None else list(runtimes), options)
         return self.call(messages.AVAILABLE, request).found
 
     def sensors(self) -> Sensors:
-        """The target's power sensors: those that can be read, the one to prefer first, and the unusable ones."""
+        """The target's power sensors: the readable ones, the preferred one first, and the unusable ones."""
         return self.call(messages.SENSORS, Nothing())
 
     def clock(self) -> int:
-        """The agent's clock now, ns: that of the phases and of the sensors."""
+        """The agent's clock now, ns, which the phases and the sensors use."""
         return self.call(messages.CLOCK, Nothing()).t_ns
 
     def record_start(self, sensor: str, interval_s: float) -> None:
-        """Read a sensor of `sensors` about each `interval_s` from now on. Raises `AgentError` if there is none."""
+        """Read a sensor of `sensors` about every `interval_s` from now on. Raises `AgentError` if it is unknown."""
         self.call(messages.RECORD_START, messages.RecordStart(sensor, interval_s))
 
     def record_stop(self, sensor: str) -> None:
-        """Read it no more."""
+        """Stop reading it."""
         self.call(messages.RECORD_STOP, messages.RecordStop(sensor))
 
     def record_series(self, sensor: str, start_ns: int, end_ns: int) -> Series:
-        """What was read in a span of the agent's clock, and one sample beyond either end."""
+        """The readings in a span of the agent's clock, and one sample beyond either end."""
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "samples.npy")
             request = messages.RecordSeries(sensor, start_ns, end_ns, str(out))
@@ -221,9 +221,9 @@ class AgentSession:
         return self.call(messages.STATE, Nothing())
 
     def set_knob(self, name: str, value: str) -> KnobSet:
-        """Set a knob of the target until the agent ends; the value before is then put back.
+        """Set a knob of the target until the agent ends, which restores the previous value.
 
-        Raises `AgentError` where the target has no such knob, or cannot set it to that now.
+        Raises `AgentError` if the target has no such knob, or cannot set it to that value now.
         """
         return self.call(messages.SET_KNOB, messages.SetKnob(name, value))
 
@@ -235,15 +235,14 @@ class AgentSession:
         task: str = "classification",
         reader: OutputReader = _PLAIN,
     ) -> Opened:
-        """Load and compile an artifact with the runtime that `device` has for its format, on all of the agent's cores.
+        """Load and compile an artifact with the runtime of `device` for its format, on all of the agent's cores.
 
-        Its outputs are read by the agent's `task`.
-        Raises `UnsupportedError` where the device has no runtime for it.
+        The agent's `task` reads its outputs. Raises `UnsupportedError` if the device has no runtime for it.
         """
         if artifact.format not in device.runtimes:
             raise UnsupportedError(
                 f"{device.name} has no runtime for {artifact.format} files",
-                hint=f"it runs {', '.join(device.runtimes)}",
+                hint=f"it supports {', '.join(device.runtimes)}",
             )
         runtime = device.runtimes[artifact.format]
         request = messages.Open(
@@ -263,7 +262,7 @@ class AgentSession:
         return self.call(messages.OPEN, request)
 
     def identity(self, toolchain: str, options: Mapping[str, Any]) -> dict[str, str]:
-        """What a file that `build` makes here depends on beside its input: versions, the processor, the board."""
+        """What a file that `build` makes there depends on besides its input: versions, the processor, the board."""
         return self.call(messages.IDENTIFY, messages.Identify(toolchain, dict(options))).versions
 
     def build(
@@ -277,10 +276,10 @@ class AgentSession:
         timeout_s: float = BUILD_S,
         on_progress: OnProgress | None = None,
     ) -> float:
-        """Have a toolchain of the agent make `out` of these files, and bring it here.
+        """Build `out` from these files with a toolchain of the agent, and fetch it.
 
-        `calibration` names an npy file that lies here. Gives the seconds that it took. Raises `DeviceError` after
-        `timeout_s` without a result or, while it calibrates, progress.
+        `calibration` names an npy file on this machine. Returns the seconds that it took. Raises `DeviceError` after
+        `timeout_s` without a result or, while it calibrates, without progress.
         """
         if calibration is not None:
             calibration = calibration._replace(images=self.put([Path(calibration.images)])[0])
@@ -290,11 +289,11 @@ class AgentSession:
         return built.seconds
 
     def predict(self, pool: Pool, out: Path, on_progress: OnProgress | None = None) -> PredictReport:
-        """Write to `out` (npy) what the task reads of the pool's images, float32 (N, ...), in order."""
+        """Write the task's results for the pool's images to `out` (npy), float32 (N, ...), in order."""
         return self.measure(messages.PREDICT, messages.Predict(pool, str(out)), on_progress)
 
     def measure(self, method: Method[Q, R], request: Q, on_progress: OnProgress | None = None) -> R:
-        """`call` with paths of this machine: the images of a `pool` are sent, what is written to `out` is fetched."""
+        """`call` with paths of this machine: the images of a `pool` are sent, and `out` is fetched."""
         sent: Any = request
         pool: Pool | None = getattr(request, "pool", None)
         if pool is not None:
@@ -310,7 +309,7 @@ class AgentSession:
     def close(self, grace_s: float = _EXIT_S) -> None:
         """Let the agent end by itself within `grace_s`, then end its process group."""
         assert self.process.stdin is not None
-        with self._writing, contextlib.suppress(BrokenPipeError):  # it has ended already, with something unsent
+        with self._writing, contextlib.suppress(BrokenPipeError):  # it has already ended, with unsent data
             self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=grace_s)
@@ -321,26 +320,26 @@ class AgentSession:
     def _send(self, request: dict[str, Any]) -> None:
         try:
             self._write(request)
-        except (BrokenPipeError, ValueError):  # ValueError: closed on this side
-            raise self.lost(f"the agent on {self._device.name} has ended with {self._exit()}") from None
+        except (BrokenPipeError, ValueError):  # ValueError: this side is closed
+            raise self.lost(f"the agent on {self._device.name} has exited: {self._exit()}") from None
 
     def _write(self, message: dict[str, Any]) -> None:
-        """Write one line, whichever thread it comes from. Raises `ValueError` once the session is closed."""
+        """Write one line, from any thread. Raises `ValueError` once the session is closed."""
         assert self.process.stdin is not None
         with self._writing:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
 
     def check_alive(self, method: str, moved: float, timeout_s: float, silence_s: float) -> None:
-        """Raise `DeviceError`, and end the agent, where it must be taken for dead; called twice a second in a call."""
+        """Raise `DeviceError`, and end the agent, if it must be considered dead; called twice a second in a call."""
         now = time.monotonic()
         if now - self._last_heard > silence_s:
             raise self.lost(f"the agent on {self._device.name} has been silent for {silence_s:g} s in '{method}'")
         if now - moved > timeout_s:
             raise self.lost(f"'{method}' on {self._device.name} made no progress for {timeout_s:g} s")
 
-    def lost(self, message: str, hint: str = "its log's tail says what it did last") -> DeviceError:
-        """End the agent; the error to raise, with what it said last."""
+    def lost(self, message: str, hint: str = "the end of its log shows what it did last") -> DeviceError:
+        """End the agent, and return the error to raise, with its last output."""
         self._kill()
         for thread in self._threads:
             thread.join(timeout=_EXIT_S)
@@ -360,7 +359,7 @@ class AgentSession:
     def _read(self, stream: IO[bytes]) -> None:
         for line in iter(lambda: stream.readline(_LONGEST_MESSAGE), b""):
             message = _message(line)
-            if message is None:  # a login shell that greets
+            if message is None:  # the greeting of a login shell
                 self._stderr.append("(stdout) " + line[:_LONGEST_LINE].decode(errors="replace").rstrip())
                 continue
             self._last_heard = time.monotonic()
@@ -376,7 +375,7 @@ class AgentSession:
 
 
 def _message(line: bytes) -> dict[str, Any] | None:
-    """The agent's message in a line of its stdout; None where the line is someone else's."""
+    """The agent's message in a line of its stdout; None if the line is other output."""
     try:
         message = json.loads(line)
     except ValueError:
@@ -385,7 +384,7 @@ def _message(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_complete(message: dict[str, Any]) -> bool:
-    """Whether it has all that `AgentSession` reads of a message of its kind: see agent/protocol.py."""
+    """Whether it has all fields that `AgentSession` reads in a message of its kind: see agent/protocol.py."""
     if message.get("event") == "heartbeat":
         return isinstance(message.get("pid"), int)
     if "event" in message:
@@ -398,12 +397,12 @@ def _is_complete(message: dict[str, Any]) -> bool:
 
 @functools.cache
 def _replies(method: Method[Any, R]) -> TypeAdapter[R]:
-    """What checks the replies of a method; to make one takes longer than a call of an agent."""
+    """The validator for the replies of a method, cached: creating one takes longer than a call of an agent."""
     return TypeAdapter(method.reply)
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # the user of a container may have no name
         return str(os.getuid())

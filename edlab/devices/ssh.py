@@ -1,4 +1,4 @@
-"""A board: the agent runs there, and is spoken with over the system's OpenSSH client."""
+"""A board: the agent runs there, and communicates by the system's OpenSSH client."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from edlab.errors import ConfigError, DeviceError, StorageError
 from edlab.openssh import FAILED, Link
 
 _KILL_S = 5.0
-HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke without a word
+HOST_SILENCE_S = 30.0  # then an agent ends itself: its link broke silently
 DEFAULT_PYTHON = "python3"
 
-# Python of any version can read this, and no login shell changes it between single quotes. The folder of the login is
-# no place to import from.
+# Any version of Python can run this, and no login shell changes it between single quotes. Nothing is imported from the
+# login's folder.
 _GUARD = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     'sys.version_info < (3, 7) and sys.exit("too old: " + sys.version.split()[0]); '
     "import base64; exec(base64.b64decode(sys.argv[1]))"
 )
 _TOO_OLD = re.compile(r"^too old: (\S+)$", re.MULTILINE)
-_NOT_FOUND = (126, 127)  # exit codes of a shell for a program that cannot be run
+_NOT_FOUND = (126, 127)  # a shell's exit codes for a program that cannot be run
 
 
 @dataclass(frozen=True)
 class Board:
-    """What a board said before an agent was started there."""
+    """The facts of a board before an agent is started there."""
 
     workdir: str  # absolute
-    agent: str | None  # the path of the zip; None where it has not been sent yet
+    agent: str | None  # the path of the zip; None if it has not been sent yet
     cpus: list[int]
     rsync: bool
 
@@ -54,15 +54,15 @@ class SshDevice(Device):
     """A machine that `ssh` reaches by the name `device.address`."""
 
     def connect(self) -> SshSession:
-        """Start an agent there, which is sent first where the board does not hold it yet.
+        """Start an agent there, which is sent first if the board does not have it yet.
 
-        Raises `DeviceError` where the board cannot be reached or lacks Python or numpy, `StorageError` where its disk
-        takes nothing, `ConfigError` for a host, a variable or a number of threads that cannot be.
+        Raises `DeviceError` if the board cannot be reached, or Python or numpy is missing there, `StorageError` if its
+        disk is full or read-only, `ConfigError` for an invalid host, variable or number of threads.
         """
         if not self.config.address:
             raise DeviceError(
                 f"{self.config.name} is not configured: device.address is not set",
-                hint="device.address=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
+                hint="set device.address=NAME, a name that `ssh NAME` reaches without a password (docs/boards.md)",
             )
         link = Link(self.config.address)
         board = self._survey(link, self.agent())
@@ -71,7 +71,7 @@ class SshDevice(Device):
         return SshSession(link.start(self._python(*words)), self.config, link, board)
 
     def _survey(self, link: Link, archive: Path) -> Board:
-        """Ask the board what it is, and see that it holds the agent."""
+        """Query the facts of the board, and make sure that it has the agent."""
         request = {
             "workdir": self.config.workdir,
             "key": content_key([archive]),
@@ -82,7 +82,9 @@ class SshDevice(Device):
         if board.agent is None:
             board = self._ask(link, request, archive)
         if board.agent is None:
-            raise DeviceError(f"the agent arrives damaged on {link.host}", hint="check the board's disk and memory")
+            raise DeviceError(
+                f"the agent was damaged on its way to {link.host}", hint="check the board's disk and memory"
+            )
         return board
 
     def _ask(self, link: Link, request: dict[str, Any], content: Path | None = None) -> Board:
@@ -96,7 +98,7 @@ class SshDevice(Device):
         if "storage_error" in facts:
             raise StorageError(
                 f"{self.config.name} ({link.host}) {facts['storage_error']}",
-                hint="free space on the board's disk, or set device.workdir to a folder there that can be written",
+                hint="free space on the board's disk, or set device.workdir to a writable folder there",
             )
         if reason := facts.pop("numpy_error"):
             raise DeviceError(
@@ -106,23 +108,23 @@ class SshDevice(Device):
         return Board(**facts)
 
     def _unfit(self, link: Link, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
-        """Why Python did not answer there."""
+        """The error that explains why Python did not answer there."""
         said = (done.stdout + done.stderr).decode(errors="replace").strip()
         if old := _TOO_OLD.search(said):
             return DeviceError(
                 f"{self._interpreter} on {link.host} is Python {old.group(1)}: the agent needs 3.7 or later",
-                hint="set device.python to the path of a later one there",
+                hint="set device.python to the path of a newer one there",
             )
         if done.returncode in _NOT_FOUND:
             return DeviceError(
-                f"there is no {self._interpreter} on {link.host}",
+                f"{self._interpreter} is not found on {link.host}",
                 hint=f"install Python 3.7 or later and numpy there, or set device.python to its path; "
-                f"`{self._by_hand(link, '--version')}` must work",
+                f"check that `{self._by_hand(link, '--version')}` works",
                 log=said,
             )
         return DeviceError(
-            f"{self._interpreter} on {link.host} ended with exit code {done.returncode}",
-            hint=f"`{self._by_hand(link, '--version')}` must work",
+            f"{self._interpreter} on {link.host} failed with exit code {done.returncode}",
+            hint=f"check that `{self._by_hand(link, '--version')}` works",
             log=said,
         )
 
@@ -132,19 +134,22 @@ class SshDevice(Device):
 
     @property
     def _program(self) -> str:
-        """The interpreter, quoted for a login shell there."""
+        """The interpreter, quoted for the login shell there."""
         home, _, rest = self._interpreter.partition("~/")
         return f"~/{shlex.quote(rest)}" if rest and not home else shlex.quote(self._interpreter)
 
     def _by_hand(self, link: Link, arguments: str) -> str:
-        """The command that runs Python there from a person's shell: two shells read it, one here and one there."""
+        """The command that runs Python there from a user's shell: two shells parse it, one here and one there."""
         return f"{link.login} {shlex.quote(f'{self._program} {arguments}')}"
 
     def _python(self, *arguments: str) -> str:
-        """The line, for a login shell, that runs Python there with `device.env`."""
+        """The line that runs Python with `device.env` in the login shell there."""
         for name in self.config.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ConfigError(f"device.env: {name!r} is no name of an environment variable")
+                raise ConfigError(
+                    f"device.env: {name!r} is not a valid name of an environment variable",
+                    hint="use letters, digits and underscores",
+                )
         assignments = [shlex.quote(f"{name}={value}") for name, value in self.config.env.items()]
         return " ".join(["exec", "env", *assignments, self._program, *map(shlex.quote, arguments)])
 
@@ -153,13 +158,13 @@ class SshDevice(Device):
         if threads > len(board.cpus):
             raise ConfigError(
                 f"device.threads={threads} is more than the {len(board.cpus)} cores that {self.config.name} has",
-                hint=f"device.threads={len(board.cpus)}",
+                hint=f"set device.threads={len(board.cpus)} or less",
             )
         return board.cpus[:threads]
 
 
 class SshSession(AgentSession):
-    """Speaks with an agent on a board, which has files of its own, and ends itself where its host falls silent."""
+    """Communicates with an agent on a board, which has its own files, and ends itself if its host is silent."""
 
     def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, link: Link, board: Board) -> None:
         super().__init__(process, device)
@@ -177,29 +182,29 @@ class SshSession(AgentSession):
         self._files.get(remote, to)
 
     def _beat(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the agent has ended: the next call will say so
+        with contextlib.suppress(OSError, ValueError):  # the agent has ended: the next call will report it
             while True:
                 self._write({"event": "heartbeat"})
                 time.sleep(HEARTBEAT_S)
 
     def _kill(self) -> None:
-        """End ssh, which ends the agent; and one that has not even a thread left to notice that."""
+        """End ssh, which ends the agent, and kill an agent that is too stuck to notice that."""
         lives = self.process.poll() is None
         super()._kill()
         if lives and self._agent_pid is not None:
-            with contextlib.suppress(DeviceError):  # the link is dead: the agent will miss the heartbeats
+            with contextlib.suppress(DeviceError):  # the link is dead: the agent will notice the missing heartbeats
                 self._link.run(f"kill -s KILL -- -{self._agent_pid}", timeout_s=_KILL_S)
 
     def _exit(self) -> str:
-        """How the agent ended. ssh's exit code is the same where it was killed and where the link broke."""
-        told = super()._exit()
+        """How the agent ended. ssh's exit code is the same if it was killed and if the link broke."""
+        ended = super()._exit()
         if self.process.returncode != FAILED:
-            return told
-        return "a signal there (the board ran out of memory?)" if self._link.is_up() else "the link to it"
+            return ended
+        return "killed there (the board ran out of memory?)" if self._link.is_up() else "the link to it broke"
 
 
 def _facts(stdout: bytes) -> dict[str, Any] | None:
-    """What the bootstrap answered, among whatever the login shell prints."""
+    """The answer of the bootstrap, among the output of the login shell."""
     for line in stdout.splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             facts: dict[str, Any] = json.loads(line)["edlab"]

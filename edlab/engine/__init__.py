@@ -1,1 +1,1 @@
-"""What runs a command line: its runs, one after another, and the table of them."""
+"""Executes a command line: its runs, one after another, and their table."""

@@ -1,4 +1,4 @@
-"""One command: its flags, what its runs will be missing, the runs, their table, and the exit code."""
+"""One command: its flags, missing requirements, the runs, their table, and the exit code."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
-    """Make the runs that `arguments` (Hydra's command line) name, print their table, and return the exit code.
+    """Perform the runs of `arguments` (Hydra's command line), print their table, and return the exit code.
 
-    0: no run failed and at least one ended well; 1: otherwise; 130: interrupted. Raises `ConfigError`, and
-    `TrackingError` where there is nowhere to record to, before anything runs.
+    0: no run failed and at least one succeeded; 1: otherwise; 130: interrupted. Raises `ConfigError`, and
+    `TrackingError` if runs cannot be recorded, before anything runs.
     """
     arguments = with_new_keys(_flags_first(arguments))
     flags = hydra_app.read_flags(arguments)
@@ -45,19 +45,20 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return 0
     total = None if planned.by_hydra else len(planned)
     sweep_id, folder = new_sweep_folder()
-    runs = "runs as Hydra's sweeper decides" if total is None else f"{total} run{'s' if total > 1 else ''}"
+    runs = "runs chosen by Hydra's sweeper" if total is None else f"{total} run{'s' if total > 1 else ''}"
     console.print(f"sweep {sweep_id}: {runs}, in {folder}", highlight=False)
     composer = Composer()
     configs = _checked(planned, composer, console)
     order = configs[0].sweep.order
     if planned.by_hydra and order is SweepOrder.random:
         raise ConfigError(
-            "sweep.order=random: Hydra's sweeper decides on the order", hint="leave out sweep.order, or what is Hydra's"
+            "sweep.order=random is unsupported: Hydra's sweeper chooses the order",
+            hint="remove sweep.order, or the overrides of Hydra's sweeper",
         )
     recorder = Recorder(configs[0].tracking)
-    recorder.open()  # makes the database before runs in parallel want it; fails in the first seconds without a server
+    recorder.open()  # creates the database before parallel runs need it; fails in the first seconds without a server
     recorder.flush()
-    for number in range(total or 0):  # while there is room for them
+    for number in range(total or 0):  # while there is space for them
         (folder / str(number)).mkdir(parents=True, exist_ok=True)
     cache = Cache()
     cache.tidy(configs[0].cache.max_gb)
@@ -86,13 +87,14 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 
 def _checked(planned: Plan, composer: Composer, console: Console) -> list[EdlabConfig]:
-    """The configurations of runs in which every override occurs.
+    """The configurations of runs that together contain every override.
 
-    Raises `ConfigError` for an override that is valid with none of the others; some only do not go together.
+    Raises `ConfigError` for an override that is invalid with all of the others; some are only incompatible with each
+    other.
     """
     configs: list[EdlabConfig] = []
     valid: set[str] = set()
-    refused: dict[str, ConfigError] = {}  # by override, the first of those that it was refused with
+    refused: dict[str, ConfigError] = {}  # by override, the first error of its combinations
     for overrides in tracked(planned.samples(), "checking", console):
         try:
             configs.append(composer.compose(overrides))
@@ -106,7 +108,7 @@ def _checked(planned: Plan, composer: Composer, console: Console) -> list[EdlabC
 
 
 def _sweep_by_hydra(arguments: Sequence[str], planned: Plan, sweep: Sweep, launcher: Launcher) -> None:
-    """The runs of Hydra's own application, whose folders are to be this sweep's."""
+    """The runs of Hydra's own application, in the folders of this sweep."""
     folders = [
         f"hydra.sweep.dir={sweep.folder}",
         "hydra.sweep.subdir=${hydra.job.num}",
@@ -119,7 +121,7 @@ def _sweep_by_hydra(arguments: Sequence[str], planned: Plan, sweep: Sweep, launc
 
 
 def _preflight(configs: Sequence[EdlabConfig], cache: Cache, console: Console) -> None:
-    """Say in the first seconds what these runs will be missing; they are made all the same, as far as they go."""
+    """Report in the first seconds what these runs are missing; they still run as far as possible."""
     for finding in preflight(configs, cache):
         console.print(f"[yellow]missing[/] {escape(finding.part)}", highlight=False)
         console.print(Padding(Text(finding.details), (0, 0, 0, 3)))
@@ -127,13 +129,13 @@ def _preflight(configs: Sequence[EdlabConfig], cache: Cache, console: Console) -
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with the overrides at the end: Hydra's parser wants them together."""
+    """The arguments with the overrides at the end: Hydra's parser needs them together."""
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     return [*(argument for argument in arguments if argument not in overrides), *overrides]
 
 
 def exit_code(records: Sequence[RunRecord]) -> int:
-    """0 only if no run failed and at least one ended well."""
+    """0 only if no run failed and at least one succeeded."""
     failed = any(record.status is Status.failed for record in records)
     return 0 if any(record.status is Status.ok for record in records) and not failed else 1
 
@@ -144,10 +146,10 @@ def read_records(folder: Path) -> list[RunRecord]:
 
 
 def _all_records(sweep: Sweep, launcher: Launcher) -> list[RunRecord]:
-    """The records on the disk, and those that it had no room for, in the order of their runs."""
+    """The records on the disk, and those that a full disk could not store, in the order of their runs."""
     records = dict(launcher.unwritten)
     for path in sweep.folder.glob("*/result.json"):
-        with suppress(StorageError):  # damaged: the one in memory counts
+        with suppress(StorageError):  # damaged: the one in memory is used
             records[path.parent] = RunRecord.read(path)
     return [records[folder] for folder in sorted(records, key=lambda folder: int(folder.name))]
 
@@ -157,7 +159,7 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
 
     if not records:
         return
-    with suppress(OSError):  # a full disk has failed rows already
+    with suppress(OSError):  # a full disk has already failed rows
         (sweep.folder / "table.md").write_text(markdown(records))
     console.print()
     console.print(table(records))
@@ -166,13 +168,13 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
     if waiting := sweep.recorder.waiting():
         console.print(
             f"[yellow]{counted(waiting, 'run')} not in MLflow yet:[/] {escape(sweep.recorder.problem)}\n"
-            "kept in mlruns/spool; the next run sends what is there, or [cyan]edlab sync[/]",
+            "kept in mlruns/spool; the next run sends them, or [cyan]edlab sync[/]",
             highlight=False,
         )
     if lost := sweep.recorder.lost():
         console.print(
-            f"[red]{counted(len(lost), 'run')} on no disk, since none has room:[/] {escape(', '.join(lost))}\n"
-            "free space, then run the same line again",
+            f"[red]{counted(len(lost), 'run')} not saved, because all disks are full:[/] {escape(', '.join(lost))}\n"
+            "free space, then run the same command again",
             highlight=False,
         )
     console.print(
@@ -181,6 +183,6 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
 
 
 def environment_without_telemetry() -> None:
-    """MLflow and others ask home unless told not to; a benchmark must not."""
+    """The environment with telemetry disabled: MLflow and others send data by default; a benchmark must not."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "OPENVINO_TELEMETRY_DISABLED"):
         os.environ.setdefault(name, "true")

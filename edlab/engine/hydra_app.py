@@ -1,6 +1,6 @@
-"""Hydra's own application: what it prints (`--cfg`, `--info`), and runs that a sweeper of its plugins decides on.
+"""Hydra's own application: what it prints (`--cfg`, `--info`), and runs that a sweeper of its plugins chooses.
 
-It has one state for the whole process (GlobalHydra, sys.argv, the environment); nothing else of edlab goes through it.
+It has one state for the entire process (GlobalHydra, sys.argv, the environment); the rest of edlab does not use it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra import main as hydra_main
-from hydra._internal.utils import get_args_parser  # Hydra's own reading of its flags; it has no public one
+from hydra._internal.utils import get_args_parser  # Hydra's own parser of its flags; there is no public one
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
@@ -32,18 +32,18 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     for flag in ("config_name", "config_path", "config_dir", "experimental_rerun"):
         if getattr(flags, flag):
             raise ConfigError(
-                f"--{flag.replace('_', '-')} is unsupported: edlab's configuration is its own",
-                hint="a package adds yaml files by the entry point group edlab.conf (docs/adding-a-device.md)",
+                f"--{flag.replace('_', '-')} is unsupported: the configuration is edlab's own",
+                hint="add yaml files from a package, with the entry point group edlab.conf (docs/adding-a-device.md)",
             )
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         hint = did_you_mean(unknown[0], [*known, "--debug"]).rstrip() or "`edlab run --help` lists the options"
-        raise ConfigError(f"there is no option '{unknown[0]}'", hint=hint)
+        raise ConfigError(f"unknown option '{unknown[0]}'", hint=hint)
     return flags
 
 
 class ForgetRuns(Callback):  # type: ignore[misc]
-    """Hydra keeps the configuration of each run until the sweep has ended, and uses none: 0.3 MB a run."""
+    """Hydra keeps the configuration of each run until the sweep has ended, without use: 0.3 MB per run."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """See `Callback.on_job_end`."""
@@ -51,12 +51,12 @@ class ForgetRuns(Callback):  # type: ignore[misc]
 
 
 def show(arguments: Sequence[str]) -> None:
-    """Print what Hydra's flags among these arguments ask for."""
+    """Print what Hydra's flags among these arguments request."""
     _start(arguments, lambda composed: None)
 
 
 def sweep(arguments: Sequence[str], run: Callable[[int, list[str], EdlabConfig], None]) -> None:
-    """Call `run` with number, overrides and configuration of each run that Hydra's sweeper decides on."""
+    """Call `run` with number, overrides and configuration of each run that Hydra's sweeper chooses."""
 
     def task(composed: DictConfig) -> None:
         hydra = HydraConfig.get()
@@ -69,7 +69,7 @@ def sweep(arguments: Sequence[str], run: Callable[[int, list[str], EdlabConfig],
 def _start(arguments: Sequence[str], task: Callable[[DictConfig], None]) -> None:
     register_configs()
     sys.argv = ["edlab", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors in its own words and exits
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own error messages and exits
     try:
         hydra_main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
     except HydraException as error:

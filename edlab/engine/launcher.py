@@ -1,4 +1,4 @@
-"""Makes the runs of one command: which comes when, what is shown meanwhile, and where its record goes."""
+"""Performs the runs of one command: their order, the displayed progress, and the place of their records."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from edlab.tracking import RESULT, Recorder
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the runs of one command share."""
+    """The state that the runs of one command share."""
 
     id: str
     folder: Path
-    total: int | None  # None where a sweeper of Hydra's decides how many
+    total: int | None  # None if a sweeper of Hydra chooses the number
     recorder: Recorder
     started: float = field(default_factory=time.time)  # seconds since the epoch
 
 
 class Launcher:
-    """Makes runs in this process, one after another."""
+    """Performs runs in this process, one after another."""
 
     def __init__(self, sweep: Sweep, composer: Composer, console: Console) -> None:
-        self.unwritten: dict[Path, RunRecord] = {}  # by folder: what no disk had room for
-        self.refused = 0  # runs whose overrides do not go together
+        self.unwritten: dict[Path, RunRecord] = {}  # by folder: records that no disk had space for
+        self.refused = 0  # runs with incompatible overrides
         self._sweep = sweep
         self._composer = composer
         self._console = console
         self._begun = 0
 
     def launch(self, jobs: Sequence[Job], order: SweepOrder) -> None:
-        """Make these runs in this order. Raises `KeyboardInterrupt` where one was interrupted."""
+        """Perform these runs in this order. Raises `KeyboardInterrupt` if one was interrupted."""
         jobs = list(jobs)
         if order is SweepOrder.random:
             random.Random(self._sweep.id).shuffle(jobs)  # the same order for the same sweep id
         for job in jobs:
             try:
                 config = self._composer.compose(job.overrides)
-            except ConfigError as error:  # each override is valid, and has been checked; these do not go together
+            except ConfigError as error:  # each override has been checked and is valid; these are incompatible
                 self._refuse(job, error)
             else:
                 self.run(job, config)
 
     def run(self, job: Job, config: EdlabConfig) -> None:
-        """Make one run. Raises `KeyboardInterrupt` where it was interrupted; it is recorded all the same."""
-        from edlab import benchmark  # after the command line has been checked: this is where heavy imports begin
+        """Perform one run. Raises `KeyboardInterrupt` if it was interrupted; it is still recorded."""
+        from edlab import benchmark  # after the command line has been checked: heavy imports begin here
 
         self._begun += 1
         sweep, folder = self._sweep, self._sweep.folder / str(job.number)

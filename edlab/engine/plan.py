@@ -1,4 +1,4 @@
-"""The runs that a command line names: every combination of the values of its overrides. Nothing is composed here."""
+"""The runs of a command line: every combination of the values of its overrides. Nothing is composed here."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ class Job:
 
     number: int
     overrides: tuple[str, ...]
-    swept: tuple[str, ...] = ()  # those of them that other runs have otherwise, groups aside
+    swept: tuple[str, ...] = ()  # the overrides that differ between runs, except groups
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line names: of each key, in its order, the overrides that its runs have one of."""
+    """The plan of a command line: for each key, in order, the overrides of which each run has one."""
 
     choices: dict[str, tuple[str, ...]]
-    by_hydra: bool = False  # it has overrides of Hydra itself, whose sweeper then decides on the runs
+    by_hydra: bool = False  # it has overrides of Hydra itself, whose sweeper then chooses the runs
 
     def __len__(self) -> int:
-        """How many runs there are."""
+        """The number of runs."""
         return math.prod(len(overrides) for overrides in self.choices.values())
 
     def jobs(self) -> list[Job]:
-        """The runs; of the values of two keys those of the later one change faster, as Hydra has it."""
+        """The runs; the values of a later key change faster, as in Hydra."""
         return [self.job(number, combined) for number, combined in enumerate(itertools.product(*self.choices.values()))]
 
     def job(self, number: int, overrides: Sequence[str]) -> Job:
-        """The run of these overrides, which are among the choices."""
+        """The run with these overrides, which are among the choices."""
         swept = {key for key, values in self.choices.items() if len(values) > 1 and "." in key}
         plain = [override.lstrip("+") for override in overrides]
         return Job(number, tuple(overrides), tuple(each for each in plain if each.partition("=")[0] in swept))
 
     def samples(self) -> list[tuple[str, ...]]:
-        """The overrides of as few of the runs as have every override, and every device with every converter.
+        """The overrides of few runs that contain every override, and every device with every converter.
 
-        The first run is the first of them.
+        The first of them is the first run.
         """
         values = list(self.choices.values())
         longest = max(map(len, values), default=1)
-        abreast = [tuple(each[min(number, len(each) - 1)] for each in values) for number in range(longest)]
+        side_by_side = [tuple(each[min(number, len(each) - 1)] for each in values) for number in range(longest)]
         crossed = itertools.product(*(each if key in _CROSSED else each[:1] for key, each in self.choices.items()))
-        return list(dict.fromkeys([*abreast, *crossed]))
+        return list(dict.fromkeys([*side_by_side, *crossed]))
 
     def around(self, override: str) -> Iterator[tuple[str, ...]]:
-        """The overrides of runs that have this one: the first of each other key, and one of them otherwise."""
+        """The overrides of runs with this one: the first of each other key, then other values of one key at a time."""
         own = next(key for key, overrides in self.choices.items() if override in overrides)
         first = {key: overrides[0] for key, overrides in self.choices.items()} | {own: override}
         for key, overrides in self.choices.items():
@@ -66,7 +66,7 @@ class Plan:
 
 
 def plan(arguments: Sequence[str], multirun: bool) -> Plan:
-    """What these overrides of a command line name, those of Hydra itself aside; without `multirun` one run.
+    """The plan of these overrides of a command line, without those of Hydra itself; without `multirun`, one run.
 
     Raises `ConfigError` for one that cannot be read, and for values that cannot be listed.
     """
@@ -77,23 +77,25 @@ def plan(arguments: Sequence[str], multirun: bool) -> Plan:
     for override in overrides:
         if isinstance(override.value(), IntervalSweep) and multirun and not by_hydra:
             raise ConfigError(
-                f"'{override.input_line}' is an interval, which has no list of values",
-                hint="list the values, or set hydra/sweeper=... to one that samples intervals",
+                f"'{override.input_line}' is an interval, and the default sweeper needs a list of values",
+                hint="list the values, or choose a sweeper that samples intervals with hydra/sweeper=...",
             )
         key = override.get_key_element().lstrip("+")
-        choices[key] = _choices(override) if multirun else (override.input_line,)  # given twice, the last counts
+        choices[key] = _choices(override) if multirun else (override.input_line,)  # if given twice, the last one counts
     return Plan(choices, by_hydra)
 
 
 def _choices(override: Override) -> tuple[str, ...]:
-    """The overrides that a sweep makes of one; an interval, which only some sweepers take, gives its start."""
+    """The overrides of a sweep from one override; an interval, which only some sweepers support, yields its start."""
     if not override.is_sweep_override():
         return (override.input_line,)
     key, value = override.get_key_element(), override.value()
     if isinstance(value, Glob):
         names = value.filter(options(key))
         if not names:
-            raise ConfigError(f"'{override.input_line}' matches nothing", hint=f"{key}: {', '.join(options(key))}")
+            raise ConfigError(
+                f"'{override.input_line}' matches nothing", hint=f"valid for {key}: {', '.join(options(key))}"
+            )
         return tuple(f"{key}={name}" for name in names)
     if isinstance(value, IntervalSweep):
         return (f"{key}={value.start}",)

@@ -1,4 +1,4 @@
-"""The figures that a run reports, and whether they can be defended: pure functions of numpy arrays and numbers."""
+"""The metrics of a run, and whether they are reliable: pure functions of numpy arrays and numbers."""
 
 from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.catalogue import headlines

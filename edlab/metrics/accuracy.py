@@ -1,4 +1,4 @@
-"""Accuracy from the outputs for each image, with what it is compared to."""
+"""Accuracy from the outputs for each image, and comparisons with other values."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def accuracy(
     """Top-1 and top-5 (0..1) with a Wilson 95 % interval, the drop against a baseline, and against the claim.
 
     `logits`, `baseline`: (N, classes) outputs of this model and of the unconverted one for the same images; `targets`:
-    (N,) the right class of each as the model numbers it (label + the model's label offset). `accuracy_drop` is
-    baseline less this: positive where conversion costs accuracy. Its interval is that of paired proportions.
-    `accuracy_tied_images` have several best classes, of which the first counts; `accuracy_nan_images` have a NaN among
-    their outputs, which is never a best class. Raises `DataError` where the shapes do not belong together.
+    (N,) the correct class of each as the model numbers it (label + the model's label offset). `accuracy_drop` is the
+    baseline minus this: positive if conversion costs accuracy. Its interval is for paired proportions.
+    `accuracy_tied_images` have several best classes, of which the first counts; `accuracy_nan_images` have a NaN in
+    their outputs, which is never a best class. Raises `DataError` if the shapes do not match.
     """
     if len(logits) != len(targets) or (baseline is not None and len(baseline) != len(targets)):
         raise DataError(f"{len(logits)} predictions do not belong to {len(targets)} labels")
     if not len(targets):
-        raise DataError("there is no image to score", hint="lower dataset.calibration_fraction, or add images")
+        raise DataError("no images to score", hint="lower dataset.calibration_fraction, or add images")
     top_k = top_classes(logits, _TOP)
     right = top_k[:, 0] == targets
     interval = scipy.stats.binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
@@ -50,17 +50,17 @@ def accuracy(
     if baseline is not None:
         figures |= drop(logits, baseline, targets)
     if claimed_top1 is None:
-        return figures | Figures.withheld(["accuracy_claimed_difference"], "no accuracy is claimed for this model")
+        return figures | Figures.withheld(["accuracy_claimed_difference"], "this model has no claimed accuracy")
     return figures | Figures({"accuracy_claimed_difference": values["accuracy_top1"] - claimed_top1})
 
 
 def drop(
     logits: NDArray[np.floating], baseline: NDArray[np.floating], targets: NDArray[np.integer], name: str = ""
 ) -> Figures:
-    """Top-1 of `baseline` less that of `logits`, and its 95 % interval from the images on which the two differ.
+    """The top-1 of `baseline` minus the top-1 of `logits`, and its 95 % interval from the images for which they differ.
 
-    The metric is `accuracy_drop`, with `_name` behind it where there is one. The interval is Wald's after half an image
-    is added to each cell of the 2 x 2 table (Agresti and Min, Simple improved confidence intervals for comparing
+    The metric is `accuracy_drop`, with the suffix `_name` if there is a name. The interval is Wald's, with half an
+    image added to each cell of the 2 x 2 table (Agresti and Min, Simple improved confidence intervals for comparing
     matched proportions, Statistics in Medicine 24, 2005).
     """
     right, baseline_right = top_classes(logits, 1)[:, 0] == targets, top_classes(baseline, 1)[:, 0] == targets
@@ -80,7 +80,7 @@ def drop(
 
 
 def _tied(logits: NDArray[np.floating]) -> int:
-    """How many images have several best classes."""
+    """The number of images with several best classes."""
     best = np.where(np.isnan(logits), -np.inf, logits).max(axis=1, keepdims=True)
     return int(((logits == best).sum(axis=1) > 1).sum())
 

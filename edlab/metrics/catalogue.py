@@ -1,6 +1,6 @@
-"""Every metric of a run: its name, the section it stands in, what it is, and its column in a table. The only such list.
+"""Every metric of a run: its name, its section, its meaning, and its column in a table. This is the only such list.
 
-Tables, listings, `edlab show`, the terminal and docs/metrics.md are made from it. Units are in the names.
+Tables, listings, `edlab show`, the terminal and docs/metrics.md are generated from it. Units are in the names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Section(StrEnum):
-    """Metrics that stand together, in this order."""
+    """Metrics that are shown together, in this order."""
 
     accuracy = "accuracy"
     latency = "latency"
@@ -23,18 +23,18 @@ class Section(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """How a metric is written: its heading in tables, and its label and unit in a sentence ("latency 1.2 ms")."""
+    """How a metric is shown: its heading in tables, and its label and unit in a sentence ("latency 1.2 ms")."""
 
-    heading: str  # a line break where it may fold
+    heading: str  # a line break if it may wrap
     scale: float = 1.0
     form: str = ""  # of the scaled value; empty: three significant digits
-    label: str = ""  # empty: not in the line that ends a run
+    label: str = ""  # empty: not in the last line of a run
     unit: str = ""
-    optional: bool = False  # only in tables of which a row has a value
-    listed: bool = False  # in listings too, where most of the width is that of the names
+    optional: bool = False  # only in tables in which a row has a value
+    listed: bool = False  # also in listings, in which names need most of the width
 
     def write(self, value: float) -> str:
-        """A value as a cell of the column."""
+        """Format a value as a cell of the column."""
         value *= self.scale
         if self.form:
             return format(value, self.form)
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, or several that are explained together. `meaning` is in Markdown."""
+    """One metric, or several with a common explanation. `meaning` is in Markdown."""
 
     names: tuple[str, ...]
     section: Section
@@ -84,7 +84,7 @@ CATALOGUE = (
     Metric(
         ("flops_per_s",),
         Section.throughput,
-        "`throughput_ips` × operations of the source model (2 × MACs), for every quantization alike",
+        "`throughput_ips` × operations of the source model (2 × MACs), the same for every quantization",
         headline=True,
         column=Column("GFLOP\n/s", scale=1e-9),
     ),
@@ -110,14 +110,14 @@ CATALOGUE = (
     Metric(
         ("accuracy_map",),
         Section.accuracy,
-        "COCO's mAP of detections, 0..1, which stands in place of top-1: the mean over classes and the "
+        "COCO's mAP of detections, 0..1, instead of top-1: the mean over classes and the "
         "IoU thresholds 0.5, 0.55 … 0.95 of the average precision, run on the target",
         column=Column("mAP\n%", scale=100, form=".1f", label="mAP", unit=" %", listed=True, optional=True),
     ),
     Metric(
         ("accuracy_map50", "accuracy_map75"),
         Section.accuracy,
-        "the same at an IoU of 0.5, and of 0.75, alone",
+        "the same at an IoU of 0.5 only, and of 0.75 only",
     ),
     Metric(
         _family("accuracy_map_{}", "small", "medium", "large"),
@@ -169,7 +169,7 @@ CATALOGUE = (
     Metric(
         ("accuracy_tied_images",),
         Section.accuracy,
-        "images with several best classes, of which the first counts; frequent where outputs have 8 bits",
+        "images with several best classes, of which the first counts; frequent if outputs have 8 bits",
     ),
     Metric(
         ("accuracy_nan_images",),
@@ -180,7 +180,7 @@ CATALOGUE = (
         ("agreement_top1", "agreement_images", "sqnr_db"),
         Section.accuracy,
         "the target's outputs against the source model's: share of images with the same best class, of how many, and "
-        "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that came quantized",
+        "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that is already quantized",
     ),
     Metric(
         ("agreement_boxes", "agreement_iou", "agreement_score_difference"),
@@ -207,8 +207,8 @@ CATALOGUE = (
     Metric(
         tuple(name for p in _PERCENTILES for name in _family(f"latency_p{p}_ci95_{{}}_ms", "low", "high")),
         Section.latency,
-        "the order statistics that hold the true percentile at 95 % (below). A percentile is given from the count on "
-        "at which the slowest query bounds it: p50 6, p90 36, p95 72, p97 122, p99 368, p99.9 3,688",
+        "the order statistics that enclose the true percentile at 95 % (below). A percentile needs enough queries so "
+        "that the slowest one bounds it: p50 6, p90 36, p95 72, p97 122, p99 368, p99.9 3,688",
     ),
     Metric(
         _family("latency_{}_ms", "std", "min", "max"),
@@ -264,8 +264,8 @@ CATALOGUE = (
     Metric(
         ("throughput_batch1_ips",),
         Section.throughput,
-        "the best rate at batch 1: `throughput_ips` where its batch is 1, else **one trial** of `trial_seconds`, made "
-        "for the best setting of batch 1 after the search; missing with the note of that trial where it failed",
+        "the best rate at batch 1: `throughput_ips` if its batch is 1, else **one trial** of `trial_seconds` "
+        "for the best setting of batch 1 after the search; missing with the note of that trial if it failed",
     ),
     Metric(
         ("throughput_run_spread",),
@@ -281,7 +281,7 @@ CATALOGUE = (
         ("power_standard_error_w",),
         Section.power,
         "of the mean, from the means of 10 blocks of readings; with `protocol.repeats` from the spread of the "
-        "processes where that is larger",
+        "processes if that is larger",
     ),
     Metric(
         ("idle_power_w", "idle_power_standard_error_w"),
@@ -296,7 +296,7 @@ CATALOGUE = (
     Metric(
         ("power_readings",),
         Section.power,
-        "readings in the window that count",
+        "number of valid readings in the window",
     ),
     Metric(
         ("power_readings_dropped",),
@@ -307,7 +307,7 @@ CATALOGUE = (
     Metric(
         ("power_readings_failed",),
         Section.power,
-        "readings that gave an error; each is a gap",
+        "readings that failed; each is a gap",
     ),
     Metric(
         ("macs", "flops", "parameters"),
@@ -322,7 +322,7 @@ CATALOGUE = (
     Metric(
         ("conversion_s",),
         Section.model,
-        "all steps of the conversion, also where they came from the cache",
+        "all steps of the conversion, even if they are from the cache",
     ),
     Metric(
         ("load_ms", "compile_ms"),
@@ -332,7 +332,7 @@ CATALOGUE = (
     Metric(
         ("peak_memory_mb",),
         Section.model,
-        "the most resident memory of the agent's process up to the end of the latency phase, 10^6 bytes",
+        "peak resident memory of the agent's process up to the end of the latency phase, 10^6 bytes",
     ),
     Metric(
         ("edgetpu_ops_mapped_fraction",),
@@ -347,36 +347,36 @@ CATALOGUE = (
     Metric(
         ("edgetpu_streamed_mb",),
         Section.edgetpu,
-        "weights that do not fit, and travel to it at each inference",
+        "weights that do not fit, and are sent to it at each inference",
     ),
 )
 
-PREFIXES = ("estimated_", "emulated_")  # of what was not measured on the target
+PREFIXES = ("estimated_", "emulated_")  # of metrics that were not measured on the target
 
 _BY_NAME = {name: metric for metric in CATALOGUE for name in metric.names}
 
 
 def find(name: str) -> Metric | None:
-    """The metric of this name, measured or not; None for one that a plugin added."""
+    """The metric with this name, measured or not; None for a plugin's."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return _BY_NAME.get(name)
 
 
 def headlines(accuracy: str = "accuracy_top1") -> tuple[str, ...]:
-    """The names of the six that every run reports; `accuracy` is the one of the run's task."""
+    """The names of the six that every run reports; `accuracy` is the metric of the run's task."""
     names = (metric.names[0] for metric in CATALOGUE if metric.headline)
     return tuple(accuracy if name == "accuracy_top1" else name for name in names)
 
 
 def accuracies() -> tuple[str, ...]:
-    """The headlines of the tasks."""
+    """The accuracy metrics of the tasks, one for each."""
     in_section = (metric for metric in CATALOGUE if metric.section is Section.accuracy)
     return tuple(metric.names[0] for metric in in_section if metric.column and metric.column.label)
 
 
 def columns() -> dict[str, Column]:
-    """By the metric's name the columns of a table, in their order."""
+    """The columns of a table by the metric's name, in order."""
     order = {section: index for index, section in enumerate(Section)}
     with_column = [metric for metric in CATALOGUE if metric.column]
     ordered = sorted(with_column, key=lambda metric: order[metric.section])
@@ -384,7 +384,7 @@ def columns() -> dict[str, Column]:
 
 
 def markdown(section: Section | None) -> str:
-    """The table of docs/metrics.md for a section; None: that of the headlines, which no other table repeats."""
+    """The table of docs/metrics.md for a section; None: the headlines, which are in no other table."""
     rows = [metric for metric in CATALOGUE if (metric.headline if section is None else metric.section == section)]
     lines = ["| metric | what it is |", "|---|---|"]
     for metric in rows:

@@ -1,4 +1,4 @@
-"""Latency figures from the time of each query, in the order in which they were measured."""
+"""Latency metrics from the time of each query, in order of measurement."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ INTERVAL = ("latency_ci95_low_ms", "latency_ci95_high_ms", "latency_uncertainty"
 
 
 def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
-    """Mean with its interval, percentiles with theirs, spread, outliers.
+    """The mean and percentiles with their intervals, the spread, and outliers.
 
     `ns`: int64 (N,), nanoseconds of each query in order of measurement. The headline `latency_ms` is the mean of all:
     no outlier is dropped; `latency_outliers` counts those beyond Q3 + 3 IQR (Tukey's outer fence). The mean's 95 %
     interval is `edlab.agent.statistics.mean_interval` over `windows`; a percentile is the smallest time that this
-    share of the queries did not exceed (nearest rank), between the order statistics that hold the true one at 95 %.
-    Raises `MeasurementError` where there is no query.
+    share of the queries did not exceed (nearest rank), between the order statistics that enclose the true one at 95 %.
+    Raises `MeasurementError` if there is no query.
     """
     if not len(ns):
         raise MeasurementError(
-            "no query ended within the latency phase",
-            hint="raise protocol.max_seconds, or take a smaller model",
+            "no query finished in the latency phase",
+            hint="raise protocol.max_seconds, or use a smaller model",
         )
-    clusters = "slow queries come in clusters: it would end beyond the slowest"
+    clusters = "slow queries are clustered: the interval would end beyond the slowest query"
     figures = _distribution(ns, np.split(ns, np.cumsum(cut(ns, windows).counts)[:-1]), clusters)
     interval = mean_interval(ns, windows)
     if interval is None:
@@ -43,17 +43,18 @@ def latency(ns: NDArray[np.int64], windows: int = 10) -> Figures:
 
 
 def pooled_latency(runs: Sequence[NDArray[np.int64]]) -> Figures:
-    """The same of the queries of several processes together, each int64 (N,), but for the mean's interval.
+    """The same for the queries of several processes together, each int64 (N,), except the mean's interval.
 
-    Every query weighs the same here, whichever process made it. The percentiles' intervals take each process as one
-    window: what changes from one to the next is in them. The mean and its interval are `edlab.metrics.over_runs`'.
+    Every query has the same weight here, in any process. The percentiles' intervals treat each process as one window,
+    so that they include differences between processes. The mean and its interval are computed by
+    `edlab.metrics.over_runs`.
     """
-    differ = "the processes differ by too much for so few of them: it would end beyond the slowest query"
+    differ = "too few processes that differ too much: the interval would end beyond the slowest query"
     return _distribution(np.concatenate(runs), list(runs), differ)
 
 
 def _distribution(ns: NDArray[np.int64], windows: list[NDArray[np.int64]], too_wide: str) -> Figures:
-    """All but the mean's interval; `windows` are the same times in parts, for the percentiles' intervals."""
+    """Everything except the mean's interval; `windows` are the same times in parts, for the percentiles' intervals."""
     ordered = np.sort(ns)
     ms = ordered / _NS_PER_MS
     quartile1, quartile3 = np.percentile(ms, [25, 75])
@@ -74,7 +75,7 @@ def _distribution(ns: NDArray[np.int64], windows: list[NDArray[np.int64]], too_w
 
 
 def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
-    """The mean, its 95 % interval from half its width, and `latency_uncertainty`: that half as a fraction of it."""
+    """The mean, its 95 % interval from half its width, and `latency_uncertainty`: this half width / the mean."""
     bounds = (max(mean_ms - half_ms, 0.0), mean_ms + half_ms, half_ms / mean_ms)
     return Figures({"latency_ms": mean_ms, **dict(zip(INTERVAL, bounds, strict=True))})
 
@@ -82,7 +83,7 @@ def mean_and_interval(mean_ms: float, half_ms: float) -> Figures:
 def _percentile(
     ordered: NDArray[np.int64], windows: list[NDArray[np.int64]], quantile: float, too_wide: str
 ) -> Figures:
-    """One percentile of sorted times, ns; from the count on at which the slowest query bounds it from above at 95 %.
+    """One percentile of sorted times, ns, if there are enough queries that the slowest one is an upper limit at 95 %.
 
     That is 1 - q^N >= 97.5 %. `windows` are the same times in parts; `too_wide` is why an interval has no upper end.
     """
@@ -105,11 +106,11 @@ def _percentile(
 
 
 def _ranks(windows: list[NDArray[np.int64]], percentile: np.int64, quantile: float) -> tuple[int, int]:
-    """The ranks (from 1) of the order statistics that hold the true percentile at 95 %; the upper may not exist.
+    """The ranks (from 1) of the order statistics that enclose the true percentile at 95 %; the upper may not exist.
 
     For independent queries the count below the true percentile is binomial, whatever the distribution (Hahn and
-    Meeker, 1991, 5.2). Queries that are alike in time vary more than that: the spread of the windows' shares below the
-    percentile says how much, as the spread of their means does for the mean. The wider counts.
+    Meeker, 1991, 5.2). Queries that are similar over time vary more than that: the spread of the windows' shares below
+    the percentile shows how much, like the spread of their means for the mean. The wider interval is used.
     """
     counts = np.array([len(window) for window in windows])
     count = int(counts.sum())

@@ -1,4 +1,4 @@
-"""One run's figures from several fresh processes: what changes from one process to the next is in them."""
+"""One run's metrics from several new processes, including the differences between processes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _LOW, _HIGH, _ = INTERVAL
 
 
 def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
-    """The figures of `runs`, at least two, as one; `pooled` is `pooled_latency` of their queries.
+    """The metrics of `runs`, at least two, combined; `pooled` is `pooled_latency` of their queries.
 
-    A run counts as one, however many queries it made: each figure is the mean of the runs', but for what `pooled` has
-    (percentiles, extremes, outliers). `latency_run_spread` and `throughput_run_spread` are the range of the runs'
-    values over their mean. The latency's 95 % interval is Student's t over the runs' means, or the one within the runs
-    where that is wider; the standard errors of power likewise. Efficiency and energy are ratios of the means. A figure
-    that one run could not measure is missing.
+    Each run has the same weight, however many queries it made: each metric is the mean of the runs, except the metrics
+    in `pooled` (percentiles, extremes, outliers). `latency_run_spread` and `throughput_run_spread` are the range of the
+    runs' values over their mean. The latency's 95 % interval is Student's t over the runs' means, or the interval
+    within the runs if that is wider; the same applies to the standard errors of power. Efficiency and energy are ratios
+    of the means. A metric that one run could not measure is missing.
     """
     first, *others = runs
     shared = [name for name in first.values if name not in pooled.missing and all(name in run.values for run in others)]
     values = {name: _joined(name, _values(runs, name)) for name in shared}
     missing = {name: reason for run in runs for name, reason in run.missing.items()} | pooled.missing
-    doubts = {doubt.code: doubt for run in reversed(runs) for doubt in run.doubts}  # each once: the first run's words
+    doubts = {doubt.code: doubt for run in reversed(runs) for doubt in run.doubts}  # each once, from the first run
     figures = Figures(missing=missing) | Figures(values, doubts=tuple(doubts.values()))
     figures |= Figures({name: value for name, value in pooled.values.items() if name not in ("latency_ms", *INTERVAL)})
     figures |= Figures({"latency_runs": float(len(runs))})
@@ -49,7 +49,7 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
 
 
 def typical(runs: Sequence[Stability]) -> Stability:
-    """The median of each: a change that comes back in most runs is the target's, one that does not is in the spread."""
+    """The median of each: a change that recurs in most runs is a property of the target, others are in the spread."""
 
     def middle(values: Sequence[float]) -> float:
         return float(np.median(values))
@@ -67,12 +67,12 @@ def typical(runs: Sequence[Stability]) -> Stability:
 
 
 def _joined(name: str, values: NDArray[np.float64]) -> float:
-    """Of the runs' values: counts add up, all else is averaged."""
+    """Combine the runs' values: counts are added, everything else is averaged."""
     return float(values.sum() if name.startswith("power_readings") else values.mean())
 
 
 def _standard_error(runs: Sequence[Figures], name: str) -> float:
-    """Of the mean power over the runs: from the spread of the runs, or from their own errors where those are larger."""
+    """The standard error of the mean power: from the spread of the runs, or their own errors if those are larger."""
     watts, errors = _values(runs, f"{name}_w"), _values(runs, f"{name}_standard_error_w")
     over = watts.std(ddof=1) / np.sqrt(len(runs))
     return float(max(over, np.sqrt(np.sum(errors**2)) / len(runs)))
@@ -84,7 +84,7 @@ def _half_width_over(runs: Sequence[Figures]) -> float:
 
 
 def _half_width_within(runs: Sequence[Figures]) -> float:
-    """Of the mean of independent means, from the half width of each; 0 where they have none."""
+    """The half width of the mean of independent means, from the half width of each; 0 if they have none."""
     if not all(_LOW in run.values for run in runs):
         return 0.0
     halves = (_values(runs, _HIGH) - _values(runs, _LOW)) / 2

@@ -1,4 +1,4 @@
-"""Whether latency stayed the same while it was measured: a trend, a change at the end, bursts of slow queries."""
+"""Whether the latency was stable during the measurement: a trend, a change at the end, bursts of slow queries."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _CONFIDENCE = 0.99
 _NORMAL_MEDIAN = 0.6745  # of |x|, x normal with standard deviation 1
 _SLICE_NS = 50_000_000  # bursts of other load last for tens of milliseconds at least
 _SLICE_QUERIES = 5
-_BASE = 0.25  # quantile of the slices that stands for the undisturbed latency
-_SLOW = 1.15  # a slice that is slower than the base by this factor is in a burst
+_BASE = 0.25  # quantile of the slices that represents the undisturbed latency
+_SLOW = 1.15  # a slice slower than the base by this factor is part of a burst
 
 
 @dataclass(frozen=True)
 class Stability:
-    """All as fractions. Windows are equal in time; each is described by its median, which single stalls do not move."""
+    """All as fractions. Windows are equal in time; single stalls do not change the median of each."""
 
-    drift: float  # the fitted change from the first window to the last, of the mean of the windows
+    drift: float  # the fitted change from the first window to the last, as a fraction of the mean of the windows
     drift_interval: tuple[float, float]  # 99 %
     last_over_first: float  # last window / first window - 1
-    scatter: float  # of one window to the next, without the first and the last: a standard deviation
-    bursts: float  # share of the time in which queries were slower than undisturbed by 15 % or more
+    scatter: float  # between successive windows, without the first and the last: a standard deviation
+    bursts: float  # share of the time in which queries were 15 % or more slower than undisturbed
 
 
 def stability_figures(found: Stability | None) -> Figures:
@@ -39,11 +39,11 @@ def stability_figures(found: Stability | None) -> Figures:
 
 
 def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:
-    """How (N,) latencies, ns, in order of measurement, changed over so many windows; None where they are too few."""
+    """How (N,) latencies, ns, in order of measurement, changed over the windows; None if there are too few."""
     if len(ns) < QUERIES_PER_WINDOW * windows:
         return None
     medians = _medians(ns, cut(ns, windows).counts)
-    if len(medians) < windows:  # a query as long as a window: there is nothing to compare
+    if len(medians) < windows:  # a query is as long as a window: windows cannot be compared
         return None
     level = float(medians.mean())
     fit = scipy.stats.linregress(np.arange(windows), medians)
@@ -54,7 +54,7 @@ def stability(ns: NDArray[np.int64], windows: int) -> Stability | None:
         drift=float(fit.slope * span),
         drift_interval=(float((fit.slope - half) * span), float((fit.slope + half) * span)),
         last_over_first=float(medians[-1] / medians[0] - 1),
-        # By the median of the differences: neither a drift nor a step in a few of the windows adds to it.
+        # From the median of the differences: neither a drift nor a step in a few of the windows increases it.
         scatter=float(np.median(np.abs(middle)) / _NORMAL_MEDIAN / np.sqrt(2) / level),
         bursts=_bursts(ns),
     )
@@ -65,11 +65,11 @@ def _bursts(ns: NDArray[np.int64]) -> float:
     slices = cut(ns, max(count, 1))
     medians = _medians(ns, slices.counts)
     slow = medians > _SLOW * np.quantile(medians, _BASE)
-    stalled = len(slices.counts) - len(medians)  # in which no query ended, where five do on the average
+    stalled = len(slices.counts) - len(medians)  # slices in which no query ended, of five on average
     return float((np.count_nonzero(slow) + stalled) / len(slices.counts))
 
 
 def _medians(ns: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The median of each part of these lengths; a part without a query is left out."""
+    """The median of each part of these lengths; a part without a query is omitted."""
     parts = np.split(ns, np.cumsum(counts)[:-1])
     return np.array([np.median(part) for part in parts if len(part)])

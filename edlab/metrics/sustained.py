@@ -1,4 +1,4 @@
-"""Whether a target holds its speed: the throughput over half an hour."""
+"""Whether a target sustains its speed: the throughput over half an hour."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FIGURES = ("throughput_peak_ips", "throughput_sustained_ips", "sustained_ratio"
 
 
 def sustained(ips: NDArray[np.float64]) -> Figures:
-    """Peak, sustained rate and their ratio of a curve, float64 (N,) inferences/s, one value a second.
+    """Peak, sustained rate and their ratio, from a curve, float64 (N,) inferences/s, one value per second.
 
     The peak is the fastest window of five minutes, sustained is the last one; the ratio is the second over the first,
-    at most 1. A target that does not throttle has a ratio below 1 by what its windows differ by chance: the fastest of
-    six lies some 1.3 standard deviations above the mean. Withheld where the curve is shorter than two windows.
+    at most 1. A target that does not throttle has a ratio slightly below 1, because its windows differ by chance: the
+    fastest of six is about 1.3 standard deviations above the mean. Withheld if the curve is shorter than two windows.
     """
     rates = by_window(ips)
     if len(rates) < 2:
@@ -31,9 +31,9 @@ def sustained(ips: NDArray[np.float64]) -> Figures:
 
 
 def by_window(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
-    """The means of disjoint windows of five minutes, of N values one a second; empty where there is not one window.
+    """The means of disjoint windows of five minutes, from N values, one per second; empty if there is no full window.
 
-    What is left over is shared out: the windows are of equal length, but for a second, and none is shorter.
+    The remainder is distributed: the lengths of the windows differ by at most a second, and none is shorter.
     """
     count = len(values) // WINDOW_S
     return [float(np.mean(window)) for window in np.array_split(values, count)] if count else []
@@ -42,9 +42,9 @@ def by_window(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
 def watts_by_second(
     t_ns: NDArray[np.int64], watts: NDArray[np.float64], start_ns: int, seconds: int, bounds: Bounds
 ) -> list[float | None]:
-    """The mean of a sensor's readings, (N,) times and watts, in each second from `start_ns` on; None: it gave none.
+    """The mean of a sensor's readings, (N,) times and watts, in each second from `start_ns` on; None: no reading.
 
-    Readings that `power` drops within these bounds are left out.
+    Readings that `power` drops with these bounds are omitted.
     """
     inside = (t_ns >= start_ns) & are_believable(watts, bounds)
     second = (t_ns[inside] - start_ns) // _NS_PER_S

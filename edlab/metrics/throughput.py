@@ -1,4 +1,4 @@
-"""Rates of a saturated target, and what its search for a setting says."""
+"""Rates of a saturated target, and the results of its search for a setting."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from edlab.metrics.figures import Figures
 
 
 def throughput(throughput_ips: float, flops: int | None) -> Figures:
-    """Inferences per second as measured, and the floating-point operations per second that they make.
+    """Measured inferences per second, and the resulting floating-point operations per second.
 
-    `flops`: operations of one inference, 2 x its MACs; None where they could not be counted. They are those of the
-    source model, so that quantizations and converters compare: what an int8 model executes are integer operations.
+    `flops`: operations of one inference, 2 x its MACs; None if they could not be counted. They are the operations of
+    the source model, so that quantizations and converters are comparable: an int8 model executes integer operations.
     """
     if flops is None:
         missing = {"flops_per_s": "the model's operations could not be counted"}
@@ -21,14 +21,14 @@ def throughput(throughput_ips: float, flops: int | None) -> Figures:
 
 
 def setting(batch: int, in_flight: int) -> Figures:
-    """The setting that the throughput was measured at."""
+    """The setting at which the throughput was measured."""
     return Figures({"throughput_batch": float(batch), "throughput_in_flight": float(in_flight)})
 
 
 def batch1(ips: float | None, note: str = "") -> Figures:
-    """The best rate at batch 1, inferences per second; None: it could not be tried, and `note` says why.
+    """The best rate at batch 1, inferences per second; None: it could not be tried, and `note` states why.
 
-    It is the throughput itself where its batch is 1, else one trial made for it after the search.
+    It is the throughput itself if its batch is 1, else one trial after the search.
     """
     if ips is None:
         return Figures.withheld(["throughput_batch1_ips"], note)
@@ -36,7 +36,7 @@ def batch1(ips: float | None, note: str = "") -> Figures:
 
 
 def batch_one_only(trials: Sequence[Trial]) -> str:
-    """Why only batch 1 could run, by the notes of the trials of larger batches; empty if one ran or none was made."""
+    """Why only batch 1 could run, from the notes of trials of larger batches; empty if one ran or none was tried."""
     larger = [trial for trial in trials if trial.batch > 1]
     if any(trial.ips is not None for trial in larger):
         return ""

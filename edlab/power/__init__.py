@@ -1,11 +1,11 @@
-"""Where a run's power figures come from: a source that is read while a phase runs, a specification, or nowhere.
+"""The source of a run's power metrics: a source that is read while a phase runs, a specification, or none.
 
-Only a source gives `power_w`. An estimate has names of its own and the boundary `estimated`.
+Only a source yields `power_w`. An estimate has its own names and the boundary `estimated`.
 """
 
 from edlab.power.base import Series, Source
 from edlab.power.board import BoardSensor, Target
-from edlab.power.choose import choose, sees
+from edlab.power.choose import choose, measures
 from edlab.power.clock import ClockOffset, compare_clocks
 from edlab.power.estimate import Estimate
 from edlab.power.meter import METERS, HostMeter
@@ -21,5 +21,5 @@ __all__ = [
     "Target",
     "choose",
     "compare_clocks",
-    "sees",
+    "measures",
 ]

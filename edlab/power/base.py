@@ -1,4 +1,4 @@
-"""What a source of power readings is, and what it gives: a series on the agent's clock."""
+"""The interface of a source of power readings, and its result: a series on the agent's clock."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from edlab.power.clock import ClockOffset
 class Series:
     """Readings in order of time: `t_ns` (n,) int64 of the agent's clock, and `watts` (n,) float64.
 
-    `clock_error_ns` is how far all of the times may be off together. A reading that failed is a gap: `failed` counts
-    those, and `error` is what the last one said.
+    `clock_error_ns` is the possible common error of all times. A failed reading is a gap: `failed` counts them, and
+    `error` is the last error.
     """
 
     t_ns: NDArray[np.int64]
@@ -30,7 +30,7 @@ class Series:
     clock_error_ns: int = 0
 
     def on_agents_clock(self, offset: ClockOffset) -> Series:
-        """The same readings, of a source with the host's clock, at the times of the agent's."""
+        """The readings of a source with the host's clock, at the times of the agent's clock."""
         return dataclasses.replace(self, t_ns=self.t_ns + offset.ns, clock_error_ns=offset.error_ns)
 
     def save(self, path: Path) -> None:
@@ -39,10 +39,11 @@ class Series:
 
 
 class Source(ABC):
-    """Samples power from entering the context to leaving it, again each time.
+    """Samples power while its context is open; the context can be entered again.
 
-    `boundary`, one of BOUNDARIES in edlab/agent/sensors/base.py, says what the watts include; `lag_s` how far back a
-    reading may reach. `stand_in` is the folder of files that the readings come from, if they are not the hardware's.
+    `boundary`, one of BOUNDARIES in edlab/agent/sensors/base.py, defines what the watts include; `lag_s` is how far
+    back a reading may reach. `stand_in` is the folder of files from which the readings are, if they are not from the
+    hardware.
     """
 
     def __init__(self, name: str, boundary: str, lag_s: float = 0.0, stand_in: str = "") -> None:
@@ -53,16 +54,16 @@ class Source(ABC):
 
     @property
     def description(self) -> str:
-        """What the record of a run says that the watts came from."""
+        """The source of the watts, for the record of a run."""
         return f"{self.name}, from the files under {self.stand_in}" if self.stand_in else self.name
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to sample, and forget what was sampled before."""
+        """Begin to sample, and discard earlier samples."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Sample no more; `series` still has what was sampled."""
+        """Stop sampling; `series` still has the samples."""
 
     @abstractmethod
     def series(self, start_ns: int, end_ns: int) -> Series:

@@ -10,26 +10,26 @@ from edlab.power.base import Series, Source
 
 
 class Target(Protocol):
-    """What a session with an agent does for a source: `edlab.devices.AgentSession`."""
+    """The methods of a session that a source needs: `edlab.devices.AgentSession`."""
 
     def sensors(self) -> Sensors:
-        """What its agent can read."""
+        """The sensors that its agent can read."""
 
     def clock(self) -> int:
-        """Its agent's time, ns."""
+        """Its agent's clock, ns."""
 
     def record_start(self, sensor: str, interval_s: float) -> None:
-        """Have the agent read a sensor until it is stopped."""
+        """Let the agent read a sensor until it is stopped."""
 
     def record_stop(self, sensor: str) -> None:
-        """Have it stop."""
+        """Stop reading it."""
 
     def record_series(self, sensor: str, start_ns: int, end_ns: int) -> Series:
-        """What it recorded in a span."""
+        """The readings in a span."""
 
 
 class BoardSensor(Source):
-    """A sensor that the agent found, read about each `interval_s`."""
+    """A sensor that the agent found, read about every `interval_s`."""
 
     def __init__(self, target: Target, sensor: SensorFound, interval_s: float) -> None:
         super().__init__(sensor.name, sensor.boundary, sensor.lag_s, sensor.stand_in)

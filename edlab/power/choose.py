@@ -1,4 +1,4 @@
-"""Which source of power counts, or which estimate."""
+"""Chooses the source of power, or the estimate."""
 
 from __future__ import annotations
 
@@ -16,51 +16,52 @@ from edlab.power.meter import METERS, HostMeter
 
 
 def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
-    """What the configuration asks for: a meter of this machine, or one of the sensors that the target's agent finds.
+    """The source that the configuration requests: a meter of this machine, or one of the sensors of the target's agent.
 
-    Only those that see the device count (`device.sensors`: kinds, or beginnings of names). `auto` takes the first of
-    them, else the estimate. A kind that was asked for and is not among them raises `MeasurementError`. Why one that
-    sees the device is `unusable` is part of what is said. What stands in for the device has none, unless it brings
-    stand-ins for the device's own, as a recording does.
+    Only sensors that measure the device are used (`device.sensors`: kinds, or prefixes of names). `auto` uses the first
+    of them, else the estimate. A requested kind that is not among them raises `MeasurementError`. The message includes
+    why sensors of the device are `unusable`. A stand-in for the device has no sensors, unless it has stand-ins for the
+    device's own, as a recording does.
     """
     found = target.sensors()
     if device.stand_in and not any(each.stand_in.startswith(device.stand_in) for each in found.sensors):
-        return Estimate(f"{device.stand_in} is not the device: its watts say nothing of it")
+        return Estimate(f"{device.stand_in} is not the device: its watts say nothing about it")
     if config.meter is not None:
         return HostMeter(_meter(config.meter, config.meter_options), config.interval_s, target.clock)
     if config.sensor is Sensor.none:
-        return Estimate("power=none was asked for")
+        return Estimate("power=none was requested")
     if config.sensor is Sensor.estimated:
-        return estimate(device.specification, "power=estimated was asked for")
+        return estimate(device.specification, "power=estimated was requested")
     for name in device.sensors:
         for sensor in found.sensors:
             if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor.kind):
                 return BoardSensor(target, sensor, config.interval_s)
-    refused = [f"{each.name}: {each.reason}" for each in found.unusable if sees(device, each)]
+    refused = [f"{each.name}: {each.reason}" for each in found.unusable if measures(device, each)]
     why = f" ({'; '.join(refused)})" if refused else ""
     if config.sensor is Sensor.auto:
-        return estimate(device.specification, f"the device has no power sensor that can be read{why}")
+        return estimate(device.specification, f"the device has no readable power sensor{why}")
     names = ", ".join(sensor.name for sensor in found.sensors) or "none"
     raise MeasurementError(
         f"no {config.sensor} sensor measures {device.name} (found: {names}){why}",
-        hint="power=auto takes what there is; reading RAPL may need root (/sys/class/powercap/*/energy_uj); "
-        "device.sensors says which sensors see the device",
+        hint="set power=auto to use any sensor that is available; reading RAPL may need root "
+        "(/sys/class/powercap/*/energy_uj); "
+        "device.sensors lists the sensors that measure the device",
     )
 
 
 def _meter(name: str, options: Mapping[str, Any]) -> AgentSensor:
-    """Raises `ConfigError` for a meter that no package adds, or options that it does not take."""
+    """Raises `ConfigError` for a meter that no package adds, or invalid options."""
     try:
         return METERS.load(name)(**options)
     except TypeError as error:
-        raise ConfigError(f"the meter {name} cannot be made: {error}", hint="check power.meter_options") from error
+        raise ConfigError(f"cannot open the power meter {name}: {error}", hint="check power.meter_options") from error
 
 
-def sees(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:
-    """Whether the device's configuration counts on this sensor."""
+def measures(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:
+    """Whether this sensor measures the device, by the device's configuration."""
     return any(_is_called(sensor, name) for name in device.sensors)
 
 
 def _is_called(sensor: SensorFound | UnusableSensor, name: str) -> bool:
-    """Whether `name` is the sensor's kind, or the beginning of its name."""
+    """Whether `name` is the sensor's kind, or a prefix of its name."""
     return name == sensor.kind or sensor.name.startswith(name)

@@ -1,4 +1,4 @@
-"""How far the agent's clock is from the host's, so that a meter here and a phase there can be put on one time line."""
+"""The offset of the agent's clock from the host's, so that a meter here and a phase there use one time line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _ROUND_TRIPS = 20
 
 
 class ClockOffset(NamedTuple):
-    """The agent's clock less the host's, both in ns; the truth is within `error_ns` of it."""
+    """The agent's clock minus the host's, both in ns, with an error of at most `error_ns`."""
 
     ns: int
     error_ns: int
 
 
 def compare_clocks(agent_ns: Callable[[], int], host_ns: Callable[[], int] = time.perf_counter_ns) -> ClockOffset:
-    """Ask for the agent's time in 20 round trips, and take the shortest.
+    """Query the agent's time in 20 round trips, and use the shortest one.
 
-    The agent read its clock between the question and the answer: nearest by guess to the midpoint, and at most half of
-    the round trip from it.
+    The agent read its clock between the question and the answer: the midpoint is the best estimate, with an error of at
+    most half of the round trip.
     """
     trips = []
     for _ in range(_ROUND_TRIPS):

@@ -1,4 +1,4 @@
-"""Power by the device's specification, if nothing measures it."""
+"""Power from the device's specification, if it is not measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_BOUNDARY = "none"
 
 @dataclass(frozen=True)
 class Estimate:
-    """Typical watts; None if nothing is known. `reason` is why nothing was measured, or estimated either."""
+    """Typical watts; None if unknown. `reason` is why power was not measured, and not estimated either."""
 
     reason: str
     watts: float | None = None
@@ -22,7 +22,7 @@ class Estimate:
 
 
 def estimate(specification: SpecificationConfig, reason: str) -> Estimate:
-    """What the specification says; `reason` is why nothing was measured."""
+    """The estimate of the specification; `reason` is why power was not measured."""
     if specification.typical_watts is None:
         return Estimate(f"{reason}, and device.specification.typical_watts is not set")
     description = specification.source or "device.specification"

@@ -1,4 +1,4 @@
-"""A power meter beside the target, which this machine reads on its own clock."""
+"""A power meter next to the target, which this machine reads on its own clock."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edlab.power.base import Series, Source
 from edlab.power.clock import compare_clocks
 from edlab.registry import Group
 
-# A package adds one by the entry point group `edlab.meters`: a class that `power.meter_options` make.
+# A package adds one by the entry point group `edlab.meters`: a class with the keyword arguments `power.meter_options`.
 METERS = Group("meters", Sensor, {})  # type: ignore[type-abstract]
 
 
 class HostMeter(Source):
-    """A meter, read about each `interval_s`; `agent_ns` asks the agent for its time."""
+    """A meter, read about every `interval_s`; `agent_ns` returns the agent's time."""
 
     def __init__(self, meter: Sensor, interval_s: float, agent_ns: Callable[[], int]) -> None:
         super().__init__(meter.name, meter.boundary, meter.lag_s)
@@ -35,7 +35,7 @@ class HostMeter(Source):
             self._recorder.stop()
 
     def series(self, start_ns: int, end_ns: int) -> Series:
-        """See `Source.series`. What the two clocks have drifted apart since the start is part of the error."""
+        """See `Source.series`. The drift between the two clocks since the start is part of the error."""
         assert self._recorder
         offset = compare_clocks(self._agent_ns)
         drift_ns = abs(offset.ns - self._offset.ns)

@@ -1,4 +1,4 @@
-"""A run as pictures: the latency of each query and how they are distributed, and the settings of the throughput."""
+"""Plots of a run: the latency of each query and their distribution, and the settings of the throughput."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def latency_plot(
 ) -> None:
     """Write a PNG of the latencies `ns`, int64 (N,) nanoseconds in order of measurement.
 
-    `figures` are the run's, so that the picture shows the same mean and interval; `queries` says how many of `ns` each
-    process made (protocol.repeats): vertical lines part them.
+    `figures` are the run's metrics, so that the plot shows the same mean and interval; `queries` is the number of `ns`
+    for each process (protocol.repeats): vertical lines separate them.
 
-    Left the queries with their mean, its 95 % interval, the windows' means and p99; right their histogram. The axis
-    ends above the 99.5 % quantile; how many queries lie beyond it is said in the picture.
+    On the left are the queries with their mean, its 95 % interval, the windows' means and p99; on the right is their
+    histogram. The axis ends above the 99.5 % quantile; the plot states how many queries are beyond it.
     """
     ms = ns / 1e6
     mean, p99 = figures["latency_ms"], figures.get("latency_p99_ms")
@@ -71,9 +71,10 @@ def latency_plot(
 
 
 def throughput_plot(trials: Sequence[Trial], path: Path, *, title: str) -> None:
-    """Write a PNG of the throughput search: inferences per second over the batch, a line for each number in flight.
+    """Write a PNG of the throughput search: inferences per second against the batch, with a line for each number in
+    flight.
 
-    Trials of one setting are points; the line goes through their means.
+    Trials are points; the line connects the means of the settings.
     """
     rates: dict[int, dict[int, list[float]]] = {}
     for trial in trials:
@@ -95,7 +96,7 @@ def throughput_plot(trials: Sequence[Trial], path: Path, *, title: str) -> None:
 
 
 def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, path: Path, *, title: str) -> None:
-    """Write a PNG of the throughput in each second of its window, and of the power where a sensor was read."""
+    """Write a PNG of the throughput in each second of its window, and of the power if a sensor was read."""
     figure = _figure(9, title)
     axes = figure.subplots()
     minutes = np.arange(len(ips)) / 60
@@ -110,11 +111,11 @@ def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, p
 
 
 def _figure(width: float, title: str) -> Figure:
-    """An empty one, inches wide, that needs no screen."""
+    """An empty figure, with its width in inches, that needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 3.8))  # a layout of matplotlib's own would draw it twice
+    figure = Figure(figsize=(width, 3.8))  # matplotlib's own layout would draw it twice
     figure.subplots_adjust(left=0.85 / width, right=1 - 0.65 / width, bottom=0.14, top=0.88, wspace=0.08)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)

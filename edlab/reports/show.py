@@ -1,4 +1,4 @@
-"""One run in full: what it was, what it gave with units and intervals, what is missing and why."""
+"""One run in detail: its parameters, its metrics with units and intervals, what is missing and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_SKIPPED = 5
 
 
 def show(record: RunRecord) -> RenderableType:
-    """The record for the terminal: heading, verdict, metrics by group, what is missing, conversion, environment."""
+    """The record for the terminal: heading, verdict, metrics by group, missing metrics, conversion, environment."""
     parts: list[RenderableType] = [_heading(record)]
     for section in Section:
         named = {name: value for name, value in record.metrics.items() if _section(name) is section}
@@ -31,7 +31,7 @@ def show(record: RunRecord) -> RenderableType:
         parts += ["", _pairs("throughput search (batch x in flight, inferences/s)", found)]
     if runs := record.details.get("runs"):
         place = " on the stand-in" if "stand_in" in record.tags else ""
-        parts += ["", _pairs(f"runs in fresh processes{place}", dict(_runs(runs)))]
+        parts += ["", _pairs(f"runs in new processes{place}", dict(_runs(runs)))]
     if activities := _activities(record.phases):
         parts += ["", activities]
     if curve := _curve(throughput.get("ips_by_second", [])):
@@ -76,7 +76,7 @@ def _heading(record: RunRecord) -> RenderableType:
 
 
 def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
-    """The rates of each setting tried, in the order of the first trial; the later ones are those of the finalists."""
+    """The rates of each tried setting, in the order of the first trial; later trials are for the finalists."""
     rates: dict[str, list[str]] = {}
     for trial in trials:
         rate = trial["note"] if trial["ips"] is None else _number(trial["ips"])
@@ -85,17 +85,17 @@ def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _at_limits(throughput: dict[str, Any], params: dict[str, Any]) -> dict[str, str]:
-    """The limits of the search that its choice lies at: larger settings win only by being faster, so it was rising."""
+    """The limits of the search that its choice reaches: larger settings win only if faster, so the rate was rising."""
     chosen = {"max_batch": throughput.get("batch", 1), "max_in_flight": throughput.get("in_flight", 1)}
     return {
-        f"{limit}={value}": "the best setting lies at this limit: a larger one may be faster"
+        f"{limit}={value}": "the best setting is at this limit: a larger one may be faster"
         for limit, value in chosen.items()
         if value > 1 and params.get(f"protocol.throughput.{limit}") == value
     }
 
 
 def _runs(runs: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
-    """The means of each run, of which the figures above are made."""
+    """The means of each run, from which the metrics above are computed."""
     for number, run in enumerate(runs, 1):
         half = run.get("latency_uncertainty")
         latency = f"{_number(run['latency_ms'])} ms" + (f" ± {half:.1%}" if half is not None else "")
@@ -103,8 +103,8 @@ def _runs(runs: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
 
 
 def _activities(phases: dict[str, dict[str, Any]]) -> RenderableType | None:
-    """What the machine did in each phase; None where no phase says. An empty cell: the target does not tell."""
-    table = Table(title="the cores meanwhile", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    """What the machine did in each phase; None if no phase reports it. An empty cell: the target does not report it."""
+    table = Table(title="load of the cores", title_justify="left", title_style="bold", box=None, pad_edge=False)
     for heading in ("phase", "s", "edlab", "others", "stolen", "switches", "MHz", "thermal events"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for name, phase in phases.items():
@@ -123,7 +123,7 @@ def _activities(phases: dict[str, dict[str, Any]]) -> RenderableType | None:
 
 
 def _curve(ips: list[float]) -> dict[str, str]:
-    """The throughput of each five minutes, as `sustained` compares them; empty of a window that is short."""
+    """The throughput of each five minutes, as `sustained` compares them; empty for a short window."""
     rates = by_window(ips)
     if len(rates) < 2:
         return {}
@@ -135,7 +135,7 @@ def _curve(ips: list[float]) -> dict[str, str]:
 
 
 def _dataset(details: dict[str, Any]) -> dict[str, str]:
-    """What was scored: how many images, which folder is which class, and what was not read and why."""
+    """The scored data: the number of images, the class of each folder, and unread files with the reason."""
     facts = {
         name: str(details[key])
         for name, key in (("scored images", "evaluation_images"), ("calibration pool", "calibration_pool"))
@@ -149,8 +149,8 @@ def _dataset(details: dict[str, Any]) -> dict[str, str]:
         facts[f"skipped {file}"] = reason
     if (hidden := len(details.get("skipped", [])) - _MOST_SKIPPED) > 0:
         facts["skipped"] = f"{hidden} more: see result.json"
-    if left_out := details.get("left_out"):
-        facts["left out"] = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+    if ignored := details.get("left_out"):
+        facts["ignored"] = ", ".join(f"{count} {kind}" for kind, count in ignored.items())
     return facts
 
 
@@ -185,7 +185,7 @@ def _pairs(title: str, pairs: dict[str, str]) -> Table:
 
 
 def _environment(environment: dict[str, Any]) -> dict[str, str]:
-    """What host and target say of themselves, without the lists: those are in environment.json."""
+    """The facts of host and target, without the lists, which are in environment.json."""
     return {
         f"{place} {name}": str(value)
         for place in ("host", "target")

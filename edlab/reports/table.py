@@ -1,4 +1,4 @@
-"""The comparison that ends a sweep: one row a run, what is estimated marked as such, hints below."""
+"""The table at the end of a sweep: one row per run, estimates marked as such, hints below."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _STATUS_STYLES = {
 }  # fmt: skip
 _NONE = "–"
 _OPERATIONS = "flops_per_s"
-_IN_USE = "model.input."  # what follows from other parameters, which have columns where they differ
+_IN_USE = "model.input."  # derived from other parameters, which have columns if they differ
 
-# How a value that was not measured on the target is told from one that was, by the beginning of its metric's name.
 _SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
+# The mark of a value that was not measured on the target, by the prefix of its metric's name.
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 
 
 @dataclass(frozen=True)
 class _Note:
-    """A line below the table, and how far it stands in."""
+    """A line below the table, and its indentation."""
 
     text: str
     style: str = ""
@@ -47,13 +47,13 @@ _BOUNDARIES = {  # power_boundary -> what the watts include
     "usb": "the USB port",
     "wall_ac": "the wall socket",
 }
-_SETTING = "batch x in flight"  # what the throughput was measured at
-_SETTING_LINES = "batch x\nin flight"  # of the terminal's column
+_SETTING = "batch x in flight"  # the setting of the throughput
+_SETTING_LINES = "batch x\nin flight"  # for the terminal's column
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
 def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
-    """The metrics' columns by name. Operations of integer rows are no floating-point ones, so that column says OP."""
+    """The metrics' columns by name. Integer operations are not floating-point operations, so the heading is OP."""
     columns = {
         name: column
         for name, column in catalogue.columns().items()
@@ -65,10 +65,10 @@ def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
 
 
 def table(records: Sequence[RunRecord]) -> RenderableType:
-    """The rows of a sweep for the terminal, then what the marks mean and what to do about each failure.
+    """The rows of a sweep for the terminal, then the meaning of the marks and the fix for each failure.
 
-    What all rows share stands above the table, so that it fits a narrow terminal. There names fold; figures, settings
-    and verdicts stay whole.
+    Values that all rows share are above the table, so that it fits a narrow terminal. In a narrow terminal names wrap;
+    metrics, settings and verdicts do not.
     """
     headings = _headings(records)
     shared = {heading: values.pop() for heading in headings if len(values := _values(records, heading)) == 1}
@@ -92,7 +92,7 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
 
 
 def listing(records: Sequence[RunRecord]) -> RenderableType:
-    """Runs under the sweep that made them, with the ids that `edlab show` and `edlab pull` take."""
+    """Runs grouped by sweep, with the ids for `edlab show` and `edlab pull`."""
     rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     rows.add_column("run", no_wrap=True)
     rows.add_column("name", overflow="fold")
@@ -108,7 +108,7 @@ def listing(records: Sequence[RunRecord]) -> RenderableType:
 
 
 def markdown(records: Sequence[RunRecord]) -> str:
-    """The same rows and notes in Markdown."""
+    """The rows and notes in Markdown."""
     headings = _headings(records)
     titles = [_short(heading) for heading in headings]
     columns = _columns(records)
@@ -128,10 +128,10 @@ def markdown(records: Sequence[RunRecord]) -> str:
 
 
 def _headings(records: Sequence[RunRecord]) -> list[str]:
-    """The four names of a run, and whatever else tells two rows of this sweep apart.
+    """The four names of a run, and other parameters that distinguish rows of this sweep.
 
-    A setting tells them apart where it differs between rows that have the same name in its group: that int8 and fp32
-    differ in their precision needs no column, that two int8 rows differ in their calibration does.
+    A setting distinguishes rows if it differs between rows with the same name in its group: the precision of int8 and
+    fp32 rows needs no column, but different calibrations of two int8 rows do.
     """
     keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_IN_USE)))
     names = [key for key in keys if key.endswith(".name") and key not in _NAMES.values()]
@@ -144,13 +144,13 @@ def _headings(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _values(records: Sequence[RunRecord], heading: str) -> set[str]:
-    """What the rows have under a heading; a row that has no throughput does not count for its setting."""
+    """The values of the rows under a heading; a row without a throughput does not count for its setting."""
     values = {_name(record, heading) for record in records}
     return values - {_NONE} if heading == _SETTING else values
 
 
 def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
-    """Whether rows of one value of `within` have several values of `key`; rows without it are left out."""
+    """Whether rows of one value of `within` have several values of `key`; rows without it are ignored."""
     values: dict[str, set[str]] = {}
     for record in records:
         if key in record.params:
@@ -202,7 +202,7 @@ def _styled_end(record: RunRecord) -> Text:
 
 
 def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """Below the table: what the marks mean, why rows did not end well, why verdicts are not VALID, and the mends."""
+    """The notes below the table: the meaning of marks, why rows failed, why verdicts are not VALID, and the fixes."""
     estimated = [record for record in records if "estimated_power_w" in record.metrics]
     if estimated:
         sources = "; ".join(sorted({record.tags.get("power_source", "the specification") for record in estimated}))
@@ -221,22 +221,22 @@ def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
     for reason, numbers in _batch_one_only(records).items():
         yield _Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
-    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict says it
+    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict reports it
         yield _Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
     for (where, reason, hint), numbers in _failures(records).items():
         yield _Note(f"{_rows(numbers, records)}{where}: {reason}")
         if hint:
             yield _Note(hint, "cyan", indent=3)
         converted = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
-        if kept := list(filter(None, converted)):  # a run that could not be recorded has no id
+        if kept := list(filter(None, converted)):  # an unrecorded run has no id
             run = kept[0] if len(kept) == 1 else f"RUN, with RUN one of {', '.join(kept)}"
-            yield _Note(f"what was converted is kept: edlab pull {run}", "dim", indent=3)
+            yield _Note(f"the converted model is saved: edlab pull {run}", "dim", indent=3)
     for (advice, affected), codes in _verdict_reasons(records).items():
         yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
 
 
 def _unrecorded(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """Why MLflow does not have rows yet, and which those are."""
+    """Why rows are not in MLflow yet, and which rows."""
     rows: dict[str, list[int]] = {}
     for number, record in enumerate(records, 1):
         if record.unrecorded:
@@ -245,7 +245,7 @@ def _unrecorded(records: Sequence[RunRecord]) -> dict[str, list[int]]:
 
 
 def _rebuilt(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """The cache's entries that were damaged, and the rows that found them so."""
+    """The damaged entries of the cache, and the rows that found them."""
     rows: dict[str, list[int]] = {}
     for number, record in enumerate(records, 1):
         for entry in record.details.get("cache_dropped", ()):
@@ -254,15 +254,15 @@ def _rebuilt(records: Sequence[RunRecord]) -> dict[str, list[int]]:
 
 
 def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """What the interval holds, and what it cannot."""
+    """What the interval includes, and what it does not."""
     single = [n for n, record in enumerate(records, 1) if "latency_uncertainty" in _measured(record)]
     repeated = [n for n in single if "latency_run_spread" in _measured(records[n - 1])]
     if repeated:
-        yield _Note(f"± 95 % interval over repeats in fresh processes ({_rows(repeated, records)})", "dim")
+        yield _Note(f"± 95 % interval over repeats in new processes ({_rows(repeated, records)})", "dim")
     if len(repeated) < len(single):
         yield _Note(
-            "± 95 % interval within one run; what differs from one process to the next is not in it: "
-            "protocol.repeats=5 measures that",
+            "± 95 % interval within one run, without the differences between processes: protocol.repeats=5 "
+            "measures them",
             "dim",
         )
 
@@ -281,12 +281,12 @@ def _medians(records: Sequence[RunRecord]) -> Iterator[_Note]:
 
 
 def _measured(record: RunRecord) -> set[str]:
-    """The names of a record's metrics, emulated or not."""
+    """The names of a record's measured metrics, emulated or not."""
     return {name.removeprefix("emulated_") for name in record.metrics}
 
 
 def _boundaries(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """What the measured watts include, by row where rows differ."""
+    """What the measured watts include, by row if rows differ."""
     rows: dict[str, list[int]] = {}
     for number, record in enumerate(records, 1):
         if "power_w" in record.metrics and (boundary := record.tags.get("power_boundary")):
@@ -296,11 +296,11 @@ def _boundaries(records: Sequence[RunRecord]) -> Iterator[_Note]:
         included = f"{_BOUNDARIES[boundary]} ({boundary})" if boundary in _BOUNDARIES else boundary
         yield _Note(f"W{which}: measured at {included}", "dim")
     if len(rows) > 1:
-        yield _Note("W and inf/s/W do not compare between rows whose watts include different parts", "yellow")
+        yield _Note("W and inf/s/W are not comparable between rows whose watts include different parts", "yellow")
 
 
 def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """What int8 rows were computed with, and the rows that each holds for."""
+    """The kernels of int8 rows, and the rows of each."""
     rows: dict[str, list[int]] = {}
     for number, record in enumerate(records, 1):
         if kernels := record.tags.get("int8_kernels"):
@@ -310,7 +310,7 @@ def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:
 
 
 def _batch_one_only(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """Why rows could not try a larger batch, and the rows that each holds for; only where other rows could."""
+    """Why rows could not try a larger batch, and the rows of each reason; only if other rows could."""
     larger = any(_setting(record)[:2] not in ("1 ", _NONE) for record in records)
     rows: dict[str, list[int]] = {}
     for number, record in enumerate(records, 1):
@@ -324,7 +324,7 @@ def _rows(numbers: Sequence[int], records: Sequence[RunRecord]) -> str:
 
 
 def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[int]]:
-    """Where and why rows did not end well, with the mend, and the rows that each holds for."""
+    """Where and why rows failed, the fix, and the rows of each."""
     rows: dict[tuple[str, str, str], list[int]] = {}
     for number, record in enumerate(records, 1):
         if record.status not in (Status.ok, Status.running):
@@ -334,7 +334,7 @@ def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[i
 
 
 def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, tuple[int, ...]], list[str]]:
-    """Each advice with the rows that it holds for, and the codes that give it there."""
+    """Each advice with its rows, and the codes that have it there."""
     rows: dict[tuple[str, str], list[int]] = {}
     for number, record in enumerate(records, 1):
         for reason in record.verdict.reasons if record.verdict else ():

@@ -23,21 +23,21 @@ from edlab.tasks import Comparison
 
 
 def ensure_supported(device: DeviceConfig, converter: Converter, source: SourceModel, precision: Precision) -> None:
-    """Refuse what the device cannot run, before anything is converted.
+    """Refuse what the device does not support, before anything is converted.
 
-    Raises `UnsupportedError` with the nearest, and `ConfigError` where a package's runtime is not found.
+    Raises `UnsupportedError` with the nearest supported choice, and `ConfigError` if a package's runtime is not found.
     """
     if precision not in device.precisions:
         raise UnsupportedError(
-            f"{device.name} does not run {precision}",
-            hint=f"{device.name} runs {', '.join(device.precisions)}: quantization={device.precisions[0]}",
+            f"{device.name} does not support quantization={precision}",
+            hint=f"set quantization to one of: {', '.join(device.precisions)}",
         )
     target = converter.target_format(source)
     if target not in device.runtimes:
         able = [name for name in converters.available() if converters.targets(name, source) in device.runtimes]
         raise UnsupportedError(
-            f"{device.name} does not run {target} files, which converter={converter.name} makes",
-            hint=f"{device.name} runs {', '.join(device.runtimes)}" + (f": converter={able[0]}" if able else ""),
+            f"{device.name} cannot run {target} files, the output of converter={converter.name}",
+            hint=f"it runs {', '.join(device.runtimes)}" + (f": set converter={able[0]}" if able else ""),
         )
     if device.execution is Execution.native:
         runtimes.ensure_found(device.runtimes[target])
@@ -50,10 +50,10 @@ def convert(
     on_progress: OnProgress,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """Convert the source model as the configuration says, each step in its workshop and cached.
+    """Convert the source model by the configuration, each step in its workshop and cached.
 
-    Steps that run on the target are left to `deploy`; where this machine's CPU stands in for it, so are all that make
-    what the CPU cannot open. `on_made` is called with what each step wrote.
+    Steps that run on the target are left to `deploy`; if this machine's CPU stands in for it, so are all steps whose
+    output the CPU cannot open. `on_made` is called with the output of each step.
     """
     converter = converters.get(config.converter)
     ensure_supported(config.device, converter, inputs.source, config.quantization.precision)
@@ -73,7 +73,7 @@ def convert(
 
 
 def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:
-    """The images that activation ranges are taken from: drawn with the seed, never scored."""
+    """The images from which activation ranges are computed: drawn with the seed, never scored."""
     calibration = config.quantization.calibration
     return CalibrationData(
         images=inputs.data.calibration_images,
@@ -86,9 +86,9 @@ def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:
 def check(
     artifact: Artifact, inputs: Inputs, device: DeviceConfig, cache: Cache, on_progress: OnProgress
 ) -> Comparison:
-    """Compare the artifact with the source model on a few images. Raises `ConversionError` for garbage.
+    """Compare the artifact with the source model on a few images. Raises `ConversionError` for invalid outputs.
 
-    What only its target opens is compared in its last portable form.
+    A file that only its target can open is compared in its last portable form.
     """
     on_progress("check", None, "against the source model")
     rows = reference.check_images(inputs.data)
@@ -98,17 +98,17 @@ def check(
     )
     if problem := inputs.task.find_problem(unconverted, converted):
         raise ConversionError(
-            f"the converted model gives {problem}",
-            hint="convert with another quantization or converter, or read the conversion's log",
+            f"the converted model outputs {problem}",
+            hint="use another quantization or converter, or read the conversion's log",
         )
     return inputs.task.compare(unconverted, converted)
 
 
 def read_weights(artifact: Artifact, precision: Precision, cache: Cache) -> dict[str, int]:
-    """How many weights of each dtype the file of this precision really holds; empty where no converter can read it.
+    """How many weights of each dtype the file of this precision really contains; empty if no converter can read it.
 
-    That is the artifact's file or, of a format that cannot be read, its last portable form. Raises `ConversionError`
-    where int8 was asked for and no weight is.
+    This is the artifact's file or, if its format cannot be read, its last portable form. Raises `ConversionError` if
+    int8 was requested and no weight is int8.
     """
     forms = (form for form in (artifact, artifact.on_host) if form.precision == precision)
     read, by = next(((form, found) for form in forms if (found := reader(form.format))), (None, ""))
@@ -124,7 +124,7 @@ def read_weights(artifact: Artifact, precision: Precision, cache: Cache) -> dict
     weights: dict[str, int] = json.loads((folder / "weights.json").read_text())
     if read.precision.startswith("int8") and not {"int8", "uint8"} & set(weights):
         raise ConversionError(
-            f"the file was to be {read.precision} and holds no int8 weight ({', '.join(weights) or 'none at all'})",
-            hint="leave fewer nodes out (quantization.exclude), or take another converter",
+            f"the file should be {read.precision}, and has no int8 weights ({', '.join(weights) or 'none at all'})",
+            hint="exclude fewer nodes (quantization.exclude), or use another converter",
         )
     return weights

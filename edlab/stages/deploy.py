@@ -23,15 +23,15 @@ from edlab.stages.workshops import AgentWorkshop
 
 @dataclass(frozen=True)
 class Deployment:
-    """An agent that has the artifact open, and what both said of themselves."""
+    """An agent that has the artifact open, and the facts that both report."""
 
     session: AgentSession
-    device: DeviceConfig  # what really runs it: the device, or its stand-in
-    artifact: Artifact  # what is open
+    device: DeviceConfig  # the device that really runs it: the device, or its stand-in
+    artifact: Artifact  # the open artifact
     machine: Machine
     model: Opened
-    before: State  # before anything was measured
-    knobs: dict[str, KnobSet]  # that are set as long as this lives, by name
+    before: State  # the state before the measurement
+    knobs: dict[str, KnobSet]  # the knobs that are set until this ends, by name
 
     @property
     def runs_on(self) -> str:
@@ -40,7 +40,7 @@ class Deployment:
 
     @property
     def int8_kernels(self) -> str | None:
-        """Whether the int8 kernels that run are exact (`edlab.agent.int8`); None where nothing runs in int8."""
+        """Whether the int8 kernels that run are exact (`edlab.agent.int8`); None if nothing runs in int8."""
         if not self.artifact.precision.startswith("int8"):
             return None
         return self.model.int8.int8_kernels if self.model.int8 else int8.UNKNOWN
@@ -55,9 +55,9 @@ def deploy(
     on_progress: OnProgress,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Iterator[Deployment]:
-    """Connect to the device and open the artifact there; the agent lives as long as the context.
+    """Connect to the device and open the artifact there; the agent ends with the context.
 
-    The conversion's steps that run on the target come first; `on_made` is called with what each wrote.
+    The conversion's steps that run on the target come first; `on_made` is called with the output of each.
     """
     device = running_device(config.device)
     on_progress("deploy", None, device.name)
@@ -90,7 +90,7 @@ def deploy(
 
 
 def running_device(device: DeviceConfig) -> DeviceConfig:
-    """The device, or with `device.execution=emulated` this machine's CPU in its place."""
+    """The device, or with `device.execution=emulated` this machine's CPU instead."""
     if device.execution is Execution.native:
         return device
     stand_in = "this machine's CPU"
@@ -98,17 +98,17 @@ def running_device(device: DeviceConfig) -> DeviceConfig:
 
 
 def _ensure_machine(device: DeviceConfig, machine: Machine) -> None:
-    """Raise `DeviceError` where the target is another kind of machine than the device: its figures are not its."""
+    """Raise `DeviceError` if the target is another kind of machine than the device: its metrics would be wrong."""
     if device.machines and machine.machine not in device.machines:
         raise DeviceError(
-            f"{device.name} is {' or '.join(device.machines)}, and what answered is {machine.machine}: "
-            f"{machine.board or machine.cpu}",
-            hint="correct device.address, or take the device that it is (`edlab devices`)",
+            f"{device.name} must be {' or '.join(device.machines)}, and the machine that answered is {machine.machine} "
+            f"({machine.board or machine.cpu})",
+            hint="fix device.address, or choose the device that matches (`edlab devices`)",
         )
 
 
 def _ensure_precision(artifact: Artifact, config: EdlabConfig) -> None:
-    """Raise `UnsupportedError` where what is about to run has another precision than the run is named after.
+    """Raise `UnsupportedError` if the file to run has another precision than the name of the run.
 
     On this machine's CPU an artifact that only its target quantizes is still in floating point.
     """
@@ -116,9 +116,13 @@ def _ensure_precision(artifact: Artifact, config: EdlabConfig) -> None:
     if artifact.precision != wanted:
         emulated = config.device.execution is Execution.emulated
         raise UnsupportedError(
-            f"quantization={wanted} was asked for, and the {artifact.format} file to run is {artifact.precision}",
-            hint="the target itself makes it; device.execution=native measures it there"
-            + (", and converter.options.int8=explicit quantizes it here" if config.converter.name == "tensorrt" else "")
+            f"quantization={wanted} was requested, but the {artifact.format} file is {artifact.precision}",
+            hint="the target quantizes the file itself: set device.execution=native to run there"
+            + (
+                ", or converter.options.int8=explicit to quantize it here"
+                if config.converter.name == "tensorrt"
+                else ""
+            )
             if emulated
             else f"set quantization={artifact.precision}",
         )

@@ -1,4 +1,4 @@
-"""Stage 1: the model as a file, and the images that it is fed with."""
+"""Stage 1: the model as a file, and its input images."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ _DATASETS = {
     "detection": "dataset=coco or dataset=yolo with dataset.path=FOLDER",
 }
 
-OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None where unknown, message)
+OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None if unknown, message)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The source model and its images. Where the data set is missing, synthetic images stand in and say so."""
+    """The source model and its images. If the data set is missing, synthetic images are used and marked as such."""
 
     source: SourceModel
     data: PreparedData
-    data_problem: DataUnavailableError | None = None  # why the images are not those of the data set asked for
+    data_problem: DataUnavailableError | None = None  # why the images are not from the requested data set
 
     @property
     def task(self) -> Task:
-        """What the model is for."""
+        """The task of the model."""
         return tasks.get(self.source.task)
 
     @property
     def real(self) -> bool:
-        """Whether the images are photographs or the like, not noise."""
+        """Whether the images are real ones, such as photographs, not noise."""
         return self.data_problem is None and self.data.kind != "synthetic"
 
 
 def _completed(config: EdlabConfig) -> ModelConfig:
-    """The model's configuration with the task and the kind of input that are set, or that the data set says."""
+    """The model's configuration with the task and the kind of input from the settings, or else from the data set."""
     task, kind = config.task or config.model.task, config.model.input
-    if task is None and data.task_of(config.dataset.kind) != "classification":  # the default needs no word
+    if task is None and data.task_of(config.dataset.kind) != "classification":  # the default
         task = data.task_of(config.dataset.kind)
     if kind is None and not data.DATASETS.load(config.dataset.kind).has_images():
         kind = InputKind.array
@@ -57,12 +57,12 @@ def _completed(config: EdlabConfig) -> ModelConfig:
 
 
 def _ensure_same_task(source: SourceModel, dataset: DatasetConfig) -> None:
-    """Raise `ModelError` for a data set whose labels are of another task than the model."""
+    """Raise `ModelError` for a data set with labels of another task than the model."""
     if data.task_of(dataset.kind) not in (None, source.task):
         raise ModelError(
             f"{source.name} is a {source.task} model, and dataset={dataset.name} is for {data.task_of(dataset.kind)}",
             hint=f"set {_DATASETS.get(source.task, f'dataset to one for {source.task}')}, or dataset=synthetic to "
-            "measure speed alone; if the outputs were misread set task=...",
+            "measure speed alone; if edlab misread the outputs, set task=...",
         )
 
 
@@ -71,8 +71,8 @@ def load(
 ) -> Inputs:
     """Load the model (or take the live `module`) and prepare the data set for its input.
 
-    Where no data set was given, or it cannot be fetched, synthetic images stand in. Raises `ModelError`, and
-    `DataError` for a data set that is there and wrong.
+    If no data set is given, or it cannot be downloaded, synthetic images are used. Raises `ModelError`, and `DataError`
+    for an invalid data set.
     """
     on_progress("load model", None, config.model.name)
     source = models.load(_completed(config), cache, module=module, log=folder / "load.log")

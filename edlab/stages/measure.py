@@ -1,4 +1,4 @@
-"""Stage 4: the phases on the target; every figure from what was measured there."""
+"""Stage 4: the phases on the target; every metric is computed from measurements there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def measure(bench: Bench) -> None:
 
 
 def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress) -> None:
-    """Run the timed phases once more, on a fresh process of the agent, and add them to the measurement's repeats.
+    """Run the timed phases again, in a new process of the agent, and add them to the measurement's repeats.
 
     The throughput is measured at the setting that the first run's search found.
     """
@@ -52,12 +52,12 @@ def _run_timed(bench: Bench) -> None:
 
 
 def _repeat_folder(folder: Path, number: int) -> Path:
-    """Where a repeat keeps its files; the first run, number 1, keeps them in the run's folder itself."""
+    """The folder for the files of a repeat; the first run, number 1, uses the run's folder itself."""
     return folder / f"repeat-{number}"
 
 
 def join_repeats(measurement: Measurement, folder: Path) -> None:
-    """Make the figures of the first run and of its repeats one; `folder` gets the queries of all of them in order."""
+    """Combine the metrics of the first run and its repeats; the queries of all are saved in `folder`, in order."""
     if not measurement.repeats:
         return
     folders = [folder, *(_repeat_folder(folder, number) for number, _ in enumerate(measurement.repeats, 2))]

@@ -1,4 +1,4 @@
-"""Stage 5: everything that is known of a run, as one record and the files that belong to it."""
+"""Stage 5: everything that is known about a run, as one record and its files."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from edlab.stages.phases import LATENCIES_FILE, Latency, Measurement, Throughput
 from edlab.tasks import Comparison
 from edlab.tracking import DatasetInfo, Files
 
-_ON_CPU = "CPUExecutionProvider"  # as onnxruntime calls it
-_LONG_S = 60  # from here on a curve over time says something
+_ON_CPU = "CPUExecutionProvider"  # as onnxruntime names it
+_LONG_S = 60  # from here on a curve over time is useful
 
 
 @dataclass
 class Outcome:
-    """What a run has made so far; a run that fails keeps all that came before."""
+    """The results of a run so far; a run that fails keeps its earlier results."""
 
     inputs: Inputs | None = None
     artifact: Artifact | None = None
-    weights: dict[str, int] = field(default_factory=dict)  # dtype -> how many the artifact's file holds
+    weights: dict[str, int] = field(default_factory=dict)  # dtype -> number of weights in the artifact's file
     check: Comparison | None = None
     deployment: Deployment | None = None
     measurement: Measurement = field(default_factory=Measurement)
 
     def made(self, artifact: Artifact) -> None:
-        """Keep what a conversion step wrote: the next one may fail."""
+        """Keep the output of a conversion step: the next one may fail."""
         self.artifact = artifact
 
 
-def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> None:
-    """Write into the record all that the outcome holds: parameters, metrics, tags, verdict, details.
+def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ...]) -> None:
+    """Write everything in the outcome into the record: parameters, metrics, tags, verdict, details.
 
-    `weakened` are the settings of the protocol that ask for less than its tier does.
+    `weaker_settings` are the settings of the protocol that are weaker than its tier.
     """
     record.environment = _environment(outcome)
     if outcome.inputs:
@@ -62,12 +62,12 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
         record.details["conversion_check"] = outcome.check.figures().values  # on this machine
     agreement = outcome.inputs.task.agreement if outcome.inputs else ()
     if outcome.artifact and not {*agreement} <= {*measured.values, *measured.missing}:
-        record.missing.update(dict.fromkeys(agreement, "what the target runs was not compared"))
+        record.missing.update(dict.fromkeys(agreement, "the outputs of the target were not compared"))
     _add_measurement(record, outcome)
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
-        facts = _facts(config, outcome, weakened)
+        facts = _facts(config, outcome, weaker_settings)
         record.verdict = metrics.judge(facts)
         record.tags["throttled"], record.details["throttled"] = metrics.throttled(facts)
     else:
@@ -76,12 +76,12 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaken
             if name not in record.metrics:
                 record.missing.setdefault(name, f"the run {record.status} at {record.stage}")
         if config.protocol.repeats > 1 and not outcome.measurement.runs:
-            ended = f"the run ended before its {config.protocol.repeats} repeats: the figures are of one process"
+            ended = f"the run ended before its {config.protocol.repeats} repeats: the metrics are from one process"
             record.missing["latency_run_spread"] = ended
 
 
 def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
-    """The files that belong to the run; the log of its conversion is written into `folder`."""
+    """The files of the run; the log of its conversion is written to `folder`."""
     named = dict(outcome.measurement.files)
     if outcome.artifact:
         named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
@@ -93,7 +93,7 @@ def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
 
 
 def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement, folder: Path) -> list[Path]:
-    """The pictures of a run, drawn into `folder`: a second's work, and more on a machine that is busy."""
+    """Draw the plots of a run into `folder`, which takes a second, and more on a busy machine."""
     drawn = []
 
     def path(name: str) -> Path:
@@ -101,7 +101,7 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
         return drawn[-1]
 
     if latencies := measurement.files.get(LATENCIES_FILE):
-        # A run that broke off in a repeat has the first process's queries only: `runs` is filled when all are joined.
+        # A run that failed in a repeat has only the first process's queries: `runs` is filled when all are joined.
         runs = (measurement, *measurement.repeats) if measurement.runs else (measurement,)
         latency_plot(
             np.load(latencies),
@@ -121,7 +121,7 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
 
 
 def _conversion_log(artifact: Artifact, path: Path) -> Path:
-    """One log of all steps, those found in the cache with the log of when they ran."""
+    """One log of all steps; for steps from the cache, the log of their original run."""
     parts = []
     for step in artifact.steps:
         tools = ", ".join(f"{tool} {version}" for tool, version in step.tools.items())
@@ -177,7 +177,7 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
 
 
 def _calibration_files(config: CalibrationConfig, data: PreparedData) -> list[str]:
-    """The images that the ranges were taken from; none where there were too few, which fails the conversion."""
+    """The images from which the ranges were computed; none if there were too few, which fails the conversion."""
     if config.images > len(data.calibration_pool):
         return []
     return [data.calibration_files[index] for index in data.calibration_indices(config.images, config.seed)]
@@ -223,13 +223,13 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
 
 
 def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
-    """What the agent tells of itself beside the phases: load, compile, first inference, memory."""
+    """The agent's metrics outside the phases: load, compile, first inference, memory."""
     values, missing = {}, {}
     if outcome.deployment:
         model = outcome.deployment.model
         values["load_ms"] = model.load_ms
         if model.compile_ms is None:
-            missing["compile_ms"] = f"{model.runtime} loads and compiles at once: see load_ms"
+            missing["compile_ms"] = f"{model.runtime} loads and compiles in one step: see load_ms"
         else:
             values["compile_ms"] = model.compile_ms
     if warmup := outcome.measurement.report(Warmup):
@@ -240,7 +240,7 @@ def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
     return metrics.Figures(values, missing)
 
 
-def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> metrics.Facts:
+def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ...]) -> metrics.Facts:
     inputs, deployment, measurement = outcome.inputs, outcome.deployment, outcome.measurement
     assert inputs
     assert deployment
@@ -253,7 +253,7 @@ def _facts(config: EdlabConfig, outcome: Outcome, weakened: tuple[str, ...]) -> 
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
-        weakened=weakened,
+        weaker_settings=weaker_settings,
         truncated=tuple(name + which for which, run in named.items() for name in run.truncated()),
         warmup_settled=all(report.settled for run in runs if (report := run.report(Warmup))),
         repeats=1 + len(measurement.repeats),
@@ -324,7 +324,7 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
 
 
 def _accelerated_fraction(outcome: Outcome) -> float | None:
-    """Share of the operators that are off the CPU (0..1), as the runtime or the compiler tells; else None."""
+    """Share of the operators that do not run on the CPU (0..1), if the runtime or compiler reports it; else None."""
     assert outcome.deployment
     nodes: dict[str, int] | None = outcome.deployment.model.options.get("nodes")
     if nodes and not outcome.deployment.model.on_cpu:
@@ -333,13 +333,13 @@ def _accelerated_fraction(outcome: Outcome) -> float | None:
 
 
 def _changed_mode(before: State, after: State | None) -> str:
-    """What of a Jetson's power mode is not as it was, in words; empty if nothing is."""
+    """The changes of a Jetson's power mode, as text; empty if there are none."""
     changes = [(name, getattr(before, name), getattr(after, name, None)) for name in ("power_mode", "jetson_clocks")]
     return ", ".join(f"{name} from {old} to {new}" for name, old, new in changes if old is not None and old != new)
 
 
 def _environment(outcome: Outcome) -> dict[str, Any]:
-    """The host, the target and every installed package: what is needed to make the figures again."""
+    """The host, the target and every installed package: the facts needed to reproduce the metrics."""
     deployment = outcome.deployment
     return {
         "host": {"python": platform.python_version(), "platform": platform.platform(), "command": sys.argv},
@@ -352,12 +352,12 @@ def _environment(outcome: Outcome) -> dict[str, Any]:
 
 @functools.cache
 def _packages() -> dict[str, str]:
-    """The version of each installed package. Reading some hundreds takes longer than all the rest of a record."""
+    """The version of each installed package. Reading hundreds of them takes longer than the rest of a record."""
     found = (package.metadata for package in distributions())
     return dict(sorted({each["Name"]: each["Version"] for each in found}.items()))
 
 
 def _reported(message: Machine | State) -> dict[str, Any]:
-    """Its fields, without those that only some boards have and this one has not."""
+    """Its fields, without the fields that this board does not have."""
     defaults = message._field_defaults
     return {name: value for name, value in message._asdict().items() if name not in defaults or value != defaults[name]}

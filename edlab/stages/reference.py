@@ -1,4 +1,4 @@
-"""What the unconverted model says of the same images, run on this machine: computed once per model and data."""
+"""The outputs of the unconverted model for the same images on this machine, computed once per model and data."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ EVALUATED_IN_FLOAT = ("onnx", "openvino", "tflite")
 
 
 def this_machine() -> DeviceConfig:
-    """The processor that edlab runs on, which opens what can be opened there, whatever the target of the run is."""
+    """The processor that edlab runs on, with all formats that it can open, whatever the target of the run is."""
     return DeviceConfig(name="host", runtimes=runtimes.on_processors())
 
 
 def host(device: DeviceConfig) -> DeviceConfig:
-    """This machine, which also opens the formats of `device` where that is this machine too."""
+    """This machine, which also opens the formats of `device` if that is this machine too."""
     here = this_machine()
     own = device.runtimes if device.kind == here.kind and not device.address else {}
     return dataclasses.replace(here, runtimes={**own, **here.runtimes})
 
 
 def check_images(data: PreparedData) -> NDArray[np.int64]:
-    """The images that every conversion is checked on: the first of the evaluation images."""
+    """The images for the check of every conversion: the first of the evaluation images."""
     return data.evaluation[:CHECK_IMAGES]
 
 
@@ -57,7 +57,7 @@ def predictions(
     cache: Cache,
     on_progress: OnProgress,
 ) -> Predictions:
-    """What the source's task reads of a model file's outputs for these rows of the data, run on this machine."""
+    """The results of the source's task for a model file and these rows of the data, run on this machine."""
     indices = rows.tolist()
     key = digest(
         [
@@ -84,7 +84,7 @@ def predictions(
         hint = error.hint
         if artifact.steps:
             hint = (
-                f"the step {artifact.steps[-1].name} made a file that does not run; the model file itself is fine: use "
+                f"the step {artifact.steps[-1].name} wrote an invalid file; the source model is valid: use "
                 "another quantization or converter"
             )
         raise ConversionError(
@@ -113,12 +113,12 @@ def in_float(
         artifact = _float_tflite(artifact, cache)
     in_float = dataclasses.replace(
         this_machine(), options={name: {"int8_kernels": "float"} for name in ("onnxruntime", "openvino")}
-    )  # what the file says, whatever a runtime's int8 kernels do
+    )  # the exact result of the file, whatever a runtime's int8 kernels do
     return predictions(artifact, source, data, rows, in_float, cache, on_progress)
 
 
 def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
-    """LiteRT has no option for it: the file itself is rewritten."""
+    """LiteRT has no option for it, so the file itself is rewritten."""
     function, name = "edlab.converters.tflite_float:quantized_to_float", "model.tflite"
 
     def make(folder: Path) -> None:
@@ -135,7 +135,7 @@ def _float_tflite(artifact: Artifact, cache: Cache) -> Artifact:
 
 
 def _runs_by(artifact: Artifact, device: DeviceConfig, modules: Sequence[str], cache: Cache) -> list[str]:
-    """What computes the outputs: the agent's sources, the runtime with its version and options, the processor."""
+    """What determines the outputs: the agent's sources, the runtime with version and options, the processor."""
     runtime = device.runtimes.get(artifact.format, "")
     options = [repr(sorted(device.options.get(runtime, {}).items()))]
     agent = agent_zip.build(cache, modules).parent.name
@@ -147,5 +147,5 @@ def _runs_by(artifact: Artifact, device: DeviceConfig, modules: Sequence[str], c
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # installed under another name: the runtime itself will tell
+    except PackageNotFoundError:  # installed under another name: the runtime itself will report it
         return ""

@@ -1,4 +1,4 @@
-"""Where conversion steps run beside edlab's own Python: with an agent, on the target or in a tool environment."""
+"""Where conversion steps run besides edlab's own Python: with an agent, on the target or in a tool environment."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edlab.devices import AgentSession
 from edlab.errors import AgentError, ConversionError, DeviceError, MissingDependencyError
 from edlab.stages.load import OnProgress
 
-_PYTHON = "set converter.python to the Python interpreter of an environment that has the tools, or leave it out"
+_PYTHON = "set converter.python to the Python interpreter of an environment that has the tools, or remove it"
 
 
 @contextmanager
 def on_this_machine(
     converter: Converter, config: ConverterConfig, cache: Cache, on_progress: OnProgress
 ) -> Iterator[Mapping[str, Workshop]]:
-    """The workshops by name: HOST and, for a converter that has a tool environment, TOOLENV, made on first use.
+    """The workshops by name: HOST and, for a converter that has a tool environment, TOOLENV, created on first use.
 
-    Raises `MissingDependencyError` and `ConversionError` as `toolenvs.get_or_make`.
+    Raises `MissingDependencyError` and `ConversionError` like `toolenvs.get_or_make`.
     """
     workshops: dict[str, Workshop] = {HOST: HostProcess()}
     if converter.toolenv is None:
@@ -39,7 +39,7 @@ def on_this_machine(
         kind="local",
         python=python,
         memory_limit_gb=config.memory_limit_gb,
-        env={"PYTHONPATH": "", "PYTHONHASHSEED": "0"},  # what is on the host's path is for another Python
+        env={"PYTHONPATH": "", "PYTHONHASHSEED": "0"},  # the packages on the host's path are for another Python
     )
     try:
         agent = devices.connect(device, cache)
@@ -50,14 +50,14 @@ def on_this_machine(
 
 
 class AgentWorkshop(Workshop):
-    """Runs `step.toolchain` of the agent at the other end of a session."""
+    """Runs `step.toolchain` of a session's agent."""
 
     def __init__(self, session: AgentSession, on_progress: OnProgress) -> None:
         self._session = session
         self._on_progress = on_progress
 
     def versions(self, step: Step) -> dict[str, str]:
-        """The toolchain's identity there."""
+        """The identity of the toolchain there."""
         return self._session.identity(step.toolchain, step.options)
 
     def run(
@@ -84,12 +84,12 @@ class AgentWorkshop(Workshop):
             log.write_text(self._session.log + "\n")
 
     def _explained(self) -> AbstractContextManager[None]:
-        """What a step's errors become; a target's are its own."""
+        """Converts a step's errors; errors of a target are unchanged."""
         return nullcontext()
 
 
 class ToolEnvironment(AgentWorkshop):
-    """The same on this machine, where no target is to blame for what goes wrong."""
+    """The same on this machine, where errors are not caused by a target."""
 
     def versions(self, step: Step) -> dict[str, str]:
         try:
@@ -104,5 +104,5 @@ class ToolEnvironment(AgentWorkshop):
         except AgentError as error:
             raise ConversionError(error.message, hint=error.hint, log=error.log) from error
         except DeviceError as error:  # the agent was lost
-            limits = "raise converter.timeout_s or converter.memory_limit_gb if that was the reason"
+            limits = "raise converter.timeout_s or converter.memory_limit_gb if that was the cause"
             raise ConversionError(error.message, hint=f"read the step's log; {limits}", log=error.log) from error

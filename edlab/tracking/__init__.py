@@ -1,4 +1,4 @@
-"""Every run in MLflow: what it was made of, what it gave, the model that ran; and the way back to each."""
+"""Every run in MLflow: its parameters, its results and the model that ran; and how to find each run again."""
 
 from edlab.tracking.files import DatasetInfo, Files
 from edlab.tracking.recorder import RESULT, Recorder

@@ -1,4 +1,4 @@
-"""The database file of the runs: created complete or not at all, however many processes start and are killed."""
+"""The database file of the runs: created completely or not at all, however many processes start and are killed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from edlab import durable
 from edlab.cache import default_cache_dir, digest
 from edlab.errors import TrackingError
 
-_BUSY_S = 20  # how long a database that another program has locked is waited for; MLflow's own sessions wait as long
-_SPECIAL = "?#%"  # have a meaning in an address, to MLflow or to SQLAlchemy
+_BUSY_S = 20  # time to wait for a database that another program has locked; MLflow's own sessions wait as long
+_SPECIAL = "?#%"  # special in an address, for MLflow or SQLAlchemy
 
 
 def create(database: Path, artifacts: Path) -> None:
-    """Create the database unless it is there; others that start meanwhile wait.
+    """Create the database if it is missing; other processes that start in that time wait.
 
-    MLflow's migration takes seconds and many transactions. So it runs under another name, and what a killed start left
-    there is never opened. Raises `TrackingError` for a database that another program began and never ended.
+    MLflow's migration takes seconds and many transactions. So it runs under another name, and leftovers of a killed
+    process are never opened. Raises `TrackingError` for a database that another program did not complete.
     """
     if _exists(database):
         return
@@ -41,10 +41,10 @@ def create(database: Path, artifacts: Path) -> None:
 
 
 def address(database: Path) -> str:
-    """SQLAlchemy's address of the file, whatever its folder is called.
+    """SQLAlchemy's address of the file, whatever the name of its folder.
 
-    MLflow itself makes the folder that the address names, and does not decode it as SQLAlchemy does. So a folder with
-    special characters in its path is reached through a link without.
+    MLflow itself creates the folder in the address, and does not decode it as SQLAlchemy does. So a folder with special
+    characters in its path is accessed through a link without them.
     """
     folder = database.parent
     if _is_special(folder):
@@ -73,10 +73,10 @@ def _migrate(scratch: Path, artifacts: Path) -> None:
 
 
 def _exists(database: Path) -> bool:
-    """Whether there is a complete database. Raises `TrackingError` for one whose migration broke off.
+    """Whether there is a complete database. Raises `TrackingError` for one with an interrupted migration.
 
-    Older versions of edlab could leave such a one. MLflow creates its first experiment after all tables: without one,
-    no run was ever recorded there.
+    Older versions of edlab could leave one. MLflow creates its first experiment after all tables: without an
+    experiment, no run was ever recorded there.
     """
     if not database.exists() or not database.stat().st_size:
         return False
@@ -86,10 +86,10 @@ def _exists(database: Path) -> bool:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             begun = "experiments" in tables and connection.execute("SELECT 1 FROM experiments").fetchone()
     except sqlite3.DatabaseError:
-        return True  # locked for long, or no database: MLflow says which
+        return True  # locked for long, or not a database: MLflow reports which
     if not begun:
         raise TrackingError(
-            f"{database} is incomplete: the start that created it was killed",
-            hint=f"it holds no runs: remove it (rm '{database}'), and the next start creates it again",
+            f"{database} is incomplete: the process that created it was killed",
+            hint=f"it has no runs: remove it (rm '{database}'), and the next run creates it again",
         )
     return True

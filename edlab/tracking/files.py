@@ -1,4 +1,4 @@
-"""What a run has made beside its record."""
+"""The files of a run besides its record."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The images that a run was scored on."""
+    """The images on which a run was scored."""
 
     name: str
     digest: str  # of the images and labels
     source: str  # a folder, an address, or the name of a package's data set
-    profile: Mapping[str, Any] = field(default_factory=dict)  # counts and the like
+    profile: Mapping[str, Any] = field(default_factory=dict)  # such as counts
 
 
 @dataclass(frozen=True)
 class Files:
-    """Whatever a run did not get to is missing or None."""
+    """Files that a run did not reach are missing or None."""
 
-    converted: tuple[Path, ...] = ()  # the file that ran, and those that lie beside it
-    named: Mapping[str, Path] = field(
-        default_factory=dict
-    )  # the single files, by the name that MLflow keeps them under
+    converted: tuple[Path, ...] = ()  # the file that ran, and the files next to it
+    named: Mapping[str, Path] = field(default_factory=dict)  # the single files, by their name in MLflow
     dataset: DatasetInfo | None = None

@@ -1,7 +1,7 @@
-"""Which runs are still being made. `kill -9` leaves a run RUNNING for ever; a lock that it held tells so.
+"""Which runs are still in progress. `kill -9` leaves a run RUNNING for ever; its lock shows that it is dead.
 
-Each run in progress holds a lock that the kernel drops when its process ends, however it ends. A process id alone
-would not do: it is used again, and means nothing in another container or after a restart.
+Each run in progress holds a lock that the kernel releases when its process ends, however it ends. A process id alone is
+not enough: it is reused, and has no meaning in another container or after a restart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 
 class Alive:
-    """The sign of life of one run: `tags` to put on it, and a lock that is held until `end`."""
+    """The sign of life of one run: its `tags`, and a lock that is held until `end`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,25 +34,25 @@ class Alive:
         }
 
     def end(self) -> None:
-        """Let go of the lock and remove it."""
+        """Release the lock and remove it."""
         self._path.unlink(missing_ok=True)
         self._lock.release()
 
     def let_go(self) -> None:
-        """Let go of the lock and leave its file: the run so tagged is dead from now on."""
+        """Release the lock and leave its file: the run with these tags is dead from now on."""
         self._lock.release()
 
 
 def remove_lock(tags: Mapping[str, str], folder: Path) -> None:
-    """Remove the lock of a run of this machine that has been let go of, once the run so tagged has ended in MLflow."""
+    """Remove the released lock of a run of this machine, once the run with these tags has ended in MLflow."""
     if tags.get("edlab.machine") == _machine_id() and (name := tags.get("edlab.lock")):
         (folder / name).unlink(missing_ok=True)
 
 
 def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
-    """Whether the run so tagged has lost its process; False where that cannot be told: on another machine.
+    """Whether the process of the run with these tags is gone; False if that is unknown: on another machine.
 
-    Its lock is absent where another folder was used for it: only a restart since then proves such a run dead.
+    Its lock is missing if it is in another folder: then only a restart since then proves that the run is dead.
     """
     if tags.get("edlab.machine") != _machine_id():
         return False
@@ -69,7 +69,7 @@ def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
 
 
 def _machine_id() -> str:
-    """What tells apart machines of one name: machine-id(5), else the address of the network interface."""
+    """The id of this machine, since names are not unique: machine-id(5), else the address of the network interface."""
     path = Path("/etc/machine-id")
     identity = path.read_text().strip() if path.is_file() else ""
     return identity or f"{uuid.getnode():012x}"

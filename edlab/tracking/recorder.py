@@ -1,4 +1,4 @@
-"""Records runs: on this disk first, then in MLflow; what cannot be sent now is sent later, once, in order."""
+"""Records runs: on this disk first, then in MLflow; runs that cannot be sent now are sent later, once, in order."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from edlab.tracking.tracker import Tracker
 
 RESULT = "result.json"
 _INTERRUPTED_TIMEOUT_S = 2
-_SLOW_S = 5  # a store that takes longer than that to fail is left alone for
-_BACKOFF = 10  # times as long: so it costs a tenth of the night at most
+_SLOW_S = 5  # a store that takes longer than this to fail is not tried again for
+_BACKOFF = 10  # times as long, so it costs at most a tenth of the time
 
 
 class _Ended(NamedTuple):
@@ -35,26 +35,26 @@ class _Ended(NamedTuple):
 
 
 class Recorder:
-    """The way of each run of a sweep to MLflow. It never raises for a store that is away: `problem` says so."""
+    """Sends each run of a sweep to MLflow. It never raises for an unavailable store: `problem` reports it."""
 
     def __init__(self, config: TrackingConfig, spool: Spool | None = None) -> None:
         self._config = config
         self._spool = spool or Spool()
         self._tracker: Tracker | None = None
-        self._unkept: list[_Ended] = []  # the disk had no room for them
-        self._ask_again_at = 0.0  # by the monotonic clock
-        self._sent: dict[str, str] = {}  # uuid -> MLflow's id
-        self._hanging: threading.Thread | None = None  # the last that sent briefly
-        self.problem = ""  # why entries wait; empty where none does
+        self._unkept: list[_Ended] = []  # the disk had no space for them
+        self._ask_again_at = 0.0  # on the monotonic clock
+        self._sent: dict[str, str] = {}  # uuid -> MLflow's run id
+        self._hanging: threading.Thread | None = None  # the last thread that sent briefly
+        self.problem = ""  # why entries wait; empty if none waits
 
     def open(self) -> Tracker:
-        """The store. Raises `TrackingError` or `StorageError` where it cannot be opened or made."""
+        """The store. Raises `TrackingError` or `StorageError` if it cannot be opened or created."""
         if self._tracker is None:
             self._tracker = Tracker(self._config)
         return self._tracker
 
     def begin(self, record: RunRecord) -> None:
-        """Make the MLflow run, RUNNING, and set its id; without an id the run is made when it is sent."""
+        """Create the MLflow run, RUNNING, and set its id; without an id the run is created when it is sent."""
         record.sanitize()
         if self._is_away():
             return
@@ -62,9 +62,9 @@ class Recorder:
             record.run_id = self.open().start(record)
 
     def keep(self, record: RunRecord, files: Files, folder: Path) -> None:
-        """Put a run that has ended on the disk. Raises `StorageError` where the disk has no room at all.
+        """Save a finished run on the disk. Raises `StorageError` if the disk is completely full.
 
-        What could not be written is tried again with the next run, and by `flush`.
+        Runs that could not be written are tried again with the next run, and by `flush`.
         """
         record.sanitize()
         self._unkept.append(_Ended(record, files, folder))
@@ -74,12 +74,12 @@ class Recorder:
         except StorageError as error:
             if not (folder / RESULT).exists():
                 raise
-            record.unrecorded = error.message  # in the spool; the figures are safe
+            record.unrecorded = error.message  # in the spool; the metrics are safe
 
     def end(self, record: RunRecord, folder: Path, draw: Callable[[], Sequence[Path]] = list) -> None:
-        """Send a run that was kept, with the pictures that `draw` makes, after those that wait.
+        """Send a saved run, with the plots of `draw`, after the waiting ones.
 
-        Ctrl-C ends the sending: the run is sent later.
+        Ctrl-C stops the sending: the run is sent later.
         """
         no_room, record.unrecorded = record.unrecorded, ""
         if entry := self._entry_of(folder):
@@ -90,12 +90,12 @@ class Recorder:
             self.send()
         record.run_id = self._sent.get(record.uuid, record.run_id)
         if self._entry_of(folder) or any(ended.record is record for ended in self._unkept):
-            record.unrecorded = no_room or self.problem or "it has not answered, or another edlab is sending it"
+            record.unrecorded = no_room or self.problem or "no answer from MLflow, or another edlab is sending the run"
             with suppress(OSError):
                 record.write(folder / RESULT)
 
     def _add_pictures(self, entry: Entry, record: RunRecord, draw: Callable[[], Sequence[Path]]) -> None:
-        """A run without them is whole: what goes wrong is noted in it."""
+        """A run is complete without them: errors are noted in it."""
         try:
             self._spool.add_files(entry, draw())
         except Exception as error:
@@ -104,44 +104,44 @@ class Recorder:
                 self._spool.update(entry, record)
 
     def send_briefly(self) -> None:
-        """Send for two seconds: after Ctrl-C nobody waits for a store that hangs."""
+        """Send for two seconds: after Ctrl-C no one waits for a store that hangs."""
         if self._hanging is None or not self._hanging.is_alive():
             self._hanging = threading.Thread(target=self.send, daemon=True)
             self._hanging.start()
             self._hanging.join(_INTERRUPTED_TIMEOUT_S)
 
     def _entry_of(self, folder: Path) -> Entry | None:
-        """What waits of the run in this folder."""
+        """The waiting entry of the run in this folder."""
         return next((entry for entry in self._entries() if entry.origin == folder.absolute()), None)
 
     def flush(self) -> int:
-        """Try all that waits; how many runs are still kept until MLflow has them."""
+        """Try to send all entries; return how many runs still wait for MLflow."""
         self._keep_what_fits()
         self.send()
         return self.waiting()
 
     def waiting(self) -> int:
-        """How many runs are kept until MLflow has them."""
+        """How many runs wait for MLflow."""
         self._keep_what_fits()
         return len(self._entries())
 
     def lost(self) -> list[str]:
-        """The runs that no disk has had room for: their figures end with this process."""
+        """The runs that no disk had space for: their metrics are lost when this process ends."""
         self._keep_what_fits()
         return [ended.record.name for ended in self._unkept if not (ended.folder / RESULT).exists()]
 
     def not_for_this_store(self) -> dict[str, int]:
-        """How many runs wait for other stores, by address and experiment."""
+        """The number of runs that wait for other stores, by address and experiment."""
         stores = Counter(entry.store for entry in self._spool.entries())
         del stores[store_name(self._config)]
         return dict(stores)
 
     def damaged(self) -> list[Path]:
-        """Folders of the spool that cannot be read, and so not sent."""
+        """Folders of the spool that cannot be read, and are not sent."""
         return self._spool.damaged()
 
     def send(self) -> None:
-        """Send what waits, oldest first, until the store does not answer."""
+        """Send waiting runs, oldest first, until the store does not answer."""
         with self._spool.sending() as granted:
             if not granted:
                 return
@@ -152,7 +152,7 @@ class Recorder:
                     self._send(entry)
                 if self.problem and (self._is_away() or not (self._tracker and self._tracker.is_reachable())):
                     break
-                self._ask_again_at = 0.0  # it answers: what it refused does not hold up the others
+                self._ask_again_at = 0.0  # it answers: runs that it refused do not block the others
 
     def _send(self, entry: Entry) -> None:
         record = entry.record()
@@ -164,14 +164,19 @@ class Recorder:
                 record.write(entry.origin / RESULT)
 
     def _keep(self) -> None:
-        """Put the runs that have ended on the disk. Raises `StorageError` where there is no room for one."""
+        """Save the finished runs on the disk. Raises `StorageError` if there is no space for one."""
         problems = []
         for ended in list(self._unkept):
             try:
                 self._keep_one(ended)
                 self._unkept.remove(ended)
             except OSError as error:
-                problems.append(StorageError(f"cannot keep {ended.record.name}: {error}"))
+                problems.append(
+                    StorageError(
+                        f"cannot save {ended.record.name}: {error}",
+                        hint="free space on the disk, or run in a writable folder",
+                    )
+                )
             except StorageError as error:
                 problems.append(error)
         if problems:
@@ -187,11 +192,11 @@ class Recorder:
         record, files, folder = ended
         try:
             self._spool.add(record, files, store_name(self._config), folder)
-        except FileNotFoundError as error:  # of its model, say, since the cache was removed meanwhile
+        except FileNotFoundError as error:  # for example its model, because the cache was removed in the meantime
             record.details["files_lost"] = f"{error.filename} was removed before it could be recorded"
             self._spool.add(record, Files(dataset=files.dataset), store_name(self._config), folder)
         finally:
-            with suppress(OSError):  # where only the spool has room, sending writes it
+            with suppress(OSError):  # if only the spool has space, sending writes it
                 folder.mkdir(parents=True, exist_ok=True)
                 record.write(folder / RESULT)
 
@@ -206,7 +211,7 @@ class Recorder:
         start = time.monotonic()
         try:
             yield
-        except Exception as error:  # of MLflow's many stores each raises what its library does
+        except Exception as error:  # each of MLflow's many stores raises its library's errors
             now = time.monotonic()
             self.problem = text(str(error) or type(error).__name__)
             waited = now - start

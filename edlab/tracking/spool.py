@@ -1,4 +1,4 @@
-"""Runs that have ended, kept on this disk until MLflow has them: a server that is away costs no figures."""
+"""Finished runs on this disk, until MLflow has them: an unavailable server loses no metrics."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Entry:
     """A run that MLflow does not have yet."""
 
     folder: Path
-    store: str  # where it is to go: `Store.name`
-    origin: Path  # the folder of the run, with the result.json that a person reads
+    store: str  # its destination: `Store.name`
+    origin: Path  # the folder of the run, with the result.json for users
 
     def record(self) -> RunRecord:
         """The run."""
         return RunRecord.read(self.folder / _RECORD)
 
     def files(self) -> Files:
-        """What it made."""
+        """The files of the run."""
         kept = json.loads((self.folder / _ENTRY).read_text())
         return Files(
             converted=tuple(self.folder / _CONVERTED / name for name in kept["converted"]),
@@ -47,13 +47,13 @@ class Entry:
 
 
 class Spool:
-    """The entries below the current folder, oldest first. An entry that exists is whole: it was renamed into place."""
+    """The entries in the current folder, oldest first. An entry that exists is complete: it was renamed into place."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder.absolute()
 
     def add(self, record: RunRecord, files: Files, store: str, origin: Path) -> Entry:
-        """Keep a run; its files are linked where the file system can, else copied. Raises `StorageError`: no room."""
+        """Save a run; its files are hard links if possible, else copies. Raises `StorageError` if the disk is full."""
         with durable.writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             with locked_folder(self._folder, _UNFINISHED) as scratch:
@@ -79,41 +79,41 @@ class Spool:
         durable.sync_tree(folder)
 
     def add_files(self, entry: Entry, files: Iterable[Path]) -> None:
-        """Keep more files of a run, each whole or not at all. Raises `OSError` where there is no room."""
+        """Save more files of a run, each completely or not at all. Raises `OSError` if the disk is full."""
         for path in files:
             scratch = entry.folder / f".{path.name}"
             _link(path, scratch)
             scratch.replace(entry.folder / path.name)
 
     def update(self, entry: Entry, record: RunRecord) -> None:
-        """Keep another record of the same run. Raises `OSError` where there is no room."""
+        """Save another record of the same run. Raises `OSError` if the disk is full."""
         record.write(entry.folder / _RECORD)
 
     def entries(self) -> list[Entry]:
-        """All entries, in the order in which their runs ended. A damaged one is left where it is, and out."""
+        """All entries, in the order in which their runs ended. Damaged ones are skipped."""
         found = []
         for path in sorted(self._folder.glob(f"[!.]*/{_ENTRY}")):
-            with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # or sent meanwhile, by another process
+            with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # or another process has sent it
                 kept = json.loads(path.read_text())
                 found.append(Entry(path.parent, kept["store"], Path(kept["origin"])))
         return found
 
     def damaged(self) -> list[Path]:
-        """The folders that are no entries; the run itself is in its own folder below mlruns/sweeps."""
+        """The folders that are not valid entries; the run itself is in its own folder in mlruns/sweeps."""
         known = {entry.folder for entry in self.entries()}
         return [folder for folder in sorted(self._folder.glob("[!.]*")) if folder not in known]
 
     def remove(self, entry: Entry) -> None:
-        """Forget a run that MLflow has. The entry goes whole or not at all."""
+        """Remove a run that MLflow has. The entry is removed completely or not at all."""
         discard(entry.folder)
 
     def tidy(self) -> None:
-        """Remove what killed processes left of entries."""
+        """Remove incomplete entries of killed processes."""
         remove_abandoned(self._folder, ".")
 
     @contextmanager
     def sending(self) -> Iterator[bool]:
-        """Hold the right to send; False where another process keeps it for long."""
+        """Lock the sending of entries; False if another process holds the lock for long."""
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / ".lock", timeout=_LOCK_TIMEOUT_S)
         try:

@@ -1,4 +1,4 @@
-"""Where the runs are kept: a database below the current folder, or whatever MLFLOW_TRACKING_URI names."""
+"""The store of the runs: a database in the current folder, or the address in MLFLOW_TRACKING_URI."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 
-# MLflow reads these as it is imported. Nothing here reports home or prints beside edlab's own output.
+# MLflow reads these when it is imported. It must not send telemetry, or print among edlab's own output.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what fails is said by edlab, without SQLAlchemy's traceback
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # edlab reports errors, without SQLAlchemy's traceback
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # Its own 7 tries of 120 s would hold up a sweep for a quarter of an hour; what cannot be sent is kept.
+    # Its own 7 tries of 120 s would block a sweep for a quarter of an hour; runs that cannot be sent are kept.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a run that was created and not answered would be created twice
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a run that was created without an answer would be created twice
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 
 
 class Store:
-    """MLflow at `config.uri`, with the experiment named there; a database is made on demand, and so is the experiment.
+    """MLflow at `config.uri`, with the configured experiment; a database and the experiment are created on demand.
 
-    Raises `TrackingError` within a minute where they cannot be reached or made, or where there is no database and
-    `create` is False.
+    Raises `TrackingError` within a minute if they cannot be reached or created, or if there is no database and `create`
+    is False.
     """
 
     def __init__(self, config: TrackingConfig, create: bool = True) -> None:
@@ -64,20 +64,18 @@ class Store:
 
     @property
     def is_server(self) -> bool:
-        """Whether this is an MLflow server, which has a UI of its own."""
+        """Whether this is an MLflow server, which has its own UI."""
         return self.uri.startswith(("http://", "https://"))
 
     @property
     def lock_folder(self) -> Path:
-        """Where the locks of runs in progress lie: beside the database, else in the user's cache."""
+        """The folder for the locks of runs in progress: next to the database, else in the user's cache."""
         return (self.folder or default_cache_dir()) / "locks"
 
     def _find_or_make_experiment(self) -> str:
         experiment = self.client.get_experiment_by_name(self.experiment) or self._make_experiment()
         if not experiment.experiment_id:
-            raise TrackingError(
-                f"{self.shown_uri} answers, and not as an MLflow server does", hint="correct MLFLOW_TRACKING_URI"
-            )
+            raise TrackingError(f"{self.shown_uri} is not an MLflow server", hint="fix MLFLOW_TRACKING_URI")
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"the experiment '{self.experiment}' is deleted in MLflow at {self.shown_uri}",
@@ -93,7 +91,7 @@ class Store:
         try:
             self.client.create_experiment(self.experiment, artifact_location=location)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another edlab since we looked
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # created by another edlab in the meantime
                 raise
         made = self.client.get_experiment_by_name(self.experiment)
         assert made is not None
@@ -101,12 +99,12 @@ class Store:
 
     @contextmanager
     def explained(self, action: str) -> Iterator[None]:
-        """Turn what MLflow and its libraries raise into `TrackingError`, a full disk into `StorageError`."""
+        """Convert errors of MLflow and its libraries into `TrackingError`, a full disk into `StorageError`."""
         try:
             yield
         except EdlabError:
             raise
-        except Exception as error:  # each of MLflow's stores raises what its library does
+        except Exception as error:  # each of MLflow's stores raises its library's errors
             place = self.folder or "a temporary file"
             if storage_error := durable.storage_error(error, place, "set MLFLOW_TRACKING_URI to another place"):
                 raise storage_error from error
@@ -118,14 +116,14 @@ class Store:
 
     def _hint(self) -> str:
         if self.is_server:
-            return "start that server, or correct MLFLOW_TRACKING_URI (unset: a database below the current folder)"
+            return "start that server, or fix MLFLOW_TRACKING_URI (unset: a database below the current folder)"
         if self.folder:
-            return f"check that {self.folder} can be written and has room, or set MLFLOW_TRACKING_URI"
-        return "give MLFLOW_TRACKING_URI the form sqlite:///mlruns/mlflow.db or http://host:5000"
+            return f"check that {self.folder} is writable and has free space, or set MLFLOW_TRACKING_URI"
+        return "set MLFLOW_TRACKING_URI to sqlite:///mlruns/mlflow.db or http://host:5000"
 
 
 def store_name(config: TrackingConfig) -> str:
-    """What tells this store from any other, without a password."""
+    """The identity of this store, without a password."""
     uri = config.uri
     if uri.startswith(_SQLITE):
         uri = f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}"
@@ -133,7 +131,7 @@ def store_name(config: TrackingConfig) -> str:
 
 
 def _locate(uri: str, create: bool) -> tuple[str, Path | None]:
-    """The address in a form that no change of folder alters, and the folder of a database file."""
+    """The address in a form that is independent of the current folder, and the folder of a database file."""
     if not uri:
         raise TrackingError("MLFLOW_TRACKING_URI is empty", hint="unset it: the runs are then kept in ./mlruns")
     if not uri.startswith(_SQLITE):
@@ -143,8 +141,9 @@ def _locate(uri: str, create: bool) -> tuple[str, Path | None]:
         raise TrackingError(f"{file} is a folder", hint="set MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db")
     if not create and not file.exists():
         raise TrackingError(
-            f"there are no runs: {file} does not exist",
-            hint="`edlab run` makes it; for the runs of another place, work in its folder or set MLFLOW_TRACKING_URI",
+            f"no runs found: {file} does not exist",
+            hint="start a run with `edlab run`; for runs that are elsewhere, change to that folder or set "
+            "MLFLOW_TRACKING_URI",
         )
     if "'" in str(file):
         raise TrackingError(
@@ -156,8 +155,7 @@ def _locate(uri: str, create: bool) -> tuple[str, Path | None]:
         database.create(file, file.parent / "artifacts")
     except OSError as error:
         raise StorageError(
-            f"cannot make {file}: {error.strerror}",
-            hint="free space there, run in a folder that can be written, or keep the runs elsewhere with "
-            "MLFLOW_TRACKING_URI",
+            f"cannot create {file}: {error.strerror}",
+            hint="free space there, run in a writable folder, or keep the runs elsewhere with MLFLOW_TRACKING_URI",
         ) from error
     return database.address(file), file.parent

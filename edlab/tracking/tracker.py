@@ -25,7 +25,7 @@ from edlab.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Run
 
-CONVERTED = "converted"  # the folder of a run's artifacts that holds the file that ran
+CONVERTED = "converted"  # the folder in a run's artifacts with the file that ran
 
 # Limits of MLflow's REST API.
 _VALUES_PER_BATCH = 100
@@ -33,10 +33,10 @@ _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 _DATASET_DIGEST_LENGTH = 36
 
-_KILLED = "the process that made this run was killed before it recorded it"
-_AGAIN = "run the same line again: conversions that ended are in the cache"
+_KILLED = "the process of this run was killed before it recorded the run"
+_AGAIN = "run the same command again: finished conversions are in the cache"
 
-# What was refused before any work has ended as it should; its own status is in the tag edlab.status.
+# A run that was refused before any work has ended correctly; its own status is in the tag edlab.status.
 _ENDED = {
     Status.ok: "FINISHED",
     Status.skipped: "FINISHED",
@@ -46,20 +46,20 @@ _ENDED = {
 
 
 class Tracker:
-    """Writes runs to MLflow, and finds them again.
+    """Writes runs to MLflow, and finds recorded runs.
 
-    Opens or makes the database (or reaches the server) and the experiment at once: raises `TrackingError` where that
-    cannot be, so that a sweep fails before it has measured anything. With `create` False nothing is made.
+    Opens or creates the database (or connects to the server) and the experiment immediately, and raises `TrackingError`
+    if that fails, so that a sweep fails before it has measured anything. With `create` False nothing is created.
     """
 
     def __init__(self, config: TrackingConfig, create: bool = True) -> None:
         self._store = Store(config, create)
         self._client = self._store.client
-        self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have made
+        self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have created
         self._alive: dict[str, Alive] = {}
 
     def start(self, record: RunRecord) -> str:
-        """Make the run, RUNNING, with the parameters known so far; return its id. Ends runs of dead processes."""
+        """Create the run, RUNNING, with the parameters known so far; return its id. Ends runs of dead processes."""
         self.reap()
         with self._store.explained("start a run"):
             run = self._create_run(record)
@@ -71,10 +71,10 @@ class Tracker:
         return str(run.info.run_id)
 
     def send(self, record: RunRecord, files: Files) -> str:
-        """Write all that a run gave, and end it with its status; return its id.
+        """Write all results of a run, and end it with its status; return its id.
 
-        The run is the one that `start` made, or that an earlier `send` began: what is there already is not written
-        twice. Raises `TrackingError` or `StorageError`; then the run is as far as it got, and can be sent again.
+        The run was created by `start`, or begun by an earlier `send`: existing data are not written twice. Raises
+        `TrackingError` or `StorageError`; then the run is incomplete, and can be sent again.
         """
         with self._store.explained(f"record run {record.name}"):
             run = self._find_begun(record) or self._create_run(record)
@@ -116,10 +116,11 @@ class Tracker:
         return [run.info.run_id for run in dead]
 
     def find(self, name: str, wanted: Callable[[Run], bool] = lambda run: True) -> Run:
-        """The run with this id, or the only one whose id starts so, or the latest of this name that is `wanted`.
+        """The run with this id, or the only run with this prefix of its id, or the latest run with this name that is
+        `wanted`.
 
-        Where none of this name is, the latest. Raises `TrackingError` for none, or for an ambiguous prefix with the
-        candidates.
+        If none of this name is, the latest one. Raises `TrackingError` if there is no run, or for an ambiguous prefix,
+        with the candidates.
         """
         with self._store.explained(f"look for run '{name}'"):
             if re.fullmatch(r"[0-9a-f]{1,32}", name):
@@ -128,36 +129,36 @@ class Tracker:
                     return matches[0]
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
-                    raise TrackingError(f"several runs begin with '{name}'", hint=f"say which: {listing}")
+                    raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
             alike = self._search(f"attributes.run_name LIKE '{_without_quotes(name)}'")
             named = [run for run in alike if run.info.run_name == name]
         if not named:
             raise TrackingError(
-                f"there is no run '{name}' in experiment '{self._store.experiment}' at {self._store.shown_uri}",
-                hint="`edlab runs` lists them; other experiments: MLFLOW_EXPERIMENT_NAME=...",
+                f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
+                hint="`edlab runs` lists all runs; for another experiment, set MLFLOW_EXPERIMENT_NAME=...",
             )
         return next((run for run in named if wanted(run)), named[0])
 
     def latest(self, count: int) -> list[RunRecord]:
-        """What is known of the latest runs without fetching their files, the latest first."""
+        """The records of the latest runs, from MLflow's data without their files, the latest first."""
         with self._store.explained("list the runs"):
             return [self._record_of_tags(run) for run in self._search("", limit=count)]
 
     def record(self, name: str) -> RunRecord:
-        """The record of the run that `find` finds."""
+        """The record of the run that `find` returns."""
         return self._record(self.find(name))
 
     def records(self, sweep_id: str) -> list[RunRecord]:
-        """The records of a sweep's runs, oldest first; none where there is no such sweep."""
+        """The records of a sweep's runs, oldest first; empty if there is no such sweep."""
         with self._store.explained(f"read sweep '{sweep_id}'"):
             runs = self._search(f"tags.`edlab.sweep_id` = '{_without_quotes(sweep_id)}'")
         return [self._record(run) for run in reversed(runs)]
 
     def pull(self, name: str, to: Path) -> list[Path]:
-        """Copy the converted model of the run that `find` finds into the folder `to`; return the files there.
+        """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.
 
-        Of the runs of one name it is the latest that made a model. Raises `TrackingError` where the run has none, or
-        where a file of that name is there already.
+        Of several runs with one name, the latest with a model is used. Raises `TrackingError` if the run has none, or
+        if a file with that name already exists.
         """
         run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
         run_id = run.info.run_id
@@ -169,43 +170,44 @@ class Tracker:
                 stage = run.data.tags.get("edlab.stage")
                 raise TrackingError(
                     f"run {run_id[:12]} ({run.info.run_name}) has no converted model"
-                    + (f": it ended at stage {stage}" if stage else ""),
-                    hint=f"`edlab show {run_id[:12]}` says why",
+                    + (f": it failed at stage {stage}" if stage else ""),
+                    hint=f"`edlab show {run_id[:12]}` shows the cause",
                 )
             fetched = Path(self._client.download_artifacts(run_id, CONVERTED, temp))
             sources = sorted(path for path in fetched.iterdir() if path.is_file())
             targets = [to / path.name for path in sources]
             if existing := [str(path) for path in targets if path.exists()]:
-                raise TrackingError(f"{', '.join(existing)}: exists already", hint="name another folder with --to DIR")
+                raise TrackingError(f"{', '.join(existing)} already exists", hint="choose another folder with --to DIR")
             to.mkdir(parents=True, exist_ok=True)
             for source, target in zip(sources, targets, strict=True):
                 shutil.move(source, target)
         return targets
 
     def serve_ui(self, host: str, port: int) -> int:
-        """Serve MLflow's UI on these runs until it is interrupted, on another port where this one is taken.
+        """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use.
 
-        Raises `TrackingError` where a server keeps the runs: its own address is the UI.
+        Raises `TrackingError` if the runs are on a server: its own address is the UI.
         """
         if self._store.is_server:
             raise TrackingError(
-                "the runs are kept by a server, which has a UI of its own", hint=f"open {self._store.shown_uri}"
+                "the runs are on an MLflow server, which has its own UI",
+                hint=f"open {self._store.shown_uri} in a browser",
             )
         return ui.serve(self._store.uri, host, port)
 
     def _find_begun(self, record: RunRecord) -> Run | None:
-        """The run of this record, where one was made."""
+        """The run of this record, if it exists."""
         found = self._search(f"tags.`edlab.uuid` = '{record.uuid}'", limit=1)
         return self._client.get_run(found[0].info.run_id) if found else None  # with its inputs and outputs
 
     def _create_run(self, record: RunRecord) -> Run:
-        """A run with a sign of life."""
+        """Create a run with a sign of life."""
         alive = Alive(self._store.lock_folder)
         tags = {**alive.tags, "edlab.sweep_id": record.sweep_id, "edlab.uuid": record.uuid}
         try:
             run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
         except BaseException:
-            if self._store.is_server:  # it may have made the run all the same: then `reap` must find it dead
+            if self._store.is_server:  # it may still have created the run: then `reap` must find it dead
                 alive.let_go()
                 self._unanswered[record.uuid] = alive
             else:
@@ -215,7 +217,7 @@ class Tracker:
         return run
 
     def _search(self, condition: str, limit: int = 50_000) -> list[Run]:
-        """Runs of the experiment that meet the condition, the latest first."""
+        """Runs of the experiment that match the condition, the latest first."""
         return list(
             self._client.search_runs(
                 [self._store.experiment_id], condition, max_results=limit, order_by=["attributes.start_time DESC"]
@@ -223,7 +225,7 @@ class Tracker:
         )
 
     def _record(self, run: Run) -> RunRecord:
-        """What result.json says; where a killed run has none, what its parameters and tags say."""
+        """The record in result.json; if a killed run has none, the record from its parameters and tags."""
         run_id = run.info.run_id
         with self._store.explained(f"read run {run_id}"):
             if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
@@ -232,7 +234,7 @@ class Tracker:
         return self._record_of_tags(run)
 
     def _record_of_tags(self, run: Run) -> RunRecord:
-        """What a run's parameters, metrics and tags say, without its files."""
+        """The record from a run's parameters, metrics and tags, without its files."""
         tags = run.data.tags
         running = run.info.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
         killed = run.info.status == "RUNNING" and not running
@@ -266,10 +268,10 @@ class Tracker:
         if run.info.run_name != record.name:  # the precision of a model file is known once it is read
             self._client.update_run(run_id, name=record.name)
         self._log_params(run, record.params)
-        told = _record_tags(record)
-        for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - told.keys():  # of `reap`
+        current = _record_tags(record)
+        for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)
-        tags = list(_tags(told))
+        tags = list(_tags(current))
         metrics = _metrics(record, files.dataset, model.model_id if model else None)
         self._client.log_batch(run_id, metrics=metrics, tags=tags[:_VALUES_PER_BATCH])
         for start in range(_VALUES_PER_BATCH, len(tags), _VALUES_PER_BATCH):
@@ -305,7 +307,7 @@ class Tracker:
             self._client.log_artifact(run_id, str(path), CONVERTED)
 
     def _logged_model(self, run: Run, record: RunRecord) -> LoggedModel:
-        """The model of this run: the one that an earlier `send` made, or a new one."""
+        """The model of this run: the one from an earlier `send`, or a new one."""
         experiments = [self._store.experiment_id]
         for model in self._client.search_logged_models(experiments, f"tags.`edlab.uuid` = '{record.uuid}'"):
             return model
@@ -318,7 +320,7 @@ class Tracker:
         )
 
     def _log_converted(self, run: Run, model: LoggedModel, converted: Iterable[Path]) -> None:
-        """Give the logged model its files: as hard links to the run's where both lie on this disk."""
+        """Add the files to the logged model: as hard links to the run's files if both are on this disk."""
         from mlflow.entities import LoggedModelOutput
 
         for path in converted:
@@ -330,7 +332,7 @@ class Tracker:
             self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
 
     def _link(self, run: Run, model: LoggedModel, name: str) -> bool:
-        """Whether the file of the run could become one of the model without a second copy."""
+        """Whether the model could get the run's file without a second copy."""
         run_folder, model_folder = _local_path(run.info.artifact_uri), _local_path(model.artifact_location)
         if run_folder is None or model_folder is None:
             return False
@@ -350,13 +352,13 @@ class Tracker:
             remove_lock(run.data.tags, self._store.lock_folder)
 
     def _let_go(self, run_id: str) -> None:
-        """Leave a run that is not recorded whole: `reap` ends it, `send` completes it."""
+        """Release a run that is not completely recorded: `reap` ends it, `send` completes it."""
         if alive := self._alive.pop(run_id, None):
             alive.let_go()
 
 
 def _record_tags(record: RunRecord) -> dict[str, str]:
-    """The tags `edlab.*`: those of the record, its end, its verdict, and why metrics are missing."""
+    """The tags `edlab.*`: the record's tags, its end, its verdict, and why metrics are missing."""
     tags = {f"edlab.{key}": value for key, value in record.tags.items()}
     tags["edlab.status"] = record.status.value
     tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
@@ -375,7 +377,7 @@ def _tags(tags: Mapping[str, str]) -> list[Any]:
 
 
 def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
-    """The metrics, of the logged model too; accuracy tied to its data set."""
+    """The metrics, also for the logged model; accuracy is linked to its data set."""
     from mlflow.entities import Metric
 
     metrics = []
@@ -385,7 +387,7 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
             Metric(
                 name,
                 float(value),
-                timestamp=record.ended_ms,  # the same at each try: a value that is there already is not added
+                timestamp=record.ended_ms,  # the same at each try: an existing value is not added again
                 step=0,
                 model_id=model_id,
                 dataset_name=scored.name if scored else None,
@@ -396,12 +398,12 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
 
 
 def _without_quotes(word: str) -> str:
-    """The word for one of MLflow's filters, which have no escape for a quote: _ stands for any one character."""
+    """The text for one of MLflow's filters, which cannot escape a quote: _ matches any one character."""
     return re.sub(r"['\\]", "_", word)
 
 
 def _local_path(uri: str) -> Path | None:
-    """The folder that an artifact address means; None where it is on a server."""
+    """The folder of an artifact address; None if it is on a server."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 

@@ -15,7 +15,7 @@ _PORTS_TRIED = 20
 
 
 def command(uri: str, host: str, port: int) -> list[str]:
-    """The command that serves the UI on the runs of `uri`."""
+    """The command that serves the UI for the runs of `uri`."""
     options = ["--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "ui", *options]
 
@@ -25,7 +25,7 @@ def serve(uri: str, host: str, port: int) -> int:
 
     It prints the address that it serves on.
     """
-    # The jobs that MLflow's server can run for language models need workers of their own; there are none here.
+    # MLflow's server can run jobs for language models in separate workers, which are not needed here.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "INFO"}
     server = subprocess.Popen(command(uri, host, free_port(host, port)), env=environment, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -36,12 +36,12 @@ def serve(uri: str, host: str, port: int) -> int:
         return 0
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)  # MLflow's server has workers of its own
+            os.killpg(server.pid, signal.SIGTERM)  # MLflow's server has its own workers
         server.wait()
 
 
 def free_port(host: str, port: int) -> int:
-    """`port`, or the next one that nothing listens on. Raises `TrackingError` where the next twenty are taken."""
+    """`port`, or the next one that is free. Raises `TrackingError` if the next twenty are in use."""
     for candidate in range(port, port + _PORTS_TRIED):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,5 +51,5 @@ def free_port(host: str, port: int) -> int:
                 continue
             return candidate
     raise TrackingError(
-        f"ports {port} to {port + _PORTS_TRIED - 1} of {host} are taken", hint="name another one with --port"
+        f"ports {port} to {port + _PORTS_TRIED - 1} of {host} are in use", hint="choose another port with --port"
     )

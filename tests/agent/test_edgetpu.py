@@ -86,13 +86,13 @@ class TestEdgeTpu(RuntimeConformance):
         assert session.open(artifact, PREPROCESSING, self.device(device="usb:0")).options["device"] == "usb:0"
 
     def test_a_device_that_is_not_there_is_an_error(self, session: AgentSession, artifact: Any) -> None:
-        with pytest.raises(AgentError, match=r"no Edge TPU answers \(device.options.edgetpu.device=pci\)") as caught:
+        with pytest.raises(AgentError, match=r"no Edge TPU is found \(device.options.edgetpu.device=pci\)") as caught:
             session.open(artifact, PREPROCESSING, self.device(device="pci"))
         assert "plugdev" in caught.value.hint
 
     def test_a_model_that_was_not_compiled_does_not_run_on_the_cpu(self, session: AgentSession, tmp_path: Path) -> None:
         (tmp_path / "net.tflite").write_bytes(convert_to_tflite(keras_twin(tiny_network())))
-        with pytest.raises(AgentError, match="all of it would run on the CPU") as caught:
+        with pytest.raises(AgentError, match="the whole model would run on the CPU") as caught:
             session.open(self.artifact_of([tmp_path / "net.tflite"]), PREPROCESSING, self.device())
         assert "converter=edgetpu" in caught.value.hint
 

@@ -122,7 +122,10 @@ def test_mode_clock_and_whether_it_is_pinned_are_told(board: Path, tmp_path: Pat
 def test_a_mode_that_this_user_may_not_ask_for_is_missing(board: Path, tmp_path: Path) -> None:
     (board / "mute").touch()
     assert jetson.state(tmp_path) == {}
-    with connect(tmp_path) as session, pytest.raises(AgentError, match="does not tell the power mode") as caught:
+    with (
+        connect(tmp_path) as session,
+        pytest.raises(AgentError, match="does not report") as caught,
+    ):
         session.set_knob("power_mode", "MAXN")
     assert "sudoers" in caught.value.hint
 
@@ -196,7 +199,10 @@ def test_the_mode_in_force_is_left_alone(board: Path, tmp_path: Path) -> None:
 
 
 def test_a_mode_that_wants_a_reboot_is_refused_and_the_board_stays_up(board: Path, tmp_path: Path) -> None:
-    with connect(tmp_path) as session, pytest.raises(AgentError, match="MODE_7W only by a reboot") as caught:
+    with (
+        connect(tmp_path) as session,
+        pytest.raises(AgentError, match=r"must reboot.* MODE_7W") as caught,
+    ):
         session.set_knob("power_mode", "MODE_7W")
     assert "sudo nvpmodel -m 3" in caught.value.hint
     wait_until(lambda: mode(board) == "1")

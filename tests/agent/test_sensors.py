@@ -187,7 +187,7 @@ def test_nvml_gives_the_watts_of_cards_that_tell_them(monkeypatch: pytest.Monkey
     assert sensor.lag_s == 1.1
     assert [each.name for each in nvml.survey().unusable] == ["nvml:1 Some Card"]
     driver.milliwatts = -1
-    with pytest.raises(OSError, match="Some Card gave error 3"):
+    with pytest.raises(OSError, match="Some Card failed with error 3"):
         sensor.read()
 
 

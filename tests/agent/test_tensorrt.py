@@ -253,7 +253,7 @@ def test_implicit_int8_is_refused_by_version_11_with_the_mend(
     play: Callable[[str], None], folder: Path, source: SourceModel, tmp_path: Path
 ) -> None:
     play("11.0.0")
-    with connect(tmp_path) as session, pytest.raises(AgentError, match="no implicit int8") as caught:
+    with connect(tmp_path) as session, pytest.raises(AgentError, match="does not support implicit int8") as caught:
         Conversion(folder, source, Precision.int8, int8="implicit").build(session, tmp_path / "model.engine")
     assert caught.value.hint == "converter.options.int8=explicit"
 
@@ -275,7 +275,7 @@ def test_what_the_parser_refuses_is_said_in_its_words(
     onnx_file(tmp_path / "odd.onnx", "Teleport", [1, 4])
     with (
         connect(tmp_path) as session,
-        pytest.raises(AgentError, match=f"{version} does not take the ONNX file: {node}.*Teleport") as caught,
+        pytest.raises(AgentError, match=f"{version} does not accept the ONNX file: {node}.*Teleport") as caught,
     ):
         session.build("tensorrt", [tmp_path / "odd.onnx"], tmp_path / "odd.engine", options=PLAIN)
     assert caught.value.hint
@@ -309,7 +309,7 @@ def test_memory_that_a_context_does_not_take_is_an_error(
     play("10.3.0")
     monkeypatch.setenv("EDLAB_STANDIN_REFUSES", "set_tensor_address")
     onnx_file(tmp_path / "net.onnx", "Relu", [1, 3, 2, 2])
-    with connect(tmp_path) as session, pytest.raises(AgentError, match="does not take the memory for 'in'"):
+    with connect(tmp_path) as session, pytest.raises(AgentError, match="rejects the memory for 'in'"):
         build_and_open(session, tmp_path / "net.onnx")
 
 

@@ -179,7 +179,7 @@ def test_a_tool_that_fails_is_one_clear_error_and_leaves_nothing_in_the_cache(
 
 def test_a_tool_that_hangs_is_ended_at_its_limit_and_what_it_said_is_kept(source: SourceModel, cache: Cache) -> None:
     for limit in (3.0, 10.0, 60.0):  # the first in which this machine starts the tool's process
-        with pytest.raises(ConversionError, match=f"did not end within {limit:g} s") as caught:
+        with pytest.raises(ConversionError, match=f"timed out after {limit:g} s") as caught:
             run(source, cache, step("hang"), timeout_s=limit)
         assert "converter.timeout_s" in caught.value.hint
         assert cached_steps(cache) == []

@@ -116,5 +116,5 @@ def test_what_the_parser_refuses_is_named(python: str, tmp_path: Path) -> None:
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "odd.onnx"
     )
     options = {"precision": "fp32", "workspace_mb": 64, "tf32": False}
-    with pytest.raises(RuntimeError, match=r"does not take the ONNX file: node 0 \(Teleport\): ."):
+    with pytest.raises(RuntimeError, match=r"does not accept the ONNX file: node 0 \(Teleport\): ."):
         build(python, tmp_path / "odd.onnx", tmp_path / "odd.engine", options, CAPABILITIES[0])

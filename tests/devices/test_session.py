@@ -270,7 +270,7 @@ def test_a_reply_of_another_form_is_an_error_that_names_the_method_and_the_field
         with pytest.raises(DeviceError, match=rf"the reply to 'idle' from odd is not valid: {where}: ") as caught:
             session.call(messages.IDLE, messages.Idle(0.1))
         assert not isinstance(caught.value, AgentError)
-        assert "one version of edlab" in caught.value.hint
+        assert "the same version of edlab" in caught.value.hint
         assert "cron: disk is warm" in caught.value.log
         assert gone([session.process.pid])
 
@@ -471,7 +471,7 @@ def test_progress_reaches_the_caller(session: AgentSession) -> None:
 def test_a_sensor_that_the_target_lacks_is_an_error(session: AgentSession) -> None:
     with pytest.raises(AgentError, match="no power sensor 'rapl 9'"):
         session.record_start("rapl 9", 0.01)
-    with pytest.raises(AgentError, match="nothing was recorded of 'rapl 9'"):
+    with pytest.raises(AgentError, match="the sensor 'rapl 9' was not recorded"):
         session.record_series("rapl 9", 0, 1)
 
 

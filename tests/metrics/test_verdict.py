@@ -141,7 +141,7 @@ def test_the_phase_with_the_most_is_named() -> None:
 def test_advice_is_possible_on_that_machine(virtual: bool) -> None:
     facts = Facts(**{**GOOD, "latency_interval_ms": (4.0, 6.0), "virtual_machine": virtual})
     (reason,) = judge(facts).reasons
-    assert ("fix its clocks" in reason.advice) is not virtual
+    assert ("lock its clocks" in reason.advice) is not virtual
     assert ("virtual machine" in reason.advice) is virtual
     assert "protocol.repeats" in reason.advice
 

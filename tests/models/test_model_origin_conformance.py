@@ -167,6 +167,6 @@ def test_the_suite_fails_sources_that_break_a_rule(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_is_refused_with_near_names() -> None:
-    with pytest.raises(ConfigError, match=r"there is no model\.origin 'tim'") as caught:
+    with pytest.raises(ConfigError, match=r"unknown model\.origin 'tim'") as caught:
         compose_config(["model=timm", "model.origin=tim", "model.arch=resnet18"])
     assert "did you mean 'timm'" in caught.value.hint

@@ -163,12 +163,12 @@ def test_a_resize_mode_is_set_with_or_without_a_resize() -> None:
     ("overrides", "message"),
     [
         (PreprocessingConfig(resize_mode="stretch"), "model.preprocessing.resize_mode: Input should be 'crop'"),
-        (PreprocessingConfig(resize_mode="letterbox", resize=230), "letterbox .* leave resize out"),
+        (PreprocessingConfig(resize_mode="letterbox", resize=230), "letterbox .* remove resize"),
         (PreprocessingConfig(channels="grey"), "model.preprocessing.channels: Input should be 'rgb', 'bgr' or 'gray'"),
         (PreprocessingConfig(border=[0, 0, 256]), "model.preprocessing.border"),
         (PreprocessingConfig(std=[1.0, 0.0, 1.0]), "std is what values are divided by"),
         (PreprocessingConfig(interpolation="cubic"), "model.preprocessing.interpolation"),
-        (PreprocessingConfig(mean=[0.5, 0.5]), "mean and std have one number for each of the 3 channels"),
+        (PreprocessingConfig(mean=[0.5, 0.5]), "mean and std need one number for each of the 3 channels"),
         (PreprocessingConfig(resize=200), "resize=200 is smaller than the crop"),
     ],
 )

@@ -93,7 +93,7 @@ def test_without_a_specification_there_is_a_reason() -> None:
 
 def test_none_reads_nothing() -> None:
     source = estimated(choose(config(Sensor.none), found(RAPL), SPECIFIED))
-    assert (source.boundary, source.reason) == ("none", "power=none was asked for")
+    assert (source.boundary, source.reason) == ("none", "power=none was requested")
 
 
 def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:

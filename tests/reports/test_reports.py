@@ -247,8 +247,8 @@ def test_show_says_that_the_search_ended_at_its_limit() -> None:
         phase = {"search": TRIALS, "batch": batch, "in_flight": in_flight}
         return " ".join(printed(show(record(limits, details={"phases": {"throughput": phase}}))).split())
 
-    assert "max_in_flight=2 the best setting lies at this limit" in shown(1, 2)
-    assert "max_batch=4 the best setting lies at this limit" in shown(4, 1)
+    assert "max_in_flight=2 the best setting is at this limit" in shown(1, 2)
+    assert "max_batch=4 the best setting is at this limit" in shown(4, 1)
     assert "lies at this limit" not in shown(1, 1)
 
 

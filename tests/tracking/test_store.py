@@ -160,7 +160,7 @@ def test_a_server_of_something_else_is_said(tmp_path: Path) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(TrackingError, match="not as an MLflow server"):
+        with pytest.raises(TrackingError, match="is not an MLflow server"):
             Tracker(config(f"http://127.0.0.1:{server.server_port}"))
         server.shutdown()
 

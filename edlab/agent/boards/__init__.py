@@ -1,4 +1,4 @@
-"""What a board has of its own: settings that a run may change (knobs), and what it tells of itself.
+"""Features of a board: settings that a run may change (knobs), and what the board reports about itself.
 
 A vendor package adds a knob by the entry point group `edlab.knobs`: a module with `class Knob(base.Knob)`.
 """
@@ -17,10 +17,10 @@ BUILT_IN = {"governor": "%s.governor" % __name__, "power_mode": "%s.jetson" % __
 
 
 def find(name: str) -> Knob:
-    """The knob of this name, of this machine. Raises `AgentError` if there is none of this name."""
+    """This machine's knob of this name. Raises `AgentError` if there is none."""
     known = dict(BUILT_IN, **plugins.outside("knobs"))
     if name not in known:
-        raise AgentError("the agent has no knob '%s'" % name, hint="it has " + ", ".join(sorted(known)))
+        raise AgentError("the agent has no knob '%s'" % name, hint="available: " + ", ".join(sorted(known)))
     knob: Knob = importlib.import_module(known[name]).Knob()
     knob.name = name
     return knob

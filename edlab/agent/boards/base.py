@@ -1,4 +1,4 @@
-"""What a knob is to the agent, and the change of one that is undone however the agent ends."""
+"""The interface of a knob, and the change of a knob, which is undone however the agent ends."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ _TIMEOUT_S = 30
 class Knob(ABC):
     """One setting of this machine; its values are text."""
 
-    name = ""  # by which the host asks for it; set when it is found
+    name = ""  # the host's name for it; set when it is found
 
     @abstractmethod
     def available(self) -> None:
-        """Raises `AgentError`, with what to do, where this machine does not have it or this user may not set it."""
+        """Raises `AgentError`, with the fix, if this machine does not have it or this user may not set it."""
 
     @abstractmethod
     def show(self) -> str:
-        """The value in force."""
+        """The current value."""
 
     @abstractmethod
     def choose(self, wanted: str) -> str:
-        """A value that a person asks for, as `show` tells it. Raises `AgentError` with those that there are."""
+        """A value that the user requests, in the form of `show`. Raises `AgentError` with the valid values."""
 
     @abstractmethod
     def set(self, value: str) -> None:
-        """Put a value of `choose` in force. Raises `AgentError` where that cannot be now."""
+        """Set a value of `choose`. Raises `AgentError` if that is not possible now."""
 
     @abstractmethod
     def undo(self, value: str) -> list[str]:
-        """The command that puts a value of `show` in force again.
+        """The command that restores a value of `show`.
 
-        A process beside this one runs it, with an empty stdin: nothing else would outlive a kill.
+        A separate process runs it, with an empty stdin: nothing else would survive a kill.
         """
 
 
 class Change:
-    """A knob at another value until `undo`, or until this process ends, however it does."""
+    """A knob at another value until `undo`, or until this process ends in any way."""
 
     def __init__(self, knob: Knob, wanted: str, lock: int | None = None) -> None:
-        """Raises `AgentError` where the knob cannot be set to that now.
+        """Raises `AgentError` if the knob cannot be set to that value now.
 
-        `lock` is the descriptor that holds the device (`locks.acquire`); it is held until the value is back, so that
-        no other run measures with this one. None: the device is not locked.
+        `lock` is the descriptor that locks the device (`locks.acquire`); it is held until the value is restored, so
+        that no other run measures with this value. None: the device is not locked.
         """
         knob.available()
         self._knob = knob
@@ -61,10 +61,10 @@ class Change:
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r _; "$@"', "undo", *knob.undo(self.before)],
             stdin=subprocess.PIPE,  # closes with this process
-            stdout=subprocess.DEVNULL,  # this process's own are a link's, and a write to a dead link is a SIGPIPE
+            stdout=subprocess.DEVNULL,  # this process's streams are a link's, and a write to a dead link is a SIGPIPE
             stderr=subprocess.DEVNULL,
             pass_fds=() if lock is None else (lock,),  # flock(2): held until every copy of it is closed
-            start_new_session=True,  # out of the group that is killed with the agent
+            start_new_session=True,  # outside the process group that is killed with the agent
             env={name: value for name, value in os.environ.items() if name != MARK_VARIABLE},  # nor found by its mark
         )
         try:
@@ -72,22 +72,23 @@ class Change:
             now = knob.show()
             if now != self.value:
                 raise AgentError(
-                    "%s was set to %s, and is %s" % (knob.name, self.value, now),
-                    hint="something else on the target sets it: end that, or leave device.knobs.%s out" % knob.name,
+                    "%s was set to %s, but is %s" % (knob.name, self.value, now),
+                    hint="another program on the target changes it: stop that program, or remove device.knobs.%s"
+                    % knob.name,
                 )
         except Exception:
-            with contextlib.suppress(AgentError):  # who may not set it may not set it back: the first error says why
+            with contextlib.suppress(AgentError):  # a knob that cannot be set cannot be restored either
                 self.undo()
             raise
 
     def undo(self) -> None:
-        """Put the value back that was in force, and wait for it. Raises `AgentError` where that fails."""
+        """Restore the previous value, and wait for it. Raises `AgentError` if that fails."""
         guard, self._guard = self._guard, None
         if guard is None:
             return
         guard.communicate(timeout=_TIMEOUT_S)
         if guard.returncode:
             raise AgentError(
-                "%s could not be set back from %s to %s" % (self._knob.name, self.value, self.before),
-                hint="set it on the target by hand before the next run",
+                "%s could not be restored from %s to %s" % (self._knob.name, self.value, self.before),
+                hint="set it manually on the target before the next run",
             )

@@ -1,4 +1,4 @@
-"""The clock governor of the processor's cores (Linux, admin-guide/pm/cpufreq.rst), all of them alike."""
+"""The clock governor of the processor's cores (Linux, admin-guide/pm/cpufreq.rst), the same for all cores."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ _WRITE = 'while [ $# -gt 0 ]; do echo "$1" > "$2" || exit 1; shift 2; done'
 
 
 class Knob(base.Knob):
-    """A name of scaling_available_governors. Cores that differ are shown as "performance powersave ...", one each."""
+    """A name of scaling_available_governors. If cores differ, it is "performance powersave ...", one for each core."""
 
     def available(self) -> None:
         """See `base.Knob`."""
         files = _files()
         if not files:
             raise AgentError(
-                "the target has no clock governor", hint="a virtual machine has none: leave device.knobs.governor out"
+                "the target has no clock governor", hint="virtual machines have none: remove device.knobs.governor"
             )
         if not all(os.access(str(file), os.W_OK) for file in files):
             raise AgentError(
-                "this user may not set the clock governor of the target",
-                hint="on the target: sudo chmod a+w %s (until it boots again)" % _pattern(),
+                "this user is not allowed to set the clock governor of the target",
+                hint="run on the target: sudo chmod a+w %s (valid until it reboots)" % _pattern(),
             )
 
     def show(self) -> str:
-        """The governor, or those of all cores in order where they differ."""
+        """The governor, or the governors of all cores in order if they differ."""
         found = [_text(file) for file in _files()]
         return found[0] if len(set(found)) == 1 else " ".join(found)
 
     def choose(self, wanted: str) -> str:
-        """Only what every core has."""
+        """Only a governor that every core has."""
         each = [_text(file.with_name("scaling_available_governors")).split() for file in _files()]
         common = [name for name in each[0] if all(name in others for others in each)]
         if wanted not in common:
             raise AgentError(
                 "the processor has no governor '%s'" % wanted,
-                hint="it has %s: set device.knobs.governor=NAME" % ", ".join(common),
+                hint="set device.knobs.governor to one of: %s" % ", ".join(common),
             )
         return wanted
 
@@ -51,7 +51,8 @@ class Knob(base.Knob):
                 file.write_text(value + "\n")
             except OSError as error:
                 raise AgentError(
-                    "cannot write %s to %s: %s" % (value, file, error.strerror), hint="dmesg on the target may say why"
+                    "cannot write %s to %s: %s" % (value, file, error.strerror),
+                    hint="`dmesg` on the target may show the cause",
                 ) from error
 
     def undo(self, value: str) -> list[str]:
@@ -68,7 +69,7 @@ def _pattern() -> str:
 
 
 def _files() -> list[Path]:
-    """One for each core, in the order of their names."""
+    """One file for each core, in the order of their names."""
     pattern = Path(_pattern())
     return sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
 

@@ -1,7 +1,7 @@
 """A Jetson's own settings: Jetson Linux release, power mode (nvpmodel), and whether its clocks are pinned.
 
-nvpmodel and jetson_clocks are described in the Jetson Linux Developer Guide, "Platform Power and Performance". On any
-other machine all of this is absent.
+nvpmodel and jetson_clocks are described in the Jetson Linux Developer Guide, "Platform Power and Performance". Other
+machines have none of this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import AgentError
 from . import base
 
 _ROOT = Path("/")
-_GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")  # how their devfreq nodes end: 17000000.ga10b
+_GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")  # suffixes of their devfreq nodes: 17000000.ga10b
 _TIMEOUT_S = 30
 
 
@@ -29,7 +29,7 @@ class PowerMode(NamedTuple):
 
 
 def describe(root: Path = _ROOT) -> dict[str, Any]:
-    """What stays: l4t, the release of Jetson Linux ("36.4.3"), from /etc/nv_tegra_release."""
+    """What does not change: l4t, the release of Jetson Linux ("36.4.3"), from /etc/nv_tegra_release."""
     match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
     return {"l4t": "%s.%s" % match.groups()} if match else {}
 
@@ -37,8 +37,8 @@ def describe(root: Path = _ROOT) -> dict[str, Any]:
 def state(root: Path = _ROOT) -> dict[str, Any]:
     """What can be set: power_mode and its number, gpu_clock_mhz, and jetson_clocks.
 
-    jetson_clocks tells whether the GPU's least clock is its greatest, which is what that script makes of it
-    (`jetson_clocks --show` wants root); the unit of devfreq is Hz (Linux, ABI/testing/sysfs-class-devfreq).
+    jetson_clocks is whether the GPU's minimum clock equals its maximum, as that script sets it (`jetson_clocks --show`
+    requires root); the unit of devfreq is Hz (Linux, ABI/testing/sysfs-class-devfreq).
     """
     found: dict[str, Any] = {}
     mode = power_mode() if _nvpmodel() else None
@@ -53,8 +53,8 @@ def state(root: Path = _ROOT) -> dict[str, Any]:
 
 
 def power_mode() -> PowerMode | None:
-    """The mode in force, of `nvpmodel -q`; None where this user may not ask."""
-    for prefix in ([], _sudo()):  # older releases want root for it
+    """The current mode, from `nvpmodel -q`; None if this user may not query it."""
+    for prefix in ([], _sudo()):  # older releases require root for it
         answer = _run(prefix, "-q")
         match = re.search(r"NV Power Mode: *(.+)\n(\d+)", answer)
         if match:
@@ -68,9 +68,9 @@ class Knob(base.Knob):
     def available(self) -> None:
         """See `base.Knob`."""
         if not _nvpmodel():
-            raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: leave it out")
+            raise AgentError("the target has no nvpmodel", hint="device.power_mode is for Jetson boards: remove it")
         if power_mode() is None:
-            raise AgentError("nvpmodel -q does not tell the power mode in force", hint=_ALLOW % _user())
+            raise AgentError("nvpmodel -q does not report the current power mode", hint=_ALLOW % _user())
 
     def show(self) -> str:
         """See `base.Knob`."""
@@ -82,7 +82,7 @@ class Knob(base.Knob):
         return _find(wanted).name
 
     def set(self, value: str) -> None:
-        """Raises `AgentError` for a mode that wants a reboot, which it does not get."""
+        """Raises `AgentError` for a mode that requires a reboot; the board is not rebooted."""
         _set(_find(value))
 
     def undo(self, value: str) -> list[str]:
@@ -103,37 +103,38 @@ def _find(wanted: str) -> PowerMode:
         if wanted in (mode.name, str(mode.number)):
             return mode
     known = ", ".join("%s (%d)" % (mode.name, mode.number) for mode in modes)
-    raise AgentError("the board has no power mode '%s'" % wanted, hint="it has %s: device.power_mode=NAME" % known)
+    raise AgentError("the board has no power mode '%s'" % wanted, hint="set device.power_mode to one of: %s" % known)
 
 
 def _set(mode: PowerMode) -> None:
     answer = _run(_sudo(), "-m", str(mode.number))
-    # "NVPM WARN: Reboot required for changing to this power mode: 0", and a question, which "no" answers.
+    # "NVPM WARN: Reboot required for changing to this power mode: 0", and a question, which is answered with "no".
     if "eboot required" in answer:
         raise AgentError(
-            "the board changes to power mode %s only by a reboot" % mode.name,
-            hint="sudo nvpmodel -m %d on the board, let it reboot, then run without device.power_mode" % mode.number,
+            "the board must reboot to change to power mode %s" % mode.name,
+            hint="run sudo nvpmodel -m %d on the board, let it reboot, then run edlab without device.power_mode"
+            % mode.number,
         )
     now = power_mode()
     if now is None or now.number != mode.number:
-        last = (answer.strip().splitlines() or ["it said nothing"])[-1]
+        last = (answer.strip().splitlines() or ["it printed nothing"])[-1]
         raise AgentError("nvpmodel does not change to power mode %s: %s" % (mode.name, last), hint=_ALLOW % _user())
 
 
 def _run(prefix: list[str], *arguments: str) -> str:
-    """What nvpmodel says, on both streams; "no" to what it asks."""
+    """What nvpmodel prints, on both streams; its questions are answered with "no"."""
     command = [*prefix, _nvpmodel(), *arguments]
     try:
         ended = subprocess.run(
             command, input=b"no\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
-        raise AgentError("%s does not end" % " ".join(command), hint="try it on the board itself") from error
+        raise AgentError("%s timed out" % " ".join(command), hint="run it on the board to see why") from error
     return ended.stdout.decode(errors="replace")
 
 
 def _nvpmodel() -> str:
-    """Its path, or nothing; /usr/sbin is not on the path of every user."""
+    """Its path, empty if not found; /usr/sbin is not on the path of every user."""
     return shutil.which("nvpmodel", path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin") or ""
 
 

@@ -1,7 +1,7 @@
 """The phases of a measurement: idle, warm-up, latency, host work, throughput. Timed by time.perf_counter_ns.
 
-Pure of the protocol: requests and tensors in, figures out. One file each; `progress(fraction, message)` is called once
-a second, from a thread of its own.
+Independent of the protocol: requests and tensors in, metrics out. One file each; `progress(fraction, message)` is
+called once a second, from a separate thread.
 """
 
 from __future__ import annotations

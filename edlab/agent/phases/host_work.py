@@ -1,4 +1,4 @@
-"""Host work: the preprocessing and postprocessing that surround the model, timed apart."""
+"""Host work: the preprocessing and postprocessing around the model, timed separately."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOST_WORK_QUERIES = 64
 def host_work(
     request: Request, table: InputTable | ArrayTable, images: np.ndarray, task: Task, progress: OnProgress
 ) -> HostWorkReport:
-    """Mean milliseconds of what surrounds the model: uint8 to input tensor, and output tensors to an answer."""
+    """Mean milliseconds of the work around the model: uint8 to input tensor, and output tensors to a result."""
     count = min(len(images), HOST_WORK_QUERIES)
     tensor = table.apply(images[:1])
     preprocess_ns, postprocess_ns, done = 0, 0, 0

@@ -1,4 +1,4 @@
-"""Idle: a time without inference."""
+"""Idle: a period without inference."""
 
 from __future__ import annotations
 

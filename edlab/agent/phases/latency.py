@@ -1,4 +1,4 @@
-"""Latency: one query in flight, each stage of it timed."""
+"""Latency: one query in flight, with each of its stages timed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..runtimes.base import Request
 from ..statistics import relative_width
 from .loop import NS, fraction_done, no_garbage_collection, run_untimed
 
-_HOPE = 1.5  # how many times the time that is left may be needed, by the present width
-_LEAST_GROWTH, _MOST_GROWTH = 1.25, 2.0  # of the measured time, from one look at the interval to the next
+_HOPE = 1.5  # the phase continues if it needs at most this many times the remaining time, by the present width
+_LEAST_GROWTH, _MOST_GROWTH = 1.25, 2.0  # of the measured time, from one check of the interval to the next
 
 
 class Latencies(NamedTuple):
@@ -24,7 +24,7 @@ class Latencies(NamedTuple):
 
     stages_ns: np.ndarray
     seconds: float
-    truncated: bool  # the time limit came before the minima
+    truncated: bool  # the time limit was reached before the minima
     activity: Activity
 
 
@@ -34,12 +34,11 @@ def latency(
     ask: messages.Latency,
     progress: OnProgress,
 ) -> Latencies:
-    """One query in flight until both minima hold and the mean's interval is narrow, as far as `max_seconds` allow it.
+    """One query in flight until both minima are reached and the mean's interval is narrow, or for `max_seconds`.
 
     Narrow: the 95 % interval (`statistics.mean_interval`, over `windows`) is at most the fraction `max_interval` of
-    the mean wide. The loop keeps three integers a query and does nothing else: the garbage
-    collector is off in it, progress is reported from another thread, and the interval is looked at between stretches
-    of queries.
+    the mean wide. The loop stores three integers per query and does nothing else: the garbage collector is off,
+    progress is reported from another thread, and the interval is checked between stretches of queries.
     """
     inputs = [request.prepare(tensor) for tensor in tensors]
     stages = array("q")
@@ -49,7 +48,7 @@ def latency(
     shown = 0.0
 
     def look() -> Look:
-        nonlocal shown  # the goal may move away, the fraction done never falls
+        nonlocal shown  # the goal may increase, the fraction done never decreases
         count, elapsed = len(stages) // 3, (time.perf_counter_ns() - start) / NS
         shown = max(shown, fraction_done(count, ask.queries, elapsed, goal_s))
         return Look(count, shown, "%d queries" % count)
@@ -74,10 +73,10 @@ def latency(
 
 
 def goal_after(seconds: float, width: float, wanted: float, max_seconds: float) -> float | None:
-    """How long to measure for in all, where `seconds` gave an interval of this width. None: it is time to end.
+    """How long to measure in total, if `seconds` gave an interval of this width. None: it is time to end.
 
-    The width falls with the square root of the time. So the phase ends where the interval is as narrow as `wanted`, or
-    will hardly become so within `max_seconds`: the width of a few windows is itself uncertain.
+    The width decreases with the square root of the time. So the phase ends once the interval is as narrow as `wanted`,
+    or if it is unlikely to be so within `max_seconds`: the width of a few windows is itself uncertain.
     """
     if width <= wanted or seconds * width**2 > _HOPE * max_seconds * wanted**2:
         return None
@@ -87,9 +86,9 @@ def goal_after(seconds: float, width: float, wanted: float, max_seconds: float) 
 def _stretch(
     request: Request, inputs: list[Any], stages: array[int], queries: int, seconds: float, max_seconds: float
 ) -> float:
-    """Append queries to `stages` until there are `queries` and `seconds` have passed, or `max_seconds` have.
+    """Append queries to `stages` until there are `queries` and `seconds` have passed, or for `max_seconds`.
 
-    Gives the seconds that it took.
+    Returns the seconds that it took.
     """
     set_input, execute, get_outputs = request.set_input, request.execute, request.get_outputs
     clock, size, count = time.perf_counter_ns, len(inputs), len(stages) // 3

@@ -1,4 +1,4 @@
-"""What the timed loops share: the clock's unit, a loop without garbage collection, and the queries before it."""
+"""Shared parts of the timed loops: the clock's unit, a loop without garbage collection, and the queries before it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Iterator
 from ..runtimes.base import Request
 
 NS = 1_000_000_000
-_UNTIMED_S = 1.0  # a slow model needs but one
+_UNTIMED_S = 1.0  # a slow model needs only one
 _UNTIMED_QUERIES = 3  # the first query after a collection or a pause finds cold caches: it takes up to twice as long
 
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Collect now, and not again until the end."""
+    """Collect garbage now, and not again until the end."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()
@@ -28,7 +28,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def run_untimed(request: Request, inputs: list[Any]) -> None:
-    """A few queries that nothing is measured of, right before those that are."""
+    """A few queries that are not measured, right before the measured ones."""
     start = time.perf_counter()
     for index in range(_UNTIMED_QUERIES):
         request.set_input(inputs[-1 - index % len(inputs)])
@@ -39,5 +39,5 @@ def run_untimed(request: Request, inputs: list[Any]) -> None:
 
 
 def fraction_done(count: int, queries: int, elapsed_s: float, seconds: float) -> float:
-    """How much of the two minima is done: the lesser fraction."""
+    """The progress towards the two minima: the smaller fraction."""
     return min(1.0, count / max(queries, 1), elapsed_s / seconds if seconds else 1.0)

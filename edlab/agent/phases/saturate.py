@@ -1,4 +1,4 @@
-"""Throughput: every request kept busy, each by a thread, and what completes in a window counted (`window`)."""
+"""Throughput: every request is kept busy by its own thread, and completions in a window are counted (`window`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DRIVER_SECONDS = 0.2
 
 
 class _Null(Request):
-    """Does nothing: what is left is what driving a request costs."""
+    """Does nothing: only the cost of driving a request is left."""
 
     def __init__(self, output: np.ndarray) -> None:
         self._outputs = [output]
@@ -48,7 +48,7 @@ def driver_limit(batch: int, in_flight: int) -> float:
 
 
 def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:
-    """The pool's tensors of one image joined into tensors of `batch`, going round until each was used."""
+    """The pool's tensors of one image joined into tensors of `batch`, cyclically until each was used."""
     if batch == 1:
         return pool
     count = -(-len(pool) // batch)
@@ -61,14 +61,14 @@ def batches(pool: list[np.ndarray], batch: int) -> list[np.ndarray]:
 def saturate(
     requests: list[Request], tensors: list[np.ndarray], seconds: float, limit_ns: int, progress: OnProgress
 ) -> Window:
-    """Keep every request busy, and count what completes in a window of at least `seconds` once all of them are.
+    """Keep every request busy, and count completions in a window of at least `seconds` once all of them are busy.
 
     The window opens when the last request completes its first query, and closes with the first completion after
-    `seconds`, or after `limit_ns` of the clock. All stay busy until each has completed once more. When this returns
-    or raises, nothing drives a request any more.
+    `seconds`, or after `limit_ns` of the clock. All stay busy until each has completed once more. When this returns or
+    raises, no thread drives a request any more.
 
-    Raises the first error of a request, `RuntimeError` where the system starts no thread for one, and
-    `FixedBatchError` where the outputs show that the batch was not taken as one.
+    Raises the first error of a request, `RuntimeError` if the system cannot start a thread, and `FixedBatchError` if
+    the outputs show that the model did not accept the batch.
     """
     batch = len(tensors[0])
     stop = threading.Event()
@@ -88,7 +88,7 @@ def saturate(
                 outputs = get_outputs()
                 stamps.append(clock())
                 index += 1
-            if stamps and len(outputs[0]) != batch:  # none: another request failed before this one had begun
+            if stamps and len(outputs[0]) != batch:  # none: another request failed before this one began
                 raise FixedBatchError("the output for a batch of %d has %d rows" % (batch, len(outputs[0])))
         except BaseException as error:
             errors.append(error)
@@ -101,7 +101,7 @@ def saturate(
         start, end = bounds(completions, seconds, limit_ns)
         return Look(done, min((time.perf_counter_ns() - start) / (end - start), 1.0), message)
 
-    threads: list[threading.Thread] = []  # that were started
+    threads: list[threading.Thread] = []  # the started threads
     with Observer(look, progress) as observer, no_garbage_collection():
         try:
             for offset, (request, stamps) in enumerate(zip(requests, completions)):
@@ -109,22 +109,22 @@ def saturate(
                 thread.start()
                 threads.append(thread)
             _await_window(completions, stop, seconds, limit_ns)
-        except RuntimeError as error:  # no more threads; raised below, as an old contextlib would keep it in a cycle
+        except RuntimeError as error:  # no more threads; raised below, since an old contextlib would keep it in a cycle
             errors.append(error)
         finally:
             stop.set()
             for thread in threads:
                 thread.join()
     if errors:
-        # A traceback holds this frame, and so the requests: an error that stayed in the list would keep them, and all
-        # the memory of the model with them, until the next garbage collection.
+        # A traceback references this frame, and so the requests: an error that stayed in the list would keep them, and
+        # all of the model's memory, until the next garbage collection.
         del errors[1:]
         raise errors.pop()
     return window_of(completions, seconds, limit_ns, batch, observer.activity)
 
 
 def _await_window(completions: list[array[int]], stop: threading.Event, seconds: float, limit_ns: int) -> None:
-    """Wait until every request has completed once, and then until each has once more after the window's time."""
+    """Wait until every request has completed once, and then until each has completed again after the window's time."""
     while not all(completions):
         if stop.wait(_POLL_S):
             return

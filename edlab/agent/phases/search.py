@@ -1,4 +1,4 @@
-"""The throughput search: runs the trials that `settings` asks for, within a time limit."""
+"""The throughput search: runs the trials that `settings` requests, within a time limit."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ CompileModel = Callable[[int, int], Compiled]  # (requests in flight, batch)
 
 
 class Search(NamedTuple):
-    """The best setting, all trials in their order, the rate of the best one at batch 1, and what the machine did.
+    """The best setting, all trials in order, the best rate at batch 1, and what the machine did.
 
-    `batch1_ips` is of one trial made for it after the others, so it is not the highest of several; None where the best
-    setting has batch 1 itself, or where `batch1_note` says why: the note of the trial, which failed, or that no time
-    was left for one.
+    `batch1_ips` is from one extra trial after the others, so it is not the highest of several. It is None if the best
+    setting itself has batch 1, or if `batch1_note` states why: the trial failed, or no time was left for one.
     """
 
     best: Setting
     trials: list[Trial]
     batch1_ips: float | None
     batch1_note: str
-    truncated: bool  # the time limit came before the search had ended, or cut one of its trials short
-    activity: Activity | None  # over all trials, compiling included; None where the setting was known
+    truncated: bool  # the time limit ended the search, or cut one of its trials short
+    activity: Activity | None  # over all trials, including compilation; None if the setting was known
 
 
 def search(
@@ -44,11 +43,11 @@ def search(
     limit_ns: int,
     progress: OnProgress,
 ) -> Search:
-    """Try settings until `settings.next_setting` has no more; each is compiled, then saturated for `trial_seconds`.
+    """Try settings until `settings.next_setting` returns none; each is compiled, then saturated for `trial_seconds`.
 
-    A setting is tried only where its trial, and then compiling the best and filling its requests, are expected to end
-    before `limit_ns` of the clock; the first one is always. Raises what a trial of the first raises: a larger setting
-    that fails bounds the search.
+    A setting is tried only if its trial, and then compiling the best setting and filling its requests, are expected to
+    end before `limit_ns` of the clock; the first one is always tried. Raises the error of a trial of the first setting;
+    a larger setting that fails limits the search.
     """
     before = Counters.read()
     clocks_mhz: list[float] = []
@@ -65,7 +64,7 @@ def search(
         return compiled
 
     def fits(setting: Setting) -> bool:
-        """A repeated trial takes what the first of its setting took; a new one its window, and queries around it."""
+        """A repeated trial takes as long as the first of its setting; a new one its window, and queries around it."""
         if not trials:
             return True
         best_ips = max(trial.ips for trial in trials if trial.ips)
@@ -113,14 +112,14 @@ def _run_trial(
     progress: OnProgress,
     must_run: bool,
 ) -> tuple[Trial, Window | None]:
-    """One trial and its window; None where it could not run."""
+    """One trial and its window; None if it could not run."""
     message = "trying batch %d, %d in flight" % setting
     progress(0.0, message)
     try:
         compiled = compile_model(setting.in_flight, setting.batch)
         tensors = batches(pool, setting.batch)
         window = saturate(compiled.requests, tensors, seconds, limit_ns, lambda fraction, _: progress(0.0, message))
-    except Exception as error:  # a larger setting may exceed the model, the memory or the device
+    except Exception as error:  # a larger setting may exceed the limits of the model, the memory or the device
         if must_run:
             raise
         return Trial(setting.batch, setting.in_flight, None, _first_line(error)), None
@@ -128,6 +127,6 @@ def _run_trial(
 
 
 def _first_line(error: Exception) -> str:
-    """What a runtime says first; it may go on for pages."""
+    """The first line of a runtime's error, which may have pages of text."""
     lines = str(error).split("\n")
     return next((line.strip() for line in lines if line.strip()), type(error).__name__)

@@ -1,17 +1,18 @@
-"""Which settings of batch and requests in flight are worth a trial, and which of those tried is the best.
+"""Which settings of batch and requests in flight to try, and which of the tried ones is the best.
 
-Pure: from the trials made so far to the next one. What runs them is `search`; the simulation of scripts/bench/search
-drives the same functions.
+Pure functions from the trials so far to the next one. `search` runs them; the simulation in scripts/bench/search uses
+the same functions.
 
-Explored are, in steps of four because curves dip and gain slowly: the requests in flight at batch 1, with one request
-per core; the batch at one request in flight; the batch at the best number of requests in flight, from the best batch
-on; and both neighbours, half and double, of the best batch. Where the first step of the batch cannot run, batch 2 is
-tried. Then the best setting and the smallest that is not clearly slower are tried again in turn, in the order ABBA.
+The search explores, in steps of four because curves dip and gain slowly: the requests in flight at batch 1, including
+one request per core; the batch at one request in flight; the batch at the best number of requests in flight, from the
+best batch on; and both neighbours, half and double, of the best batch. If the first step of the batch cannot run, batch
+2 is tried. Then the best setting and the smallest that is not clearly slower are tried again in turn, in the order
+ABBA.
 
-Noise: the finalists' later trials say how far two trials of one setting lie apart; their pooled standard deviation
-gives the standard error of the lead. Spans within one trial would not do: compiling again, clocks and other load differ
-between trials more than within one. A finalist's first trial counts for nothing here: it was chosen because it was
-high. The larger setting wins only where it leads by more than `gain` and more than that standard error.
+Noise: the finalists' later trials show how much two trials of one setting differ; their pooled standard deviation gives
+the standard error of the lead. Spans within one trial are not enough: compiling again, clocks and other load differ
+more between trials than within one. A finalist's first trial is not used here: it was chosen because it was high. The
+larger setting wins only if it leads by more than `gain` and more than that standard error.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from typing import Iterable, NamedTuple, Sequence
 from ..messages import Setting, Trial
 
 _STEP = 4  # two doublings
-_PATIENCE = 2  # steps without a gain before a climb ends
-_IN_FLIGHT_HELPS = 0.10  # from this gain on, the batch is searched at the best number in flight as well
-_CONTESTED = 0.15  # settings so close to the best by one trial each may be as good: trials may differ by 5 %
-_ROUNDS = 2  # of both finalists; one more where they leave it open
+_PATIENCE = 2  # steps without a gain before a climb stops
+_IN_FLIGHT_HELPS = 0.10  # from this gain on, the batch is also searched at the best number in flight
+_CONTESTED = 0.15  # settings this close to the best by one trial each may be as good: trials may differ by 5 %
+_ROUNDS = 2  # of both finalists; one more if they do not decide
 
 
 class Limits(NamedTuple):
-    """The bounds of the search, and the least gain (a fraction) that a larger setting is worth."""
+    """The limits of the search, and the minimum gain (a fraction) for which a larger setting is used."""
 
     max_batch: int
     max_in_flight: int
-    cores: int  # that the agent may use: one request for each is tried
+    cores: int  # that the agent may use: one request per core is tried
     gain: float
 
 
 def next_setting(trials: Sequence[Trial], limits: Limits) -> Setting | None:
-    """The setting to try after these trials; None where the search has ended."""
+    """The setting to try after these trials; None if the search has ended."""
     first = _first(trials)
     setting = _unexplored(first, limits)
     return setting if setting else _next_final(trials, _finalists(first), limits)
 
 
 def winner(trials: Sequence[Trial], limits: Limits) -> Setting:
-    """The best setting by these trials, which may have been cut short: the smallest that nothing clearly beats.
+    """The best setting by these trials, which may be incomplete: the smallest that no other clearly beats.
 
     At least one trial must have run.
     """
@@ -67,7 +68,7 @@ def _first(trials: Iterable[Trial]) -> dict[Setting, float | None]:
 
 
 def _unexplored(first: dict[Setting, float | None], limits: Limits) -> Setting | None:
-    """The next setting that was not tried and should be, in the order of the module's docstring."""
+    """The next setting to try, in the order of the module's docstring."""
     batches = _steps(limits.max_batch)
     if len(batches) > 1 and first.get(Setting(batches[1], 1), 0.0) is None:
         batches = sorted({*batches, 2})
@@ -96,7 +97,7 @@ def _unexplored(first: dict[Setting, float | None], limits: Limits) -> Setting |
 
 
 def _steps(most: int, *others: int) -> list[int]:
-    """1, 4, 16 ... and `most` itself, with those of `others` that it allows."""
+    """1, 4, 16 ... and `most` itself, with the values of `others` up to it."""
     steps = {1, most}
     step = _STEP
     while step < most:
@@ -106,7 +107,7 @@ def _steps(most: int, *others: int) -> list[int]:
 
 
 def _climb(first: dict[Setting, float | None], line: Sequence[Setting], gain: float) -> Setting | None:
-    """The next on this line, until two steps in succession have not gained on the best before them."""
+    """The next setting on this line, until two successive steps have no gain over the best before them."""
     best, idle = 0.0, 0
     for setting in line:
         rate = first.get(setting)
@@ -122,7 +123,7 @@ def _climb(first: dict[Setting, float | None], line: Sequence[Setting], gain: fl
 
 
 def _next_untried(first: dict[Setting, float | None], line: Iterable[Setting]) -> Setting | None:
-    """The first on this line that was not tried, and is not larger in both than one that could not run."""
+    """The first untried setting on this line that is not larger in both values than one that could not run."""
     failed = [setting for setting, rate in first.items() if rate is None]
     for setting in line:
         if any(each.batch <= setting.batch and each.in_flight <= setting.in_flight for each in failed):
@@ -144,7 +145,7 @@ def _least(first: dict[Setting, float | None], tolerance: float) -> Setting:
 
 
 def _finalists(first: dict[Setting, float | None]) -> list[Setting]:
-    """The best setting and the smallest that is not clearly slower, else the second best; the smaller one first."""
+    """The best setting and the smallest that is not clearly slower, else the second best; the smaller one is first."""
     rates = {setting: rate for setting, rate in first.items() if rate}
     ranked = sorted(rates, key=lambda setting: -rates[setting])
     rival = _least(first, _CONTESTED)
@@ -153,7 +154,7 @@ def _finalists(first: dict[Setting, float | None]) -> list[Setting]:
 
 
 def _finals(trials: Sequence[Trial], finalists: Sequence[Setting]) -> list[list[float]]:
-    """Of each finalist the rates of its later trials, equally many of each."""
+    """The rates of each finalist's later trials, the same number for both."""
     found = [[trial.ips or 0.0 for trial in trials if trial.setting == each][1:] for each in finalists]
     if len(finalists) < 2:
         return [[], []]
@@ -162,7 +163,7 @@ def _finals(trials: Sequence[Trial], finalists: Sequence[Setting]) -> list[list[
 
 
 def _next_final(trials: Sequence[Trial], finalists: Sequence[Setting], limits: Limits) -> Setting | None:
-    """Rounds of both finalists, the order reversed each time: a target that warms up must not favour the first."""
+    """Rounds of both finalists, in alternating order: a target that warms up must not favour the first."""
     if len(finalists) < 2:
         return None
     made = [sum(trial.setting == each for trial in trials) - 1 for each in finalists]
@@ -179,8 +180,8 @@ def _next_final(trials: Sequence[Trial], finalists: Sequence[Setting], limits: L
 
 
 def _lead(rates: list[list[float]], gain: float) -> tuple[float, float]:
-    """How far the larger finalist is ahead, and how far it has to be: both as differences of logarithms."""
-    if not all(rates[1]):  # it did not run again
+    """The lead of the larger finalist, and the lead that it needs: both as differences of logarithms."""
+    if not all(rates[1]):  # a later trial failed
         return -math.inf, 0.0
     if not all(rates[0]):
         return math.inf, 0.0

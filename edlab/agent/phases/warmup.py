@@ -22,7 +22,8 @@ def warmup(
 ) -> messages.WarmupReport:
     """Run until the latency has settled: both minima, then the medians of the last window's halves within `tolerance`.
 
-    The window is the queries of the last `seconds`, and at least `queries` of them. Ends unsettled at `max_seconds`.
+    The window consists of the queries of the last `seconds`, and at least `queries` of them. Ends unsettled at
+    `max_seconds`.
     """
     inputs = [request.prepare(tensor) for tensor in tensors]
     ends = array("q")

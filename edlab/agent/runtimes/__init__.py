@@ -1,4 +1,4 @@
-"""The runtimes that this agent can drive: one module each, holding `class Runtime(base.Runtime)`."""
+"""The runtimes of this agent: one module each, with `class Runtime(base.Runtime)`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Runtime
 
 
 def names() -> list[str]:
-    """The runtimes that travelled with this agent, installed on the target or not."""
+    """The runtimes that were sent with this agent, installed on the target or not."""
     return plugins.names(__path__, "runtimes")
 
 
@@ -21,7 +21,7 @@ def find(name: str) -> type[Runtime]:
 
 
 def available(wanted: list[str] | None, options: dict[str, dict[str, Any]]) -> dict[str, Availability]:
-    """Import each runtime (or those `wanted`), and look for its device by its `options`."""
+    """Import each runtime (or those `wanted`), and find its device by its `options`."""
     return {name: _availability(name, options.get(name, {})) for name in wanted or names()}
 
 

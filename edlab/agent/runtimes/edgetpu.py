@@ -1,6 +1,6 @@
-"""Google Coral's Edge TPU: LiteRT with the delegate of libedgetpu, which runs the operators that its compiler took.
+"""Google Coral's Edge TPU: LiteRT with the delegate of libedgetpu, which runs the operators that were compiled for it.
 
-LiteRT and libedgetpu must be of near TensorFlow versions, or they crash: Coral's own packages are of 2.5
+LiteRT and libedgetpu must have similar TensorFlow versions, or they crash: Coral's own packages are for 2.5
 (google-coral/edgetpu issue 731).
 """
 
@@ -13,11 +13,11 @@ from ..errors import AgentError, FixedBatchError
 from . import base, litert
 
 _LIBRARY = "libedgetpu.so.1"
-_CUSTOM_OPERATOR = b"edgetpu-custom-op"  # what the compiler puts in place of the operators that the Edge TPU runs
+_CUSTOM_OPERATOR = b"edgetpu-custom-op"  # the compiler replaces the operators that the Edge TPU runs by it
 
 
 class Runtime(litert.Runtime):
-    """`device` is libedgetpu's: "" for any, usb, pci, or one by number (:0, usb:0, pci:1)."""
+    """`device` is a libedgetpu device: "" for any, usb, pci, or one by number (:0, usb:0, pci:1)."""
 
     formats = ()
     options = {"device": ""}  # noqa: RUF012
@@ -39,12 +39,12 @@ class Runtime(litert.Runtime):
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
         if batch > 1:
-            raise FixedBatchError("a model is compiled for the Edge TPU with its batch of 1")
+            raise FixedBatchError("models for the Edge TPU are compiled with batch 1")
         compiled = super().compile(in_flight, batch)
         if _CUSTOM_OPERATOR not in self._content:
             raise AgentError(
-                "%s has no operator for the Edge TPU: all of it would run on the CPU" % self.path,
-                hint="compile it for the Edge TPU: converter=edgetpu",
+                "%s has no operators for the Edge TPU: the whole model would run on the CPU" % self.path,
+                hint="compile it for the Edge TPU: set converter=edgetpu",
             )
         return compiled._replace(options=dict(compiled.options, device=self.options["device"] or "any"))
 
@@ -53,26 +53,26 @@ class Runtime(litert.Runtime):
 
 
 def _delegate(device: str) -> Any:
-    """libedgetpu with this device. Raises `AgentError` where none answers."""
+    """libedgetpu with this device. Raises `AgentError` if it is not found."""
     try:
         return litert.interpreter_module().load_delegate(_LIBRARY, {"device": device})
-    except ValueError as error:  # libedgetpu gives no reason
+    except ValueError as error:  # libedgetpu reports no cause
         raise AgentError(
-            "no Edge TPU answers (device.options.edgetpu.device=%s)" % (device or "any"),
-            hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), let no other program use it, and "
-            "let this user use it: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
+            "no Edge TPU is found (device.options.edgetpu.device=%s)" % (device or "any"),
+            hint="plug it in (lsusb: 1a6e:089a or 18d1:9302; PCIe: /dev/apex_0), stop other programs that use it, and "
+            "give this user access: sudo usermod -aG plugdev $USER (USB) or -aG apex (PCIe), then log in again",
         ) from error
 
 
 def _library_version() -> str:
-    """What libedgetpu says of itself: its build and the runtime version that a compiled model asks for."""
+    """libedgetpu's version: its build and the runtime version that a compiled model requires."""
     try:
-        tell = ctypes.CDLL(_LIBRARY).edgetpu_version
+        get_version = ctypes.CDLL(_LIBRARY).edgetpu_version
     except OSError as error:
         raise AgentError(
             "the Edge TPU's library cannot be loaded: %s" % error,
             hint="install the Debian package libedgetpu1-std (https://coral.ai/docs/accelerator/get-started/)",
         ) from error
-    tell.restype = ctypes.c_char_p
-    version: bytes = tell()
+    get_version.restype = ctypes.c_char_p
+    version: bytes = get_version()
     return version.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Keras on TensorFlow, through a traced function: `model.predict` costs milliseconds a call."""
+"""Keras on TensorFlow, through a traced function: `model.predict` costs milliseconds per call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Runtime(base.Runtime):
     def load(self) -> None:
         import tensorflow
 
-        # Once TensorFlow has started these cannot change; an agent's cores do not either.
+        # These cannot change once TensorFlow has started; neither can an agent's cores.
         tensorflow.config.threading.set_intra_op_parallelism_threads(self.threads)
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         import keras

@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite). An interpreter holds one query at a time, so each request has its own."""
+"""LiteRT (TensorFlow Lite). An interpreter handles one query at a time, so each request has its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Runtime(base.Runtime):
         return True
 
     def load(self) -> None:
-        _package()  # importing is no part of the compile time
+        _package()  # importing is not part of the compile time
         with open(self.path, "rb") as file:
             self._content = file.read()
 
@@ -39,7 +39,7 @@ class Runtime(base.Runtime):
         )
 
     def _delegates(self) -> list[Any]:
-        """What takes operators over from the CPU."""
+        """The delegates, which run operators instead of the CPU."""
         return []
 
     def _interpreter(self, threads: int, batch: int) -> Any:
@@ -75,21 +75,21 @@ class _Request(base.Request):
 
 
 def _package() -> Any:
-    for name in ("ai_edge_litert", "tflite_runtime"):  # the second is what the images of older boards carry
+    for name in ("ai_edge_litert", "tflite_runtime"):  # images of older boards contain the second
         if importlib.util.find_spec(name) is not None:
             return importlib.import_module(name)
     raise ImportError("neither ai_edge_litert nor tflite_runtime is installed")
 
 
 def interpreter_module() -> Any:
-    """The module that holds Interpreter and load_delegate."""
+    """The module with Interpreter and load_delegate."""
     return importlib.import_module(_package().__name__ + ".interpreter")
 
 
 def _specs(details: list[dict[str, Any]]) -> list[base.TensorSpec]:
     specs = []
     for detail in details:
-        scale, zero_point = detail["quantization"]  # (0.0, 0) where it is not quantized
+        scale, zero_point = detail["quantization"]  # (0.0, 0) if it is not quantized
         quantization = (float(scale), int(zero_point)) if scale else (None, None)
         shape = tuple(int(size) for size in detail["shape"])
         specs.append(base.TensorSpec(detail["name"], shape, np.dtype(detail["dtype"]).name, *quantization))

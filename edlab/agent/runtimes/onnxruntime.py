@@ -14,18 +14,18 @@ import numpy as np
 from ..errors import AgentError, FixedBatchError
 from . import base
 
-_DTYPES = {"float": "float32", "double": "float64"}  # the others are called as in numpy
+_DTYPES = {"float": "float32", "double": "float64"}  # the others have numpy's names
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
-# By `int8_kernels`; onnxruntime_session_options_config_keys.h.
+# By value of `int8_kernels`; onnxruntime_session_options_config_keys.h.
 _SESSION_ENTRIES = {"exact": ["session.x64quantprecision"], "fast": [], "float": ["session.disable_quant_qdq"]}
-_NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors live in CUDA's memory
+_NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors are in CUDA's memory
 
 
 class Runtime(base.Runtime):
     packages = "onnxruntime"
     formats = ("onnx",)
-    # A model that the providers do not take as a whole is refused, unless CPUExecutionProvider is among them.
+    # A model that the providers do not support completely is refused, unless CPUExecutionProvider is one of them.
     # provider_options: provider -> its options.
     options = {"providers": [_CPU], "provider_options": {}, "int8_kernels": "exact"}  # noqa: RUF012
     int8_kernels = {  # noqa: RUF012
@@ -49,13 +49,13 @@ class Runtime(base.Runtime):
         built_in = onnxruntime.get_available_providers()
         for name in options["providers"]:
             if name not in built_in:
-                raise _without(name, "this build has " + ", ".join(built_in))
+                raise _without(name, "this build provides " + ", ".join(built_in))
 
     def runs_on_cpu(self) -> bool:
         return bool(self.options["providers"] == [_CPU])
 
     def load(self) -> None:
-        import onnxruntime  # importing is no part of the compile time
+        import onnxruntime  # importing is not part of the compile time
 
         preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21: CUDA's libraries from pip's nvidia packages
         if preload and set(_NVIDIA) & set(self.options["providers"]):
@@ -65,7 +65,7 @@ class Runtime(base.Runtime):
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        # The threads that call run work too; what is left of the cores is the pool that they share.
+        # The threads that call run work too; the remaining cores are the pool that they share.
         settings.intra_op_num_threads = max(1, self.threads - in_flight + 1)
         settings.inter_op_num_threads = 1
         in_force: dict[str, Any] = {
@@ -93,10 +93,10 @@ class Runtime(base.Runtime):
         return base.Compiled(requests, inputs, outputs, in_force)
 
     def _accelerated(self, settings: Any) -> Any:
-        """A session that runs on the providers asked for. Raises `AgentError` where onnxruntime would run without.
+        """A session that runs on the requested providers. Raises `AgentError` if onnxruntime would run without one.
 
-        Left alone it warns and takes the CPU: for a provider that the build lacks, for one whose libraries the system
-        lacks, and for the nodes that a provider does not take.
+        By default it warns and uses the CPU: for a provider that is missing in the build, for one with missing
+        libraries, and for nodes that a provider does not support.
         """
         self.check_device(self.options)
         wanted = self.options["providers"]
@@ -106,19 +106,19 @@ class Runtime(base.Runtime):
         try:
             session = self._session(settings)
         except Exception as error:
-            if "CPU EP" not in str(error):  # how both of its refusals call it: of nodes, and of the CPU as a way out
+            if "CPU EP" not in str(error):  # both of its errors contain it: for nodes, and for the CPU as a fallback
                 raise
             names = ", ".join(wanted)
             raise AgentError(
-                "onnxruntime would run the model, or a part of it, on the CPU in place of %s" % names,
-                hint="the agent's log names what %s is missing (pip install 'onnxruntime-gpu[cuda,cudnn]' brings "
-                "CUDA's libraries); if nothing is, the model has operators that only %s runs: add it to "
-                "device.options.onnxruntime.providers to allow them" % (names, _CPU),
+                "onnxruntime would run all or part of the model on the CPU instead of %s" % names,
+                hint="the agent's log names the library that %s is missing (CUDA's: pip install "
+                "'onnxruntime-gpu[cuda,cudnn]'); if none is missing, the model has operators that only %s supports: "
+                "add it to device.options.onnxruntime.providers to allow that" % (names, _CPU),
             ) from error
         lost = [name for name in wanted if name not in session.get_providers()]
         if lost:
             raise _without(lost[0], "the agent's log names the missing library")
-        session.disable_fallback()  # or a run that fails on the device is repeated on the CPU, and all that follow it
+        session.disable_fallback()  # else a run that fails on the device, and all later ones, run on the CPU
         return session
 
     def _session(self, settings: Any) -> Any:
@@ -138,7 +138,7 @@ class _Request(base.Request):
         self._output_names = output_names
 
     def set_input(self, tensor: np.ndarray) -> None:
-        self._feed[self._input_name] = tensor  # read in place: onnxruntime makes no copy of it
+        self._feed[self._input_name] = tensor  # read in place: onnxruntime does not copy it
 
     def execute(self) -> None:
         self._results = self._run(self._output_names, self._feed)
@@ -149,7 +149,7 @@ class _Request(base.Request):
 
 
 class BoundRequest(base.Request):
-    """Input and outputs stay in the memory of a device, so that the copies to and from it are timed apart."""
+    """Input and outputs stay in the memory of a device, so that the copies to and from it are timed separately."""
 
     def __init__(
         self, session: Any, spec: base.TensorSpec, output_names: list[str], batch: int, device: str, index: int
@@ -168,7 +168,7 @@ class BoundRequest(base.Request):
         self._input.update_inplace(tensor)
 
     def execute(self) -> None:
-        self._run(self._binding)  # waits for the device, as `disable_synchronize_execution_providers` is not set
+        self._run(self._binding)  # waits for the device, because `disable_synchronize_execution_providers` is not set
 
     def get_outputs(self) -> list[np.ndarray]:
         outputs: list[np.ndarray] = self._binding.copy_outputs_to_cpu()
@@ -177,16 +177,16 @@ class BoundRequest(base.Request):
 
 def _without(provider: str, why: str) -> AgentError:
     if provider in _NVIDIA:
-        why = "%s -m pip install 'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime; %s" % (sys.executable, why)
-    return AgentError("onnxruntime runs without %s" % provider, hint=why)
+        why = "%s -m pip install 'onnxruntime-gpu[cuda,cudnn]' instead of onnxruntime; %s" % (sys.executable, why)
+    return AgentError("this onnxruntime does not provide %s" % provider, hint=why)
 
 
 def _placement(session: Any) -> dict[str, Any]:
-    """What runs where: the options in force of each provider, and how many of the model's nodes it has been given.
+    """What runs where: the actual options of each provider, and how many of the model's nodes it runs.
 
-    Raises `AgentError` where the first provider has none. Before onnxruntime 1.24 the nodes are not told.
+    Raises `AgentError` if the first provider runs none. Before onnxruntime 1.24 the nodes are not reported.
     """
-    told: dict[str, Any] = {"provider_options": session.get_provider_options()}
+    placement: dict[str, Any] = {"provider_options": session.get_provider_options()}
     assignment = getattr(session, "get_provider_graph_assignment_info", None)
     if assignment:
         nodes = dict.fromkeys(session.get_providers(), 0)
@@ -195,10 +195,10 @@ def _placement(session: Any) -> dict[str, Any]:
         first = session.get_providers()[0]
         if nodes[first] == 0:
             raise AgentError(
-                "%s runs no node of the model" % first, hint="leave it out of device.options.onnxruntime.providers"
+                "%s supports no node of the model" % first, hint="remove it from device.options.onnxruntime.providers"
             )
-        told["nodes"] = nodes
-    return told
+        placement["nodes"] = nodes
+    return placement
 
 
 def _spec(tensor: Any) -> base.TensorSpec:

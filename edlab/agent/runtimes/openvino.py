@@ -1,7 +1,7 @@
 """OpenVINO, on one device by name: CPU, GPU, NPU, or MYRIAD (the Neural Compute Stick 2, up to OpenVINO 2022.3).
 
-Requests in flight are infer requests on as many streams of one compiled model. Works with today's Python API and with
-that of 2022.3. Facts are from docs.openvino.ai, "Inference Devices and Modes" and "Query Device Properties".
+Requests in flight are infer requests on as many streams of one compiled model. Works with the current Python API and
+with the API of 2022.3. Facts are from docs.openvino.ai, "Inference Devices and Modes" and "Query Device Properties".
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from ..fake_quantize import unroll
 from . import base
 
 _OLD_API = "openvino.runtime"
-_MENDS = {
-    "GPU": "a GPU needs Intel's compute runtime for OpenCL, and this user in the group render",
-    "NPU": "an NPU needs Intel's NPU driver, and this user in the group render",
-    "MYRIAD": "a Neural Compute Stick 2 needs OpenVINO 2022.3.1 or .2 from its archive (pip's lacks the plugin), its "
-    "udev rules, and device.python=... naming a Python that imports that OpenVINO",
+_FIXES = {
+    "GPU": "for a GPU, install Intel's compute runtime for OpenCL and add this user to the group render",
+    "NPU": "for an NPU, install Intel's NPU driver and add this user to the group render",
+    "MYRIAD": "for a Neural Compute Stick 2, install OpenVINO 2022.3.1 or .2 from its archive (pip's has no plugin "
+    "for it) and its udev rules, and set device.python to a Python that imports that OpenVINO",
 }
 
 
 class Runtime(base.Runtime):
     packages = "openvino"
     formats = ("openvino",)
-    # inference_precision_hint, None: f32 on the CPU, which takes bf16 silently where it has that, also for an fp32
-    # model; elsewhere what the device prefers. The one in force is in the options told.
+    # inference_precision_hint, None: f32 on the CPU, which would otherwise silently use bf16 if it supports it, even
+    # for an fp32 model; on other devices, the device's default. The reported options contain the actual value.
     options = {"device": "CPU", "inference_precision_hint": None, "int8_kernels": "exact"}  # noqa: RUF012
-    # Where OpenVINO's int8 kernels saturate it has no others: what is exact is floating point.
+    # If OpenVINO's int8 kernels saturate, it has no others: the exact choice is floating point.
     int8_kernels = {  # noqa: RUF012
         "exact": "floating point (FakeQuantize unrolled)",
         "fast": "OpenVINO's int8 kernels",
@@ -81,8 +81,8 @@ class Runtime(base.Runtime):
         hint = self.options["inference_precision_hint"] or ("f32" if on_cpu else None)
         if hint and self._supported.get("INFERENCE_PRECISION_HINT") != "RW":
             raise AgentError(
-                "%s takes no inference_precision_hint" % self._device,
-                hint="leave device.options.openvino.inference_precision_hint out",
+                "%s does not support inference_precision_hint" % self._device,
+                hint="remove device.options.openvino.inference_precision_hint",
             )
         settings: dict[str, Any] = {}
         if hint:
@@ -96,18 +96,21 @@ class Runtime(base.Runtime):
         return settings
 
     def _in_force(self, compiled: Any) -> dict[str, Any]:
-        """What the compiled model says of itself. Raises `AgentError` where it runs elsewhere than asked for."""
-        told = {"device": self._device, "device_name": self._core.get_property(self._device, "FULL_DEVICE_NAME")}
+        """The properties of the compiled model. Raises `AgentError` if it does not run on the requested device."""
+        properties = {"device": self._device, "device_name": self._core.get_property(self._device, "FULL_DEVICE_NAME")}
         for name in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
             value = _property(compiled, name)
             if value is not None:
-                told[name] = _plain(value)
-        ran_on = _property(compiled, "EXECUTION_DEVICES")  # 2022.3 does not tell
+                properties[name] = _plain(value)
+        ran_on = _property(compiled, "EXECUTION_DEVICES")  # 2022.3 does not report it
         if ran_on is not None:
-            told["EXECUTION_DEVICES"] = list(ran_on)
+            properties["EXECUTION_DEVICES"] = list(ran_on)
             if any(_kind(name) != _kind(self._device) for name in ran_on):
-                raise AgentError("OpenVINO runs the model on %s in place of %s" % (", ".join(ran_on), self._device))
-        return told
+                raise AgentError(
+                    "OpenVINO runs the model on %s instead of %s" % (", ".join(ran_on), self._device),
+                    hint="update OpenVINO and the driver of %s, or choose another device" % self._device,
+                )
+        return properties
 
 
 class _Request(base.Request):
@@ -125,12 +128,12 @@ class _Request(base.Request):
         self._results = self._request.infer(share_outputs=True)
 
     def get_outputs(self) -> list[np.ndarray]:
-        # `infer` has made an array of each output, in order. Its result looks keys up ten times slower than its values.
+        # `infer` has created an array for each output, in order. In its result, keys are ten times slower than values.
         return list(self._results.values())
 
 
 class _OldRequest(_Request):
-    """Of 2022.3, where `infer` copies every output into a dict that nobody asked for."""
+    """For 2022.3, where `infer` copies every output into a dict that is not needed."""
 
     def execute(self) -> None:
         self._request.start_async()
@@ -141,19 +144,19 @@ class _OldRequest(_Request):
 
 
 def _api() -> Any:
-    """The module that has Core, Tensor and get_version: openvino itself since 2023.1, before that openvino.runtime."""
+    """The module with Core, Tensor and get_version: openvino itself since 2023.1, before that openvino.runtime."""
     import openvino
 
     return openvino if hasattr(openvino, "Core") else importlib.import_module(_OLD_API)
 
 
 def _device(core: Any, wanted: str) -> str:
-    """The device's name. Raises `AgentError` where OpenVINO finds none; it never chooses one, as AUTO or HETERO do."""
+    """The device's name. Raises `AgentError` if it is not found; no other device is chosen, as AUTO would."""
     found = core.available_devices
     if not any(name == wanted or _kind(name) == wanted for name in found):
-        hints = ["it finds " + (", ".join(found) or "none")]
-        if _kind(wanted) in _MENDS:
-            hints.append(_MENDS[_kind(wanted)])
+        hints = ["OpenVINO finds " + (", ".join(found) or "no device")]
+        if _kind(wanted) in _FIXES:
+            hints.append(_FIXES[_kind(wanted)])
         raise AgentError(
             "OpenVINO %s finds no device %s" % (Runtime.version().partition("-")[0], wanted), hint="; ".join(hints)
         )
@@ -161,7 +164,7 @@ def _device(core: Any, wanted: str) -> str:
 
 
 def _kind(device: str) -> str:
-    """What a device is, without its number: GPU of GPU.1."""
+    """The kind of a device, without its number: GPU for GPU.1."""
     return device.partition(".")[0]
 
 
@@ -178,5 +181,5 @@ def _spec(port: Any) -> base.TensorSpec:
 
 
 def _plain(value: Any) -> Any:
-    """A property's value as JSON holds it."""
+    """A property's value in JSON's types."""
     return value if isinstance(value, (int, str, bool)) else getattr(value, "get_type_name", value.__str__)()

@@ -1,6 +1,6 @@
 """TensorRT: runs its engines, one execution context for each request in flight. `..toolchains.tensorrt` builds them.
 
-Buffers are libcudart's (`..cuda`), so a JetPack image has all that this needs. Versions 8, 10 and 11 differ:
+Buffers are from libcudart (`..cuda`), so a JetPack image has everything that this needs. Versions 8, 10 and 11 differ:
 
 | version | network | precision | tensors |
 |---|---|---|---|
@@ -62,8 +62,8 @@ class Runtime(base.Runtime):
             context = self._engine.create_execution_context()
             if context is None:
                 raise AgentError(
-                    "TensorRT makes no execution context: %s" % self._logger.last_error(),
-                    hint="lower protocol.throughput.max_in_flight: each request has memory of its own",
+                    "TensorRT cannot create an execution context: %s" % self._logger.last_error(),
+                    hint="lower protocol.throughput.max_in_flight: each request needs its own memory",
                 )
             requests.append(_Request(context, tensors))
         return base.Compiled(requests, inputs, outputs, {"context_memory_mb": _context_memory(self._engine) / 1e6})
@@ -77,7 +77,7 @@ class _Tensor(NamedTuple):
 
 
 class _Request(base.Request):
-    """A context with a stream and buffers of its own."""
+    """A context with its own stream and buffers."""
 
     def __init__(self, context: Any, tensors: list[_Tensor]) -> None:
         self._context = context
@@ -91,8 +91,8 @@ class _Request(base.Request):
             for tensor, _, held in buffers:
                 if not context.set_tensor_address(tensor.spec.name, held.address):
                     raise AgentError(
-                        "TensorRT does not take the memory for '%s'" % tensor.spec.name,
-                        hint="the agent's log says why",
+                        "TensorRT rejects the memory for '%s'" % tensor.spec.name,
+                        hint="the agent's log shows the cause",
                     )
             self._enqueue, self._arguments = context.execute_async_v3, (self._stream.handle,)
         else:
@@ -106,7 +106,7 @@ class _Request(base.Request):
 
     def execute(self) -> None:
         if not self._enqueue(*self._arguments):
-            raise AgentError("TensorRT refuses to run the engine", hint="the agent's log says why")
+            raise AgentError("TensorRT cannot run the engine", hint="the agent's log shows the cause")
         self._stream.synchronize()
 
     def get_outputs(self) -> list[np.ndarray]:
@@ -141,12 +141,13 @@ def _tensors(trt: Any, engine: Any) -> list[_Tensor]:
 
 
 def _tensor(name: str, shape: Any, dtype: Any, is_input: bool) -> _Tensor:
-    """Raises `AgentError` where its size is not known before a run."""
+    """Raises `AgentError` if its size is unknown before a run."""
     sizes = tuple(shape)
     if -1 in sizes:
         raise AgentError(
             "the engine's '%s' is %s: its size depends on the image" % (name, list(sizes)),
-            hint="export the model without the operators that make it so (NonZero, NonMaxSuppression)",
+            hint="export the model without operators whose output size depends on the image (NonZero, "
+            "NonMaxSuppression)",
         )
     return _Tensor(base.TensorSpec(name, sizes, _DTYPES[dtype.name]), is_input)
 

@@ -1,8 +1,8 @@
 """PyTorch: an exported program (torch.export), the unconverted baseline, on the CPU or on a CUDA GPU.
 
-On a GPU each request in flight has a stream and buffers of its own. The model's kernels are captured once into a CUDA
-graph and replayed: launched one by one from Python, those of a small network take longer to launch than to run. Facts
-are from PyTorch's notes "CUDA semantics" (sections "TensorFloat-32", "CUDA streams", "CUDA Graphs").
+On a GPU each request in flight has its own stream and buffers. The model's kernels are captured once into a CUDA
+graph and replayed: launched one by one from Python, for a small network, launching takes longer than running. Facts are
+from PyTorch's notes "CUDA semantics" (sections "TensorFloat-32", "CUDA streams", "CUDA Graphs").
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from ..errors import AgentError, FixedBatchError
 from . import base
 
-_WARM_UP = 3  # runs before a capture: libraries set themselves up and choose their kernels, which a graph cannot hold
+_WARM_UP = 3  # runs before a capture: libraries initialise and choose their kernels, which a graph cannot contain
 
 
 class Runtime(base.Runtime):
     packages = "torch"
     formats = ("pt2",)
-    # cuda_graphs: capture where the model can be captured; where it cannot, the options in force say why.
+    # cuda_graphs: capture the model if possible; if not, the reported options state why.
     options = {"device": "cpu", "cuda_graphs": True}  # noqa: RUF012
 
     @staticmethod
@@ -104,7 +104,7 @@ class _Request(base.Request):
         self._threads = threads
 
     def bind(self) -> None:
-        self._torch.set_num_threads(self._threads)  # OpenMP keeps it by thread
+        self._torch.set_num_threads(self._threads)  # OpenMP stores it per thread
 
     def prepare(self, tensor: np.ndarray) -> Any:
         return self._torch.from_numpy(tensor)
@@ -121,9 +121,9 @@ class _Request(base.Request):
 
 
 class CudaRequest(base.Request):
-    """A stream, and buffers on either side of the bus: what leaves from page-locked memory is copied once.
+    """A stream, and buffers on both sides of the bus: data in page-locked memory is copied only once.
 
-    Each stage waits for its stream, so that no time of one is counted in the next.
+    Each stage waits for its stream, so that its time is not counted in the next stage.
     """
 
     def __init__(self, module: Any, example: Any, device: Any, graphs: bool) -> None:
@@ -145,10 +145,10 @@ class CudaRequest(base.Request):
                 self._capture()
 
     def bind(self) -> None:
-        # Torch copies a large image on the host with all cores, and OpenMP's threads then spin on them: they take time
-        # from the threads that drive the other requests, and stretch the slowest queries.
+        # Torch copies a large image on the host with all cores, and OpenMP's threads then spin on them: they slow down
+        # the threads that drive the other requests, and the slowest queries become slower.
         self._torch.set_num_threads(1)
-        self._torch.cuda.set_stream(self._stream)  # torch keeps the current device and stream by thread
+        self._torch.cuda.set_stream(self._stream)  # torch stores the current device and stream per thread
 
     def prepare(self, tensor: np.ndarray) -> Any:
         return self._torch.from_numpy(tensor)
@@ -176,13 +176,13 @@ class CudaRequest(base.Request):
             self._outputs = _tensors(self._module(self._input))
 
     def _capture(self) -> None:
-        """Record the model's kernels, or `note` why that cannot be."""
+        """Record the model's kernels, or `note` why that is not possible."""
         graph = self._torch.cuda.CUDAGraph()
         try:
             with self._torch.cuda.graph(graph, stream=self._stream):
                 self._run()
         except RuntimeError as error:  # such as an operation that waits for the GPU
-            cause = error.__context__ or error  # ending a capture that broke fails as well, and says less
+            cause = error.__context__ or error  # ending a broken capture fails as well, with a less useful message
             self.note = "not captured: %s" % (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         else:
             self._graph = graph
@@ -196,37 +196,35 @@ def _tensors(result: Any) -> list[Any]:
 
 
 def _device(name: str) -> Any:
-    """The torch.device of option `device`. Raises `AgentError` where this torch or this machine does not have it."""
+    """The torch.device of option `device`. Raises `AgentError` if this torch or this machine does not have it."""
     import torch
 
     if name == "cpu":
         return torch.device(name)
     if not re.fullmatch(r"cuda(:\d+)?", name):
-        raise AgentError(
-            "there is no device '%s' for torch here" % name, hint="cpu, cuda, or cuda:1 for the second GPU"
-        )
+        raise AgentError("unknown torch device '%s'" % name, hint="set it to cpu, cuda, or cuda:1 for the second GPU")
     device = torch.device(name)
     if not torch.cuda.is_available():
         if torch.version.cuda is None:
             raise AgentError(
                 "torch %s is built without CUDA" % torch.__version__,
-                hint="install a CUDA build of torch into %s, or name the interpreter that has one: device.python=..."
+                hint="install a CUDA build of torch into %s, or set device.python to an interpreter that has one"
                 % sys.executable,
             )
         raise AgentError(
             "torch %s finds no CUDA GPU" % torch.__version__,
-            hint="nvidia-smi must list it, with a driver for CUDA %s or later" % torch.version.cuda,
+            hint="check that nvidia-smi lists the GPU, with a driver for CUDA %s or later" % torch.version.cuda,
         )
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:
-        raise AgentError("torch finds no %s" % name, hint="the last one is cuda:%d" % (count - 1))
+        raise AgentError("torch finds no %s" % name, hint="the last GPU is cuda:%d" % (count - 1))
     return torch.device("cuda", device.index or 0)
 
 
 def _full_float32() -> None:
-    """Float32 as the model says: from Ampere on, cuDNN's convolutions otherwise round it to TF32's 10 bits.
+    """Compute in full float32: from Ampere on, cuDNN's convolutions otherwise round it to TF32's 10 bits.
 
-    And let cuDNN try its algorithms once for each shape, which is fixed here.
+    Also let cuDNN try its algorithms once for each shape, which is fixed here.
     """
     import torch
 

@@ -1,9 +1,9 @@
-"""The power sensors that the agent can read beside inference: one module each, with `survey()`.
+"""The power sensors that the agent can read during inference: one module each, with `survey()`.
 
 A vendor package adds a kind by the entry point group `edlab.sensors`: a module with `survey() -> Found`.
 
-The environment variable EDLAB_SYSFS is the folder that is read in place of /sys, so that a tree of files can stand in
-for the hardware. What comes from such a tree says so: see `describe`.
+The environment variable EDLAB_SYSFS is the folder that is read instead of /sys, so that a tree of files can stand in
+for the hardware. Sensors of such a tree are marked: see `describe`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IN_SYSFS = ("rapl", "hwmon")  # kinds
 
 
 def survey() -> Found:
-    """Every sensor that can be read now, the one to prefer first, and those that cannot be read. Never raises."""
+    """Every sensor that can be read now, the preferred one first, and the unusable ones. Never raises."""
     sysfs = Path(_stand_in() or "/sys")
     kinds: list[tuple[str, Callable[[], Found]]] = [
         ("rapl", lambda: rapl.survey(sysfs / "class/powercap")),
@@ -36,7 +36,7 @@ def survey() -> Found:
     for kind, look in kinds:
         try:
             sensors, unusable = look()
-        except Exception as error:  # one kind that breaks must not hide the others
+        except Exception as error:  # a kind that fails must not hide the others
             sensors, unusable = [], [UnusableSensor(kind, kind, "%s: %s" % (type(error).__name__, error), "")]
         found.sensors.extend(sensors)
         found.unusable.extend(unusable)
@@ -48,18 +48,18 @@ def _survey_of(module: str) -> Callable[[], Found]:
 
 
 def get(name: str) -> Sensor:
-    """The sensor of this name. Raises `AgentError` where there is none."""
+    """The sensor of this name. Raises `AgentError` if there is none."""
     found = survey()
     for sensor in found.sensors:
         if sensor.name == name:
             return sensor
     reasons = ["%s cannot be used: %s" % (each.name, each.reason) for each in found.unusable]
-    usable = "it has " + (", ".join(sensor.name for sensor in found.sensors) or "none that this user may read")
+    usable = "readable sensors: " + (", ".join(sensor.name for sensor in found.sensors) or "none")
     raise AgentError("the target has no power sensor '%s'" % name, hint="; ".join([usable, *reasons]))
 
 
 def describe(found: Found) -> Sensors:
-    """What `survey` gave, as a message."""
+    """The result of `survey` as a message."""
     return Sensors(
         [
             SensorFound(each.name, each.kind, each.boundary, each.lag_s, _stand_in() if each.kind in _IN_SYSFS else "")

@@ -1,4 +1,4 @@
-"""What a power sensor is to the agent, and the thread that records one during inference."""
+"""The interface of a power sensor, and the thread that records one during inference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..messages import Readings, UnusableSensor
 
 BOUNDARIES = ("rail", "module", "package", "board_dc", "usb", "wall_ac")
 
-# Watts of one counter. No processor package takes more; a counter that was reset seems to have jumped by megawatts.
+# Watts of one counter. No processor package uses more; a counter that was reset seems to jump by megawatts.
 _MOST_WATTS = 2000.0
 
 
@@ -27,16 +27,17 @@ class Sample(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What looking for sensors gives."""
+    """The result of the search for sensors."""
 
     sensors: list[Sensor]
     unusable: list[UnusableSensor]
 
 
 class Sensor(ABC):
-    """A source of power readings. `boundary`, one of BOUNDARIES, says what its watts include.
+    """A source of power readings. `boundary`, one of BOUNDARIES, defines what its watts include.
 
-    `lag_s` is how far back a reading may reach: the time that it is averaged over and the time for which it stays.
+    `lag_s` is how far back a reading may reach: the time over which it is averaged, plus the time for which it is not
+    updated.
     """
 
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
@@ -47,14 +48,14 @@ class Sensor(ABC):
 
     @abstractmethod
     def read(self) -> Sample | None:
-        """The power now, or None where that takes another reading.
+        """The power now, or None if that needs another reading.
 
-        Raises `OSError` or `ValueError` where this reading failed; the next may be good.
+        Raises `OSError` or `ValueError` if this reading failed; the next one may succeed.
         """
 
 
 class PowerSensor(Sensor):
-    """A sensor that gives watts."""
+    """A sensor that reports watts."""
 
     @abstractmethod
     def watts(self) -> float:
@@ -75,14 +76,14 @@ class EnergyCounter(Sensor):
 
     @abstractmethod
     def joules(self) -> list[float]:
-        """The present counts, one for each part that is counted."""
+        """The present counts in joules, one for each counter."""
 
     @abstractmethod
     def spans(self) -> list[float]:
-        """The joules after which each count starts again from 0."""
+        """The joules after which each counter starts again from 0."""
 
     def read(self) -> Sample | None:
-        """See `Sensor.read`. A count that was reset, and did not start again by itself, is a failed reading."""
+        """See `Sensor.read`. A counter that was reset, instead of reaching its limit, is a failed reading."""
         now, counts = time.perf_counter_ns(), self.joules()
         last, self._last = self._last, (now, counts)
         if last is None:
@@ -99,11 +100,11 @@ class EnergyCounter(Sensor):
 
 
 def pause(interval_s: float, generator: random.Random) -> float:
-    """Seconds from one reading to the next: uniform from half to one and a half of the interval.
+    """Seconds from one reading to the next: uniform between half and one and a half of the interval.
 
-    Readings at equal intervals see one phase of a load that repeats at that interval, or at a part of it. A pause whose
-    width is a whole interval makes the phases of consecutive readings independent for exactly those periods. Half an
-    interval remains at least: over less, a counter's own steps would be taken for power.
+    Readings at equal intervals always hit the same phase of a load that repeats at that interval, or at a fraction of
+    it. A pause that varies by a whole interval makes the phases of consecutive readings independent for exactly those
+    periods. The pause is at least half an interval: in less time, a counter's own steps would look like power.
     """
     return interval_s * (0.5 + generator.random())
 
@@ -120,31 +121,31 @@ def spanning(samples: Sequence[Sample], start_ns: int, end_ns: int) -> np.ndarra
 
 
 class Recorder:
-    """Reads a sensor about each `interval_s` in a separate thread, from `start` to `stop`. Failed ones are gaps."""
+    """Reads a sensor about every `interval_s` in its own thread, from `start` to `stop`. Failed readings are gaps."""
 
     def __init__(self, sensor: Sensor, interval_s: float) -> None:
         self._sensor = sensor
         self._interval_s = interval_s
         self._samples: list[Sample] = []
-        self._failures: list[tuple[int, str]] = []  # when, and the error
+        self._failures: list[tuple[int, str]] = []  # time and error
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Read now, and then on and on."""
+        """Read now, and then repeatedly."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more; a reading in progress is waited for."""
+        """Stop reading, and wait for a reading in progress."""
         self._stop.set()
         self._thread.join()
 
     def series(self, start_ns: int, end_ns: int) -> np.ndarray:
-        """The samples of a span as `spanning` gives them; no rows where nothing could be read."""
+        """The samples of a span, as from `spanning`; no rows if nothing could be read."""
         return spanning(self._samples[:], start_ns, end_ns)
 
     def failures(self, start_ns: int, end_ns: int) -> Readings:
-        """How many readings failed in a span, and what the last one said."""
+        """How many readings failed in a span, and the last error."""
         errors = [error for t_ns, error in self._failures if start_ns <= t_ns <= end_ns]
         return Readings(len(errors), errors[-1] if errors else "")
 
@@ -155,7 +156,7 @@ class Recorder:
                 sample = self._sensor.read()
                 if sample is not None:
                     self._samples.append(sample)
-            except Exception as error:  # a thread that dies says nothing: the samples would end without a reason
+            except Exception as error:  # a thread that dies reports nothing: the samples would end without a reason
                 self._failures.append((time.perf_counter_ns(), "%s: %s" % (type(error).__name__, error)))
             if self._stop.wait(pause(self._interval_s, generator)):
                 return

@@ -2,7 +2,7 @@
 
 Units of sysfs: power*_input and power*_average in microwatts, curr*_input in milliamperes, in*_input in millivolts;
 power*_average_interval and update_interval in milliseconds (Linux, Documentation/hwmon/sysfs-interface.rst). Channels
-of an INA3221 carry their rail's name in in*_label; on NVIDIA Jetson VDD_IN is the input of the whole module (Jetson
+of an INA3221 carry their rail's name in in*_label; on NVIDIA Jetson VDD_IN is the input of the entire module (Jetson
 Linux developer guide, power monitor).
 """
 
@@ -16,13 +16,13 @@ from typing import Callable, Iterator
 from ..messages import UnusableSensor
 from .base import Found, PowerSensor
 
-_CHIP_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # any other chip measures a rail
+_CHIP_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # other chips measure a rail
 _RAIL_BOUNDARIES = {"VDD_IN": "module"}
 _WIDEST_FIRST = ("board_dc", "module", "rail")
 
 
 def survey(root: Path = Path("/sys/class/hwmon")) -> Found:
-    """The meters, those with the widest boundary first, each with a name that no other has."""
+    """The meters, those with the widest boundary first, each with a unique name."""
     meters = [meter for chip in sorted(root.glob("hwmon*")) for meter in _of_chip(chip)]
     _tell_apart(meters)
     found = Found([], [])
@@ -31,7 +31,7 @@ def survey(root: Path = Path("/sys/class/hwmon")) -> Found:
             meter.read()
             found.sensors.append(meter)
         except (OSError, ValueError) as error:
-            hint = "read the files of %s as the user that runs the agent: the driver's error is the cause" % meter.chip
+            hint = "read the files of %s as the user that runs the agent to see the driver's error" % meter.chip
             found.unusable.append(UnusableSensor(meter.name, "hwmon", str(error), hint))
     return found
 
@@ -69,9 +69,9 @@ def _of_chip(chip: Path) -> Iterator[Hwmon]:
 
 
 def _channels(chip: Path, pattern: str) -> list[Path]:
-    """The chip's files of this form, one a channel: a card may have both power1_average and power1_input."""
+    """The chip's files of this form, one per channel: a card may have both power1_average and power1_input."""
     by_channel = {}
-    for path in sorted(chip.glob("*")):  # which is empty for a folder that may not be read
+    for path in sorted(chip.glob("*")):  # empty for a folder that is not readable
         match = re.fullmatch(pattern, path.name)
         if match:
             by_channel[int(match.group(1))] = path
@@ -79,7 +79,7 @@ def _channels(chip: Path, pattern: str) -> list[Path]:
 
 
 def _lag_s(chip: Path, channel: str) -> float:
-    """Twice the interval that the driver states: a reading is the mean of one, and stays for one. 0: none is stated."""
+    """Twice the interval that the driver states: a reading is the mean of one, and stays for one. 0: not stated."""
     for name in (channel + "_average_interval", "update_interval"):
         text = _text(chip / name)
         if text and text.isdigit():
@@ -88,7 +88,7 @@ def _lag_s(chip: Path, channel: str) -> float:
 
 
 def _tell_apart(meters: list[Hwmon]) -> None:
-    """Add to names that several meters have the chip's place (its bus address), and then the channel."""
+    """Add the chip's place (its bus address), and then the channel, to names that several meters have."""
     marks: list[Callable[[Hwmon], str]] = [_place, lambda meter: meter.channel, lambda meter: meter.chip.name]
     for mark in marks:
         uses = Counter(meter.name for meter in meters)
@@ -98,7 +98,7 @@ def _tell_apart(meters: list[Hwmon]) -> None:
 
 
 def _place(meter: Hwmon) -> str:
-    """The chip's address on its bus ("1-0040"), which stays the same when the kernel counts hwmon anew; else hwmonN."""
+    """The chip's address on its bus ("1-0040"), unchanged when the kernel numbers hwmon again; else hwmonN."""
     device = meter.chip / "device"
     return device.resolve().name if device.is_symlink() else meter.chip.name
 

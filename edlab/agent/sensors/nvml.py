@@ -1,8 +1,8 @@
-"""NVML: what NVIDIA graphics cards are and the power that they take, through the driver's own library.
+"""NVML: names and power of NVIDIA graphics cards, from the driver's own library.
 
-nvmlDeviceGetPowerUsage gives milliwatts of the whole card, memory and circuitry included; since Ampere they are the
-mean of one second, before it (and on GA100) they are of the moment (NVML API reference). The reading is renewed about
-each 100 ms (Yang, Adamek and Armour, Part-time Power Measurements: nvidia-smi's Lack of Attention, 2023).
+nvmlDeviceGetPowerUsage returns milliwatts of the entire card, including memory and circuitry: since Ampere the mean of
+one second, before it (and on GA100) the present value (NVML API reference). The reading is updated about every 100 ms
+(Yang, Adamek and Armour, Part-time Power Measurements, 2023).
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from ..messages import UnusableSensor
 from .base import Found, PowerSensor
 
 _SUCCESS = 0
-_LAG_S = 1.1  # the mean of one second, renewed each 100 ms
-_HINT = "nvidia-smi --query-gpu=name,power.draw --format=csv shows what the driver says"
+_LAG_S = 1.1  # the mean of one second, updated every 100 ms
+_HINT = "nvidia-smi --query-gpu=name,power.draw --format=csv shows what the driver reports"
 _LIBRARY = "libnvidia-ml.so.1"
 _NAME_LENGTH = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
 _VERSION_LENGTH = 80  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
 
 
 def describe(library: str = _LIBRARY) -> dict[str, str]:
-    """`gpu`, the names of the cards in nvidia-smi's order, and `gpu_driver`, its version; empty where it finds none."""
+    """`gpu`, the names of the cards in nvidia-smi's order, and `gpu_driver`, its version; empty if there is none."""
     try:
         nvml = _load(library)
-    except RuntimeError:  # `survey` says why
+    except RuntimeError:  # `survey` reports why
         return {}
     if nvml is None:
         return {}
     count = ctypes.c_uint()
-    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))  # leaves it 0 where it fails
+    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))  # stays 0 if it fails
     found = [_handle(nvml, index) for index in range(count.value)]
     names = ", ".join(filter(None, (_name(nvml, handle) for code, handle in found if code == _SUCCESS)))
     return {"gpu": names, "gpu_driver": _driver(nvml)} if names else {}
 
 
 def survey(library: str = _LIBRARY) -> Found:
-    """The cards that give their power; none where the driver is not installed."""
+    """The cards that report their power; none if the driver is not installed."""
     try:
         nvml = _load(library)
     except RuntimeError as error:
@@ -49,7 +49,7 @@ def _of_driver(nvml: Any) -> Found:
     count = ctypes.c_uint()
     code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
     if code != _SUCCESS:
-        return Found([], [UnusableSensor("nvml", "nvml", "nvmlDeviceGetCount_v2 gave error %d" % code, _HINT)])
+        return Found([], [UnusableSensor("nvml", "nvml", "nvmlDeviceGetCount_v2 failed with error %d" % code, _HINT)])
     found = Found([], [])
     for index in range(count.value):
         code, handle = _handle(nvml, index)
@@ -59,9 +59,7 @@ def _of_driver(nvml: Any) -> Found:
         if code == _SUCCESS:
             found.sensors.append(Nvml(nvml, handle, name))
         else:
-            found.unusable.append(
-                UnusableSensor(name, "nvml", "it gave error %d when asked for its power" % code, _HINT)
-            )
+            found.unusable.append(UnusableSensor(name, "nvml", "reading its power failed with error %d" % code, _HINT))
     return found
 
 
@@ -77,24 +75,24 @@ class Nvml(PowerSensor):
         milliwatts = ctypes.c_uint()
         code = self._nvml.nvmlDeviceGetPowerUsage(self._handle, ctypes.byref(milliwatts))
         if code != _SUCCESS:
-            raise OSError("nvmlDeviceGetPowerUsage of %s gave error %d" % (self.name, code))
+            raise OSError("nvmlDeviceGetPowerUsage of %s failed with error %d" % (self.name, code))
         return milliwatts.value / 1000
 
 
 def _load(library: str) -> ctypes.CDLL | None:
-    """The driver's library, ready; None where it is not installed. Raises `RuntimeError` where it finds no driver."""
+    """The initialised library; None if it is not installed. Raises `RuntimeError` if it finds no driver."""
     try:
         nvml = ctypes.CDLL(library)
     except OSError:
         return None
     code = nvml.nvmlInit_v2()
     if code != _SUCCESS:
-        raise RuntimeError("nvmlInit_v2 gave error %d" % code)
+        raise RuntimeError("nvmlInit_v2 failed with error %d" % code)
     return nvml
 
 
 def _handle(nvml: Any, index: int) -> tuple[int, ctypes.c_void_p]:
-    """NVML's code, and the card's handle where that is success."""
+    """NVML's code, and the card's handle if it succeeded."""
     handle = ctypes.c_void_p()
     return nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)), handle
 

@@ -16,7 +16,7 @@ _NAME = "rapl"
 
 
 def survey(root: Path = Path("/sys/class/powercap")) -> Found:
-    """One sensor over all packages (sockets); the domains inside a package are part of it.
+    """One sensor for all packages (sockets); the domains inside a package are part of it.
 
     A sum without one of the packages would be too small, so one that cannot be read makes the sensor unusable.
     """
@@ -39,7 +39,7 @@ def survey(root: Path = Path("/sys/class/powercap")) -> Found:
     if isinstance(problem, PermissionError):
         hint = "sudo chmod a+r %s/intel-rapl:*/energy_uj" % root
     else:
-        hint = "see the files in %s: name, an integer in energy_uj, and one above 0 in max_energy_range_uj" % zone
+        hint = "check the files in %s: name, an integer in energy_uj, and one above 0 in max_energy_range_uj" % zone
     return Found([], [UnusableSensor(_NAME, _NAME, reason, hint)])
 
 
@@ -47,7 +47,7 @@ class Rapl(EnergyCounter):
     """The sum of the packages' counters."""
 
     def __init__(self, zones: list[Path]) -> None:
-        """Raises `OSError` or `ValueError` where a package does not say where its counter starts again."""
+        """Raises `OSError` or `ValueError` if a package does not state the range of its counter."""
         super().__init__(_NAME, _NAME, "package")
         self._counters = [zone / "energy_uj" for zone in zones]
         self._spans = [_span(zone / "max_energy_range_uj") for zone in zones]
@@ -63,5 +63,5 @@ def _span(path: Path) -> float:
     """The joules after which a counter starts again."""
     microjoules = int(path.read_text())
     if microjoules <= 0:
-        raise ValueError("%s is %d, which does not say where the counter starts again" % (path, microjoules))
+        raise ValueError("%s is %d, which is not a valid range of the counter" % (path, microjoules))
     return microjoules / 1e6

@@ -1,4 +1,4 @@
-"""The tasks that this agent can do: one module each, holding `class Task(base.Task)`."""
+"""The tasks of this agent: one module each, with `class Task(base.Task)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One class for each image: logits, of which the best class counts."""
+"""One class for each image: the class with the highest logit."""
 
 from __future__ import annotations
 

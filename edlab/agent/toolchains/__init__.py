@@ -1,4 +1,4 @@
-"""The toolchains that this agent can drive: one module each, holding `class Toolchain(base.Toolchain)`."""
+"""The toolchains of this agent: one module each, with `class Toolchain(base.Toolchain)`."""
 
 from __future__ import annotations
 

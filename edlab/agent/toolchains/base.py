@@ -1,6 +1,7 @@
-"""What builds a file where this agent runs: on a target, or in the Python that a vendor's tool needs.
+"""The interface of a toolchain, which builds a file where this agent runs: on a target, or in the Python of a vendor's
+tool.
 
-Adding one is one file beside this, with `class Toolchain(base.Toolchain)`.
+To add a toolchain, add one file next to this, with `class Toolchain(base.Toolchain)`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from ..messages import Calibration, OnProgress
 
 
 class Toolchain(ABC):
-    """A vendor's tool, called by name from a conversion's step. All of it is static: a step is files in, files out."""
+    """A vendor's tool, called by name from a conversion's step. Everything is static: a step is files in, files out."""
 
-    name = ""  # by which the host asks for it: its module's, or its entry point's; set when it is found
-    packages = ""  # what pip installs to have it
+    name = ""  # the host's name for it: its module's, or its entry point's; set when it is found
+    packages = ""  # the packages to install with pip
 
     @staticmethod
     @abstractmethod
@@ -25,9 +26,9 @@ class Toolchain(ABC):
     @staticmethod
     @abstractmethod
     def identity(options: dict[str, Any]) -> dict[str, str]:
-        """What a file that is built here depends on beside its input: versions, the processor, the board.
+        """What a file that is built here depends on besides its input: versions, the processor, the board.
 
-        It is used again only where all of these are the same.
+        The file is used again only if all of these are the same.
         """
 
     @staticmethod
@@ -35,4 +36,4 @@ class Toolchain(ABC):
     def build(
         files: list[str], out: str, options: dict[str, Any], calibration: Calibration | None, report: OnProgress
     ) -> None:
-        """Write `out` from the input files; `options` are those of the conversion's step."""
+        """Write `out` from the input files; `options` are the options of the conversion's step."""

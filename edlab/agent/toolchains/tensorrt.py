@@ -22,7 +22,7 @@ from ..messages import Calibration, OnProgress
 from ..preprocess import table_for
 from . import base
 
-_EXPLICIT_INT8 = "converter.options.int8=explicit"
+_EXPLICIT_INT8 = "set converter.options.int8=explicit"
 
 
 class Toolchain(base.Toolchain):
@@ -36,14 +36,14 @@ class Toolchain(base.Toolchain):
 
     @staticmethod
     def identity(options: dict[str, Any]) -> dict[str, str]:
-        """The GPU's size and the board's power mode are part of it: kernels are chosen by their times under these."""
+        """The GPU's size and the board's power mode are included: kernels are chosen by their times under these."""
         described = {
             "tensorrt": tensorrt_library.version(),
             "cuda": cuda.runtime_version(),
             "gpu": cuda.device_name(),
             "compute_capability": cuda.compute_capability(),
             "multiprocessors": str(cuda.multiprocessors()),
-            "memory_gib": "%.0f" % (cuda.memory_bytes() / 2**30),  # whole ones: the kernel keeps a little for itself
+            "memory_gib": "%.0f" % (cuda.memory_bytes() / 2**30),  # rounded: the kernel reserves a little
             "board": system.describe()["board"],
             "l4t": jetson.describe().get("l4t"),
             "power_mode": jetson.state().get("power_mode"),
@@ -64,14 +64,14 @@ class Toolchain(base.Toolchain):
 def build_engine(
     trt: Any, path: str, options: dict[str, Any], calibration: Calibration | None, report: OnProgress
 ) -> Any:
-    """The serialized engine of an ONNX file, by the module `trt`; what it holds can be written as bytes.
+    """The serialized engine of an ONNX file, from the module `trt`; its content can be written as bytes.
 
-    Raises `AgentError` with the parser's or the builder's own words.
+    Raises `AgentError` with the message of the parser or the builder.
     """
     major = int(trt.__version__.split(".")[0])
     implicit = options.get("int8") == "implicit"
     if implicit and major >= 11:
-        raise AgentError("TensorRT %s has no implicit int8" % trt.__version__, hint=_EXPLICIT_INT8)
+        raise AgentError("TensorRT %s does not support implicit int8" % trt.__version__, hint=_EXPLICIT_INT8)
     logger = tensorrt_library.logger(trt)
     builder = trt.Builder(logger)
     weakly = major < 10 or implicit
@@ -80,7 +80,7 @@ def build_engine(
     config = builder.create_builder_config()
     _limit_workspace(trt, config, options["workspace_mb"] << 20)
     if not options["tf32"]:
-        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and float32 only in name
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and not really float32
     if weakly and options["precision"] != "fp32":
         _allow(trt, builder, config, options["precision"])
     _fix_batch(network)
@@ -90,14 +90,16 @@ def build_engine(
     report(None, "TensorRT %s tries kernels: minutes on a small board" % trt.__version__)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise AgentError("TensorRT builds no engine: %s" % logger.last_error(), hint="the agent's log has all of it")
+        raise AgentError(
+            "TensorRT cannot build the engine: %s" % logger.last_error(), hint="the agent's log has the full output"
+        )
     return engine
 
 
 def _network_flags(trt: Any, major: int, weakly: bool) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     if major < 10:
-        return 1 << int(flags.EXPLICIT_BATCH)  # all that the ONNX parser takes; from 10 on there is nothing else
+        return 1 << int(flags.EXPLICIT_BATCH)  # the only one that the ONNX parser supports, and since 10 the only one
     return 0 if weakly else 1 << int(flags.STRONGLY_TYPED)
 
 
@@ -108,13 +110,13 @@ def _parse(trt: Any, network: Any, logger: Any, path: str) -> None:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     words = [_describe(error) for error in errors] or [logger.last_error()]
     raise AgentError(
-        "TensorRT %s does not take the ONNX file: %s" % (trt.__version__, "; ".join(words)),
-        hint="the ONNX file is kept with the run; `polygraphy inspect` or Netron shows the node of that number",
+        "TensorRT %s does not accept the ONNX file: %s" % (trt.__version__, "; ".join(words)),
+        hint="the ONNX file is kept with the run; `polygraphy inspect` or Netron shows the node with that number",
     )
 
 
 def _describe(error: Any) -> str:
-    """Of a parser's error the node and what is wrong with it; version 8 does not tell the node's operator."""
+    """The node of a parser's error and its problem; version 8 does not report the node's operator."""
     operator = " (%s)" % error.node_operator() if hasattr(error, "node_operator") else ""
     return "node %d%s: %s" % (error.node(), operator, error.desc().strip())
 
@@ -127,23 +129,23 @@ def _limit_workspace(trt: Any, config: Any, size: int) -> None:
 
 
 def _allow(trt: Any, builder: Any, config: Any, precision: str) -> None:
-    """Let a weakly typed network use this precision. Raises `AgentError` where the GPU does not have it."""
+    """Let a weakly typed network use this precision. Raises `AgentError` if the GPU does not support it."""
     if not getattr(builder, "platform_has_fast_%s" % precision):
-        raise AgentError("the target's GPU has no %s arithmetic" % precision, hint="quantization=fp32")
+        raise AgentError("the target's GPU does not support %s" % precision, hint="set quantization=fp32")
     config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
 
 
 def _fix_batch(network: Any) -> None:
-    """Make a free batch 1.
+    """Set a free batch to 1.
 
-    Not by an optimization profile: before TensorRT 10 each context of an engine wants a profile of its own.
+    Without an optimization profile: before TensorRT 10 each context of an engine needs its own profile.
     """
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = tuple(tensor.shape)
         if -1 in shape[1:]:
             raise AgentError(
-                "the model's input '%s' is %s, -1 being free" % (tensor.name, list(shape)),
+                "the model's input '%s' is %s (-1 is a free dimension)" % (tensor.name, list(shape)),
                 hint="export it with a fixed height and width",
             )
         if shape[0] == -1:

@@ -1,8 +1,8 @@
-"""Whether a run's figures can be defended: from plain facts to VALID, DEGRADED or INVALID with reasons.
+"""Whether a run's metrics are reliable: from plain facts to VALID, DEGRADED or INVALID with reasons.
 
-docs/metrics.md lists the codes. What is only missing is no reason: a metric that could not be measured is absent and
-says why, and a power that was estimated says so in its name. The other figures are as good without it. A sensor that
-was read and is not believed is one: something is wrong that can be put right.
+docs/metrics.md lists the codes. A missing metric is not a reason: a metric that could not be measured is missing with
+its cause, and estimated power has another name. The other metrics are as good without it. Implausible readings of a
+sensor are a reason: something is wrong and can be fixed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RULES = (protocol_rules, stability_rules, throughput_rules, system_rules, outpu
 
 
 def judge(facts: Facts) -> Verdict:
-    """The worst of what the rules find, with every reason; VALID where they find nothing."""
+    """The worst state that the rules find, with every reason; VALID if they find nothing."""
     found = [finding for rules in _RULES for finding in rules(facts)]
     invalid = any(state is VerdictState.invalid for state, _ in found)
     state = VerdictState.invalid if invalid else VerdictState.degraded if found else VerdictState.valid

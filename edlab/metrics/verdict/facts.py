@@ -1,4 +1,4 @@
-"""What a verdict rests on, and what a rule finds."""
+"""The facts for a verdict, and the findings of a rule."""
 
 from __future__ import annotations
 
@@ -21,66 +21,66 @@ _LEAST_SHARE_S = 1.0  # /proc/stat counts in ticks of 10 ms
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """What came out of the model, and what is known of how it was computed. Shares are 0..1."""
+    """The outputs of the model, and how they were computed. Shares are 0..1."""
 
     precision: str = "fp32"
-    converted: bool = True  # False where the source file itself runs
+    converted: bool = True  # False if the source file itself runs
     drop_ci95: tuple[float, float] | None = None
-    max_drop: float = 0.01  # what a conversion may cost
+    max_drop: float = 0.01  # the allowed accuracy drop of a conversion
     scored_images: int = 0
-    doubts: tuple[Reason, ...] = ()  # what the task finds: outputs unlike the source's, labels that do not fit
+    doubts: tuple[Reason, ...] = ()  # of the task: outputs that differ from the source's, labels that do not match
     nan_images: int = 0
-    int8_kernels: str | None = None  # of what ran: edlab.agent.int8; None where nothing ran in int8
+    int8_kernels: str | None = None  # of the kernels that ran: edlab.agent.int8; None if nothing ran in int8
     arithmetic: str = ""  # which kernels those are
-    fast_kernels: str | None = None  # of the runtime's own int8 kernels, whether they ran or not
+    fast_kernels: str | None = None  # of the runtime's default int8 kernels, whether they ran or not
     in_float: bool = False  # an int8 file was computed in floating point
     runtime: str = ""
 
 
 @dataclass(frozen=True)
 class PowerFacts:
-    """What puts the power figures in doubt."""
+    """Why the power metrics are doubtful."""
 
-    doubts: tuple[Reason, ...] = ()  # of the sensor's readings: `edlab.metrics.power`
-    stand_in: str = ""  # the folder of files that was read in place of the hardware's
+    doubts: tuple[Reason, ...] = ()  # about the sensor's readings: `edlab.metrics.power`
+    stand_in: str = ""  # the folder of files that was read instead of the hardware
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All of a run that the rules judge; None where a target does not say. Shares are 0..1."""
+    """All facts of a run for the rules; None if a target does not report it. Shares are 0..1."""
 
     tier: str  # the protocol's name
-    stand_in: str = ""  # what ran in the device's place
-    weakened: tuple[str, ...] = ()  # settings that were set below what the tier of this name asks for
-    truncated: tuple[str, ...] = ()  # phases that hit their hard limit before their minima
+    stand_in: str = ""  # what ran instead of the device
+    weaker_settings: tuple[str, ...] = ()  # settings that are weaker than the tier of this name
+    truncated: tuple[str, ...] = ()  # phases that reached their time limit before their minima
     warmup_settled: bool = True
     latency_ms: float | None = None
     latency_interval_ms: tuple[float, float] | None = None  # 95 %
     stability: Stability | None = None
-    max_interval: float = 0.05  # of the latency's mean: how wide its interval may be
+    max_interval: float = 0.05  # maximum width of the latency's interval, as a fraction of the mean
     throughput_ips: float | None = None
-    search_unfinished: bool = False  # settings were left to try when its time was over
-    driver_limit_ips: float | None = None  # what the driving loop itself can do at that setting; None: far above
-    activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that watched the machine
+    search_unfinished: bool = False  # untried settings were left at its time limit
+    driver_limit_ips: float | None = None  # the limit of the driving loop itself at that setting; None: far above
+    activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that observed the machine
     virtual_machine: bool = False
-    repeats: int = 1  # fresh processes that the timed phases ran in
+    repeats: int = 1  # number of new processes in which the timed phases ran
     governor: str | None = None
     scaling_driver: str | None = None
-    on_cpu: bool = True  # the model runs on the processor whose clocks and thermal events are watched
-    sustained_ratio: float | None = None  # of the last five minutes of a long throughput window to its fastest five
-    power_mode_changed: str = ""  # what of the target's power mode changed while it was measured
+    on_cpu: bool = True  # the model runs on the processor whose clocks and thermal events are monitored
+    sustained_ratio: float | None = None  # rate of the last five minutes of a long throughput window / its fastest five
+    power_mode_changed: str = ""  # changes of the target's power mode during the measurement
     trained: bool = True
     accelerated_fraction: float | None = None  # of the model's operators; the others run on the CPU
-    real_inputs: bool = True  # photographs or the like, not noise that stands in for them
+    real_inputs: bool = True  # real images or samples, not noise
     images_skipped: int = 0
     assumed_preprocessing: tuple[str, ...] = ()  # keys that neither the model nor the user states
-    stated: tuple[Reason, ...] = ()  # what the model and the data set themselves put in doubt
+    stated: tuple[Reason, ...] = ()  # doubts about the model and the data set themselves
     outputs: OutputFacts = OutputFacts()
     power: PowerFacts = PowerFacts()
 
     @property
     def cpu_shares(self) -> Mapping[str, Activity]:
-        """The activities of phases long enough for the kernel's ticks to give shares of CPU time."""
+        """The activities of phases that are long enough to measure CPU time in the kernel's ticks."""
         return {name: activity for name, activity in self.activities.items() if activity.seconds >= _LEAST_SHARE_S}
 
     @property
@@ -111,4 +111,4 @@ def steadier(facts: Facts) -> str:
     stolen = any(activity.stolen for activity in facts.cpu_shares.values())
     if facts.virtual_machine or stolen:
         return f"this is a virtual machine, and other machines on its host disturb it: to compare rows, set {repeats}"
-    return f"stop other programs on the target, lock its clocks and improve its cooling; or, to compare rows, set {repeats}"
+    return f"{STOP_OTHERS}, lock its clocks and improve its cooling, or compare rows with {repeats}"

@@ -1,4 +1,4 @@
-"""Rules on the model and the images that were put in."""
+"""Rules on the model and its input images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from edlab.record import VerdictState
 
 
 def input_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the model saw what it was trained on."""
+    """Whether the inputs match the model's training."""
     for reason in facts.stated:
         yield VerdictState.degraded, reason
     if not facts.trained:
         yield degraded(
             "untrained_weights",
-            "the weights are random: speed holds for the architecture, accuracy is withheld",
-            "set model.weights=PATH of a state dict, or connect once so that model.weights=pretrained can fetch them",
+            "the weights are random: the speed is valid for the architecture, the accuracy is withheld",
+            "set model.weights=PATH, a state dict, or connect to the network once so that model.weights=pretrained can "
+            "download them",
         )
     if not facts.real_inputs:
         yield degraded(
@@ -29,11 +30,11 @@ def input_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "assumed_preprocessing",
             f"the model does not state its preprocessing; assumed: {', '.join(keys)}",
-            f"set what the model was trained with: {', '.join(f'model.preprocessing.{key}' for key in keys)}",
+            f"set the values used in training: {', '.join(f'model.preprocessing.{key}' for key in keys)}",
         )
     if facts.images_skipped:
         yield degraded(
             "images_skipped",
             f"{facts.images_skipped} images could not be read and were not scored",
-            "replace the files that result.json lists",
+            "replace the files listed in result.json (details.dataset.skipped)",
         )

@@ -1,4 +1,4 @@
-"""Rules on what came out of the model: the conversion's loss, the kernels that ran, labels that do not belong to it."""
+"""Rules on the outputs of the model: the conversion's loss, the kernels that ran, labels that do not match it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edlab.record import VerdictState
 
 
 def output_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether what came out of the model is right, and how much of it was scored."""
+    """Whether the outputs of the model are correct, and how many of them were scored."""
     outputs = facts.outputs
     yield from _kernel_rules(outputs)
     if not facts.trained:
@@ -23,7 +23,7 @@ def output_rules(facts: Facts) -> Iterator[Finding]:
     if outputs.nan_images:
         yield degraded(
             "nan_outputs",
-            f"{outputs.nan_images} images give NaN in the unconverted model as well, and are scored as wrong",
+            f"the unconverted model also outputs NaN for {outputs.nan_images} images: they are scored as wrong",
             "fix the model, or its preprocessing",
         )
 
@@ -32,15 +32,15 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
     if outputs.int8_kernels == SATURATING:
         yield degraded(
             "saturating_kernels",
-            f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): accuracy is as "
-            "run here, which is not the file's own",
+            f"the int8 kernels of {outputs.runtime} saturate on this processor ({outputs.arithmetic}): the "
+            "measured accuracy is not the accuracy of exact int8 arithmetic",
             loss_fix(outputs.int8_kernels, outputs.runtime),
         )
     elif outputs.in_float:
         yield degraded(
             "int8_in_float",
-            f"the int8 file was computed in floating point{_why_in_float(outputs)}: its accuracy is exact, its speed "
-            "is not that of int8",
+            f"the int8 file was computed in floating point{_why_in_float(outputs)}: its accuracy is exact, but "
+            "its speed is not the speed of int8",
             f"measure speed on a processor with VNNI, or with device.options.{outputs.runtime}.int8_kernels=fast",
         )
 
@@ -52,17 +52,17 @@ def _why_in_float(outputs: OutputFacts) -> str:
 
 
 def loss_fix(int8_kernels: str | None, runtime: str) -> str:
-    """What mostly helps against a conversion's loss. Kernels that saturate are the first suspect, not calibration."""
+    """The usual fix for a conversion's loss. The most likely cause is saturating kernels, not calibration."""
     if int8_kernels == SATURATING:
         return (
             f"set device.options.{runtime}.int8_kernels=exact, or measure on a processor with VNNI; more calibration "
             "images do not help"
         )
-    return "take more calibration images, per-channel scales, or leave sensitive nodes out (quantization.exclude)"
+    return "use more calibration images or per-channel scales, or exclude sensitive nodes (quantization.exclude)"
 
 
 def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Finding]:
-    """The drop's 95 % interval against what a conversion may cost."""
+    """The drop's 95 % interval against the allowed drop."""
     limit = outputs.max_drop
     advice = loss_fix(outputs.int8_kernels, outputs.runtime)
     if low > limit:
@@ -85,8 +85,8 @@ def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Findi
 def _images_needed(low: float, high: float, outputs: OutputFacts) -> int:
     """How many images bring the drop's interval to one side of the limit, if as many of them differ as now.
 
-    Solved from the interval's half width for a share d of images that differ: z sqrt(d N + 1) / (N + 2). A drop that
-    lies at the limit itself is decided by no number: a quarter of the limit stands for its distance then.
+    Solved from the interval's half width for a share d of images that differ: z sqrt(d N + 1) / (N + 2). No number of
+    images decides a drop at the limit itself: then the distance is assumed to be a quarter of the limit.
     """
     centre, half, images = (low + high) / 2, (high - low) / 2, outputs.scored_images
     margin = max(abs(outputs.max_drop - centre), outputs.max_drop / 4, 1e-4)

@@ -1,4 +1,4 @@
-"""Rules on the power sensor. A power that is only missing, as there is no sensor, is no reason."""
+"""Rules on the power sensor. Missing power, without a sensor, is not a reason."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
 
 
 def power_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the readings of the sensor are believed."""
+    """Whether the readings of the sensor are plausible."""
     for doubt in facts.power.doubts:
         yield degraded(doubt.code, doubt.message, doubt.advice)
     if facts.power.stand_in:
         yield invalid(
             "power_from_files",
             f"power was read from the files under {facts.power.stand_in}, which stand in for a sensor",
-            "for a measurement leave EDLAB_SYSFS unset (device.env, and the environment of edlab)",
+            "unset EDLAB_SYSFS (in device.env, and in the environment of edlab)",
         )

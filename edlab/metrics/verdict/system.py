@@ -1,4 +1,4 @@
-"""Rules on the machine that was measured, and on what else it did meanwhile."""
+"""Rules on the measured machine, and on its other load."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ _OWN_GOVERNORS = ("intel_pstate", "amd-pstate-epp")
 
 
 def system_rules(facts: Facts) -> Iterator[Finding]:
-    """What was measured on, what else ran there, and how its clocks and power modes were set."""
+    """The machine, its other load, and its clocks and power modes."""
     if facts.stand_in:
         yield degraded(
             "emulated",
-            f"{facts.stand_in} stood in for the device: all figures are emulated_*",
-            "measure on the device itself: device.execution=native, and device.address where it is a board",
+            f"measured on {facts.stand_in} instead of the device: all metrics are emulated_*",
+            "measure on the device: set device.execution=native, and device.address for a board",
         )
     yield from throttling_rules(facts)
     yield from _load_rules(facts)
     if facts.power_mode_changed:
         yield invalid(
             "power_mode_changed",
-            f"while it was measured someone changed {facts.power_mode_changed}",
-            "let nobody else use the board, and run it again",
+            f"the power mode changed during the measurement: {facts.power_mode_changed}",
+            "make sure that no one else uses the board, then run again",
         )
     if facts.governor in _SLOW_GOVERNORS and facts.scaling_driver not in _OWN_GOVERNORS:
         yield degraded(
             "slow_governor",
             f"the clock governor is '{facts.governor}'",
-            "sudo cpupower frequency-set --governor performance",
+            "set the governor: sudo cpupower frequency-set --governor performance",
         )
     if facts.accelerated_fraction is not None and facts.accelerated_fraction < 1:
         yield degraded(
             "partly_on_cpu",
             f"{1 - facts.accelerated_fraction:.1%} of the operators run on the CPU, not on the accelerator",
-            "result.json lists them with the reason of each: see the report of the artifact's last step",
+            "change or remove these operators: result.json lists them, with the reason for each, in the report of the "
+            "artifact's last step",
         )
 
 

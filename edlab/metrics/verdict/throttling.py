@@ -1,4 +1,4 @@
-"""Whether the target throttled: yes, no, or cannot tell."""
+"""Whether the target throttled: yes, no, or "cannot tell"."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class Throttled(StrEnum):
 
 
 def throttled(facts: Facts) -> tuple[Throttled, str]:
-    """The answer, and what it rests on.
+    """The answer, and its evidence.
 
-    Thermal events, where the processor counts them, and the clocks within each timed phase: phases keep different
-    numbers of cores busy, so their clocks do not compare. Clocks that never move prove nothing (a virtual machine shows
-    a constant), and neither do clocks that go up and down. Those of the processor say nothing of an accelerator.
+    The evidence is thermal events, if the processor counts them, and the clocks within each timed phase: phases keep
+    different numbers of cores busy, so their clocks are not comparable. Clocks that never move prove nothing (a virtual
+    machine shows a constant), and neither do clocks that go up and down. Clocks of the processor say nothing about an
+    accelerator.
     """
     timed = {name: activity for name, activity in facts.activities.items() if name.startswith(_TIMED)}
     loaded = [activity for name, activity in facts.activities.items() if name.startswith(_LOADED)]
@@ -42,7 +43,7 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
         if last < (1 - _CLOCK_LOSS) * first:
             return Throttled.yes, f"the clock fell from {first:.0f} to {last:.0f} MHz in the {name} phase"
     if not facts.on_cpu:
-        return Throttled.unknown, "the model runs off the processor, and the accelerator's own clock is not watched"
+        return Throttled.unknown, "the model runs on an accelerator, whose clock is not monitored"
     for name, series in clocks.items():
         low, high = np.quantile(series, [0.1, 0.9])
         if low < (1 - _CLOCK_LOSS) * high:
@@ -55,7 +56,7 @@ def throttled(facts: Facts) -> tuple[Throttled, str]:
 
 
 def throttling_rules(facts: Facts) -> Iterator[Finding]:
-    """A reason where it did."""
+    """A reason if it throttled."""
     answer, ground = throttled(facts)
     if answer is Throttled.yes:
-        yield degraded("throttled", ground, "cool the target, or set a clock that it can hold")
+        yield degraded("throttled", ground, "cool the target, or set a lower clock")

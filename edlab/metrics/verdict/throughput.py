@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from edlab.metrics.verdict.facts import Facts, Finding, degraded
 
-_HELD = 0.98  # of the peak; one that does not throttle stays above it: docs/metrics.md
-_SHARE = 1 / 3  # of what the loop can drive: from here on its own cost is a large part of what was measured
+_HELD = 0.98  # of the peak; a target that does not throttle stays above it: docs/metrics.md
+_SHARE = 1 / 3  # of the loop's own limit: above this its cost is a large part of the measurement
 
 
 def throughput_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the search was complete, the rate held, and the driving loop fast enough."""
+    """Whether the search was complete, the rate was sustained, and the driving loop was fast enough."""
     if facts.search_unfinished:
         yield degraded(
             "search_unfinished",
-            "the search for the best setting ended before its last trials; a better one may exist",
-            "raise protocol.max_seconds, or set protocol.throughput.max_batch or max_in_flight lower",
+            "the search for the best setting was cut short by its time limit; a better one may exist",
+            "raise protocol.max_seconds, or lower protocol.throughput.max_batch or max_in_flight",
         )
     if facts.sustained_ratio is not None and facts.sustained_ratio < _HELD:
         yield degraded(
@@ -29,5 +29,5 @@ def throughput_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "driver_limited",
             f"{ips:,.0f} inferences/s are {ips / limit:.0%} of what edlab's own loop can drive ({limit:,.0f}/s)",
-            "take throughput_ips as a lower bound: the model is too small for a Python loop",
+            "treat throughput_ips as a lower bound: the model is too small for a Python loop",
         )

@@ -11,27 +11,27 @@ from edlab.metrics.verdict.facts import NOTABLE, Facts, Finding, degraded, inval
 from edlab.record import VerdictState
 from edlab.source import Reason
 
-_DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % from the middle of the first window to that of the last
-_CHANGE = 0.05  # of the last window against the first
-_SCATTERS = 4.0  # and so many times what two windows differ by: their scatter is itself estimated from few
+_DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % between the middles of the first and the last window
+_CHANGE = 0.05  # between the first and the last window
+_SCATTERS = 4.0  # and this many times the usual difference of two windows, which is estimated from few
 _SEVERE_DRIFT = 0.20
 _SEVERE_INTERVAL = 0.25
 _BURSTS = 0.05  # of the time
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the protocol's minima were asked for and reached."""
+    """Whether the protocol's minima were requested and reached."""
     if facts.truncated:
         yield invalid(
             "minima_not_reached",
-            f"{', '.join(facts.truncated)} ended before the protocol's least queries and seconds",
-            "raise protocol.max_seconds, or take a smaller model",
+            f"{', '.join(facts.truncated)} ended before the protocol's minimum number of queries and seconds",
+            "raise protocol.max_seconds, or use a smaller model",
         )
-    if facts.weakened:
+    if facts.weaker_settings:
         yield degraded(
             "protocol_weakened",
-            f"{', '.join(facts.weakened)} are weaker than what protocol={facts.tier} asks for",
-            "leave them as the tier has them, or take a shorter tier by its name",
+            f"{', '.join(facts.weaker_settings)} are weaker than protocol={facts.tier} requires",
+            "remove these overrides, or choose a shorter tier",
         )
     if facts.tier == "smoke":
         yield degraded(
@@ -48,7 +48,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def stability_rules(facts: Facts) -> Iterator[Finding]:
-    """Whether the latency is known well enough, and stayed the same."""
+    """Whether the latency is precise enough, and was stable."""
     if facts.latency_interval_ms and facts.latency_ms:
         low, high = facts.latency_interval_ms
         width = (high - low) / facts.latency_ms
@@ -71,7 +71,11 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
     limit = max(_CHANGE, _SCATTERS * math.sqrt(2) * stability.scatter)
     if drifts or abs(stability.last_over_first) > limit:
         change = stability.drift if drifts else stability.last_over_first
-        how = f"changed by {change:+.1%} over the phase" if drifts else f"ended {change:+.1%} off where it began"
+        how = (
+            f"changed by {change:+.1%} over the phase"
+            if drifts
+            else f"at the end differs by {change:+.1%} from the start"
+        )
         yield (
             _grade(abs(change) > _SEVERE_DRIFT),
             Reason(
@@ -90,9 +94,9 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
 
 
 def _meanwhile(facts: Facts, phase: str) -> str:
-    """What else went on in the phase, with figures; empty where nothing was seen."""
+    """Other load in the phase, with numbers; empty if there was none."""
     runs = [_causes(activity) for name, activity in facts.cpu_shares.items() if name.startswith(phase)]
-    seen = max(runs, key=len, default=[])  # of the repeats the one in which most went on
+    seen = max(runs, key=len, default=[])  # the repeat with the most findings
     return f"; meanwhile {', '.join(seen)}" if seen else ""
 
 

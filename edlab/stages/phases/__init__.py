@@ -1,4 +1,4 @@
-"""The phases of a measurement, one file each, in the order in which they run. A new one is a file and a line here."""
+"""The phases of a measurement, one file each, in the order of their execution. A new one is a file and a line here."""
 
 from __future__ import annotations
 

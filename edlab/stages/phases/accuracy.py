@@ -1,4 +1,4 @@
-"""Accuracy: the evaluation images through the target, and what comes out checked, compared and scored."""
+"""Accuracy: run the evaluation images on the target, and check, compare and score the outputs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edlab.stages.phases.base import Bench, Phase
 from edlab.tasks import Predictions
 
 _OUTPUTS_FILE = "outputs.npy"  # of the evaluation images in order
-_PREDICTIONS_FILE = "predictions.npy"  # what a run keeps of them
+_PREDICTIONS_FILE = "predictions.npy"  # the predictions that a run keeps
 
 
 class Accuracy(Phase[PredictReport]):
-    """Where nothing can be scored, the few images of the conversion's check are enough to compare."""
+    """If nothing can be scored, only the few images of the conversion's check are compared."""
 
     name = "accuracy"
 
@@ -32,22 +32,22 @@ class Accuracy(Phase[PredictReport]):
         return bench.session.predict(pool, bench.folder / _OUTPUTS_FILE, bench.on_progress)
 
     def figures(self, bench: Bench, report: PredictReport, series: Series | None) -> Figures:
-        """Raises `MeasurementError` where what came out is garbage."""
+        """Raises `MeasurementError` for invalid outputs."""
         source, task = bench.inputs.source, bench.inputs.task
         out = bench.folder / _OUTPUTS_FILE
         predictions: Predictions = read_array(out)
         np.save(bench.folder / _PREDICTIONS_FILE, task.kept(predictions))
-        out.unlink()  # 200 MB for ImageNet, in each row
+        out.unlink()  # 200 MB for ImageNet, for each row
         _check_runtime(bench, predictions[: reference.CHECK_IMAGES])
         rows = _rows(bench.inputs)
         unconverted = reference.baseline(source, bench.inputs.data, rows, bench.cache, bench.on_progress)
         if problem := task.find_problem(unconverted, predictions):
             raise MeasurementError(
-                f"{bench.deployment.runs_on} gives {problem}",
-                hint="the target's runtime, or the conversion, is at fault: see the log",
+                f"{bench.deployment.runs_on} outputs {problem}",
+                hint="the conversion or the target's runtime is faulty: read the log",
             )
         if source.precision != "fp32":
-            no_baseline = f"the file came as {source.precision}: there is no fp32 model to compare with"
+            no_baseline = f"the source file is already {source.precision}: there is no fp32 model to compare with"
             figures = _scores(bench, predictions, None) | Figures.withheld(task.agreement, no_baseline)
             return figures if _no_accuracy(bench.inputs) else figures | Figures.withheld(["accuracy_drop"], no_baseline)
         check = bench.measurement.check = task.compare(unconverted, predictions)
@@ -55,7 +55,7 @@ class Accuracy(Phase[PredictReport]):
 
 
 def _rows(inputs: Inputs) -> NDArray[np.int64]:
-    """The images that run."""
+    """The images to run."""
     return reference.check_images(inputs.data) if _no_accuracy(inputs) else inputs.data.evaluation
 
 
@@ -92,10 +92,10 @@ def _decomposed_drop(bench: Bench, labels: Any, predictions: Predictions, unconv
 
 
 def _check_runtime(bench: Bench, predictions: Predictions) -> None:
-    """Raise `MeasurementError` where a target does not compute what this machine computes from the same file.
+    """Raise `MeasurementError` if a target does not compute the same outputs as this machine from the same file.
 
-    Where the two need not give the same numbers (the target's int8 kernels saturate, the model draws random numbers, or
-    the target quantizes the file), only garbage is refused.
+    If the two may differ (the target's int8 kernels saturate, the model draws random numbers, or the target quantizes
+    the file), only invalid outputs are refused.
     """
     inputs, deployment = bench.inputs, bench.deployment
     artifact, task = deployment.artifact, inputs.task
@@ -114,13 +114,13 @@ def _check_runtime(bench: Bench, predictions: Predictions) -> None:
         problem = task.difference(own, predictions, artifact.precision)
     if problem:
         raise MeasurementError(
-            f"{deployment.runs_on} gives {problem}, and this machine runs the same file as it should",
-            hint="the target's runtime computes something else: update it, or try its options (device.options)",
+            f"{deployment.runs_on} outputs {problem}, while this machine runs the same file correctly",
+            hint="the target's runtime computes wrong results: update it, or change its options (device.options)",
         )
 
 
 def _no_accuracy(inputs: Inputs) -> str:
-    """Why accuracy cannot be measured; empty where it can."""
+    """Why accuracy cannot be measured; empty if it can."""
     if inputs.data_problem is not None:
         return inputs.data_problem.message
     if inputs.data.labels is None:

@@ -1,4 +1,4 @@
-"""What a phase is, what phases are given, and what they leave."""
+"""The interface of a phase, its input and its results."""
 
 from __future__ import annotations
 
@@ -23,42 +23,43 @@ from edlab.tasks import Comparison
 
 
 class Report(Protocol):
-    """What the agent reports of a phase: a message of `edlab.agent.messages`."""
+    """The agent's report of a phase: a message of `edlab.agent.messages`."""
 
     @property
     def activity(self) -> Activity:
-        """What else the machine did meanwhile."""
+        """What else the machine did in that time."""
 
 
 R = TypeVar("R", bound=Report)
 
 
 class Phase(ABC, Generic[R]):
-    """One phase: what the agent is asked to do, and the figures of what it reports."""
+    """One phase: the request to the agent, and the metrics from its report."""
 
     name: ClassVar[str]  # in result.json
-    # Where the readings of the power source go (npy), which is then sampled while the phase runs. Its report tells
-    # `start_ns` and `end_ns`. Empty: the source is not read, for reading it takes time from what is measured.
+    # The file for the readings of the power source (npy), which is then sampled while the phase runs. The phase's
+    # report has `start_ns` and `end_ns`. Empty: the source is not read, because reading it takes time from the
+    # measurement.
     samples_file: ClassVar[str] = ""
 
     @abstractmethod
     def run(self, bench: Bench) -> R:
-        """Have the agent run it; files go to `bench.folder`."""
+        """Let the agent run it; files are written to `bench.folder`."""
 
     def figures(self, bench: Bench, report: R, series: Series | None) -> Figures:
-        """Its metrics; `series` are the power source's readings, if one was sampled. More goes into the measurement."""
+        """Its metrics; `series` are the power source's readings, if any. Other results go into the measurement."""
         return Figures()
 
     def activities(self, report: R) -> dict[str, Activity]:
-        """What the machine did meanwhile, by the name that a verdict gives it."""
+        """What the machine did in that time, by the name of the phase in a verdict."""
         return {self.name: report.activity}
 
     def as_json(self, report: R, measurement: Measurement) -> dict[str, dict[str, Any]]:
-        """What result.json keeps of it, by name."""
+        """Its results for result.json, by name."""
         return {self.name: encode(report)}
 
     def measure(self, bench: Bench) -> None:
-        """Run it, with the power source sampled or not, and add what it gives to the measurement as it comes."""
+        """Run it, with the power source sampled or not, and add its results to the measurement immediately."""
         measurement = bench.measurement
         source = bench.source if self.samples_file else None
         with source or nullcontext():
@@ -74,7 +75,7 @@ class Phase(ABC, Generic[R]):
 
 @dataclass
 class Result(Generic[R]):
-    """What a phase that has ended gave."""
+    """The result of a finished phase."""
 
     phase: Phase[R]
     report: R
@@ -83,22 +84,22 @@ class Result(Generic[R]):
 
 @dataclass
 class Measurement:
-    """What the phases gave, filled as each ends, so that a run which breaks off keeps what it had."""
+    """The results of the phases, added as each ends, so that a run that fails keeps its results so far."""
 
     figures: Figures = field(default_factory=Figures)
     results: dict[type[Phase[Any]], Result[Any]] = field(default_factory=dict)
     stability: Stability | None = None
     power: Source | Estimate | None = None
     watts_by_second: list[float | None] | None = None  # over the throughput window, if a source was sampled
-    batch_one_only: str = ""  # why no larger batch could be tried; empty where one could
-    check: Comparison | None = None  # the target's outputs against the source model's
+    batch_one_only: str = ""  # why no larger batch could be tried; empty if one could
+    check: Comparison | None = None  # the target's outputs compared with the source model's
     after: State | None = None  # clocks, temperatures and load after the last timed phase
-    files: dict[str, Path] = field(default_factory=dict)  # that belong to the run, by the name that MLflow keeps
-    repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in fresh processes (protocol.repeats)
-    runs: list[Figures] = field(default_factory=list)  # each run's own figures, where there are repeats
+    files: dict[str, Path] = field(default_factory=dict)  # files of the run, by their name in MLflow
+    repeats: list[Measurement] = field(default_factory=list)  # the timed phases, in new processes (protocol.repeats)
+    runs: list[Figures] = field(default_factory=list)  # the metrics of each run, if there are repeats
 
     def report(self, phase: type[Phase[R]]) -> R | None:
-        """What the agent reported of a phase; None if it has not ended."""
+        """The agent's report of a phase; None if it has not ended."""
         result: Result[R] | None = self.results.get(phase)
         return result.report if result else None
 
@@ -110,12 +111,12 @@ class Measurement:
         return found
 
     def truncated(self) -> list[str]:
-        """The phases that their time limit cut short."""
+        """The phases that were cut short by their time limit."""
         results = self.results.values()
         return [each.phase.name for each in results if getattr(each.report, "truncated", False)]
 
     def as_json(self) -> dict[str, dict[str, Any]]:
-        """All reports, as result.json keeps them."""
+        """All reports, in the form of result.json."""
         phases: dict[str, dict[str, Any]] = {}
         for result in self.results.values():
             phases |= result.phase.as_json(result.report, self)
@@ -129,7 +130,7 @@ class Measurement:
 
 @dataclass
 class Bench:
-    """What the phases are measured with, and where their results go."""
+    """The inputs of the phases, and the place for their results."""
 
     config: EdlabConfig
     inputs: Inputs
@@ -138,7 +139,7 @@ class Bench:
     cache: Cache
     folder: Path
     on_progress: OnProgress
-    setting: Setting | None = None  # of the throughput, if an earlier run of the same row has found it
+    setting: Setting | None = None  # for the throughput, if an earlier run of the same row has found it
 
     @property
     def session(self) -> AgentSession:
@@ -147,12 +148,12 @@ class Bench:
 
     @property
     def source(self) -> Source | None:
-        """What measures power; None if nothing does."""
+        """The source of power readings; None if there is none."""
         return self.measurement.power if isinstance(self.measurement.power, Source) else None
 
     @cached_property
     def pool(self) -> Pool:
-        """The images that the timed queries rotate over: drawn from the evaluation images with the protocol's seed."""
+        """The images of the timed queries: drawn from the evaluation images with the protocol's seed."""
         protocol, data = self.config.protocol, self.inputs.data
         drawn = np.random.default_rng(protocol.seed).permutation(data.evaluation)[: protocol.pool]
         return Pool(str(data.images), drawn.tolist())

@@ -1,4 +1,4 @@
-"""Host work: what surrounds the model, timed apart."""
+"""Host work: the work around the model, timed separately."""
 
 from __future__ import annotations
 

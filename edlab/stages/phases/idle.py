@@ -9,11 +9,11 @@ from edlab.metrics import Figures
 from edlab.power import Series
 from edlab.stages.phases.base import Bench, Phase
 
-_WITHOUT_SOURCE_S = 1.0  # long enough to see what else keeps the target busy
+_WITHOUT_SOURCE_S = 1.0  # long enough to detect other load on the target
 
 
 class Idle(Phase[IdleReport]):
-    """Does nothing, for as long as the power source needs."""
+    """Does nothing for as long as the power source needs."""
 
     name = "idle"
     samples_file = "idle_samples.npy"

@@ -1,4 +1,4 @@
-"""Latency: one query in flight, each stage of it timed."""
+"""Latency: one query in flight, with each of its stages timed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STAGES = ("input_copy_ms", "execute_ms", "output_copy_ms")
 
 
 class Latency(Phase[LatencyReport]):
-    """Leaves the latency of each query in LATENCIES_FILE."""
+    """Writes the latency of each query to LATENCIES_FILE."""
 
     name = "latency"
 

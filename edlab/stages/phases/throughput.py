@@ -25,7 +25,7 @@ class Throughput(Phase[ThroughputReport]):
         search, seconds = protocol.throughput, protocol.window_seconds
         if bench.source:
             seconds = max(seconds, power.active_seconds + bench.source.lag_s)
-        beyond = max(seconds - protocol.seconds, 0)  # a window that is meant to be long does not shorten the search
+        beyond = max(seconds - protocol.seconds, 0)  # an intentionally long window does not shorten the search
         request = messages.Throughput(
             pool=bench.pool,
             seconds=seconds,
@@ -69,7 +69,7 @@ class Throughput(Phase[ThroughputReport]):
 
 
 def _power(bench: Bench, source: Source, window: ThroughputReport, series: Series) -> Figures:
-    """The power over the window, from what the source read meanwhile."""
+    """The power over the window, from the source's readings in that time."""
     idle, config = bench.measurement.figures.values, bench.config.power
     bounds = metrics.Bounds(
         source.boundary,
@@ -95,9 +95,9 @@ def _power(bench: Bench, source: Source, window: ThroughputReport, series: Serie
 
 
 def _batch_one_only(bench: Bench, trials: list[Trial]) -> str:
-    """Why only batch 1 could run; empty where a larger one did, or none was tried."""
+    """Why only batch 1 could run; empty if a larger one ran, or none was tried."""
     if not bench.inputs.source.batchable:
-        return "the images of a batch would decide on one another's outputs"
+        return "the images of a batch would affect each other's outputs"
     reasons = [metrics.batch_one_only(trials)]
     if reasons[0]:
         reasons += [step.report.details.get("batch_one_only", "") for step in bench.deployment.artifact.steps]

@@ -10,7 +10,7 @@ from edlab.stages.phases.base import Bench, Phase
 
 
 class Warmup(Phase[WarmupReport]):
-    """Has no figures of its own: the verdict asks whether it settled."""
+    """Has no metrics: only the verdict uses whether it settled."""
 
     name = "warmup"
 

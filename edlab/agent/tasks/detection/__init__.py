@@ -1,4 +1,4 @@
-"""Object detection: boxes, scores and classes, by the head that the model has."""
+"""Object detection: boxes, scores and classes, decoded by the model's head."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ NO_DETECTION = -1.0  # the class of a row without a detection
 class Task(base.Task):
     """Detections (max_detections, 6): x1, y1, x2, y2 as fractions of the input, score, class; best first.
 
-    Rows without a detection are zeros of class `NO_DETECTION`. Where the outputs hold NaN, the first row is
-    NaN: that nothing was found then says nothing.
+    Rows without a detection are zeros with class `NO_DETECTION`. If the outputs contain NaN, the first row is NaN: the
+    absence of detections then has no meaning.
     """
 
     options: dict[str, Any] = {  # noqa: RUF012
         "head": "",  # of `heads.HEADS`, or package.module:function
         "size": [],  # of the input: height, width
-        "classes": None,  # these up to `anchors` are described in `heads.Facts`
+        "classes": None,  # this and the options up to `anchors` are described in `heads.Facts`
         "scores_first": None,
         "activation": None,
         "box_weights": None,
         "box_order": None,
         "anchors": None,  # the path of an npy file
         "label_offset": 0,
-        "score_threshold": 0.001,  # of Ultralytics' and torchvision's evaluations: mAP counts what is unlikely too
+        "score_threshold": 0.001,  # as Ultralytics and torchvision evaluate: mAP uses unlikely detections too
         "iou_threshold": 0.5,
         "max_candidates": 1000,
-        "max_detections": 300,  # of Ultralytics, torchvision
+        "max_detections": 300,  # as in Ultralytics and torchvision
     }
 
     def __init__(self, outputs: list[TensorSpec], options: dict[str, Any]) -> None:

@@ -10,25 +10,25 @@ _BLOCK = 128  # boxes
 
 
 class Detections(NamedTuple):
-    """What was found in one image, best first. Coordinates are fractions of the model's input, 0..1 inside it."""
+    """The detections of one image, best first. Coordinates are fractions of the model's input, 0..1 inside it."""
 
     boxes: np.ndarray  # float32 (N, 4): corners
     scores: np.ndarray  # float32 (N,)
-    classes: np.ndarray  # int64 (N,): as the model numbers them
+    classes: np.ndarray  # int64 (N,): numbered as in the model
 
     def take(self, indices: np.ndarray) -> Detections:
-        """Those of these indices, or of a mask."""
+        """The detections at these indices, or of a mask."""
         return Detections(self.boxes[indices], self.scores[indices], self.classes[indices])
 
 
 class Limits(NamedTuple):
-    """Which candidates count: at least this score, at most this overlap with a better one, at most so many."""
+    """Which candidates count: the minimum score, the maximum overlap with a better one, and the maximum number."""
 
     score: float
     iou: float
-    candidates: int  # that enter the suppression, the best ones
-    detections: int  # of an image
-    label_offset: int = 0  # classes below it (the background) are no detections
+    candidates: int  # the best ones, which enter the suppression
+    detections: int  # per image
+    label_offset: int = 0  # classes below it (the background) are not detections
 
 
 def corners(centres: np.ndarray) -> np.ndarray:
@@ -38,19 +38,19 @@ def corners(centres: np.ndarray) -> np.ndarray:
 
 
 def candidates(boxes: np.ndarray, scores: np.ndarray, limits: Limits) -> Detections:
-    """Each box (N, 4) with each class of which its score (N, C) is high enough: the best `limits.candidates` of them.
+    """Each box (N, 4) with each class whose score (N, C) is high enough: the best `limits.candidates` of them.
 
-    A box may be a candidate of several classes, as in the reference evaluations. A score that is NaN is none.
+    A box may be a candidate of several classes, as in the reference evaluations. A NaN is not a candidate.
     """
     rows, classes, found = ranked(scores, limits)
     return Detections(boxes[rows], found, classes)
 
 
 def ranked(scores: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `limits.candidates` best scores of (N, C) that are high enough, best first: row, class and score of each."""
+    """The `limits.candidates` best scores in (N, C) that are high enough, best first: row, class and score of each."""
     scores = scores[:, limits.label_offset :]
     likely = _best(np.fmax.reduce(scores, axis=1), limits) if scores.shape[1] else np.empty(0, np.int64)
-    scores = np.ascontiguousarray(scores[likely])  # the best scores are in the rows that have the best
+    scores = np.ascontiguousarray(scores[likely])  # the best scores are in the rows with the highest maxima
     places = _best(scores.reshape(-1), limits)
     found = scores.reshape(-1)[places]
     order = np.argsort(-found, kind="stable")
@@ -75,8 +75,8 @@ def best(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, limits: Lim
 
 
 def suppress(found: Detections, limits: Limits) -> Detections:
-    """Greedy non-maximum suppression within each class: a box goes that a better one that stays overlaps by more than
-    `limits.iou`. `found` is sorted, best first.
+    """Greedy non-maximum suppression within each class: a box is removed if a better one that is kept overlaps it by
+    more than `limits.iou`. `found` is sorted, best first.
     """
     kept = np.empty(0, np.int64)
     for start in range(0, len(found.scores), _BLOCK):  # all pairs at once would be a million for a single class
@@ -89,7 +89,7 @@ def suppress(found: Detections, limits: Limits) -> Detections:
 
 
 def _hides(found: Detections, first: np.ndarray, second: np.ndarray, limits: Limits) -> np.ndarray:
-    """Whether each of the detections `first` is of the class of each of `second`, and overlaps it: (first, second)."""
+    """Whether each of the detections `first` has the class of each of `second`, and overlaps it: (first, second)."""
     same = found.classes[first][:, None] == found.classes[second]
     hides: np.ndarray = same & (overlaps(found.boxes[first], found.boxes[second]) > limits.iou)
     return hides
@@ -117,7 +117,7 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
-    """Of boxes (N, 4); 0 of those whose corners are the wrong way round."""
+    """The area of boxes (N, 4); 0 for boxes with swapped corners."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     result: np.ndarray = sides[:, 0] * sides[:, 1]
     return result

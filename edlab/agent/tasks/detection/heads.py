@@ -1,7 +1,7 @@
 """The heads of detection models: from a model's raw outputs to boxes, scores and classes.
 
-Each takes the outputs of one image, dequantized, in the model's order, and gives `Detections`. `HEADS` has them by the
-name that `model.head` takes. Classes are numbered as the model numbers them, the background included.
+Each takes the outputs of one image, dequantized, in the model's order, and returns `Detections`. `HEADS` lists them by
+the names of `model.head`. Classes are numbered as in the model, including the background.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ...errors import AgentError
 from . import boxes as geometry
 from .boxes import Detections, Limits
 
-_FEW_INPUTS = 2.0  # a coordinate beyond it is in pixels: as a fraction it would lie two inputs away
+_FEW_INPUTS = 2.0  # a coordinate beyond it is in pixels: as a fraction it would be two inputs away
 _LARGEST_CODE = np.float32(np.log(1000 / 16))  # of a width or height, as in torchvision
 
 
 class Facts(NamedTuple):
-    """What a head must know of its model."""
+    """The facts of its model that a head needs."""
 
     size: "tuple[int, int]"  # of the input: height, width
-    classes: Optional[int] = None  # that the outputs tell apart, the background included; None: unknown
-    scores_first: Optional[bool] = None  # ssd: whether scores come before classes; None: their values tell
+    classes: Optional[int] = None  # in the outputs, including the background; None: unknown
+    scores_first: Optional[bool] = None  # ssd: whether scores come before classes; None: detected from their values
     anchors: Optional[np.ndarray] = None  # float32 (A, 4): x, y, width, height of centres, fractions of the input
     activation: str = "sigmoid"  # of the class scores: sigmoid, softmax, none
-    box_weights: "tuple[float, ...]" = (1.0, 1.0, 1.0, 1.0)  # that the coded x, y, width, height are divided by
+    box_weights: "tuple[float, ...]" = (1.0, 1.0, 1.0, 1.0)  # divisors of the coded x, y, width, height
     box_order: str = "xywh"  # of the codes: xywh or yxhw
 
 
@@ -47,7 +47,7 @@ def tflite_postprocess(outputs: list[np.ndarray], facts: Facts, limits: Limits) 
 
 
 def _scores_first(first: np.ndarray, second: np.ndarray) -> bool:
-    """Which row is which: scores fall and are fractions; classes are whole numbers."""
+    """Whether scores are the first row: scores decrease and are fractions; classes are whole numbers."""
     if _whole(first) != _whole(second):
         return _whole(second)
     return bool((np.diff(first) <= 0).all()) and first.max(initial=0) <= 1
@@ -67,7 +67,7 @@ def anchored(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detecti
     if facts.activation == "softmax":
         rows, classes, scores = geometry.ranked(_softmax(logits), limits)
     elif facts.activation == "sigmoid":
-        # It keeps the order of the logits, so only those that are left need it.
+        # It preserves the order of the logits, so only the remaining ones need it.
         rows, classes, scores = geometry.ranked(logits, limits._replace(score=_logit(limits.score)))
         scores = _sigmoid(scores)
     else:
@@ -77,7 +77,7 @@ def anchored(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detecti
 
 
 def _codes_and_logits(outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Of (1, N, 4) and (1, N, C): (N, 4) and (N, C). Where there are four classes too, the boxes come first."""
+    """Of (1, N, 4) and (1, N, C): (N, 4) and (N, C). If there are also four classes, the boxes come first."""
     flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
     boxes = 0 if flat[0].shape[1] == 4 else 1
     return flat[boxes], flat[1 - boxes]
@@ -93,7 +93,7 @@ def _decoded(codes: np.ndarray, anchors: np.ndarray, facts: Facts) -> np.ndarray
 
 
 def yolov5(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detections:
-    """(1, N, 5 + C): centre, size, objectness, and classes, activated; in pixels or fractions of the input."""
+    """(1, N, 5 + C): centre, size, objectness, and classes after activation; in pixels or fractions of the input."""
     rows = outputs[0].reshape(-1, outputs[0].shape[-1])
     units = _units(rows[:, :2], facts.size)
     rows = rows[rows[:, 4] >= limits.score]
@@ -101,7 +101,7 @@ def yolov5(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detection
 
 
 def yolov8(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detections:
-    """(1, 4 + C, N): centre, size, and classes, activated (v8, v9, v11); in pixels or fractions of the input."""
+    """(1, 4 + C, N): centre, size, and classes after activation (v8, v9, v11); in pixels or fractions of the input."""
     rows = outputs[0].reshape(outputs[0].shape[-2:]).T
     return _suppressed(rows[:, :4] / _units(rows[:, :2], facts.size), rows[:, 4:], limits)
 
@@ -116,8 +116,8 @@ def yolov10(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detectio
 def detr(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detections:
     """Class logits (1, Q, C) and boxes (1, Q, 4) as centre and size in fractions, in any order, without suppression.
 
-    With one class more than the label map has, the last is "no object" and the logits are softmax's (DETR); else they
-    are sigmoid's (Deformable DETR, RT-DETR).
+    With one class more than the label map, the last is "no object" and the logits are for softmax (DETR); else they are
+    for sigmoid (Deformable DETR, RT-DETR).
     """
     centres, logits = _centres_and_logits(outputs)
     boxes = geometry.corners(centres)
@@ -131,7 +131,7 @@ def detr(outputs: list[np.ndarray], facts: Facts, limits: Limits) -> Detections:
 
 
 def _centres_and_logits(outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, 4) and (Q, C). Where there are four classes too, the boxes are what is all fractions."""
+    """(Q, 4) and (Q, C). If there are also four classes, the boxes are the tensor with only fractions."""
     flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
     boxes = [place for place, output in enumerate(flat) if output.shape[1] == 4]
     if len(boxes) > 1:
@@ -140,26 +140,26 @@ def _centres_and_logits(outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 
 def _suppressed(centres: np.ndarray, scores: np.ndarray, limits: Limits) -> Detections:
-    """Boxes are cut after the suppression, as Ultralytics does."""
+    """Boxes are clipped after the suppression, as in Ultralytics."""
     found = geometry.suppress(geometry.candidates(geometry.corners(centres), scores, limits), limits)
     return found._replace(boxes=_inside(found.boxes))
 
 
 def _inside(boxes: np.ndarray) -> np.ndarray:
-    """Boxes cut at the edges of the input."""
+    """Boxes clipped at the edges of the input."""
     result: np.ndarray = boxes.clip(0, 1)
     return result
 
 
 def _units(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What to divide (x, y, x, y) by to have fractions: places (N, 2 or 4) of all boxes tell pixels from fractions."""
+    """The divisors of (x, y, x, y) for fractions: coordinates (N, 2 or 4) show whether they are in pixels."""
     height, width = size
     pixels = places.max(initial=0) > _FEW_INPUTS
     return np.array([width, height, width, height] if pixels else [1] * 4, np.float32)
 
 
 def _logit(score: float) -> float:
-    """What a sigmoid makes `score` (0..1) of."""
+    """The inverse of the sigmoid for `score` (0..1)."""
     with np.errstate(divide="ignore"):
         return float(np.log(np.float64(score)) - np.log1p(-np.float64(score)))
 
@@ -185,7 +185,7 @@ HEADS: Dict[str, Head] = {
 
 
 def find(name: str) -> Head:
-    """A head of `HEADS`, or "package.module:function", which travelled with the agent. Raises `AgentError`."""
+    """A head of `HEADS`, or "package.module:function", which was sent with the agent. Raises `AgentError`."""
     if name in HEADS:
         return HEADS[name]
     module, _, function = name.partition(":")
