@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -16,6 +15,7 @@ from rich.text import Text
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Column
 from edlab.record import RunRecord, Status, VerdictState, as_text
+from edlab.reports.notes import notes
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
 _STATUS_STYLES = {
@@ -25,28 +25,10 @@ _NONE = "–"
 _OPERATIONS = "flops_per_s"
 _IN_USE = "model.input."  # derived from other parameters, which have columns if they differ
 
-_SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
 # The mark of a value that was not measured on the target, by the prefix of its metric's name.
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 
 
-@dataclass(frozen=True)
-class _Note:
-    """A line below the table, and its indentation."""
-
-    text: str
-    style: str = ""
-    indent: int = 0
-
-
-_BOUNDARIES = {  # power_boundary -> what the watts include
-    "rail": "one supply rail",
-    "module": "the compute module or card",
-    "package": "the processor package",
-    "board_dc": "the input of the board",
-    "usb": "the USB port",
-    "wall_ac": "the wall socket",
-}
 _SETTING = "batch x in flight"  # the setting of the throughput
 _SETTING_LINES = "batch x\nin flight"  # for the terminal's column
 _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
@@ -87,8 +69,10 @@ def table(records: Sequence[RunRecord]) -> RenderableType:
         rows.add_row(str(number), *names, *_cells(record, columns), _styled_end(record))
     title = ", ".join(f"{_short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
     parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
-    notes = [Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in _notes(records)]
-    return Group(*parts, "", *notes) if notes else Group(*parts)
+    below = [
+        Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in notes(records, columns)
+    ]
+    return Group(*parts, "", *below) if below else Group(*parts)
 
 
 def listing(records: Sequence[RunRecord]) -> RenderableType:
@@ -123,8 +107,8 @@ def markdown(records: Sequence[RunRecord]) -> str:
         names = [_name(record, heading).replace("|", "\\|") for heading in headings]
         lines.append([str(number), *names, *_cells(record, columns), _end(record)])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "\n".join(f"{' ' * note.indent}- {note.text}" for note in _notes(records))
-    return f"{rows}\n\n{notes}\n" if notes else f"{rows}\n"
+    below = "\n".join(f"{' ' * note.indent}- {note.text}" for note in notes(records, columns))
+    return f"{rows}\n\n{below}\n" if below else f"{rows}\n"
 
 
 def _headings(records: Sequence[RunRecord]) -> list[str]:
@@ -199,147 +183,3 @@ def _styled_end(record: RunRecord) -> Text:
     if record.status is not Status.ok:
         return Text(_end(record), _STATUS_STYLES[record.status])
     return Text(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")
-
-
-def _notes(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """The notes below the table: the meaning of marks, why rows failed, why verdicts are not VALID, and the fixes."""
-    estimated = [record for record in records if "estimated_power_w" in record.metrics]
-    if estimated:
-        sources = "; ".join(sorted({record.tags.get("power_source", "the specification") for record in estimated}))
-        yield _Note(f"~ estimated, not measured: {sources}", "dim")
-    if any(name.startswith("emulated_") for record in records for name in record.metrics):
-        yield _Note("≈ measured on a stand-in for the device", "dim")
-    for reason, numbers in _unrecorded(records).items():
-        yield _Note(f"not in MLflow yet ({_rows(numbers, records)}): {reason}", "yellow")
-    for entry, numbers in _rebuilt(records).items():
-        yield _Note(f"damaged in the cache and rebuilt ({_rows(numbers, records)}): {entry}", "dim")
-    yield from _uncertainty(records)
-    yield from _medians(records)
-    yield from _boundaries(records)
-    for kernels, numbers in _int8_kernels(records).items():
-        yield _Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
-    for reason, numbers in _batch_one_only(records).items():
-        yield _Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
-    untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
-    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict reports it
-        yield _Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
-    for (where, reason, hint), numbers in _failures(records).items():
-        yield _Note(f"{_rows(numbers, records)}{where}: {reason}")
-        if hint:
-            yield _Note(hint, "cyan", indent=3)
-        converted = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
-        if kept := list(filter(None, converted)):  # an unrecorded run has no id
-            run = kept[0] if len(kept) == 1 else f"RUN, with RUN one of {', '.join(kept)}"
-            yield _Note(f"the converted model is saved: edlab pull {run}", "dim", indent=3)
-    for (advice, affected), codes in _verdict_reasons(records).items():
-        yield _Note(f"{', '.join(codes)} ({_rows(affected, records)}): {advice}", "yellow")
-
-
-def _unrecorded(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """Why rows are not in MLflow yet, and which rows."""
-    rows: dict[str, list[int]] = {}
-    for number, record in enumerate(records, 1):
-        if record.unrecorded:
-            rows.setdefault(record.unrecorded, []).append(number)
-    return rows
-
-
-def _rebuilt(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """The damaged entries of the cache, and the rows that found them."""
-    rows: dict[str, list[int]] = {}
-    for number, record in enumerate(records, 1):
-        for entry in record.details.get("cache_dropped", ()):
-            rows.setdefault(entry, []).append(number)
-    return rows
-
-
-def _uncertainty(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """What the interval includes, and what it does not."""
-    single = [n for n, record in enumerate(records, 1) if "latency_uncertainty" in _measured(record)]
-    repeated = [n for n in single if "latency_run_spread" in _measured(records[n - 1])]
-    if repeated:
-        yield _Note(f"± 95 % interval over repeats in new processes ({_rows(repeated, records)})", "dim")
-    if len(repeated) < len(single):
-        yield _Note(
-            "± 95 % interval within one run, without the differences between processes: protocol.repeats=5 "
-            "measures them",
-            "dim",
-        )
-
-
-def _medians(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """The median latency of rows whose mean is far from it, because of slow queries or of bursts of other load."""
-    latency = catalogue.columns()["latency_ms"]
-    medians = [
-        f"#{number} {latency.write(median)}"
-        for number, record in enumerate(records, 1)
-        if (median := record.metrics.get("latency_p50_ms"))
-        if abs(record.metrics["latency_ms"] / median - 1) > _SKEWED
-    ]
-    if medians:
-        yield _Note(f"ms is the mean, which slow queries raise; the median is {', '.join(medians)}", "dim")
-
-
-def _measured(record: RunRecord) -> set[str]:
-    """The names of a record's measured metrics, emulated or not."""
-    return {name.removeprefix("emulated_") for name in record.metrics}
-
-
-def _boundaries(records: Sequence[RunRecord]) -> Iterator[_Note]:
-    """What the measured watts include, by row if rows differ."""
-    rows: dict[str, list[int]] = {}
-    for number, record in enumerate(records, 1):
-        if "power_w" in record.metrics and (boundary := record.tags.get("power_boundary")):
-            rows.setdefault(boundary, []).append(number)
-    for boundary, numbers in rows.items():
-        which = "" if len(rows) == 1 else f" ({_rows(numbers, records)})"
-        included = f"{_BOUNDARIES[boundary]} ({boundary})" if boundary in _BOUNDARIES else boundary
-        yield _Note(f"W{which}: measured at {included}", "dim")
-    if len(rows) > 1:
-        yield _Note("W and inf/s/W are not comparable between rows whose watts include different parts", "yellow")
-
-
-def _int8_kernels(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """The kernels of int8 rows, and the rows of each."""
-    rows: dict[str, list[int]] = {}
-    for number, record in enumerate(records, 1):
-        if kernels := record.tags.get("int8_kernels"):
-            arithmetic = record.tags.get("int8_arithmetic")
-            rows.setdefault(f"{kernels}, {arithmetic}" if arithmetic else kernels, []).append(number)
-    return rows
-
-
-def _batch_one_only(records: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """Why rows could not try a larger batch, and the rows of each reason; only if other rows could."""
-    larger = any(_setting(record)[:2] not in ("1 ", _NONE) for record in records)
-    rows: dict[str, list[int]] = {}
-    for number, record in enumerate(records, 1):
-        if larger and (reason := record.tags.get("batch_one_only")):
-            rows.setdefault(reason, []).append(number)
-    return rows
-
-
-def _rows(numbers: Sequence[int], records: Sequence[RunRecord]) -> str:
-    return "all rows" if len(numbers) == len(records) > 1 else ", ".join(f"#{number}" for number in numbers)
-
-
-def _failures(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[int]]:
-    """Where and why rows failed, the fix, and the rows of each."""
-    rows: dict[tuple[str, str, str], list[int]] = {}
-    for number, record in enumerate(records, 1):
-        if record.status not in (Status.ok, Status.running):
-            where = f" at {record.stage}" if record.stage else ""
-            rows.setdefault((where, record.reason, record.hint), []).append(number)
-    return rows
-
-
-def _verdict_reasons(records: Sequence[RunRecord]) -> dict[tuple[str, tuple[int, ...]], list[str]]:
-    """Each advice with its rows, and the codes that have it there."""
-    rows: dict[tuple[str, str], list[int]] = {}
-    for number, record in enumerate(records, 1):
-        for reason in record.verdict.reasons if record.verdict else ():
-            rows.setdefault((reason.code, reason.advice), []).append(number)
-    codes: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for (code, advice), numbers in rows.items():
-        codes.setdefault((advice, tuple(numbers)), []).append(code)
-    return codes

@@ -126,6 +126,12 @@ def test_a_wander_that_is_as_slow_as_a_window_widens_the_interval_by_its_pairs()
     )  # five windows are the pairs
 
 
+def test_windows_that_agree_by_chance_do_not_narrow_the_interval_below_that_of_independent_queries() -> None:
+    queries = np.tile([1.0, 3.0], 500)  # every window has the same mean
+    low, high = mean_interval(queries, 5)  # type: ignore[misc]
+    assert (high - low) / 2 == pytest.approx(t.ppf(0.975, 30) * queries.std(ddof=1) / np.sqrt(1000), rel=0.01)
+
+
 @pytest.mark.parametrize("windows", range(2, MOST_WINDOWS + 1))
 def test_the_interval_is_students_over_the_windows(windows: int) -> None:
     """Windows of twelve short and of six long queries in turn, so that pairs of windows are alike and narrower."""

@@ -73,6 +73,8 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         ({"activities": {"latency": activity(events=3)}}, "DEGRADED", "throttled"),
         ({"activities": {"idle": activity(others=0.5)}}, "DEGRADED", "background_load"),
         ({"activities": {"latency": activity(others=0.5)}}, "DEGRADED", "background_load"),
+        ({"activities": {"latency": activity(others=0.6)}}, "INVALID", "background_load"),
+        ({"activities": {"idle": activity(others=0.6)}}, "DEGRADED", "background_load"),
         ({"activities": {"throughput": activity(stolen=0.03)}}, "DEGRADED", "cpu_stolen"),
         ({"governor": "powersave"}, "DEGRADED", "slow_governor"),
         ({"power_mode_changed": "power_mode from 15W to MAXN"}, "INVALID", "power_mode_changed"),
@@ -209,6 +211,15 @@ def test_stolen_time_shows_a_virtual_machine_that_does_not_say_so() -> None:
     (reason,) = judge(facts).reasons
     assert reason.code == "cpu_stolen"
     assert "virtual machine" in reason.advice
+
+
+@pytest.mark.parametrize(("others", "stolen", "advice"), [(0.3, 0.02, "stop other programs"), (0.06, 0.2, "virtual")])
+def test_the_advice_names_what_disturbed_the_run_most(others: float, stolen: float, advice: str) -> None:
+    """On a virtual machine, programs of its own can be stopped, and its neighbors cannot."""
+    load = {"latency": activity(others=others, stolen=stolen)}
+    facts = Facts(**{**GOOD, "latency_interval_ms": (3.0, 7.0), "virtual_machine": True, "activities": load})
+    (wide,) = [reason for reason in judge(facts).reasons if reason.code == "wide_confidence_interval"]
+    assert advice in wide.advice
 
 
 def test_the_worst_reason_rules_and_all_are_named() -> None:

@@ -113,6 +113,14 @@ def test_reasons_of_a_verdict_are_listed_once_with_their_rows() -> None:
     assert text.count("stop what else runs") == 1
 
 
+def test_reasons_with_one_advice_are_one_note() -> None:
+    drift = Reason(code="latency_drift", message="m", advice="stop others")
+    bursts = Reason(code="latency_bursts", message="m", advice="stop others")
+    both = record(verdict=Verdict(state=VerdictState.degraded, reasons=[drift, bursts]))
+    one = record(verdict=Verdict(state=VerdictState.degraded, reasons=[bursts]))
+    assert "latency_drift (#1), latency_bursts (all rows): stop others" in markdown([both, one])
+
+
 def test_what_tells_rows_apart_has_a_column() -> None:
     def swept(images: int) -> RunRecord:
         return record({"quantization.calibration.images": images, "quantization.precision": "int8"})
@@ -204,16 +212,19 @@ def test_why_a_row_has_batch_1_only_is_below_the_table_where_another_has_more() 
     assert "batch 1 only" not in printed(table([at(1, 1), fixed]))
 
 
-def test_where_bursts_raised_the_mean_the_median_is_below_the_table() -> None:
-    bursts = Reason(code="latency_bursts", message="m", advice="a")
-    disturbed = record(
-        metrics={"latency_ms": 5.0, "latency_p50_ms": 4.0},
-        verdict=Verdict(state=VerdictState.degraded, reasons=[bursts]),
-    )
-    calm = record(metrics={"latency_ms": 5.0, "latency_p50_ms": 4.0})
-    assert "#2 4.00" in markdown([calm, disturbed])
-    assert "#1 4.00" not in markdown([calm, disturbed])
-    assert "median" not in markdown([calm])
+def test_the_median_of_rows_whose_mean_is_far_from_it_is_below_the_table() -> None:
+    stalled = record(metrics={"latency_ms": 5.0, "latency_p50_ms": 4.0})
+    steady = record(metrics={"latency_ms": 4.2, "latency_p50_ms": 4.0})
+    assert "median: #2 4.00" in markdown([steady, stalled])
+    assert "median" not in markdown([steady])
+
+
+def test_a_value_that_is_missing_from_a_column_has_its_reason_below_the_table() -> None:
+    reasons = {"power_w": "no sensor", "efficiency_ips_per_w": "no sensor", "compile_ms": "no column"}
+    estimated = record(missing={"power_w": "no sensor"}, metrics={"estimated_power_w": 5.0})
+    text = markdown([record(missing=reasons), estimated])
+    assert "missing W, inf/s/W (#1): no sensor" in text
+    assert "no column" not in text
 
 
 TRIALS = [

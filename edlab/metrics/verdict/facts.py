@@ -13,6 +13,7 @@ from edlab.source import Reason
 Finding = tuple[VerdictState, Reason]
 
 NOTABLE = 0.01  # what took this share of the cores' time is named as a likely cause
+_LOADED = 0.05  # other programs that took this share of the cores' time are the first thing to stop
 STOP_OTHERS = "stop other programs on the target"
 
 _UNTIMED = "accuracy"  # what runs during this phase changes none of its metrics
@@ -106,9 +107,10 @@ def steadier(facts: Facts) -> str:
     that it does not control.
     """
     repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
-    if any((activity.others or 0) >= NOTABLE for activity in facts.timed_shares.values()):
+    others = max((activity.others or 0 for activity in facts.timed_shares.values()), default=0)
+    stolen = max((activity.stolen or 0 for activity in facts.timed_shares.values()), default=0)
+    if others >= max(_LOADED, stolen):
         return STOP_OTHERS
-    stolen = any(activity.stolen for activity in facts.cpu_shares.values())
     if facts.virtual_machine or stolen:
         return f"this is a virtual machine, and other machines on its host disturb it: to compare rows, set {repeats}"
     return f"{STOP_OTHERS}, lock its clocks and improve its cooling, or compare rows with {repeats}"

@@ -1,0 +1,193 @@
+"""The notes below a table: the meaning of its marks, why values are missing, why rows failed, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Column
+from edlab.record import RunRecord, Status
+
+_SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
+_BOUNDARIES = {  # power_boundary -> what the watts include
+    "rail": "one supply rail",
+    "module": "the compute module or card",
+    "package": "the processor package",
+    "board_dc": "the input of the board",
+    "usb": "the USB port",
+    "wall_ac": "the wall socket",
+}
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line below the table, its style, and its indentation."""
+
+    text: str
+    style: str = ""
+    indent: int = 0
+
+
+def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterator[Note]:
+    """All notes on a table of these rows, with these columns by the name of their metric."""
+    yield from _marks(records)
+    for reason, numbers in _group(records, _unrecorded).items():
+        yield Note(f"not in MLflow yet ({_rows(numbers, records)}): {reason}", "yellow")
+    for entry, numbers in _group(records, _rebuilt).items():
+        yield Note(f"damaged in the cache and rebuilt ({_rows(numbers, records)}): {entry}", "dim")
+    yield from _missing(records, columns)
+    yield from _uncertainty(records)
+    yield from _medians(records)
+    yield from _boundaries(records)
+    for kernels, numbers in _group(records, _int8_kernels).items():
+        yield Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
+    if any(record.metrics.get("throughput_batch", 1) > 1 for record in records):
+        for reason, numbers in _group(records, _batch_one_only).items():
+            yield Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
+    untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
+    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict reports it
+        yield Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
+    yield from _failures(records)
+    yield from _verdicts(records)
+
+
+def _group(records: Sequence[RunRecord], keys: Callable[[RunRecord], Iterable[_Key]]) -> dict[_Key, list[int]]:
+    """The numbers of the rows that have each key, counted from 1."""
+    rows: dict[_Key, list[int]] = {}
+    for number, record in enumerate(records, 1):
+        for key in keys(record):
+            rows.setdefault(key, []).append(number)
+    return rows
+
+
+def _rows(numbers: Sequence[int], records: Sequence[RunRecord]) -> str:
+    return "all rows" if len(numbers) == len(records) > 1 else ", ".join(f"#{number}" for number in numbers)
+
+
+def _marks(records: Sequence[RunRecord]) -> Iterator[Note]:
+    estimated = [record for record in records if "estimated_power_w" in record.metrics]
+    if estimated:
+        sources = "; ".join(sorted({record.tags.get("power_source", "the specification") for record in estimated}))
+        yield Note(f"~ estimated, not measured: {sources}", "dim")
+    if any(name.startswith("emulated_") for record in records for name in record.metrics):
+        yield Note("≈ measured on a stand-in for the device", "dim")
+
+
+def _unrecorded(record: RunRecord) -> Iterator[str]:
+    if record.unrecorded:
+        yield record.unrecorded
+
+
+def _rebuilt(record: RunRecord) -> Iterator[str]:
+    yield from record.details.get("cache_dropped", ())
+
+
+def _missing(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterator[Note]:
+    """Why rows that succeeded have no value in a column."""
+
+    def missing(record: RunRecord) -> Iterator[tuple[str, str]]:
+        for name, column in columns.items():
+            available = _available(record) | {name.removeprefix("estimated_") for name in record.metrics}
+            if record.status is Status.ok and name not in available and name in record.missing:
+                yield record.missing[name], column.heading.replace("\n", "" if "\n/" in column.heading else " ")
+
+    headings: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (reason, heading), numbers in _group(records, missing).items():
+        headings.setdefault((reason, tuple(numbers)), []).append(heading)
+    for (reason, affected), names in headings.items():
+        yield Note(f"missing {', '.join(names)} ({_rows(affected, records)}): {reason}", "dim")
+
+
+def _uncertainty(records: Sequence[RunRecord]) -> Iterator[Note]:
+    """What the interval covers, and what it does not."""
+    single = [n for n, record in enumerate(records, 1) if "latency_uncertainty" in _available(record)]
+    repeated = [n for n in single if "latency_run_spread" in _available(records[n - 1])]
+    if repeated:
+        yield Note(f"± 95 % interval over repeats in fresh processes ({_rows(repeated, records)})", "dim")
+    if len(repeated) < len(single):
+        yield Note(
+            "± 95 % interval within one run; the difference between processes is not in it: set protocol.repeats=5 to "
+            "measure it",
+            "dim",
+        )
+
+
+def _medians(records: Sequence[RunRecord]) -> Iterator[Note]:
+    """The median latency of rows whose mean is far from it, because of slow queries or of bursts of other load."""
+    latency = catalogue.columns()["latency_ms"]
+    medians = [
+        f"#{number} {latency.write(median)}"
+        for number, record in enumerate(records, 1)
+        if (median := record.metrics.get("latency_p50_ms"))
+        if abs(record.metrics["latency_ms"] / median - 1) > _SKEWED
+    ]
+    if medians:
+        yield Note(f"ms is the mean, which includes slow queries; median: {', '.join(medians)}", "dim")
+
+
+def _available(record: RunRecord) -> set[str]:
+    """The names of a record's metrics, emulated or not."""
+    return {name.removeprefix("emulated_") for name in record.metrics}
+
+
+def _boundaries(records: Sequence[RunRecord]) -> Iterator[Note]:
+    """What the measured watts include, by row if rows differ."""
+    rows = _group(records, _boundary)
+    for boundary, numbers in rows.items():
+        which = "" if len(rows) == 1 else f" ({_rows(numbers, records)})"
+        included = f"{_BOUNDARIES[boundary]} ({boundary})" if boundary in _BOUNDARIES else boundary
+        yield Note(f"W{which}: measured at {included}", "dim")
+    if len(rows) > 1:
+        yield Note("W and inf/s/W are not comparable between rows whose watts include different parts", "yellow")
+
+
+def _boundary(record: RunRecord) -> Iterator[str]:
+    if "power_w" in record.metrics and (boundary := record.tags.get("power_boundary")):
+        yield boundary
+
+
+def _int8_kernels(record: RunRecord) -> Iterator[str]:
+    if kernels := record.tags.get("int8_kernels"):
+        arithmetic = record.tags.get("int8_arithmetic")
+        yield f"{kernels}, {arithmetic}" if arithmetic else kernels
+
+
+def _batch_one_only(record: RunRecord) -> Iterator[str]:
+    if reason := record.tags.get("batch_one_only"):
+        yield reason
+
+
+def _failures(records: Sequence[RunRecord]) -> Iterator[Note]:
+    """Where and why rows failed, the fix, and how to get the models that were converted."""
+
+    def failure(record: RunRecord) -> Iterator[tuple[str, str, str]]:
+        if record.status not in (Status.ok, Status.running):
+            yield f" at {record.stage}" if record.stage else "", record.reason, record.hint
+
+    for (where, reason, hint), numbers in _group(records, failure).items():
+        yield Note(f"{_rows(numbers, records)}{where}: {reason}")
+        if hint:
+            yield Note(hint, "cyan", indent=3)
+        converted = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
+        if kept := list(filter(None, converted)):  # an unrecorded run has no id
+            run = kept[0] if len(kept) == 1 else f"RUN, with RUN one of {', '.join(kept)}"
+            yield Note(f"the converted model is saved: edlab pull {run}", "dim", indent=3)
+
+
+def _verdicts(records: Sequence[RunRecord]) -> Iterator[Note]:
+    """Each advice once, after the codes of the reasons that have it, with their rows."""
+
+    def advice_and_code(record: RunRecord) -> Iterator[tuple[str, str]]:
+        for reason in record.verdict.reasons if record.verdict else ():
+            yield reason.advice, reason.code
+
+    codes: dict[str, dict[tuple[int, ...], list[str]]] = {}
+    for (advice, code), numbers in _group(records, advice_and_code).items():
+        codes.setdefault(advice, {}).setdefault(tuple(numbers), []).append(code)
+    for advice, by_rows in codes.items():
+        named = [f"{', '.join(found)} ({_rows(numbers, records)})" for numbers, found in by_rows.items()]
+        yield Note(f"{', '.join(named)}: {advice}", "yellow")
