@@ -29,6 +29,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from edlab.agent import boards
 from edlab.config import (
+    ConverterConfig,
     DeviceConfig,
     EdlabConfig,
     Execution,
@@ -137,6 +138,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
     _check_runtime_options(plain.device)
     _check_target(config, plain.device)
     _check_knobs(plain.device)
+    _check_converter(plain.converter)
     return plain
 
 
@@ -234,6 +236,17 @@ def _check_knobs(device: DeviceConfig) -> None:
         raise ConfigError("device.power_mode and device.knobs.power_mode differ", hint="set one of them")
 
 
+def _check_converter(config: ConverterConfig) -> None:
+    """Raise `ConfigError` for an option that the toolchain does not have."""
+    from edlab import converters  # with numpy, which `--help` does not need
+
+    try:
+        kind = converters.load(config.name)
+    except EdlabError:  # unknown, or of a broken package: only its runs fail
+        return
+    kind(config)
+
+
 class Composer:
     """Composes configurations; the same groups with other values take a tenth of the time of the first.
 
@@ -322,6 +335,8 @@ def explain(error: Exception) -> ConfigError:
             if not places(entry.value)
         ]
         hint = _suggest(name, error.options or [], group) + "".join(lost)
+        if group == "model":
+            hint += f"; for another model, set model=timm or model=torchvision with model.arch={name}, or model=file"
         return ConfigError(f"unknown {group} '{name}'", hint=hint)
     cause = error.__cause__ or error.__context__  # for a wrong key in a yaml file Hydra keeps only the context
     if isinstance(cause, OmegaConfBaseException):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from rich.console import Group
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from edlab import converters, readiness
 from edlab.cache import Cache
@@ -11,11 +14,21 @@ from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig
 from edlab.errors import EdlabError
 
+_SOURCES = {  # the names in the group `model` that stand for any model of a source -> what to set as well
+    "timm": "model.arch=resnet18",
+    "torchvision": "model.arch=resnet18",
+    "keras": "model.arch=MobileNetV2",
+    "file": "model.path=net.onnx",
+    "python": "model.target=package.module:factory",
+}
 
-def models() -> Table:
-    """The models by name, and how to choose any other model."""
-    table = _table("model", "from", "claimed top-1", "data set", "use")
+
+def models() -> Group:
+    """The models by name, then how to choose any other model."""
+    table = _table("model", "from", "claimed top-1", "data set")
     for name in options("model"):
+        if name in _SOURCES:
+            continue
         try:
             config = compose_config([f"model={name}"])
         except EdlabError as error:  # of a vendor package's yaml file: the others are still listed
@@ -23,19 +36,9 @@ def models() -> Table:
             continue
         model = config.model
         claimed = f"{model.claimed_top1:.3f}" if model.claimed_top1 is not None else ""
-        table.add_row(name, model.origin, claimed, config.dataset.name, _use(name, model.origin))
-    return table
-
-
-def _use(name: str, origin: str) -> str:
-    generic = {
-        "timm": "model=timm model.arch=resnet18",
-        "torchvision": "model=torchvision model.arch=resnet18",
-        "keras": "model=keras model.arch=MobileNetV2",
-        "file": "model=file model.path=net.onnx",
-        "python": "model=python model.target=package.module:factory",
-    }
-    return generic.get(name, f"model={name}")
+        table.add_row(name, model.origin, claimed, config.dataset.name)
+    others = "\n".join(f"model={name} {setting}" for name, setting in _SOURCES.items())
+    return Group(table, "", "Any other model, for example:", Padding(Text(others, "cyan"), (0, 0, 0, 2), expand=False))
 
 
 def devices() -> Table:
@@ -53,16 +56,17 @@ def devices() -> Table:
 
 
 def toolchains() -> Table:
-    """The converters by name, with what each does and which packages are missing here."""
-    table = _table("converter", "takes", "makes", "quantization", "installed")
+    """The converters by name, with what each supports and whether its tool is installed here."""
+    table = _table("converter", "input", "output", "quantization", "installed")
     for name in converters.available():
         (finding,) = readiness.converter(ConverterConfig(name=name), Cache())
-        installed = "[green]yes[/]" if finding.ok else f"[yellow]{escape(finding.details)}[/]"
+        installed = "[green]yes[/]" if finding.ok else f"[yellow]no: {escape(finding.details)}[/]"
         try:
             kind = converters.load(name)
         except EdlabError:  # of an outside package that cannot be imported: the finding shows the cause
             table.add_row(name, "", "", "", installed)
             continue
+        installed = "on the device" if kind.on_target and finding.ok else installed
         table.add_row(name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)
     return table
 

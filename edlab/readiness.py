@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edlab import converters, devices, power, toolenvs
 from edlab.agent.messages import Availability, Machine, SensorFound, Sensors, State
@@ -14,6 +15,7 @@ from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
 from edlab.errors import AgentError, EdlabError
+from edlab.models.weights import WORDS
 
 _LOW_DISK_MB = 2000.0  # on a target
 
@@ -53,9 +55,22 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
 
 
 def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
-    """What one run needs: its converter, and its device with the runtime for the converter's output."""
+    """What one run needs: its files, its converter, and its device with the runtime for the converter's output."""
+    yield from _files(config)
     yield from converter(config.converter, cache)
     yield from device(config.device, cache, _made(config.converter))
+
+
+def _files(config: EdlabConfig) -> Iterator[Finding]:
+    """The files that the model and the data set name. They are read when a run starts."""
+    weights = config.model.weights if config.model.weights not in WORDS else None
+    named = {"model.path": config.model.path, "model.weights": weights, "dataset.path": config.dataset.path}
+    lost = {key: path for key, path in named.items() if path and not Path(path).expanduser().exists()}
+    for key, path in lost.items():
+        yield Finding(key, False, f"{path} is not found", f"fix {key}")
+    if not lost:
+        existing = [f"found {path}" for path in named.values() if path]
+        yield Finding(f"model={config.model.name}", True, "; ".join([f"dataset={config.dataset.name}", *existing]))
 
 
 def _made(config: ConverterConfig) -> list[str]:
@@ -89,7 +104,8 @@ def converter(config: ConverterConfig, cache: Cache) -> Iterator[Finding]:
     except EdlabError as error:
         yield Finding(part, False, error.message, error.hint, optional=True)
         return
-    yield Finding(part, True, f"{', '.join(kind.takes)} → {kind.format}{tools}")
+    place = "; its tool is on the device" if kind.on_target else ""
+    yield Finding(part, True, f"{', '.join(kind.takes)} → {kind.format}{tools}{place}")
 
 
 def _tools(recipe: ToolEnv | None, python: str | None, cache: Cache) -> str:

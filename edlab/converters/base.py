@@ -110,6 +110,7 @@ class Converter(ABC):
     takes: ClassVar[tuple[str, ...]]  # formats of the source
     capabilities: ClassVar[Mapping[Precision, Capability]]
     requirements: ClassVar[Mapping[str, str]]  # import name -> what pip installs it with
+    on_target: ClassVar[bool] = False  # its tool is on the device, as the last step is: see TARGET
     toolenv: ClassVar[ToolEnv | None] = None  # for tools that cannot be installed next to edlab: see TOOLENV
     default_options: ClassVar[Mapping[str, Any]] = {}  # every option of `converter.options`, with its default
     # Artifact format -> "module:function" of Path -> iterable of (shape, dtype): the constants of such a file. Without

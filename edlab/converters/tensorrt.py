@@ -43,6 +43,7 @@ class TensorrtConverter(OnnxruntimeConverter):
 
     name = "tensorrt"
     format = "tensorrt"
+    on_target = True
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),
         Precision.fp16: Capability(),

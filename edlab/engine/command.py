@@ -45,8 +45,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return 0
     total = None if planned.by_hydra else len(planned)
     sweep_id, folder = new_sweep_folder()
-    runs = "runs chosen by Hydra's sweeper" if total is None else f"{total} run{'s' if total > 1 else ''}"
-    console.print(f"sweep {sweep_id}: {runs}, in {folder}", highlight=False)
     composer = Composer()
     configs = _checked(planned, composer, console)
     order = configs[0].sweep.order
@@ -58,6 +56,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recorder = Recorder(configs[0].tracking)
     recorder.open()  # creates the database before parallel runs need it; fails in the first seconds without a server
     recorder.flush()
+    runs = "runs chosen by Hydra's sweeper" if total is None else counted(total, "run")
+    console.print(f"sweep {sweep_id}: {runs}, in {folder}", highlight=False)
     for number in range(total or 0):  # while there is space for them
         (folder / str(number)).mkdir(parents=True, exist_ok=True)
     cache = Cache()

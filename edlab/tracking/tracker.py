@@ -149,9 +149,20 @@ class Tracker:
         return self._record(self.find(name))
 
     def records(self, sweep_id: str) -> list[RunRecord]:
-        """The records of a sweep's runs, oldest first; empty if there is no such sweep."""
+        """The records of a sweep's runs, oldest first; empty if there is no such sweep.
+
+        `sweep_id` may be the beginning of an id, with the date at least. Raises `TrackingError` if several sweeps have
+        it.
+        """
+        anything = (
+            "%" if re.match(r"\d{8}", sweep_id) else ""
+        )  # after less than the date, it is the start of a run's id
         with self._store.explained(f"read sweep '{sweep_id}'"):
-            runs = self._search(f"tags.`edlab.sweep_id` = '{_without_quotes(sweep_id)}'")
+            runs = self._search(f"tags.`edlab.sweep_id` LIKE '{_without_quotes(sweep_id)}{anything}'")
+        found = {run.data.tags["edlab.sweep_id"]: None for run in runs}
+        if len(found) > 1 and sweep_id not in found:
+            raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(sorted(found))}")
+        runs = [run for run in runs if len(found) == 1 or run.data.tags["edlab.sweep_id"] == sweep_id]
         return [self._record(run) for run in reversed(runs)]
 
     def pull(self, name: str, to: Path) -> list[Path]:

@@ -346,6 +346,18 @@ def test_a_sweeps_records_come_in_the_order_of_its_runs(config: TrackingConfig, 
     assert [one.name for one in tracker.records("a")] == ["one", "two"]
 
 
+def test_a_sweep_is_found_by_the_beginning_of_its_id(config: TrackingConfig, record: MakeRecord) -> None:
+    tracker = Tracker(config)
+    for sweep in ("20250101-120000-abcd", "20250101-130000-ef01", "20250102-120000-2345"):
+        made(tracker, record(sweep_id=sweep, name=sweep))
+    assert [one.name for one in tracker.records("20250102")] == ["20250102-120000-2345"]
+    assert [one.name for one in tracker.records("20250101-13")] == ["20250101-130000-ef01"]
+    with pytest.raises(TrackingError, match="ambiguous") as ambiguous:
+        tracker.records("20250101")
+    assert "20250101-120000-abcd, 20250101-130000-ef01" in ambiguous.value.hint
+    assert tracker.records("2") == []
+
+
 def test_pull_copies_the_converted_model_and_never_overwrites(
     config: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
 ) -> None:
