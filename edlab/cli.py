@@ -37,7 +37,10 @@ groups (GROUP=NAME):
 {groups}
 
 Any key of the configuration can be set: device.threads=1, quantization.calibration.images=128,
-model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all."""
+model.weights=/path/state_dict.pt, protocol.seconds=30. `--cfg job` lists them all.
+
+exit code: 0 at least one run was measured and none failed; 1 a run failed, or all were skipped; 2 the command is
+invalid or runs cannot be recorded, and nothing ran; 130 interrupted"""
 
 
 _RUN = "a run's id, a unique prefix of the id, or a run's name (the latest)"
