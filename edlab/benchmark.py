@@ -90,14 +90,14 @@ def _make(
 ) -> None:
     """The stages between the first and the last; `outcome` keeps their results."""
     with _stage(record, Stage.convert):
-        converted = outcome.artifact = convert(config, inputs, cache, on_progress, outcome.made)
+        converted = outcome.artifact = convert(config, inputs, cache, on_progress, outcome.keep_artifact)
         outcome.weights = read_weights(outcome.artifact, config.quantization.precision, cache)
         if outcome.artifact.on_host.precision == config.quantization.precision:  # else only the target can open it
             outcome.check = check(outcome.artifact, inputs, config.device, cache, on_progress)
     with ExitStack() as target:
         with _stage(record, Stage.deploy):
             deployment = outcome.deployment = target.enter_context(
-                deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.made)
+                deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.keep_artifact)
             )
         with _stage(record, Stage.measure):
             bench = Bench(config, inputs, deployment, outcome.measurement, cache, folder, on_progress)

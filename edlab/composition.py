@@ -153,7 +153,7 @@ def _resolve_auto(config: EdlabConfig) -> None:
     if config.quantization.precision is Precision.auto and file is None:
         _set_precision(config.quantization, Precision.fp32)
     if config.device.runtimes.get(_ANY) == _PROCESSOR:
-        stated = {made: name for made, name in config.device.runtimes.items() if made != _ANY}
+        stated = {file_format: name for file_format, name in config.device.runtimes.items() if file_format != _ANY}
         config.device.runtimes = {**runtimes.on_processors(), **stated}
 
 

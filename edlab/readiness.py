@@ -43,14 +43,14 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
     native = [config for config in configs if config.device.execution is Execution.native]
     toolchains = {repr(config.converter): config.converter for config in native}
     targets: dict[str, DeviceConfig] = {}
-    made: dict[str, set[str]] = {}
+    formats: dict[str, set[str]] = {}
     findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain, cache)]
     for config in native:
         key = _identity(config.device)
         targets[key] = config.device
-        made.setdefault(key, set()).update(_made(config.converter))
+        formats.setdefault(key, set()).update(_output_formats(config.converter))
     for key, target in targets.items():
-        findings += device(target, cache, sorted(made[key] & target.runtimes.keys()))
+        findings += device(target, cache, sorted(formats[key] & target.runtimes.keys()))
     return [finding for finding in findings if not finding.ok]
 
 
@@ -58,7 +58,7 @@ def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
     """What one run needs: its files, its converter, and its device with the runtime for the converter's output."""
     yield from _files(config)
     yield from converter(config.converter, cache)
-    yield from device(config.device, cache, _made(config.converter))
+    yield from device(config.device, cache, _output_formats(config.converter))
 
 
 def _files(config: EdlabConfig) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def _files(config: EdlabConfig) -> Iterator[Finding]:
         yield Finding(f"model={config.model.name}", True, "; ".join([f"dataset={config.dataset.name}", *existing]))
 
 
-def _made(config: ConverterConfig) -> list[str]:
+def _output_formats(config: ConverterConfig) -> list[str]:
     """The output format of this converter; None if it cannot be loaded, which is already a finding."""
     with contextlib.suppress(EdlabError):
         return [converters.load(config.name).format]
@@ -122,7 +122,7 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
     """Connect, and report what the target has and what is missing; only runtimes for `formats` (None: all)."""
     name = config.name
     wanted = list(config.runtimes) if formats is None else formats
-    runtimes = sorted({config.runtimes[made] for made in wanted if made in config.runtimes})
+    runtimes = sorted({config.runtimes[file_format] for file_format in wanted if file_format in config.runtimes})
     try:
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
@@ -140,8 +140,8 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
     yield Finding(f"device={name}", True, _machine(hello))
     yield Finding(f"{name}: python", True, f"{hello.python}, numpy {hello.numpy}")
     yield from _condition(config, state)
-    for made in wanted:
-        yield _runtime(config, made, found)
+    for file_format in wanted:
+        yield _runtime(config, file_format, found)
     yield from _power(config, sensors)
 
 
@@ -151,17 +151,17 @@ def plugins() -> Iterator[Finding]:
         yield Finding(part, False, error.message, error.hint, optional=True)
 
 
-def _runtime(config: DeviceConfig, made: str, found: dict[str, Availability]) -> Finding:
-    """Whether files of the format `made` can run; `found` is the agent's answer for each runtime."""
-    name, runtime = config.name, config.runtimes.get(made)
+def _runtime(config: DeviceConfig, file_format: str, found: dict[str, Availability]) -> Finding:
+    """Whether files of the format `file_format` can run; `found` is the agent's answer for each runtime."""
+    name, runtime = config.name, config.runtimes.get(file_format)
     if runtime is None:
         able = ", ".join(config.runtimes)
-        return Finding(f"{name}: {made}", False, f"{name} has no runtime for it", f"it supports {able}")
+        return Finding(f"{name}: {file_format}", False, f"{name} has no runtime for it", f"it supports {able}")
     if error := agent_zip.lost().get(f"runtime '{runtime}'"):
         return Finding(f"{name}: {runtime}", False, error.message, error.hint, optional=True)
     answer = found[runtime]
     if answer.version:
-        return Finding(f"{name}: {runtime}", True, f"{answer.version} runs {made}")
+        return Finding(f"{name}: {runtime}", True, f"{answer.version} runs {file_format}")
     return Finding(f"{name}: {runtime}", False, answer.reason, answer.hint, optional=True)
 
 

@@ -57,7 +57,7 @@ def test_doctor_says_that_a_device_has_no_runtime_for_what_the_converter_makes(w
     result = workplace.edlab("doctor", "device=cuda", "converter=litert")
     assert result.returncode == 1
     assert "no runtime for it" in line(result.stdout, "cuda: tflite")
-    assert "it runs onnx, pt2" in result.stdout
+    assert "it supports onnx, pt2" in result.stdout
 
 
 def test_the_card_is_a_fact_of_the_target_and_its_power_no_cpus(workplace: Workplace, card: str) -> None:

@@ -59,9 +59,9 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
 
 def _folder() -> str:
     """The folder is the same for every user, even for one with more permissions."""
-    given = os.environ.get(FOLDER_VARIABLE)
-    if given:
-        return given
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        return folder
     for_all = os.path.isdir(_SYSTEM_FOLDER) and os.stat(_SYSTEM_FOLDER).st_mode & stat.S_IWOTH
     return _SYSTEM_FOLDER if for_all else _OTHER_FOLDER
 

@@ -49,12 +49,12 @@ class _Model:
     def images(self, path: str) -> np.ndarray:
         """The stored images (N, H, W, C), memory-mapped. Raises `AgentError` if they do not fit the input."""
         images: np.ndarray = np.load(path, mmap_mode="r")
-        given = tuple(self.table.shape(1, *images.shape[1:]))
+        actual = tuple(self.table.shape(1, *images.shape[1:]))
         wanted = self.input.shape
-        if len(given) != len(wanted) or any(w not in (None, g) for g, w in zip(given, wanted)):
+        if len(actual) != len(wanted) or any(w not in (None, g) for g, w in zip(actual, wanted)):
             raise AgentError(
                 "the model's input '%s' needs the shape %s, and the data have %s"
-                % (self.input.name, list(wanted), list(given)),
+                % (self.input.name, list(wanted), list(actual)),
                 hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
             )
         return images

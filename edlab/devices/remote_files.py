@@ -78,9 +78,9 @@ class RemoteFiles:
             with process.stdout as stream, open(part, "wb") as out:
                 reached = any(line.rstrip() == mark.encode() for line in stream)
                 shutil.copyfileobj(stream, out)
-            said = process.stderr.read().decode(errors="replace")
+            output = process.stderr.read().decode(errors="replace")
             if process.wait() != 0 or not reached:
-                raise self._failure(f"cannot fetch {remote}", process.returncode, said)
+                raise self._failure(f"cannot fetch {remote}", process.returncode, output)
             part.rename(to)
         finally:
             process.kill()
@@ -129,19 +129,19 @@ class RemoteFiles:
             source.seek(present)
             done = self._link.run(f"exec env LC_ALL=C cat >> {shlex.quote(remote)}", source, timeout_s=None)
         if done.returncode != 0:
-            said = done.stderr.decode(errors="replace")
-            raise self._failure(f"cannot send {file.name}", done.returncode, said)
+            output = done.stderr.decode(errors="replace")
+            raise self._failure(f"cannot send {file.name}", done.returncode, output)
 
-    def _failure(self, message: str, code: int, said: str) -> DeviceError | StorageError:
+    def _failure(self, message: str, code: int, output: str) -> DeviceError | StorageError:
         """The error of a command on the board."""
         if code == FAILED:
-            return self._link.failure(said)
-        last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
-        if any(text in said for text in _NO_ROOM):
+            return self._link.failure(output)
+        last = (output.strip().splitlines() or [f"exit code {code}"])[-1]
+        if any(text in output for text in _NO_ROOM):
             return StorageError(
-                f"{message}: {self._link.host}: {last}", hint="free space on the board's disk", log=said
+                f"{message}: {self._link.host}: {last}", hint="free space on the board's disk", log=output
             )
-        return DeviceError(f"{message}: {self._link.host}: {last}", hint=f"check `{self._link.login}`", log=said)
+        return DeviceError(f"{message}: {self._link.host}: {last}", hint=f"check `{self._link.login}`", log=output)
 
 
 def _sha256(file: Path) -> str:

@@ -27,8 +27,8 @@ def on_processors() -> dict[str, str]:
     found: dict[str, str] = {}
     for name, module in _modules().items():
         with suppress(ConfigError):  # a package that cannot be imported affects only its users
-            for made in _load(name, module).formats:
-                found.setdefault(made, name)
+            for file_format in _load(name, module).formats:
+                found.setdefault(file_format, name)
     return found
 
 

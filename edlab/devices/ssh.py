@@ -109,8 +109,8 @@ class SshDevice(Device):
 
     def _unfit(self, link: Link, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
         """The error that explains why Python did not answer there."""
-        said = (done.stdout + done.stderr).decode(errors="replace").strip()
-        if old := _TOO_OLD.search(said):
+        output = (done.stdout + done.stderr).decode(errors="replace").strip()
+        if old := _TOO_OLD.search(output):
             return DeviceError(
                 f"{self._interpreter} on {link.host} is Python {old.group(1)}: the agent needs 3.7 or later",
                 hint="set device.python to the path of a newer one there",
@@ -120,12 +120,12 @@ class SshDevice(Device):
                 f"{self._interpreter} is not found on {link.host}",
                 hint=f"install Python 3.7 or later and numpy there, or set device.python to its path; "
                 f"check that `{self._by_hand(link, '--version')}` works",
-                log=said,
+                log=output,
             )
         return DeviceError(
             f"{self._interpreter} on {link.host} failed with exit code {done.returncode}",
             hint=f"check that `{self._by_hand(link, '--version')}` works",
-            log=said,
+            log=output,
         )
 
     @property

@@ -65,7 +65,7 @@ def _bursts(ns: NDArray[np.int64]) -> float:
     slices = cut(ns, max(count, 1))
     medians = _medians(ns, slices.counts)
     slow = medians > _SLOW * np.quantile(medians, _BASE)
-    stalled = len(slices.counts) - len(medians)  # slices in which no query ended, of five on average
+    stalled = len(slices.counts) - len(medians)  # slices in which no query ended; five do on average
     return float((np.count_nonzero(slow) + stalled) / len(slices.counts))
 
 

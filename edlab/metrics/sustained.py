@@ -19,7 +19,7 @@ def sustained(ips: NDArray[np.float64]) -> Figures:
     """Peak, sustained rate and their ratio, from a curve, float64 (N,) inferences/s, one value per second.
 
     The peak is the fastest window of five minutes, sustained is the last one; the ratio is the second over the first,
-    at most 1. A target that does not throttle has a ratio slightly below 1, because its windows differ by chance: the
+    at most 1. A target that does not throttle has a ratio below 1 only because its windows differ by chance: the
     fastest of six is about 1.3 standard deviations above the mean. Withheld if the curve is shorter than two windows.
     """
     rates = by_window(ips)

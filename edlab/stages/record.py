@@ -42,7 +42,7 @@ class Outcome:
     deployment: Deployment | None = None
     measurement: Measurement = field(default_factory=Measurement)
 
-    def made(self, artifact: Artifact) -> None:
+    def keep_artifact(self, artifact: Artifact) -> None:
         """Keep the output of a conversion step: the next one may fail."""
         self.artifact = artifact
 

@@ -93,9 +93,9 @@ class Store:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # created by another edlab in the meantime
                 raise
-        made = self.client.get_experiment_by_name(self.experiment)
-        assert made is not None
-        return made
+        created = self.client.get_experiment_by_name(self.experiment)
+        assert created is not None
+        return created
 
     @contextmanager
     def explained(self, action: str) -> Iterator[None]:

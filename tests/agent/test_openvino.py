@@ -50,7 +50,7 @@ class TestToday(Prepared, OpenVinoSuite):
     ) -> None:
         with pytest.raises(AgentError, match=f"finds no device {target}") as caught:
             session.open(artifact, PREPROCESSING, self.device(device=target))
-        assert "it finds CPU" in caught.value.hint
+        assert "OpenVINO finds CPU" in caught.value.hint
 
     def test_the_mend_of_a_neural_compute_stick_is_the_last_release_that_drives_it(
         self, session: Any, artifact: Artifact

@@ -129,7 +129,7 @@ class TestOnnxRuntime(Prepared, RuntimeConformance):
         assert "batch is 1" in session.measure(messages.THROUGHPUT, request).search[-1].note
 
     def test_a_provider_that_the_build_lacks_is_an_error(self, session: Any, artifact: Artifact) -> None:
-        with pytest.raises(AgentError, match="without NnapiExecutionProvider"):
+        with pytest.raises(AgentError, match="does not provide NnapiExecutionProvider"):
             session.open(artifact, PREPROCESSING, self.device(providers=["NnapiExecutionProvider"]))
 
 

@@ -255,7 +255,7 @@ def test_implicit_int8_is_refused_by_version_11_with_the_mend(
     play("11.0.0")
     with connect(tmp_path) as session, pytest.raises(AgentError, match="does not support implicit int8") as caught:
         Conversion(folder, source, Precision.int8, int8="implicit").build(session, tmp_path / "model.engine")
-    assert caught.value.hint == "converter.options.int8=explicit"
+    assert caught.value.hint == "set converter.options.int8=explicit"
 
 
 def test_tf32_is_off_unless_it_is_asked_for(

@@ -334,7 +334,7 @@ def test_throughput_keeps_to_its_limit_and_says_so(session: AgentSession, images
 
 
 def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="'open' with signal SIGSEGV") as caught:
+    with pytest.raises(DeviceError, match="'open': signal SIGSEGV") as caught:
         session.call(messages.OPEN, odd("crash", tmp_path))
     assert not isinstance(caught.value, AgentError)
     assert "about to crash" in caught.value.log

@@ -98,7 +98,7 @@ def test_a_board_that_nobody_configured_says_what_to_set(cache: Cache) -> None:
 def test_an_unknown_host_key_is_never_accepted(board: LoopbackBoard, device: DeviceConfig, cache: Cache) -> None:
     board.known_hosts.write_text("")
     error = refused(device, cache)
-    assert "host key of board is not known" in error.message
+    assert "host key of board is unknown" in error.message
     assert f"`ssh -F {board.config} board`" in error.hint
     assert board.known_hosts.read_text() == ""
 
@@ -116,7 +116,7 @@ def test_a_changed_host_key_comes_with_the_command_that_forgets_it(
         command = re.search("`(ssh-keygen.*?)`", error.hint)
         assert command
         subprocess.run(command.group(1), shell=True, check=True, capture_output=True)
-        assert "is not known" in refused(device, cache).message
+        assert "is unknown" in refused(device, cache).message
 
 
 def test_a_key_that_the_board_does_not_accept(board: LoopbackBoard, device: DeviceConfig, cache: Cache) -> None:

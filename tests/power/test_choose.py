@@ -82,7 +82,7 @@ def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None
     source = estimated(choose(config(Sensor.auto), found(), SPECIFIED))
     assert (source.watts, source.boundary) == (10.0, "estimated")
     assert source.description == "data sheet, table 3"
-    assert "no power sensor" in source.reason
+    assert "no readable power sensor" in source.reason
 
 
 def test_without_a_specification_there_is_a_reason() -> None:

@@ -334,8 +334,8 @@ def test_what_the_watts_include_is_said_and_where_rows_differ_of_which() -> None
     board = record({"device.name": "jetson"}, metrics=power, tags={"power_boundary": "board_dc"})
     same = markdown([package, package])
     assert "W: measured at the processor package (package)" in same
-    assert "do not compare" not in same
+    assert "not comparable" not in same
     differing = printed(table([package, board]))
     assert "W (#1): measured at the processor package (package)" in differing
     assert "W (#2): measured at the input of the board (board_dc)" in differing
-    assert "do not compare" in differing
+    assert "not comparable" in differing

@@ -318,14 +318,14 @@ def test_an_ambiguous_prefix_lists_the_candidates(local: TrackingConfig, record:
     tracker = Tracker(local)
     ids = [made(tracker, record()).run_id for _ in range(17)]  # of 17 ids, two begin alike
     prefix = next(i[0] for i in ids if sum(other[0] == i[0] for other in ids) > 1)
-    with pytest.raises(TrackingError, match="several runs") as caught:
+    with pytest.raises(TrackingError, match="is ambiguous") as caught:
         tracker.find(prefix)
     assert sum(i[:12] in caught.value.hint for i in ids) >= 2
 
 
 @pytest.mark.parametrize("name", ["nothing", "abcdef123456", "it's"])
 def test_a_run_that_does_not_exist_is_named(local: TrackingConfig, name: str) -> None:
-    with pytest.raises(TrackingError, match="no run") as caught:
+    with pytest.raises(TrackingError, match="is not found") as caught:
         Tracker(local).find(name)
     assert "edlab runs" in caught.value.hint
 

@@ -166,13 +166,13 @@ def _next_final(trials: Sequence[Trial], finalists: Sequence[Setting], limits: L
     """Rounds of both finalists, in alternating order: a target that warms up must not favour the first."""
     if len(finalists) < 2:
         return None
-    made = [sum(trial.setting == each for trial in trials) - 1 for each in finalists]
-    if made[0] != made[1]:
-        return finalists[made.index(min(made))]
-    leads = finalists[made[0] % 2]
-    if made[0] < _ROUNDS:
+    repeats = [sum(trial.setting == each for trial in trials) - 1 for each in finalists]
+    if repeats[0] != repeats[1]:
+        return finalists[repeats.index(min(repeats))]
+    leads = finalists[repeats[0] % 2]
+    if repeats[0] < _ROUNDS:
         return leads
-    if made[0] == _ROUNDS:
+    if repeats[0] == _ROUNDS:
         lead, margin = _lead(_finals(trials, finalists), limits.gain)
         if 0 < lead < 2 * margin:
             return leads
