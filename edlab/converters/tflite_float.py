@@ -1,7 +1,7 @@
-"""An int8 TFLite file rewritten so that it computes in floating point what it says.
+"""Rewrites an int8 TFLite file to compute the same quantized values in floating point.
 
-Weights and biases become the real values that their integers stand for. Every tensor between operators is still
-rounded to its own scale, by a QUANTIZE and a DEQUANTIZE behind the operator that makes it.
+Weights and biases become the real values that their integers represent. Every tensor between operators is still
+rounded to its own scale, by a QUANTIZE and a DEQUANTIZE after the operator that computes it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Rewriter:
                 self._dequantized(index)
 
     def _is_quantized(self, index: int) -> bool:
-        if index < 0:  # an optional input that is left out
+        if index < 0:  # an optional input that is absent
             return False
         tensor = self._graph.tensors[index]
         scale = tensor.quantization.scale if tensor.quantization else None
@@ -111,6 +111,6 @@ class _Rewriter:
     def _code(self, builtin: int) -> int:
         code = self._schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = builtin
-        code.version = 2  # the first that takes int8
+        code.version = 2  # the first version that supports int8
         self._model.operatorCodes.append(code)
         return len(self._model.operatorCodes) - 1

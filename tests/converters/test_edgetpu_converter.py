@@ -337,7 +337,7 @@ def test_no_operator_on_the_edge_tpu_is_a_failure() -> None:
         ("v16_dynamic_shape", "only supports static-sized tensors"),
         ("v16_operator_version", "'TRANSPOSE_CONV' version '4'"),
         ("v16_large_activations", "large activation tensors in model"),
-        ("v16_without_reason", "it gives no reason"),
+        ("v16_without_reason", "no reason is given"),
     ],
 )
 def test_a_refusal_has_the_compilers_own_words(name: str, reason: str) -> None:
@@ -454,7 +454,7 @@ def test_a_version_that_is_too_new_is_refused(int8_file: Path, tmp_path: Path) -
     def renew(model: Any, schema: Any) -> None:
         code_of(model, schema.BuiltinOperator.CONV_2D).version = 6
 
-    with pytest.raises(ConversionError, match=r"CONV_2D '.*' is of version 6, beyond 5"):
+    with pytest.raises(ConversionError, match=r"CONV_2D '.*' has version 6; the newest supported is 5"):
         check(edit(int8_file, tmp_path / "new.tflite", renew))
 
 
@@ -462,7 +462,7 @@ def test_an_operator_of_later_years_is_refused(int8_file: Path, tmp_path: Path) 
     def replace(model: Any, schema: Any) -> None:
         code_of(model, schema.BuiltinOperator.ADD).builtinCode = schema.BuiltinOperator.GELU
 
-    with pytest.raises(ConversionError, match=r"GELU '.*' is an operator that it does not know"):
+    with pytest.raises(ConversionError, match=r"GELU '.*' is an operator that the compiler does not have"):
         check(edit(int8_file, tmp_path / "gelu.tflite", replace))
 
 

@@ -159,7 +159,7 @@ def test_implicit_int8_sends_a_float_file_and_the_images(source: SourceModel) ->
     [
         (int8(method=CalibrationMethod.percentile), "calibration.method=percentile"),
         (int8(granularity=Granularity.per_tensor), "granularity=per_tensor"),
-        (int8(exclude=("/0/Conv",)), "cannot leave named nodes"),
+        (int8(exclude=("/0/Conv",)), "does not support quantization.exclude"),
     ],
 )
 def test_implicit_int8_refuses_what_its_calibrators_do_not_do(
