@@ -49,7 +49,7 @@ class TestCategories:
     def test_an_id_0_that_is_no_class_is_pointed_out(self) -> None:
         with pytest.raises(DataError) as caught:
             by_categories({0: "objects", 1: "cat", 2: "dog"}, 2)
-        assert "if 'objects' is none of the model's classes, remove the category with the id 0" in caught.value.hint
+        assert "if 'objects' is not a class of the model, remove the category with the id 0" in caught.value.hint
 
     def test_names_come_first_whatever_the_numbers_are(self) -> None:
         mapped = by_categories({1: "Dog", 2: "cat "}, 3, ("cat", "bird", "DOG"))
@@ -66,8 +66,8 @@ class TestCategories:
     @pytest.mark.parametrize(
         ("categories", "names", "owner"),
         [
-            ({1: "cat", 2: "Cat"}, ("cat", "dog"), "coco.json has the name 'cat'"),
-            ({1: "cat", 2: "dog"}, ("cat", "dog", "CAT"), "the model has the name 'cat'"),
+            ({1: "cat", 2: "Cat"}, ("cat", "dog"), "coco.json has several classes named 'cat'"),
+            ({1: "cat", 2: "dog"}, ("cat", "dog", "CAT"), "the model has several classes named 'cat'"),
         ],
     )
     def test_a_name_that_is_there_twice_is_refused(
@@ -80,7 +80,7 @@ class TestCategories:
         assert by_categories({1: "cat"}, 3, ("N/A", "cat", "N/A")).class_of == {1: 1}
 
     def test_without_a_number_and_names_nothing_is_known(self) -> None:
-        with pytest.raises(DataError, match="neither how many classes") as caught:
+        with pytest.raises(DataError, match="states neither the number") as caught:
             by_categories(COCO, None)
         assert "model.num_classes" in caught.value.hint
 
@@ -123,7 +123,7 @@ class TestClassNumbers:
             (80, [], 80, "class 80, and the model's 80 classes are 0 to 79"),
             (2, ["cat", "dog"], 2, "class 2, and names 2 classes, 0 to 1"),
             (0, ["cat", "dog"], 3, "2 classes and the model 3"),
-            (0, ["cat", "dog"], None, "neither how many classes"),
+            (0, ["cat", "dog"], None, "states neither the number"),
         ],
     )
     def test_what_does_not_fit_is_refused(

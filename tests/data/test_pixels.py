@@ -101,7 +101,7 @@ def test_floats_of_0_to_1_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "sample_format", "message"),
     [
-        (GREY16.astype(np.float32), 3, "floating-point pixels from .* to .*: which value is white"),
+        (GREY16.astype(np.float32), 3, "floating-point pixels from .* to .*: the value of white is unknown"),
         (np.full((12, 16), np.nan, np.float32), 3, "floating-point pixels from nan"),
         (GREY16.astype(np.int32), 2, "signed or 32-bit integer pixels"),
         (GREY16.astype(np.uint32), 1, "signed or 32-bit integer pixels"),
