@@ -192,10 +192,10 @@ def test_what_is_no_model_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model file"):
         load(tmp_path / "nowhere.onnx", tmp_path)
     (tmp_path / "net.caffemodel").write_text("x")
-    with pytest.raises(ModelError, match="of no format") as caught:
+    with pytest.raises(ModelError, match="unsupported model format") as caught:
         load(tmp_path / "net.caffemodel", tmp_path)
     assert "ONNX" in caught.value.hint
-    with pytest.raises(ModelError, match="the file holds its weights"):
+    with pytest.raises(ModelError, match="the file contains its weights"):
         load(export_onnx(tmp_path / "net.onnx"), tmp_path, weights="random")
 
 

@@ -113,7 +113,7 @@ def test_a_live_module_is_exported_as_it_is(cache: Cache, log: Path) -> None:
     [
         (net(), PreprocessingConfig(), "input size of mine is not known"),
         (nn.Conv2d(3, 3, 1), SIZE, r"not of \(batch, classes\)"),
-        (nn.Conv2d(4, 3, 1), SIZE, "does not take an image of 16 x 16"),
+        (nn.Conv2d(4, 3, 1), SIZE, "does not accept an image of 16 x 16"),
         (nn.Sequential(nn.Flatten(), nn.GRU(768, 5)), SIZE, "mine has 2 outputs: 0 "),
     ],
 )
@@ -195,7 +195,7 @@ class TestFactory:
     def test_it_must_exist_and_decides_on_its_weights(self, cache: Cache, log: Path) -> None:
         with pytest.raises(ConfigError, match="has no 'nothing'"):
             load(self.config("nothing"), cache, log=log)
-        with pytest.raises(ModelError, match="its factory decides on its weights"):
+        with pytest.raises(ModelError, match="its factory chooses the weights"):
             load(self.config("build", weights="random"), cache, log=log)
 
 
