@@ -72,7 +72,7 @@ def test_what_does_not_fit_the_model_is_an_error(workplace: Workplace, arrays: P
         (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'damaged.npz'}"], "cannot read"),
         (vector, ["dataset=arrays"], "is not found"),
         (image, ["model.input=array", "dataset=digits"], "contains images, and the model needs arrays"),
-        (image, ["model.preprocessing.channels=rgb", "dataset=digits"], "takes images of 1 channels"),
+        (image, ["model.preprocessing.channels=rgb", "dataset=digits"], "needs images with 1 channels"),
     ]:
         result = workplace.run("model=file", f"model.path={model}", *words)
         assert result.returncode == 1

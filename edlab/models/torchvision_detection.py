@@ -92,7 +92,7 @@ def _anchors(module: Any, height: int, width: int) -> np.ndarray[Any, np.dtype[n
 
 
 def _preprocessing(module: Any, config: ModelConfig) -> tuple[Preprocessing, set[str]]:
-    """The preprocessing of GeneralizedRCNNTransform, and the keys that it states: torch's interpolate is not antialiased."""
+    """That of GeneralizedRCNNTransform, and the keys that it states. torch's interpolate does not antialias."""
     transform = module.transform
     values: dict[str, Any] = {
         "mean": tuple(transform.image_mean),

@@ -343,9 +343,9 @@ class TestFindingTheAnnotations:
     [
         ('{"images": [', r"is not valid JSON: .*line 1 column 13"),
         ("", "is not valid JSON: .*line 1 column 1"),
-        (b"\xff\xfe\x00", "no valid json"),
-        ("[" * 100_000, "no valid json"),
-        ("1" * 5000, "no valid json"),
+        (b"\xff\xfe\x00", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("1" * 5000, "is not valid JSON"),
         ("[]", "holds no object with images"),
         ("3", "holds no object with images"),
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "holds a list of detection results"),

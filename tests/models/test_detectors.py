@@ -191,7 +191,7 @@ def test_the_operator_counts_classes_without_the_background(cache: Cache, tmp_pa
 
 def test_another_number_of_classes_than_the_operators_is_refused(cache: Cache, tmp_path: Path) -> None:
     path = make_tflite_detector(tmp_path / "ssd.tflite", quantized=False)
-    with pytest.raises(ModelError, match="has 4 classes by its outputs, not 90"):
+    with pytest.raises(ModelError, match="have 4 classes, not 90"):
         load(path, cache, num_classes=90)
 
 

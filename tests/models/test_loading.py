@@ -189,7 +189,7 @@ class TestFactory:
         assert "in broken" in caught.value.log
 
     def test_what_is_no_network_is_refused(self, cache: Cache, log: Path) -> None:
-        with pytest.raises(ModelError, match="gives a str"):
+        with pytest.raises(ModelError, match="returned a str"):
             load(self.config("word"), cache, log=log)
 
     def test_it_must_exist_and_decides_on_its_weights(self, cache: Cache, log: Path) -> None:
@@ -224,7 +224,7 @@ def test_without_the_hub_weights_are_untrained_for_this_process_only(
     assert not source.trained
     assert "UNTRAINED" in source.weights_note
     assert load(config, cache, log=log) == source
-    with pytest.raises(ModelError, match="pretrained weights of test_vit cannot be had"):
+    with pytest.raises(ModelError, match="pretrained weights of test_vit are not available"):
         load(ModelConfig(origin=ModelOrigin.timm, arch="test_vit", weights="pretrained"), cache, log=log)
     assert "Retrying" not in log.read_text()
 

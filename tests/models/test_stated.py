@@ -147,7 +147,7 @@ class TestOnnx:
         signed = [constant("s", 1 / 127.5), constant("z", 128, np.uint8)]
         assert np.array(values(load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=signed)))) == near(SIGNED)
         imagenet = [constant("s", 4.8 / 255), constant("z", 114, np.uint8)]
-        with pytest.raises(ModelError, match="the preprocessing of .* is missing"):
+        with pytest.raises(ModelError, match=r"the preprocessing of .* is missing"):
             load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=imagenet))
 
     @pytest.mark.parametrize(

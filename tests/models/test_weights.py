@@ -98,7 +98,7 @@ def test_auto_falls_back_to_untrained_and_says_why(reason: Exception) -> None:
 
 
 def test_pretrained_does_not_fall_back() -> None:
-    with pytest.raises(ModelError, match="pretrained weights of net cannot be had") as caught:
+    with pytest.raises(ModelError, match="pretrained weights of net are not available") as caught:
         choose(named("pretrained"), pretrained=unreachable, untrained=net, load_file=load_state_dict)
     assert "model.weights=FILE" in caught.value.hint
 

@@ -192,7 +192,7 @@ def test_a_class_that_the_data_set_does_not_have_is_an_error() -> None:
             score(predictions, truth, PREPROCESSING, offset)
         assert "model.label_offset" in caught.value.hint
     assert find_unknown_class(predictions, range(3)) == ""
-    assert find_unknown_class(predictions, range(1, 2)) == "detections of class 2: the classes are 1 to 1"
+    assert find_unknown_class(predictions, range(1, 2)) == "invalid classes (2): valid are 1 to 1"
 
 
 def test_predictions_of_other_images_are_an_error() -> None:

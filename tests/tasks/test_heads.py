@@ -146,8 +146,8 @@ def test_of_several_outputs_one_can_be_chosen() -> None:
 
 def test_a_number_of_classes_against_the_outputs_is_refused() -> None:
     message, hint = refused(YOLOV8, num_classes=90)
-    assert "net has 80 classes by its outputs, not 90" in message
-    assert "leave model.num_classes out" in hint
+    assert "the outputs of net have 80 classes, not 90" in message
+    assert "remove model.num_classes" in hint
     assert read(YOLOV8, num_classes=80).num_classes == 80
 
 
@@ -198,7 +198,7 @@ def test_anchors_make_coded_boxes_readable(anchors: str) -> None:
     assert facts.arrays["anchors"].dtype == np.float32
     assumed = {key for key, origin in facts.origins.items() if origin == "assumed"}
     assert {"activation", "box_weights", "box_order"} <= assumed
-    assert "its anchors are not known" in refused(ANCHORED)[0]
+    assert "the anchors of net are missing" in refused(ANCHORED)[0]
 
 
 def test_few_boxes_without_anchors_are_detrs(anchors: str) -> None:
