@@ -78,7 +78,7 @@ def _difference(model: Any, freed: Any) -> str:
         except Exception as error:
             return _held(error)
         if outputs.shape != alone[:batch].shape:
-            return f"the batch of the exported graph is fixed at 1: {batch} images give shape {list(outputs.shape)}"
+            return f"the exported graph needs a batch of 1: {batch} images give shape {list(outputs.shape)}"
         off = float(np.abs(outputs - alone[:batch]).max())
         if not off <= _TOLERANCE * float(np.abs(alone).max()):
             return f"the exported graph mixes the images of a batch: the outputs of {batch} images differ by {off:.2g}"
@@ -86,7 +86,7 @@ def _difference(model: Any, freed: Any) -> str:
 
 
 def _held(error: Exception) -> str:
-    return f"the batch of the exported graph is fixed at 1: {str(error).strip().splitlines()[0][:200]}"
+    return f"the exported graph needs a batch of 1: {str(error).strip().splitlines()[0][:200]}"
 
 
 def _opened(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

@@ -173,7 +173,7 @@ def test_implicit_int8_refuses_what_its_calibrators_do_not_do(
 def test_another_kind_of_int8_is_a_wrong_word() -> None:
     with pytest.raises(ConfigError, match=r"converter\.options\.int8=maybe") as caught:
         converters.get(ConverterConfig(name="tensorrt", options={"int8": "maybe"}))
-    assert caught.value.hint == "converter.options.int8=explicit"
+    assert caught.value.hint == "set converter.options.int8=explicit"
 
 
 def test_an_int8_file_is_built_as_it_is(source: SourceModel, tmp_path: Path) -> None:
