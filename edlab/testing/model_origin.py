@@ -1,4 +1,4 @@
-"""What every source of models must do, as tests that a third party's test class inherits.
+"""The requirements of every source of models, as tests that a third party's test class inherits.
 
     class TestAcmeHub(ModelOriginConformance):
         origin = "acme_hub"  # the name of its entry point in edlab.model_origins
@@ -7,7 +7,7 @@
         def config(self, folder):
             return ModelConfig(origin=self.origin, arch="acme_tiny", weights="random")
 
-The suite builds the model some times, each in a process of its own, and runs it on this machine.
+The suite builds the model several times, each in a separate process, and runs it on this machine.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _IMAGES = 4
 
 
 class ModelOriginConformance:
-    """Subclass with `origin`, `classes` and `config`; the model takes images of 3 channels."""
+    """Subclass with `origin`, `classes` and `config`; the model must accept images with 3 channels."""
 
     origin: ClassVar[str]
     classes: ClassVar[int]
 
     def config(self, folder: Path) -> ModelConfig:
-        """A small model of this source, without a download; what it is read from, if anything, is made in `folder`."""
+        """A small model of this source, without a download; create its files, if it has any, in `folder`."""
         raise TypeError(f"{type(self).__name__} must define config")
 
     def unknown(self, config: ModelConfig) -> ModelConfig:
-        """The same of a model "no_such_model", which there is not. Override it where `arch` does not say which."""
+        """The configuration of a missing model, "no_such_model". Override it if `arch` does not name the model."""
         return dataclasses.replace(config, arch="no_such_model")
 
-    # Class-scoped, so that one build serves all tests of a class.
+    # Class-scoped, so that all tests of a class share one build.
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -89,7 +89,7 @@ class ModelOriginConformance:
     def test_the_second_time_nothing_is_built(self, made: ModelConfig, source: SourceModel, folder: Path) -> None:
         kind = models.ORIGINS.load(self.origin)
         if not kind.cached:
-            pytest.skip("what decides on its models cannot be told")
+            pytest.skip("it is unknown what determines its models")
         log = folder / "second.log"
         assert models.load(made, Cache(folder / "cache"), log=log) == source
         assert not log.exists()
@@ -128,7 +128,7 @@ class ModelOriginConformance:
         assert caught.value.hint
 
     def _run(self, source: SourceModel, out: Path) -> NDArray[np.float32]:
-        """The outputs (N, classes) of some images of noise, each of a colour of its own."""
+        """The outputs (N, classes) of some images of noise, each with a different colour."""
         assert isinstance(source.preprocessing, Preprocessing)
         generator = np.random.default_rng(0)
         shape = (_IMAGES, source.preprocessing.height, source.preprocessing.width, 3)

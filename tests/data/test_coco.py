@@ -329,7 +329,7 @@ class TestFindingTheAnnotations:
         assert "dataset.annotations=FILE" in caught.value.hint
 
     def test_none_is_said_with_what_is_there(self, coco: Coco, cache: Cache) -> None:
-        with pytest.raises(DataError, match=r"no instances\*\.json .*there are .*captions\.json") as caught:
+        with pytest.raises(DataError, match=r"instances\*\.json is not found .*found: .*captions\.json") as caught:
             self.found(coco, cache, "../annotations/captions.json")
         assert "dataset.annotations=FILE" in caught.value.hint
 
@@ -346,17 +346,17 @@ class TestFindingTheAnnotations:
         (b"\xff\xfe\x00", "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
         ("1" * 5000, "is not valid JSON"),
-        ("[]", "holds no object with images"),
-        ("3", "holds no object with images"),
-        ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "holds a list of detection results"),
+        ("[]", "contains no object with images"),
+        ("3", "contains no object with images"),
+        ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "contains a list of detection results"),
         ("{}", "has no list 'images'; it has: nothing"),
         ('{"info": {}, "images": [{}]}', "has no list 'annotations'; it has: info, images"),
         ('{"images": [{}], "annotations": [{"bbox": []}]}', "has no list 'categories'"),
         ('{"images": {}, "annotations": [], "categories": []}', "has no list 'images'"),
         ('{"images": [], "annotations": [{"bbox": []}], "categories": [{}]}', "has no images: there is nothing"),
         ('{"images": [{}], "annotations": [], "categories": [{}]}', "has no annotations: there is nothing"),
-        ('{"images": [{}], "annotations": [{"caption": "A cat."}]}', "holds captions, not instances"),
-        ('{"images": [{}], "annotations": [{"segments_info": []}], "categories": [{}]}', "holds panoptic segments"),
+        ('{"images": [{}], "annotations": [{"caption": "A cat."}]}', "contains captions, not instances"),
+        ('{"images": [{}], "annotations": [{"segments_info": []}], "categories": [{}]}', "contains panoptic segments"),
     ],
 )
 def test_a_file_that_is_not_instances_is_refused(coco: Coco, cache: Cache, text: str | bytes, message: str) -> None:

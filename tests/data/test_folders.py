@@ -82,7 +82,7 @@ class TestNumberedFolders:
 
     def test_a_part_of_the_classes_is_taken_by_number_where_it_is_asked_for(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path, "3", "11")
-        with pytest.raises(DataError, match=r"2 class folders named by integers .* the model 12 classes") as caught:
+        with pytest.raises(DataError, match=r"2 class folders named by integers .* the model has 12 classes") as caught:
             prepared(root, cache, 12)
         assert "dataset.class_order=numeric" in caught.value.hint
         assert prepared(root, cache, 12, class_order=ClassOrder.numeric).classes == {"3": 3, "11": 11}
@@ -97,9 +97,9 @@ class TestNumberedFolders:
 
     def test_names_are_no_numbers(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path / "a", "cat", "dog")
-        with pytest.raises(DataError, match="are not numbered"):
+        with pytest.raises(DataError, match="do not have unique integer names"):
             prepared(root, cache, 2, class_order=ClassOrder.numeric)
-        with pytest.raises(DataError, match="are not numbered"):
+        with pytest.raises(DataError, match="do not have unique integer names"):
             prepared(data_set(tmp_path / "b", "1", "01"), cache, 2, class_order=ClassOrder.numeric)
 
     def test_a_labels_file_decides(self, tmp_path: Path, cache: Cache) -> None:
@@ -330,6 +330,6 @@ def test_16_bit_images_of_12_bits_are_a_reason(tmp_path: Path, cache: Cache) -> 
 def test_the_hint_of_one_class_more_or_less_names_the_background(tmp_path: Path, cache: Cache) -> None:
     root = data_set(tmp_path, "ant", "bee", "cat")
     for num_classes, key in ((4, "model.label_offset=1"), (2, "model.label_offset=0")):
-        with pytest.raises(DataError, match=f"3 classes and the model {num_classes}") as caught:
+        with pytest.raises(DataError, match=f"3 classes and the model has {num_classes}") as caught:
             prepared(root, cache, num_classes)
         assert key in caught.value.hint

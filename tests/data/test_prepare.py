@@ -220,7 +220,7 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path, cache: Cache) -> No
 
 
 def test_another_number_of_classes_is_an_error_naming_both(folder: Path, cache: Cache) -> None:
-    with pytest.raises(DataError, match="own has 3 classes and the model 10"):
+    with pytest.raises(DataError, match="own has 3 classes and the model has 10"):
         prepare(config(folder), SMALL, cache, num_classes=10)
     with pytest.raises(DataError) as caught:
         prepare(config(folder), SMALL, cache, num_classes=4)

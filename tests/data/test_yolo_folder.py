@@ -218,7 +218,7 @@ class TestClassNames:
         named = prepared(root, cache, None, class_names=("OWL", "bird", "cat", "dog"))
         assert objects(named)["a"].classes.tolist() == [2, 3]
         assert "by name" in named.label_map
-        with pytest.raises(DataError, match="3 classes and the model 80"):
+        with pytest.raises(DataError, match="3 classes and the model has 80"):
             prepared(root, cache, 80)
 
     def test_a_labels_file_comes_first(self, root: Path, cache: Cache) -> None:
@@ -230,7 +230,7 @@ class TestClassNames:
         ("text", "message"),
         [
             ("names: [cat, dog]\n", "class 2, and names 2 classes"),
-            ("nc: 4\nnames: [cat, dog, owl]\n", "says nc: 4"),
+            ("nc: 4\nnames: [cat, dog, owl]\n", "nc is 4, and names is"),
             ("names: {1: cat, 2: dog, 3: owl}\n", "not numbered from 0"),
             ("names: [cat\n", "cannot read the class names"),
             (b"names: [\xff]\n", "cannot read the class names"),

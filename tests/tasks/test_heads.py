@@ -91,7 +91,7 @@ def test_other_models_are_not_detectors(outputs: Outputs) -> None:
 )
 def test_outputs_of_two_forms_are_refused_with_both(outputs: Outputs, size: Any, fits: str) -> None:
     message, hint = refused(outputs, size)
-    assert "do not tell" in message
+    assert "unclear how to decode" in message
     assert hint == f"set model.head={fits}"
     for head in fits.split(" or "):
         facts = read(outputs, size, head=head)
