@@ -31,7 +31,7 @@ _INSTALL = (
     "converter.options.compiler=ssh:HOST, a machine that has it"
 )
 _NOT_FOUND = 127  # a shell's exit code
-_ASK_TIMEOUT_S = 120.0  # a container may have to be fetched first
+_ASK_TIMEOUT_S = 120.0  # a container image may be downloaded first
 
 # The model is read from stdin and the compiled one written to stdout; the compiler's messages go to stderr. So nothing
 # is mounted or copied separately, and the same script works on this machine, in a container and on a host. stdin stays

@@ -80,15 +80,15 @@ def _refuse_splits(root: Path, top: str, listing: Listing) -> None:
 def _label_files(root: Path, listing: Listing) -> list[Path | None]:
     """The txt file of each image, None if it has none. Raises `DataError` for no files, or files in two places."""
     # A link keeps its name: Ultralytics replaces text.
-    beside = [Path(os.path.abspath(image.path)).with_suffix(".txt") for image in listing.images]  # noqa: PTH100
-    apart = [_in_labels(path) for path in beside]
-    places = [[path if path and _is_there(path) else None for path in paths] for paths in (apart, beside)]
+    next_to = [Path(os.path.abspath(image.path)).with_suffix(".txt") for image in listing.images]  # noqa: PTH100
+    in_labels = [_in_labels(path) for path in next_to]
+    places = [[path if path and _is_there(path) else None for path in paths] for paths in (in_labels, next_to)]
     used = [paths for paths in places if any(paths)]
     if not used:
-        wanted = next((path for path in apart if path), beside[0])
+        wanted = next((path for path in in_labels if path), next_to[0])
         raise DataError(
-            f"no label file is found for the {len(beside)} images in {root}; expected for the first: {wanted}, or "
-            f"{beside[0].name} next to the image",
+            f"no label file is found for the {len(next_to)} images in {root}; expected for the first: {wanted}, or "
+            f"{next_to[0].name} next to the image",
             hint="set dataset.path=FOLDER to the folder that has images/ and labels/ in it",
         )
     if len(used) > 1:

@@ -78,7 +78,7 @@ class ReplayDevice(Device):
         folder = _folder(self.config)
         if not _sessions(folder):
             raise ConfigError(
-                f"there is no recording of a device in {folder}",
+                f"no recording of a device is found in {folder}",
                 hint=f"record one with device.kind=record device.env.{VARIABLE}=FOLDER",
             )
         process = subprocess.Popen(

@@ -69,7 +69,7 @@ def test_missing_and_unexpected_entries_are_named(tmp_path: Path) -> None:
 
 def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
     torch.save(net(classes=7).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(ModelError, match=r"has 7 classes and the model 5") as caught:
+    with pytest.raises(ModelError, match=r"has 7 classes and the model has 5") as caught:
         load_state_dict(net(classes=5), tmp_path / "net.pt")
     assert caught.value.hint == "model.arguments.num_classes=7"
 

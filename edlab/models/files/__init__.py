@@ -57,5 +57,5 @@ def _existing(configured: str | None) -> Path:
             else f"set model.path to the file in it; {_EXPORT}",
         )
     if not configured or not path.is_file():
-        raise ModelError(f"there is no model file '{configured or ''}'", hint="set model.path=FILE")
+        raise ModelError(f"the model file '{configured or ''}' is not found", hint="set model.path=FILE")
     return path
