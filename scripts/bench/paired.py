@@ -34,7 +34,7 @@ class Ratios(NamedTuple):
 
 
 def ratios(pairs: Iterable[tuple[float, float]]) -> Ratios:
-    """The ratios of (value, reference) of each round. Raises `ValueError` for none, or a reference that is not positive."""
+    """Ratios of (value, reference) of each round. Raises `ValueError` for none, or a reference that is not positive."""
     pairs = list(pairs)
     if not pairs or any(reference <= 0 for _, reference in pairs):
         raise ValueError(f"no ratios can be taken of {pairs}")
