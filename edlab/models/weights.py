@@ -191,7 +191,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # the unpickler raises any exception for damaged bytes
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(
-            f"cannot read the state dict {path}: {first[:200]}",
+            f"{path} is not a readable state dict: {first[:200]}",
             hint="save one with torch.save(model.state_dict(), FILE)",
         ) from error
     for wrapper in ("state_dict", "model"):

@@ -111,8 +111,8 @@ def test_a_live_module_is_exported_as_it_is(cache: Cache, log: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "size", "message"),
     [
-        (net(), PreprocessingConfig(), "input size of mine is not known"),
-        (nn.Conv2d(3, 3, 1), SIZE, r"not of \(batch, classes\)"),
+        (net(), PreprocessingConfig(), "input size of mine is missing"),
+        (nn.Conv2d(3, 3, 1), SIZE, r"not \(batch, classes\)"),
         (nn.Conv2d(4, 3, 1), SIZE, "does not accept an image of 16 x 16"),
         (nn.Sequential(nn.Flatten(), nn.GRU(768, 5)), SIZE, "mine has 2 outputs: 0 "),
     ],

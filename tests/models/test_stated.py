@@ -73,7 +73,7 @@ class TestTflite:
 
     def test_another_range_is_refused_until_it_is_set(self, tmp_path: Path) -> None:
         path = make_tflite(tmp_path / "net.tflite", low=-2.12, high=2.64)
-        with pytest.raises(ModelError, match=r"takes -2\.1\d*\.\.2\.6\d* by the input's quantization") as caught:
+        with pytest.raises(ModelError, match=r"covers -2\.1\d*\.\.2\.6\d* by the input's quantization") as caught:
             load(path)
         assert "model.preprocessing.mean" in caught.value.hint
         keys = PreprocessingConfig(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])

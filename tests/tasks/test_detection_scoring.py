@@ -188,7 +188,7 @@ def test_a_class_that_the_data_set_does_not_have_is_an_error() -> None:
     truth = Annotations((objects([[50, 50, 150, 150]], [0]),), ("first", "second"))
     for label, offset in ((0, 1), (3, 1), (2, 0)):
         predictions = predicted([[(50, 50, 150, 150, 0.9, label)]], truth)
-        with pytest.raises(DataError, match=f"class {label}") as caught:
+        with pytest.raises(DataError, match=rf"invalid classes \({label}\)") as caught:
             score(predictions, truth, PREPROCESSING, offset)
         assert "model.label_offset" in caught.value.hint
     assert find_unknown_class(predictions, range(3)) == ""
@@ -264,7 +264,7 @@ def test_few_images_have_no_interval() -> None:
     predictions = predicted(found, truth)
     figures = score(predictions, truth, PREPROCESSING, 0, baseline=predictions)
     assert figures.values["accuracy_drop"] == 0
-    assert "needs 2000" in figures.missing["accuracy_ci95_low"]
+    assert "at least 2000 are needed" in figures.missing["accuracy_ci95_low"]
     assert "needs 30" in figures.missing["accuracy_drop_ci95_high"]
 
 
@@ -333,5 +333,5 @@ def test_a_trained_detector_scores_what_pycocotools_gives_it(photographs: Path) 
     figures = score(np.stack(predictions), truth, preprocessing, 0)
     assert 100 * figures.values["accuracy_map"] == pytest.approx(18.2, abs=0.1)
     assert 100 * figures.values["accuracy_map50"] == pytest.approx(33.8, abs=0.1)
-    assert "needs 2000" in figures.missing["accuracy_ci95_low"]
+    assert "at least 2000 are needed" in figures.missing["accuracy_ci95_low"]
     assert not any(math.isnan(value) for value in figures.values.values())

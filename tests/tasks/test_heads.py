@@ -104,7 +104,7 @@ def test_outputs_of_two_forms_are_refused_with_both(outputs: Outputs, size: Any,
 )
 def test_the_wrong_head_is_refused_with_those_that_fit(outputs: Outputs, head: str, fits: str) -> None:
     message, hint = refused(outputs, head=head)
-    assert message.startswith(f"model.head={head} reads ")
+    assert message.startswith(f"model.head={head} decodes ")
     assert hint == f"set model.head={fits}"
 
 
@@ -204,7 +204,10 @@ def test_anchors_make_coded_boxes_readable(anchors: str) -> None:
 def test_few_boxes_without_anchors_are_detrs(anchors: str) -> None:
     assert read(PAIR).options["head"] == "detr"
     assert refused(PAIR, detection={"anchors": anchors})[1] == "set model.head=ssd_raw or detr"
-    assert "are (1917, 4), and net has 100 boxes" in refused(PAIR, detection={"anchors": anchors}, head="ssd_raw")[0]
+    assert (
+        "have the shape (1917, 4), and net has 100 boxes"
+        in refused(PAIR, detection={"anchors": anchors}, head="ssd_raw")[0]
+    )
 
 
 def test_wrong_anchors_are_refused(anchors: str, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def _ensure_used(path: Path, found: Range, preprocessing: Preprocessing) -> None
         return
     mean, std = keys_for(found)
     raise ModelError(
-        f"the preprocessing of {path.name} is missing: its input covers {found} ({found.note}), and pixels scaled to "
+        f"the preprocessing of {path.name} is missing: its input covers {found} by {found.note}, and pixels scaled to "
         "0..1 would use little of that range",
         hint="set model.preprocessing.mean=[R,G,B] and model.preprocessing.std=[R,G,B] (of 0..1) as in training; "
         f"pixels spread over exactly this range are mean=[{mean:.4g},{mean:.4g},{mean:.4g}] "

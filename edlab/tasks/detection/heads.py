@@ -145,7 +145,7 @@ def _unfit(name: str, outputs: Outputs) -> ModelError:
     if len(outputs) == 1 and sum(length != 1 for length in outputs[0][1][1:]) == 1:
         return ModelError(
             f"{name} has the output of a classifier, {listing(outputs)}: one score per class, and no boxes",
-            hint="choose a data set for classification (imagenet, image_folder), or use a detection model",
+            hint="set dataset to one for classification (imagenet, image_folder), or use a detection model",
         )
     forms = "; ".join(f"{head} decodes {HEADS[head].form}" for head in HEADS)
     return ModelError(
