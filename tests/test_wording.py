@@ -28,7 +28,7 @@ RETIRED = {
     r"(hang|hangs|hung) on": "depend on",
     r"in place of": "instead of",
     r"(leave|leaves|left|leaving) (it |them |those |\S+ )?out": "remove, exclude, ignore",
-    r"tells?(?! apart|`)|told": "report, state, show",  # `cannot tell` is a value of the tag `throttled`
+    r"(?<!cannot.)tells?(?! apart)|told": "report, state, show",
     r"arrives? damaged": "was damaged in transfer",
     r"(has|have|had) to": "must",
     r"asked for": "requested",
