@@ -193,7 +193,7 @@ def _link(where: str) -> Link | None:
 
 
 def _shell(where: str, script: str) -> list[str]:
-    """The command that runs a shell script where the compiler is."""
+    """The command that runs a shell script on the machine or in the container of the compiler."""
     if link := _link(where):
         return [*link.client("no"), "--", link.host, f"sh -c {shlex.quote(script)}"]
     kind, name = _place(where)

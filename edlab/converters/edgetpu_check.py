@@ -7,7 +7,7 @@ Version 16 (July 2021) is the last, and knows the TFLite of that time. The rules
 - operators that its TFLite has: "Op builtin_code out of range: 151", google-coral/edgetpu issue 862
 - versions of operators that it has: "Didn't find op for builtin opcode 'CONV_2D' version '6'", google-coral/edgetpu
   issue 631; likewise QUANTIZE 3 (issue 879), TRANSPOSE_CONV 4 (issue 845), EXP 2 (google-coral/libedgetpu issue 71)
-- fully-connected layers with one scale: those with one per channel came later, as version 12 of the operator
+- fully-connected layers with one scale: one scale per channel is newer: version 12 of the operator
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _refusals(operator: Any, graph: Any, model: Any, schema: Any) -> Iterator[tu
     if code.version > _NEWEST.get(name, code.version):
         yield where, f"has version {code.version}; the newest supported is {_NEWEST[name]}"
     for index in (*operator.inputs, *operator.outputs):
-        if index < 0:  # an optional input that is not given
+        if index < 0:  # an optional input that is absent
             continue
         tensor = graph.tensors[index]
         type = _names(schema.TensorType)[tensor.type]

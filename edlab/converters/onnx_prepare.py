@@ -9,7 +9,7 @@ from typing import Any
 from edlab.errors import UnsupportedError
 
 # DequantizeLinear supports a scale per channel from opset 13 on (its attribute axis):
-# https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html. onnxruntime's quantizer writes such nodes whatever the
+# https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html. onnxruntime's quantizer writes such nodes at any
 # opset.
 PER_CHANNEL_OPSET = 13
 

@@ -48,7 +48,7 @@ class TensorrtConverter(OnnxruntimeConverter):
         Precision.fp16: Capability(),
         Precision.int8: Capability(
             granularities=tuple(Granularity),
-            activations=(Symmetry.symmetric,),  # all that TensorRT has ("Working with Quantized Types")
+            activations=(Symmetry.symmetric,),  # the only kind that TensorRT supports ("Working with Quantized Types")
             methods=tuple(CalibrationMethod),
             exclude=True,
         ),

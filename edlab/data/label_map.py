@@ -50,7 +50,7 @@ def map_categories(
         rule = f"{there}, in the order of their ids, are the model's classes"
         return _numbered(categories, {number: index for index, number in enumerate(ids)}, count, rule)
     if lowest >= 1 and count == highest:
-        rule = f"{there} are the model's classes by id - 1: the model has as many classes as the highest id says"
+        rule = f"{there} are the model's classes by id - 1: the model's number of classes is the highest id"
         return _numbered(categories, {number: number - 1 for number in ids}, count, rule)
     if lowest == 0 and count == highest + 1:
         rule = f"{there} are the model's classes by id: the ids count from 0, and the model's last class is the highest"

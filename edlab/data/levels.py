@@ -1,4 +1,4 @@
-"""Whether dataset.path is the folder that holds the class folders, or one above or below it."""
+"""Checks whether dataset.path is the folder that contains the class folders, or one above or below it."""
 
 from __future__ import annotations
 

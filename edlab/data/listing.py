@@ -107,7 +107,7 @@ def list_folders(root: Path, folders: Iterable[str]) -> dict[str, Listing]:
 
 
 def folders_above(root: Path) -> set[tuple[int, int]]:
-    """What `identity_of` gives for `root` and each folder above it: a link to one of them is a loop."""
+    """The `identity_of` of `root` and of each folder above it: a link to one of them is a loop."""
     return {identity_of(folder) for folder in (root, *root.resolve().parents)}
 
 

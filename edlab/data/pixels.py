@@ -97,7 +97,7 @@ def decode(path: Path, *, apply_orientation: bool) -> Decoded:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Of the EXIF tag, 1 (upright) to 8. That of a TIFF is part of the format: Pillow has applied and removed it."""
+    """The EXIF orientation, 1 (upright) to 8. In a TIFF it is part of the format: Pillow has already applied it."""
     try:
         orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block does not make the picture unreadable

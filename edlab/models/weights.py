@@ -133,7 +133,7 @@ def settle_keras_batch_norm(network: Any, shape: tuple[int, int, int, int]) -> N
     norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0  # Keras keeps this share of the old statistics, where PyTorch drops it
+        norm.momentum = 0.0  # Keras keeps this share of the old statistics; PyTorch drops it
     network(np.random.default_rng(_SEED).standard_normal(shape, np.float32), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -16,7 +16,7 @@ from edlab.metrics import Figures
 from edlab.source import Origin, Reason, SourceModel
 
 Outputs = Sequence[tuple[str, Sequence[int | None]]]  # name and shape of each output of a model
-Size = tuple[int, int] | None  # height and width of the input, None where they are free
+Size = tuple[int, int] | None  # height and width of the input, None if they are free
 Predictions = NDArray[np.float32]  # what the agent's task reads for each image: (images, ...)
 
 

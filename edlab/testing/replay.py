@@ -159,7 +159,7 @@ class _ReplaySession(AgentSession):
         return machine._replace(stand_in=f"a recording, {_folder(self._device).name}{real}")
 
     def sensors(self) -> Sensors:
-        """Marked as stand-ins of the device, from the same recording, because power/ uses them as its sensors."""
+        """The device's sensors, marked as from this recording, so that power/ treats them as those of the device."""
         found, stand_in = super().sensors(), self.hello().stand_in or ""
         named = [f"{stand_in}, of {each.stand_in}" if each.stand_in else stand_in for each in found.sensors]
         return found._replace(

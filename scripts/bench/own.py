@@ -74,7 +74,7 @@ def openvino_clock(requests: list[Any], pool: list[np.ndarray], seconds: float) 
 
         def get_outputs(self) -> list[np.ndarray]:
             outputs: list[np.ndarray] = request.get_outputs()
-            times.append(request._request.latency)  # in milliseconds, of the C++ call alone
+            times.append(request._request.latency)  # in milliseconds, only of the C++ call
             return outputs
 
     stages = latency(Watched(), pool[:1], seconds)

@@ -267,7 +267,7 @@ def io_error(world: World, rng: random.Random, life_s: float) -> str:
     return f"EIO below {place.name} after {after:.2f} s for {lasts_s:g} s"
 
 
-# -- MLflow that goes away ------------------------------------------------------------------------------------------
+# -- MLflow becomes unreachable -------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -344,7 +344,7 @@ def stopped_server(world: World, rng: random.Random, life_s: float) -> str:
 
 @fault
 def locked_database(world: World, rng: random.Random, life_s: float) -> str:
-    """Another program holds the database for a while, as a backup or a browser of sqlite does."""
+    """Another program locks the database for a while, like a backup or an SQLite browser."""
     after, held = rng.uniform(0, life_s), rng.choice([2.0, 30.0])
     sweep = world.start()
     time.sleep(after)
@@ -357,7 +357,7 @@ def locked_database(world: World, rng: random.Random, life_s: float) -> str:
     return f"the database locked for {held:g} s after {after:.2f} s"
 
 
-# -- links that break -----------------------------------------------------------------------------------------------
+# -- broken links -----------------------------------------------------------------------------------------------
 
 
 @fault

@@ -33,9 +33,7 @@ def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: 
             network(shapes.from_tensor(example))
     except Exception as error:  # a forward pass may raise anything
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        return Complexity(
-            macs=None, parameters=None, method=_METHOD, note=f"cannot be counted from shapes alone: {reason}"
-        )
+        return Complexity(macs=None, parameters=None, method=_METHOD, note=f"cannot be counted from shapes: {reason}")
     parameters, batch = sum(counter.used.values()), example.shape[0]
     if counter.unknown:
         return Complexity(macs=None, parameters=parameters, method=_METHOD, note=cannot_be_counted(counter.unknown))

@@ -42,7 +42,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The images, or arrays, that a model file takes."""
+    """The images, or arrays, that a model file accepts."""
 
     layout: Layout  # unused for arrays
     preprocessing: Preprocessing | ArrayInput

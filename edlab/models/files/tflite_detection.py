@@ -14,7 +14,7 @@ _CLASSES, _SCORES = 1, 2  # among its outputs
 
 
 def stated_detection(model: Any, positions: Sequence[int]) -> dict[str, Any]:
-    """The statements of a `ModelT` about its outputs at these positions: see `edlab.tasks.detection`. Empty without the
+    """What a `ModelT` states about its outputs at these positions: see `edlab.tasks.detection`. Empty without the
     operator."""
     graph = model.subgraphs[0]
     codes = {place for place, code in enumerate(model.operatorCodes) if code.customCode == _OPERATOR}

@@ -81,7 +81,7 @@ class Task(base.Task):
     def score(
         self, predictions: Predictions, labels: Any, source: SourceModel, baseline: Predictions | None = None
     ) -> Figures:
-        assert isinstance(source.preprocessing, Preprocessing)  # detectors take images
+        assert isinstance(source.preprocessing, Preprocessing)  # detectors need images
         return scoring.score(predictions, labels, source.preprocessing, source.label_offset, baseline=baseline)
 
     def drop(
