@@ -71,12 +71,12 @@ def _difference(model: Any, freed: Any) -> str:
     try:
         run_freed = _opened(freed)
     except Exception as error:  # onnxruntime's own exceptions have no common base
-        return _held(error)
+        return _limited(error)
     for batch in _BATCHES:
         try:
             outputs = run_freed(images[:batch])
         except Exception as error:
-            return _held(error)
+            return _limited(error)
         if outputs.shape != alone[:batch].shape:
             return f"the exported graph needs a batch of 1: {batch} images give shape {list(outputs.shape)}"
         off = float(np.abs(outputs - alone[:batch]).max())
@@ -85,7 +85,7 @@ def _difference(model: Any, freed: Any) -> str:
     return ""
 
 
-def _held(error: Exception) -> str:
+def _limited(error: Exception) -> str:
     return f"the exported graph needs a batch of 1: {str(error).strip().splitlines()[0][:200]}"
 
 

@@ -45,11 +45,11 @@ class _Rewriter:
                 operator.inputs = [self._as_real(index) for index in operator.inputs]
             outputs = [index for index in operator.outputs if self._is_quantized(index)]
             if builtin != self._schema.BuiltinOperator.QUANTIZE:
-                made = {index: self._float_tensor(index) for index in outputs}
-                operator.outputs = [made.get(index, index) for index in operator.outputs]
+                created = {index: self._float_tensor(index) for index in outputs}
+                operator.outputs = [created.get(index, index) for index in operator.outputs]
             self._graph.operators.append(operator)
             if builtin != self._schema.BuiltinOperator.QUANTIZE:
-                for index, real in made.items():
+                for index, real in created.items():
                     self._add(self._quantize, real, index)
             for index in outputs:
                 self._dequantized(index)
@@ -87,9 +87,9 @@ class _Rewriter:
         buffer = self._schema.BufferT()
         buffer.data = np.frombuffer(real.astype(np.float32).tobytes(), np.uint8)
         self._model.buffers.append(buffer)
-        made = self._float_tensor(index)
-        self._graph.tensors[made].buffer = len(self._model.buffers) - 1
-        return made
+        created = self._float_tensor(index)
+        self._graph.tensors[created].buffer = len(self._model.buffers) - 1
+        return created
 
     def _float_tensor(self, index: int) -> int:
         like, tensor = self._graph.tensors[index], self._schema.TensorT()

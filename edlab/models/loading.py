@@ -104,11 +104,11 @@ def _build(config: ModelConfig, cache: Cache, key: str | None, log: Path) -> Sou
 def build(config: dict[str, Any], folder: str) -> None:
     """Build a model in this process, and write its file and `source.json` into the folder."""
     typed = TypeAdapter(ModelConfig).validate_python(config)
-    made = ORIGINS.load(typed.origin)().build(typed, Path(folder))
-    if isinstance(made, ModelFile):
-        _write_file(typed, made, Path(folder))
+    model = ORIGINS.load(typed.origin)().build(typed, Path(folder))
+    if isinstance(model, ModelFile):
+        _write_file(typed, model, Path(folder))
     else:
-        _write(typed, made, Path(folder))
+        _write(typed, model, Path(folder))
 
 
 def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:

@@ -52,13 +52,13 @@ class DatasetConformance:
         pytest.skip("change is not overridden")
 
     @pytest.fixture
-    def made(self, tmp_path: Path) -> DatasetConfig:
+    def configured(self, tmp_path: Path) -> DatasetConfig:
         folder = tmp_path / "data"
         folder.mkdir()
         return self.config(folder)
 
     @pytest.fixture
-    def prepare(self, made: DatasetConfig, tmp_path: Path) -> Prepare:
+    def prepare(self, configured: DatasetConfig, tmp_path: Path) -> Prepare:
         """`prepare(classes=..., cache=..., on_progress=..., KEY=...)`; the keys are the configuration's."""
 
         def run(
@@ -68,7 +68,7 @@ class DatasetConformance:
             **keys: Any,
         ) -> PreparedData:
             return data.prepare(
-                dataclasses.replace(made, **keys),
+                dataclasses.replace(configured, **keys),
                 self.input,
                 Cache(tmp_path / cache),
                 num_classes=classes,
@@ -79,8 +79,8 @@ class DatasetConformance:
         return run
 
     @pytest.fixture
-    def catalogue(self, made: DatasetConfig, tmp_path: Path) -> Catalogue:
-        kind = data.DATASETS.load(self.dataset)(made)
+    def catalogue(self, configured: DatasetConfig, tmp_path: Path) -> Catalogue:
+        kind = data.DATASETS.load(self.dataset)(configured)
         if isinstance(self.input, ArrayInput):
             return kind.arrays(self.input)
         cache = Cache(tmp_path / "cache")
@@ -158,16 +158,18 @@ class DatasetConformance:
         again = prepare(on_progress=lambda fraction: pytest.fail("it must be decoded again"))
         assert again.images == first.images
 
-    def test_a_picture_that_changed_is_not_taken_from_the_cache(self, made: DatasetConfig, prepare: Prepare) -> None:
+    def test_a_picture_that_changed_is_not_taken_from_the_cache(
+        self, configured: DatasetConfig, prepare: Prepare
+    ) -> None:
         before = prepare().digest
-        self.change(made)
+        self.change(configured)
         assert prepare().digest != before
 
-    def test_a_path_that_is_missing_is_an_error_with_a_hint(self, made: DatasetConfig, prepare: Prepare) -> None:
-        if made.path is None:
+    def test_a_path_that_is_missing_is_an_error_with_a_hint(self, configured: DatasetConfig, prepare: Prepare) -> None:
+        if configured.path is None:
             pytest.skip("this data set has no path")
         with pytest.raises(DataError, match="no_such_place") as caught:
-            prepare(path=str(Path(made.path).with_name("no_such_place")))
+            prepare(path=str(Path(configured.path).with_name("no_such_place")))
         assert caught.value.hint
 
     def test_a_model_of_other_classes_is_refused(self, prepare: Prepare) -> None:

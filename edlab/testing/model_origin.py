@@ -55,13 +55,13 @@ class ModelOriginConformance:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def made(cls, folder: Path) -> ModelConfig:
+    def configured(cls, folder: Path) -> ModelConfig:
         return cls().config(folder)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def source(cls, made: ModelConfig, folder: Path) -> SourceModel:
-        return models.load(made, Cache(folder / "cache"), log=folder / "load.log")
+    def source(cls, configured: ModelConfig, folder: Path) -> SourceModel:
+        return models.load(configured, Cache(folder / "cache"), log=folder / "load.log")
 
     def test_it_gives_a_file_and_says_what_must_be_known(self, source: SourceModel) -> None:
         assert source.path.is_file()
@@ -80,25 +80,25 @@ class ModelOriginConformance:
         assert len(np.unique(outputs, axis=0)) == _IMAGES
 
     def test_the_same_configuration_gives_the_same_model(
-        self, made: ModelConfig, source: SourceModel, folder: Path
+        self, configured: ModelConfig, source: SourceModel, folder: Path
     ) -> None:
-        again = models.load(made, Cache(folder / "another"), log=folder / "again.log")
+        again = models.load(configured, Cache(folder / "another"), log=folder / "again.log")
         assert again.model_dump(exclude={"path", "sha256"}) == source.model_dump(exclude={"path", "sha256"})
         np.testing.assert_array_equal(self._run(again, folder / "again.npy"), self._run(source, folder / "first.npy"))
 
-    def test_the_second_time_nothing_is_built(self, made: ModelConfig, source: SourceModel, folder: Path) -> None:
+    def test_the_second_time_nothing_is_built(self, configured: ModelConfig, source: SourceModel, folder: Path) -> None:
         kind = models.ORIGINS.load(self.origin)
         if not kind.cached:
             pytest.skip("it is unknown what determines its models")
         log = folder / "second.log"
-        assert models.load(made, Cache(folder / "cache"), log=log) == source
+        assert models.load(configured, Cache(folder / "cache"), log=log) == source
         assert not log.exists()
 
-    def test_what_is_given_stands_over_what_the_source_says(self, made: ModelConfig, folder: Path) -> None:
+    def test_what_is_given_stands_over_what_the_source_says(self, configured: ModelConfig, folder: Path) -> None:
         mean = [0.125, 0.25, 0.5]
         given = dataclasses.replace(
-            made,
-            preprocessing=dataclasses.replace(made.preprocessing or PreprocessingConfig(), mean=mean),
+            configured,
+            preprocessing=dataclasses.replace(configured.preprocessing or PreprocessingConfig(), mean=mean),
             label_offset=1,
             claimed_top1=0.75,
         )
@@ -109,21 +109,21 @@ class ModelOriginConformance:
         assert (source.label_offset, source.label_offset_origin) == (1, "given")
         assert source.claimed_top1 == 0.75
 
-    def test_a_model_that_there_is_not_is_named_with_a_hint(self, made: ModelConfig, folder: Path) -> None:
+    def test_a_model_that_there_is_not_is_named_with_a_hint(self, configured: ModelConfig, folder: Path) -> None:
         with pytest.raises(EdlabError, match="no_such_model") as caught:
-            models.load(self.unknown(made), Cache(folder / "cache"), log=folder / "unknown.log")
+            models.load(self.unknown(configured), Cache(folder / "cache"), log=folder / "unknown.log")
         assert caught.value.hint
 
     @pytest.mark.parametrize("content", [None, b"these are no weights"], ids=["missing", "unreadable"])
     def test_weights_that_cannot_be_loaded_are_never_ignored(
-        self, content: bytes | None, made: ModelConfig, folder: Path
+        self, content: bytes | None, configured: ModelConfig, folder: Path
     ) -> None:
         path = folder / ("no_such_weights.pt" if content is None else "bad_weights.pt")
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(EdlabError, match=path.stem) as caught:
             models.load(
-                dataclasses.replace(made, weights=str(path)), Cache(folder / "cache"), log=folder / "weights.log"
+                dataclasses.replace(configured, weights=str(path)), Cache(folder / "cache"), log=folder / "weights.log"
             )
         assert caught.value.hint
 

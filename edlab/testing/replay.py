@@ -130,13 +130,13 @@ class _Recording(AgentSession):
             self._note({"written": self._names[remote], "file": kept.name})
 
     def call(self, method: Method[Q, R], request: Q, *args: Any, **options: Any) -> R:
-        said: Call = {"method": method.name, "params": _renamed(encode(request), self._names)}
+        call: Call = {"method": method.name, "params": _renamed(encode(request), self._names)}
         try:
             reply = super().call(method, request, *args, **options)
         except (AgentError, StorageError) as error:
-            self._note({**said, "error": [error.message, error.hint]})
+            self._note({**call, "error": [error.message, error.hint]})
             raise
-        self._note({**said, "reply": encode(reply)})
+        self._note({**call, "reply": encode(reply)})
         return reply
 
     def _note(self, line: Call) -> None:
@@ -227,11 +227,11 @@ class _Session:
         self._place = place
         self._calls: list[Call] = []
         for line in (place / _CALLS).read_text().splitlines():
-            said = json.loads(line)
-            if "method" in said:
-                self._calls.append({**said, "written": {}})
+            entry = json.loads(line)
+            if "method" in entry:
+                self._calls.append({**entry, "written": {}})
             else:
-                self._calls[-1]["written"][said["written"]] = said["file"]
+                self._calls[-1]["written"][entry["written"]] = entry["file"]
         self._given: Counter[str] = Counter()  # how often each request was answered
 
     def calls(self, method: str) -> list[Call]:

@@ -322,13 +322,13 @@ def server_fault(world: World, rng: random.Random, life_s: float, number: signal
             running.wait()
             start()
         code = wait(sweep)
-        said = world.output.read_text(errors="replace")
-        made = [folder for folder in world.sweeps() if folder not in before]
-        assert made or (code == 2 and "cannot open it" in said), f"no sweep, exit code {code}: {said[-500:]}"
+        output = world.output.read_text(errors="replace")
+        recorded = [folder for folder in world.sweeps() if folder not in before]
+        assert recorded or (code == 2 and "cannot open it" in output), f"no sweep, exit code {code}: {output[-500:]}"
         code = world.run("sync")
         assert code == 0, f"edlab sync failed with exit code {code}: {world.output.read_text(errors='replace')[-500:]}"
-        world.sent_away += made
-        check_server(world, made)
+        world.sent_away += recorded
+        check_server(world, recorded)
     return f"the server got {number.name} after {after:.2f} s, for {back_after_s:g} s"
 
 

@@ -63,12 +63,12 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
         prepared = onnx_prepare.prepare(inputs[0], Path(folder, name), shape=options.get("shape"))
         if prepared == Path(inputs[0]):
             Path(folder, name).symlink_to(inputs[0])
-        given, made = _shapes(prepared)
+        input_shape, output_shape = _shapes(prepared)
         ended = subprocess.run(
             [
                 pnnx.EXEC_PATH,
                 name,
-                f"inputshape=[{','.join(map(str, given))}]",
+                f"inputshape=[{','.join(map(str, input_shape))}]",
                 f"fp16={int(options['fp16'])}",
                 f"ncnnparam={out}",
                 f"ncnnbin={Path(out).with_suffix('.bin')}",
@@ -80,7 +80,7 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
             f"pnnx failed with {describe_exit(ended.returncode)}",
             hint="use a float32 model, or choose another converter for it",
         )
-    _finish(Path(out), {"in0": given[1:], "out0": made[1:]})
+    _finish(Path(out), {"in0": input_shape[1:], "out0": output_shape[1:]})
 
 
 def _shapes(path: Path) -> tuple[list[int], list[int]]:
@@ -110,10 +110,10 @@ def _finish(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
 
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines[2:], start=2):  # after the magic number, and the counts of layers and blobs
-        kind, _, given, made, *rest = line.split()
+        kind, _, bottoms, tops_count, *rest = line.split()
         if ncnn.layer_to_index(kind) < 0:
             raise ConversionError(f"ncnn has no operator {kind}", hint="choose another converter for this model")
-        tops = rest[int(given) : int(given) + int(made)]
+        tops = rest[int(bottoms) : int(bottoms) + int(tops_count)]
         if tops and tops[0] in shapes:
             size = list(shapes[tops[0]])
             hint = [len(size), *reversed(size), *[1] * (3 - len(size))]
