@@ -31,7 +31,7 @@ class TestTensorrt(ConverterConformance):
     def predict(self, artifact: Artifact, images: NDArray[np.float32]) -> NDArray[np.float32]:
         return artifact_runner.run("onnx", artifact.on_host.files[0], images)
 
-    # What a conversion here ends with is the file that the target builds from.
+    # A conversion here ends with the file that the target builds from.
 
     def test_each_precision_declared_gives_a_sane_artifact(
         self, convert: Callable[..., Artifact], images: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""A file is brought to what a tool needs of it, or refused naming the need; it stays the same function."""
+"""A file is converted to what a tool needs, or refused with the reason; its function stays the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO instances: the ground truth as the file states it, and one clear word about what is wrong with it."""
+"""COCO instances: the ground truth as the file states it, and a clear message about what is wrong with it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def annotation(image: int, category: int, box: list[float], **more: object) -> d
 
 @dataclasses.dataclass
 class Coco:
-    """A folder of images and its json, which tests change before they write it."""
+    """A folder of images and its JSON, which tests change before they write it."""
 
     root: Path
     data: dict[str, Any]
@@ -66,7 +66,7 @@ class Coco:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Coco:
-    """Four images of 40 x 30, named so that their order is not that of the json; the last has no objects."""
+    """Four images of 40 x 30, named so that their order is not that of the JSON file; the last has no objects."""
     images = [
         {"id": 100 + index, "file_name": f"{name}.png", "width": WIDTH, "height": HEIGHT}
         for index, name in enumerate("cabd")
@@ -88,7 +88,7 @@ def coco(tmp_path: Path) -> Coco:
 
 
 def objects(data: PreparedData) -> dict[str, Boxes]:
-    """Those of each scored image, by its file."""
+    """The objects of each scored image, by its file."""
     assert isinstance(data.labels, Annotations)
     assert len(data.labels) == len(data.files)
     scored = data.labels[data.evaluation]

@@ -1,4 +1,4 @@
-"""Folders as data sets: which level, which classes, and what is left out, said and never guessed."""
+"""Folders as data sets: which level, which classes, and what is ignored: reported, never guessed."""
 
 from __future__ import annotations
 

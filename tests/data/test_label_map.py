@@ -1,4 +1,4 @@
-"""Which class of the model a category is: by a rule that is named, or not at all."""
+"""The class of the model for each category: by a rule that is named, or an error."""
 
 from __future__ import annotations
 

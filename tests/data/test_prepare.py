@@ -1,4 +1,4 @@
-"""Data sets: which images, which labels, which pixels; what is missing or damaged is said, not guessed."""
+"""Data sets: which images, which labels, which pixels; what is missing or damaged is reported, not guessed."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def test_synthetic_images_are_smooth_like_photographs(cache: Cache) -> None:
 
 
 class TestImagenette:
-    """Against an archive of the same layout at an address of its own."""
+    """Against an archive of the same layout at another address."""
 
     @pytest.fixture
     def archive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -1,4 +1,4 @@
-"""YOLO's txt files: where they lie, what they say, and what is refused."""
+"""YOLO's txt files: where they are, what they contain, and what is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def prepared(root: Path, cache: Cache, num_classes: int | None = 3, **changes: A
 
 
 def objects(data: PreparedData) -> dict[str, Boxes]:
-    """Those of each scored image, by its name without folder and suffix."""
+    """The objects of each scored image, by its name without folder and suffix."""
     assert isinstance(data.labels, Annotations)
     assert len(data.labels) == len(data.files)
     scored = data.labels[data.evaluation]

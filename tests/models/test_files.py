@@ -1,4 +1,4 @@
-"""Model files enter as they are: what they tell is read from them, what is damaged is named."""
+"""Model files are used directly: what they state is read, damage is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged is said only of a damaged file; everything else is named as what it is."""
+"""Only damaged files are reported as damaged; any other file is named by its type."""
 
 from __future__ import annotations
 

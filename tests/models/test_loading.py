@@ -1,4 +1,4 @@
-"""Any model becomes one file with all that must be known to use it, and is found again by its content."""
+"""Any model becomes one file with everything that is needed to use it, and is cached by its content."""
 
 from __future__ import annotations
 

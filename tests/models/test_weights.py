@@ -1,4 +1,4 @@
-"""What weights a network gets is what was asked for, or is said."""
+"""A network gets the requested weights, or the difference is reported."""
 
 from __future__ import annotations
 

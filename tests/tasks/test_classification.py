@@ -1,4 +1,4 @@
-"""Classification: the comparison of logits, what counts as garbage, and what puts a run in doubt."""
+"""Classification: the comparison of logits, what counts as garbage, and what degrades a run."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_rounding_is_no_disagreement() -> None:
 
 
 def test_a_constant_output_with_the_right_classes_is_no_garbage() -> None:
-    """8-bit softmax of a two-class model saturates: every confident image gives the same two integers."""
+    """8-bit softmax of a two-class model saturates: every confident image has the same two integers."""
     reference = np.array([[0.001, 0.999], [0.004, 0.996], [0.002, 0.998]], np.float32)
     candidate = np.array([[0, 0.996]] * 3, np.float32)
     assert not find_problem(reference, candidate)

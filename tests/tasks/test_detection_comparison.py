@@ -1,4 +1,4 @@
-"""Detections against those of the model that they should come from."""
+"""Detections against those of their source model."""
 
 from __future__ import annotations
 

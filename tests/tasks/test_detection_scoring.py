@@ -1,4 +1,4 @@
-"""COCO's metrics: equal to what a user gets from pycocotools by files, and to what is computed by hand."""
+"""COCO's metrics: equal to the results of pycocotools with files, and to hand computations."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STATS = (
 
 
 def by_files(truth: Annotations, found: list[list[Detection]], folder: Path, first_id: int = 1) -> np.ndarray:
-    """COCOeval's figures from an annotation file and a result file. Annotations are numbered from 1: it takes an object
-    of number 0 for one that was not found.
+    """COCOeval's figures from an annotation file and a result file. Annotations are numbered from 1: it treats object
+    number 0 as not found.
     """
     annotations, results = [], []
     for row, (image, detections) in enumerate(zip(truth.images, found, strict=True), first_id):
@@ -149,7 +149,7 @@ def test_a_model_that_finds_nothing_scores_zero() -> None:
 
 
 def test_the_baseline_that_rows_share_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row has its own copy of it, and a change of any part of it is another one."""
+    """Each row has its own copy of it, and a change of any part of it is a different key."""
     truth, found = random_scene(3)
     baseline = predicted(found, truth)
     candidate = baseline.copy()
@@ -250,7 +250,7 @@ def test_the_interval_lies_around_the_map(enough_images: None) -> None:
 
 
 def test_the_interval_of_the_drop_is_paired(enough_images: None) -> None:
-    """Of two models that fail on the same images, the difference is known better than either."""
+    """Of two models that fail on the same images, the difference is more precise than either."""
     truth, found = random_scene(3, images=120)
     worse = [[one for index, one in enumerate(each) if index % 10] for each in found]
     values = score(predicted(worse, truth), truth, PREPROCESSING, 0, baseline=predicted(found, truth)).values
@@ -277,7 +277,7 @@ def photographs() -> Path:
 
 
 def yolo_labels(image: Path) -> Boxes:
-    """class, centre x, centre y, width, height in fractions of the image, a line each."""
+    """class, centre x, centre y, width, height in fractions of the image, one line each."""
     with Image.open(image) as opened:
         width, height = opened.size
     labels = image.parents[1] / "labels" / f"{image.stem}.txt"

@@ -1,4 +1,4 @@
-"""Which head outputs have, by their shapes: what is recognised, what is refused, and what is read for the agent."""
+"""The head of outputs, by their shapes: what is recognised, what is refused, and what is read for the agent."""
 
 from __future__ import annotations
 
