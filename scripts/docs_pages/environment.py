@@ -200,7 +200,7 @@ def _resolved(key: ast.expr, path: str, tree: ast.Module, modules: Mapping[str, 
         return [key.value]
     if isinstance(key, ast.Name) and (values := _values(key.id, tree, modules)):
         return values
-    raise SystemExit(f"{path}:{key.lineno}: cannot identify the environment variable {ast.unparse(key)} is")
+    raise SystemExit(f"{path}:{key.lineno}: cannot identify the environment variable {ast.unparse(key)}")
 
 
 def _values(name: str, tree: ast.Module, modules: Mapping[str, ast.Module]) -> list[str]:
