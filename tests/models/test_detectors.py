@@ -324,6 +324,6 @@ def test_another_number_of_classes_takes_no_names(cache: Cache, tmp_path: Path) 
 def test_other_detectors_of_torchvision_are_refused_with_those_that_can(
     arch: str, cache: Cache, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=f"{arch} cannot be measured") as caught:
+    with pytest.raises(ModelError, match=f"{arch} is unsupported") as caught:
         models.load(torchvision_config(arch), cache, log=tmp_path / "load.log")
     assert "ssdlite320_mobilenet_v3_large" in caught.value.hint

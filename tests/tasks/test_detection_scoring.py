@@ -265,7 +265,7 @@ def test_few_images_have_no_interval() -> None:
     figures = score(predictions, truth, PREPROCESSING, 0, baseline=predictions)
     assert figures.values["accuracy_drop"] == 0
     assert "at least 2000 are needed" in figures.missing["accuracy_ci95_low"]
-    assert "needs 30" in figures.missing["accuracy_drop_ci95_high"]
+    assert "at least 30 are needed" in figures.missing["accuracy_drop_ci95_high"]
 
 
 @pytest.fixture(scope="module")
