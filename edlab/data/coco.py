@@ -31,7 +31,7 @@ def list_coco(config: DatasetConfig, num_classes: int | None, class_names: Seque
 
     Raises `DataError` for an invalid file, if all images are missing, or if categories are not the model's.
     """
-    root = existing_folder(config.path, "set dataset.path=FOLDER, with the images, and dataset.annotations=FILE")
+    root = existing_folder(config.path, "dataset.path=FOLDER, with the images, and dataset.annotations=FILE")
     file = Path(config.annotations).expanduser() if config.annotations else _find_annotations(root)
     instances = read_instances(file)
     label_map = map_categories(instances.categories, num_classes, class_names, file.name)
@@ -75,7 +75,7 @@ def _find_annotations(root: Path) -> Path:
         if len(candidates) == 1:
             return candidates[0]
     if instances:
-        raise DataError(f"{root} may have its annotations in any of {_shown(instances)}", hint=_SET)
+        raise DataError(f"{root} has several annotation files: {_shown(instances)}", hint=_SET)
     others = f"; found: {_shown(jsons)}" if jsons else ""
     raise DataError(
         f"instances*.json is not found in {root}, {root}/annotations or {root}/../annotations{others}",

@@ -37,7 +37,7 @@ def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequ
     Raises `DataError` if it is missing or empty, its classes are unknown, or another folder must be meant;
     `DataUnavailableError` if no path is set.
     """
-    root = existing_folder(config.path, "set dataset.path=FOLDER, with one folder of images for each class")
+    root = existing_folder(config.path, "dataset.path=FOLDER, with one folder of images for each class")
     folders, stray = _class_folders(root)
     if not folders:
         if stray.images:
@@ -72,7 +72,7 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
     """
     root = existing_folder(
         config.path or os.environ.get("EDLAB_IMAGENET"),
-        "set dataset.path=FOLDER or the environment variable EDLAB_IMAGENET to the validation images, in folders by "
+        "dataset.path=FOLDER or the environment variable EDLAB_IMAGENET to the validation images, in folders by "
         "WordNet id; or use dataset=imagenette, which is downloaded",
     )
     root = root / "val" if (root / "val").is_dir() else root
@@ -105,7 +105,7 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
 
 def list_unlabelled(config: DatasetConfig) -> Catalogue:
     """All images below `config.calibration_path`, without labels, for calibration. Raises `DataError`."""
-    root = existing_folder(config.calibration_path, "set dataset.calibration_path=FOLDER with images")
+    root = existing_folder(config.calibration_path, "dataset.calibration_path=FOLDER with images")
     listing = list_folders(root, [""])[""]
     if not listing.images:
         raise no_images(root, listing)

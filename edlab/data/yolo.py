@@ -41,7 +41,7 @@ def list_yolo(config: DatasetConfig, num_classes: int | None, class_names: Seque
 
     Raises `DataError` for an invalid line, if there are no labels at all, or if classes are not the model's.
     """
-    root = existing_folder(config.path, "set dataset.path=FOLDER, with the folders images and labels in it")
+    root = existing_folder(config.path, "dataset.path=FOLDER, with the folders images and labels in it")
     top = "images" if (root / "images").is_dir() else ""
     listing = list_folders(root, [top])[top]
     if not listing.images:

@@ -207,7 +207,7 @@ def _refuse_shapes(path: Path, misshapen: list[tuple[str, tuple[int, ...], tuple
     if all(a[1:] == b[1:] and (a[0], b[0]) == (theirs[0], ours[0]) for _, a, b in misshapen):
         raise ModelError(
             f"class-count mismatch: {path.name} has {theirs[0]} classes and the model has {ours[0]} ({name})",
-            hint=f"model.arguments.num_classes={theirs[0]}",
+            hint=f"set model.arguments.num_classes={theirs[0]}",
         )
     raise ModelError(
         f"{path.name} does not fit the architecture: {name} is {theirs} there and {ours} in the model",

@@ -71,7 +71,7 @@ def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
     torch.save(net(classes=7).state_dict(), tmp_path / "net.pt")
     with pytest.raises(ModelError, match=r"has 7 classes and the model has 5") as caught:
         load_state_dict(net(classes=5), tmp_path / "net.pt")
-    assert caught.value.hint == "model.arguments.num_classes=7"
+    assert caught.value.hint == "set model.arguments.num_classes=7"
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])

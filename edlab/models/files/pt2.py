@@ -25,7 +25,7 @@ from edlab.source import Reason
 if TYPE_CHECKING:
     import torch
 
-_EXPORT = "torch.export.save(torch.export.export(model.eval(), (images,)), FILE)"
+_EXPORT = "export it with torch.export.save(torch.export.export(model.eval(), (images,)), FILE)"
 SINGLE = "output"  # the name of an output that is one tensor, which PyTorch does not name
 _PASSING = ("aten.to", "aten._to_copy", "aten.contiguous", "aten.clone", "aten.alias", "aten.detach")
 _ARITHMETIC = {"aten.mul": "multiply", "aten.div": "divide", "aten.add": "add", "aten.sub": "subtract"}
