@@ -30,7 +30,7 @@ _QUANTIZER = {"ai_edge_quantizer": "edlab[litert]", "ai_edge_litert": "edlab[lit
 
 
 class LitertConverter(Converter):
-    """-> TFLite with an NHWC input.
+    """Converts to TFLite with an NHWC input.
 
     Int8: kernels symmetric, per output channel for convolutions and per tensor for fully-connected layers (the Edge
     TPU compiler accepts only these); input and output tensors are int8 too. Names in `quantization.exclude` are

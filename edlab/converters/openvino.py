@@ -25,7 +25,7 @@ _NNCF = {**_OPENVINO, "nncf": "edlab[openvino]"}
 
 
 class OpenvinoConverter(Converter):
-    """-> ONNX -> OpenVINO IR. Int8 is NNCF's post-training quantization with its fast bias correction.
+    """Converts to OpenVINO IR, via ONNX. Int8 is NNCF's post-training quantization with its fast bias correction.
 
     Option `percentile`: the share of values, in percent, that calibration method percentile keeps of each image; the
     range is the widest over the images.

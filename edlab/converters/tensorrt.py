@@ -33,7 +33,7 @@ _IMPLICIT_INT8 = Capability(
 
 
 class TensorrtConverter(OnnxruntimeConverter):
-    """-> ONNX -> (on the target) TensorRT engine.
+    """Converts to ONNX, from which the target builds a TensorRT engine.
 
     Options in addition to `percentile` of converter=onnxruntime:
     int8: explicit (Q/DQ nodes added on this machine, any version) or implicit (calibrated by the target, below 11).

@@ -24,7 +24,7 @@ _TOOLS = {"pnnx": "edlab[ncnn]", "ncnn": "edlab[ncnn]", "onnx": "edlab"}
 
 
 class NcnnConverter(Converter):
-    """-> ONNX -> ncnn."""
+    """Converts to ncnn, via ONNX."""
 
     name = "ncnn"
     format = "ncnn"
