@@ -55,7 +55,7 @@ cat "$folder/model_edgetpu.tflite"
 
 
 class EdgetpuConverter(LitertConverter):
-    """Converts to int8 TFLite, then to TFLite in which the operators that the Edge TPU runs are grouped into custom operators.
+    """Converts to int8 TFLite, then groups the operators that the Edge TPU runs into custom operators.
 
     `converter.options.compiler` is a command ("edgetpu_compiler"), "docker:IMAGE" or "ssh:HOST". For
     `min_runtime_version` and `timeout_s`, 0 means the compiler's default; `timeout_s` needs version 16.

@@ -38,7 +38,7 @@ _WEIGHTED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 
 
 class OnnxruntimeConverter(Converter):
-    """Converts to ONNX. Option `percentile`: the share of values, in percent, that calibration method percentile keeps."""
+    """Converts to ONNX. Option `percentile`: the share of values (%) that calibration method percentile keeps."""
 
     name = "onnxruntime"
     format = "onnx"
