@@ -68,11 +68,11 @@ def test_what_does_not_fit_the_model_is_an_error(workplace: Workplace, arrays: P
     (tmp_path / "damaged.npz").write_bytes(b"PK\3\4")
     for model, words, said in [
         (vector, ["dataset=digits"], "set model.input=array dataset=arrays"),
-        (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'short.npz'}"], "are of shape (63,) each"),
+        (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'short.npz'}"], "have the shape (63,) each"),
         (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'damaged.npz'}"], "cannot read"),
         (vector, ["dataset=arrays"], "is not found"),
-        (image, ["model.input=array", "dataset=digits"], "holds images, and the model takes arrays"),
-        (image, ["model.preprocessing.channels=rgb", "dataset=digits"], "takes images of 1 channels"),
+        (image, ["model.input=array", "dataset=digits"], "contains images, and the model needs arrays"),
+        (image, ["model.preprocessing.channels=rgb", "dataset=digits"], "needs images with 1 channels"),
     ]:
         result = workplace.run("model=file", f"model.path={model}", *words)
         assert result.returncode == 1

@@ -224,7 +224,7 @@ def test_one_that_cannot_be_imported_costs_the_rows_that_use_it_and_nothing_else
     assert broken.status == "failed"
     assert "acme_edlab.broken" in broken.reason
     assert "no licence file" in broken.reason
-    assert "defect of edlab" not in broken.hint
+    assert "bug in edlab" not in broken.hint
     assert good.status == "ok"
     assert "no licence file" in acme.edlab("converters").stdout
 

@@ -79,7 +79,7 @@ def test_every_code_in_the_list_of_rules_has_its_messages() -> None:
         ("os.environ['ACME_HOME']", "uses ACME_HOME: add its meaning"),
         (f"VARIABLE = '{OWN}'", f"uses {OWN}: add its meaning"),
         ("for name in ('ACME_HOME',): os.environ.setdefault(name, '')", "uses ACME_HOME: add its meaning"),
-        ("def read(name): return os.environ[name]", "cannot tell which environment variable name is"),
+        ("def read(name): return os.environ[name]", "cannot identify the environment variable name"),
     ],
 )
 def test_an_environment_variable_without_a_meaning_is_refused(tmp_path: Path, source: str, message: str) -> None:

@@ -59,10 +59,10 @@ def test_garbage_out_of_the_targets_runtime_fails_the_row(workplace: Workplace, 
     expected = {
         "right": "",
         "undefined": "NaN or infinity",
-        "shape": "outputs of shape",
-        "random": "other outputs",
-        "constant": "the same output for every image",
-        "swapped": "other outputs",
+        "shape": "the shape",
+        "random": "different values",
+        "constant": "the same values for every image",
+        "swapped": "different values",
     }
     words = ["device.runtimes.onnx=doubtful", f"device.options.doubtful.mode={','.join(expected)}"]
     result = workplace.run("-m", "converter=onnxruntime", "quantization=fp32", "dataset.images=60", *words)

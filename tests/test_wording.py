@@ -86,7 +86,13 @@ def test_no_retired_word_is_left(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "sentence",
-    ["what mends it", "it lacks numpy", "where there is\n    none", "'a b' is no name of a host", "leave device.threads out"],
+    [
+        "what mends it",
+        "it lacks numpy",
+        "where there is\n    none",
+        "'a b' is no name of a host",
+        "leave device.threads out",
+    ],
 )
 def test_retired_words_are_found(sentence: str) -> None:
     assert find_retired(sentence)

@@ -53,12 +53,12 @@ _HOST_ONLY: Mapping[str, Workshop] = {HOST: HostProcess()}
 
 
 def available() -> list[str]:
-    """The names of all converters, built in and of outside packages."""
+    """The names of all converters: built-in ones and those of other packages."""
     return GROUP.names()
 
 
 def load(name: str) -> type[Converter]:
-    """The class of a converter. Raises `ConfigError` with near names if it is unknown."""
+    """The class of a converter. Raises `ConfigError` with similar names if it is unknown."""
     return GROUP.load(name)
 
 
@@ -68,7 +68,7 @@ def get(config: ConverterConfig) -> Converter:
 
 
 def targets(name: str, source: SourceModel) -> str | None:
-    """The artifact format that converter `name` makes of the source, or None where it does not take it."""
+    """The artifact format that converter `name` makes from the source, or None if the source is unsupported."""
     kind = load(name)
     return kind.format if source.format in kind.takes else None
 
@@ -88,9 +88,9 @@ def convert(
 ) -> Artifact:
     """Convert with the converter that the configuration names, as far as this machine can: see `chain.run_steps`.
 
-    The steps from the first that runs on the target are left out: see `steps_on_target`. `portable` are the formats
-    that this machine's CPU can open; with `only_portable` the steps from the first that writes another one are left
-    out as well. `workshops` are where the steps run, by name. Raises `UnsupportedError` too.
+    Steps from the first one that runs on the target are not run: see `steps_on_target`. `portable` are the formats
+    that this machine's CPU can open; with `only_portable`, steps from the first one that writes another format are
+    not run either. `workshops` are the places where steps run, by name. Raises `UnsupportedError` too.
     """
     steps = itertools.takewhile(
         lambda step: step.workshop != TARGET and (not only_portable or step.format in portable),
@@ -110,5 +110,5 @@ def convert(
 
 
 def steps_on_target(source: SourceModel, quantization: QuantizationConfig, config: ConverterConfig) -> tuple[Step, ...]:
-    """The steps of the conversion that are left to the target."""
+    """The steps of the conversion that run on the target."""
     return tuple(step for step in get(config).plan(source, quantization) if step.workshop == TARGET)

@@ -1,4 +1,4 @@
-"""What a converter is: a vendor's toolchain that plans a chain of steps, each of them files in, file out.
+"""The base class of converters: a vendor's toolchain that plans a chain of steps, each from files to a file.
 
 A third party subclasses `Converter`, gives it an entry point in `edlab.converters`, and tests it with
 `edlab.testing.converter.ConverterConformance`.
@@ -34,20 +34,20 @@ __all__ = [
     "check_excluded",
 ]
 
-HOST = "host"  # edlab's own Python, in a process of its own
+HOST = "host"  # edlab's own Python, in a separate process
 TOOLENV = "toolenv"  # the converter's tool environment
 TARGET = "target"  # the device that is benchmarked
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a chain: a function run in a process of its own, and cached by all that is named here.
+    """One step of a chain: a function that runs in a separate process and is cached by all fields of this class.
 
     `function` is "module:function" of the form `fn(inputs, out, options, calibration) -> None`: paths of the input
-    files, the path to write (further files go beside it), JSON options, and `CalibrationData.describe()` or None.
-    Raise `version` when the function changes what it writes. What a tool says of its own work is left beside the output
-    as an `edlab.artifact.StepReport`. A step that runs in another workshop than HOST has the name of an agent's
-    `toolchain` in place of a function, and no tools: the toolchain's `identity` there enters its key.
+    files, the path to write (further files go next to it), JSON options, and `CalibrationData.describe()` or None.
+    Increase `version` when the function's output changes. What a tool reports about its own work is written next to the
+    output as an `edlab.artifact.StepReport`. A step that runs in a workshop other than HOST has the name of an agent's
+    `toolchain` instead of a function, and no tools: the `identity` of that toolchain is part of its cache key.
     """
 
     name: str
@@ -57,19 +57,19 @@ class Step:
     format: str
     precision: str
     layout: Layout  # of the input of the model written
-    tools: Mapping[str, str]  # import name -> what pip installs it with; their versions enter the key
+    tools: Mapping[str, str]  # import name -> what pip installs it with; their versions are part of the cache key
     options: Mapping[str, Any] = field(default_factory=dict)
-    # For tools that are no Python package: `options` -> their versions, which enter the key as well. Asked when the
-    # step is reached; raises `MissingDependencyError`.
+    # For tools that are not Python packages: `options` -> their versions, which are part of the cache key too. Called
+    # when the step is reached; raises `MissingDependencyError`.
     identity: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
     calibrates: bool = False
     workshop: str = HOST  # where it runs: HOST, TOOLENV, or TARGET, after all others
-    toolchain: str = ""  # of an agent there (edlab.agent.toolchains)
+    toolchain: str = ""  # of the agent that runs it (edlab.agent.toolchains)
 
 
 @dataclass(frozen=True)
 class Capability:
-    """What a toolchain does at one precision. An empty setting is one that this precision does not use."""
+    """What a toolchain supports at one precision. An empty setting is not used at this precision."""
 
     granularities: tuple[Granularity, ...] = ()
     activations: tuple[Symmetry, ...] = ()
@@ -82,7 +82,7 @@ class Workshop(ABC):
 
     @abstractmethod
     def versions(self, step: Step) -> dict[str, str]:
-        """What the step's output depends on beside its input, by name. Raises `MissingDependencyError`."""
+        """What the step's output depends on besides its input, by name. Raises `MissingDependencyError`."""
 
     @abstractmethod
     def run(
@@ -94,16 +94,16 @@ class Workshop(ABC):
         config: ConverterConfig,
         log: Path,
     ) -> float:
-        """Write `out`, and what belongs to it beside it; what the tool prints goes to `log`, also if it fails.
+        """Write `out` and the files that belong to it next to it; the tool's output goes to `log`, even if it fails.
 
-        Gives the seconds that the tool took.
+        Returns the seconds that the tool took.
 
         Raises `ConversionError`, or what a target raises.
         """
 
 
 class Converter(ABC):
-    """A vendor's toolchain. Subclasses declare what it can do and give the steps in `_steps`."""
+    """A vendor's toolchain. Subclasses declare what it supports and return the steps from `_steps`."""
 
     name: ClassVar[str]
     format: ClassVar[str]  # of the artifact
@@ -114,15 +114,15 @@ class Converter(ABC):
     toolenv: ClassVar[ToolEnv | None] = None  # for tools that cannot be installed next to edlab: see TOOLENV
     default_options: ClassVar[Mapping[str, Any]] = {}  # every option of `converter.options`, with its default
     # Artifact format -> "module:function" of Path -> iterable of (shape, dtype): the constants of such a file. Without
-    # one edlab cannot see whether an int8 file holds int8 weights. It runs in a process of its own.
+    # a reader edlab cannot check that an int8 file contains int8 weights. It runs in a separate process.
     weight_readers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: ConverterConfig) -> None:
-        """Raises `ConfigError` for an option that this toolchain does not have, or of another type."""
+        """Raises `ConfigError` for an option that this toolchain does not have, or that has the wrong type."""
         if config.python and not self.toolenv:
             raise ConfigError(
                 f"converter={self.name} runs in edlab's own Python: it has no tool environment",
-                hint="leave out converter.python",
+                hint="remove converter.python",
             )
         for key, value in config.options.items():
             _check_option(self.name, key, value, self.default_options)
@@ -134,22 +134,22 @@ class Converter(ABC):
         return [package for package in cls.requirements if importlib.util.find_spec(package) is None]
 
     def check_programs(self) -> None:  # noqa: B027
-        """Raise `MissingDependencyError` where a program that is no Python package is not there."""
+        """Raise `MissingDependencyError` if a program that is not a Python package is missing."""
 
     @classmethod
     def target_format(cls, source: SourceModel) -> str:
-        """The format of the artifact. Raises `UnsupportedError` where this toolchain does not take the source."""
+        """The format of the artifact. Raises `UnsupportedError` if this toolchain does not support the source."""
         if source.format not in cls.takes:
             raise UnsupportedError(
-                f"converter={cls.name} does not take {source.format} models",
-                hint=f"{cls.name} takes {', '.join(cls.takes)}; see `edlab converters`",
+                f"converter={cls.name} does not support {source.format} models",
+                hint=f"it supports {', '.join(cls.takes)}; `edlab converters` lists all",
             )
         return cls.format
 
     def plan(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
-        """The steps from the source to the artifact; none where the source is what was asked for.
+        """The steps from the source to the artifact; none if the source is already what is requested.
 
-        Raises `UnsupportedError` naming the setting that the toolchain cannot do, with the nearest that it can.
+        Raises `UnsupportedError` that names the unsupported setting and what the toolchain supports instead.
         """
         self.target_format(source)
         quantization = self._with_granularity(quantization)
@@ -157,7 +157,7 @@ class Converter(ABC):
         return self._steps(source, quantization)
 
     def _with_granularity(self, quantization: QuantizationConfig) -> QuantizationConfig:
-        """The settings with this toolchain's own granularity, where none is set."""
+        """The settings with this toolchain's default granularity, if none is set."""
         if quantization.granularity is not None or quantization.precision not in self.capabilities:
             return quantization
         able = self.capability(quantization.precision).granularities
@@ -165,23 +165,23 @@ class Converter(ABC):
 
     @abstractmethod
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
-        """The steps for a source and settings that have been found to be possible."""
+        """The steps for a source and settings that are known to be supported."""
 
     def capability(self, precision: Precision) -> Capability:
-        """What this toolchain does at one of its precisions; options may narrow it."""
+        """What this toolchain supports at one of its precisions; options may restrict it."""
         return self.capabilities[precision]
 
     def _check_precision(self, source: SourceModel, quantization: QuantizationConfig) -> None:
         precision = quantization.precision
         if source.precision not in (Precision.fp32, precision):
             raise UnsupportedError(
-                f"{source.name} is {source.precision} already and cannot become {precision}",
-                hint=f"quantization={source.precision}, or start from a float model",
+                f"{source.name} is already {source.precision} and cannot become {precision}",
+                hint=f"set quantization={source.precision}, or start from a float model",
             )
         if precision not in self.capabilities:
             raise self._refusal("quantization", precision, list(self.capabilities))
         if source.precision == precision != Precision.fp32:
-            return  # the file is quantized already: no setting is used
+            return  # the file is already quantized: no setting is used
         able = self.capability(precision)
         for setting, value, possible in (
             ("granularity", quantization.granularity, able.granularities),
@@ -192,18 +192,16 @@ class Converter(ABC):
                 raise self._refusal(f"quantization.{setting}", value, possible)
         if precision is not Precision.fp32 and quantization.exclude and not able.exclude:
             raise UnsupportedError(
-                f"{self.name} cannot leave named nodes in floating point", hint="quantization.exclude=[]"
+                f"converter={self.name} does not support quantization.exclude", hint="remove quantization.exclude"
             )
 
     def _refusal(self, setting: str, value: str, possible: Sequence[str]) -> UnsupportedError:
-        return UnsupportedError(
-            f"{self.name} does not do {setting}={value}",
-            hint=f"{self.name} does {', '.join(possible)}: {setting}={possible[0]}",
-        )
+        fix = f"set {setting} to one of: {', '.join(possible)}" if len(possible) > 1 else f"set {setting}={possible[0]}"
+        return UnsupportedError(f"converter={self.name} does not support {setting}={value}", hint=fix)
 
 
 def check_excluded(names: Sequence[str], nodes: Sequence[str]) -> None:
-    """Raise `ConfigError` for a name of `quantization.exclude` that is not among the model's nodes."""
+    """Raise `ConfigError` for a name in `quantization.exclude` that is not a node of the model."""
     for name in names:
         if name not in nodes:
             hint = did_you_mean(name, nodes, 3) or f"the first of its nodes: {', '.join(nodes[:3])}"

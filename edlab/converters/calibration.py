@@ -1,4 +1,4 @@
-"""The images that activation ranges are taken from, as a calibrating step gets them."""
+"""The images from which activation ranges are measured, as a calibrating step receives them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class CalibrationData:
     digest: str
 
     def key(self) -> str:
-        """The digest of all that a step sees of the images: which, and how they are normalised."""
+        """The digest of everything about the images that affects a step: which images, and how they are normalised."""
         return digest([self.digest, _integers(self.indices), self.preprocessing.model_dump()])
 
     def describe(self) -> dict[str, Any]:
-        """The same as JSON, for a step in another process; read there by `Batches`."""
+        """This selection as JSON, for a step in another process, where `Batches` reads it."""
         return {
             "images": str(self.images),
             "indices": _integers(self.indices),
@@ -43,7 +43,7 @@ class CalibrationData:
 class Batches(Sequence[NDArray[np.float32]]):
     """Normalised images one by one: float32 (1, C, height, width), or (1, height, width, C) for NHWC; or arrays.
 
-    `calibration` is what `CalibrationData.describe` gives. Each is made when it is asked for.
+    `calibration` is what `CalibrationData.describe` returns. Each image is normalised when it is requested.
     """
 
     def __init__(self, calibration: Mapping[str, Any], layout: Layout) -> None:

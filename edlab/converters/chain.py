@@ -1,4 +1,4 @@
-"""Runs the steps that a converter plans, each in its workshop and cached by its content."""
+"""Runs the steps that a converter plans, each in its workshop and cached by content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_steps(
     on_progress: Callable[[str], None] = lambda step: None,
     on_made: Callable[[Artifact], None] = lambda artifact: None,
 ) -> Artifact:
-    """What these steps make of the artifact, each in its workshop; those found in the cache are not run again.
+    """Run these steps on the artifact, each in its workshop; those found in the cache are not run again.
 
     `portable` are the formats that this machine's CPU can open. `calibration` is called only if a step needs it,
     `on_progress` with the name of each step as it begins, `on_made` with what it wrote. A step that fails leaves
@@ -97,7 +97,7 @@ def _run_step(
 
 
 def _write_record(step: Step, folder: Path, versions: dict[str, str], seconds: float, log: Path) -> None:
-    """Check what the step wrote, and leave its log and its record beside that."""
+    """Check what the step wrote, and store its log and its record next to it."""
     _ensure_files(folder, step)
     names = [step.output, *sorted({path.name for path in folder.iterdir()} - {step.output, StepReport.FILE})]
     log.rename(folder / _LOG)
@@ -114,17 +114,19 @@ def _write_record(step: Step, folder: Path, versions: dict[str, str], seconds: f
 
 
 def _ensure_files(folder: Path, step: Step) -> None:
-    """Raise `ConversionError` where a step did not write what it has to, or anything but files."""
+    """Raise `ConversionError` if the step did not write its output, or wrote anything other than files."""
     maker = step.function.partition(":")[0] or f"the toolchain {step.toolchain}"
-    fix = f"{maker} has to write the file {step.output}, and beside it nothing but files"
+    fix = f"{maker} must write the file {step.output}, and no folders next to it"
     if not (folder / step.output).exists():
-        raise ConversionError(f"{step.name} ended without an error and wrote no {step.output}", hint=fix)
+        raise ConversionError(
+            f"{step.name} finished without an error, but its output {step.output} is missing", hint=fix
+        )
     if others := sorted(path.name for path in folder.iterdir() if not path.is_file() or path.is_symlink()):
-        raise ConversionError(f"{step.name} wrote {others[0]}, which is no file", hint=fix)
+        raise ConversionError(f"{step.name} wrote {others[0]}, which is not a file", hint=fix)
 
 
 def _failure_log(cache: Cache, key: str) -> Path:
-    """Where a running step logs: outside its folder, so that the log of one that fails can be read."""
+    """Where a running step logs: outside its folder, so that the log of a failed step can be read."""
     folder = cache.root / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{key}.log"

@@ -27,16 +27,17 @@ _COMPILER = "edgetpu_compiler"
 _SETTING = "converter.options.compiler"
 _INSTALL = (
     "on x86-64 Debian or Ubuntu install the package edgetpu-compiler (https://coral.ai/docs/edgetpu/compiler/); "
-    f"elsewhere set converter.options.compiler=docker:IMAGE, an image that has {_COMPILER} in it, or "
+    f"elsewhere set converter.options.compiler=docker:IMAGE, an image that contains {_COMPILER}, or "
     "converter.options.compiler=ssh:HOST, a machine that has it"
 )
 _NOT_FOUND = 127  # a shell's exit code
-_ASK_TIMEOUT_S = 120.0  # a container may have to be fetched first
+_ASK_TIMEOUT_S = 120.0  # a container image may be downloaded first
 
-# The model comes on stdin and the compiled one leaves on stdout; what the compiler prints goes to stderr. So nothing is
-# mounted or copied apart, and the same script serves this machine, a container and a host. stdin stays open after the
-# model: its end says that whoever waits for the compiled one has gone, for neither a container nor a command on another
-# machine ends with its client (docker closes stdin then: docker/cli, StdinOnce of a run with --interactive).
+# The model is read from stdin and the compiled one written to stdout; the compiler's messages go to stderr. So nothing
+# is mounted or copied separately, and the same script works on this machine, in a container and on a host. stdin stays
+# open after the model: its end means that the process that waits for the result is gone. Neither a container nor a
+# command on another machine ends with its client (docker closes stdin then: docker/cli, StdinOnce of a run with
+# --interactive).
 _SCRIPT = """
 folder=$(mktemp -d) || exit
 trap 'kill $watcher $compiler 2>/dev/null; rm -rf "$folder"' EXIT
@@ -54,10 +55,10 @@ cat "$folder/model_edgetpu.tflite"
 
 
 class EdgetpuConverter(LitertConverter):
-    """-> int8 TFLite -> TFLite with the operators that the Edge TPU runs gathered in custom ones.
+    """Converts to int8 TFLite, then groups the operators that the Edge TPU runs into custom operators.
 
-    `converter.options.compiler` is a command ("edgetpu_compiler"), "docker:IMAGE" or "ssh:HOST". At
-    `min_runtime_version` and `timeout_s`, 0 leaves the compiler its own; the latter is an option of version 16.
+    `converter.options.compiler` is a command ("edgetpu_compiler"), "docker:IMAGE" or "ssh:HOST". For
+    `min_runtime_version` and `timeout_s`, 0 means the compiler's default; `timeout_s` needs version 16.
     """
 
     name = "edgetpu"
@@ -105,7 +106,7 @@ class EdgetpuConverter(LitertConverter):
 
 
 def check_edgetpu(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
-    """The same file, if the compiler would accept it. Raises `ConversionError` with the operator that it would not."""
+    """Copy the file if the compiler would accept it. Raises `ConversionError` that names the refused operators."""
     edgetpu_check.check(Path(inputs[0]))
     shutil.copyfile(inputs[0], out)
 
@@ -113,38 +114,37 @@ def check_edgetpu(inputs: list[str], out: str, options: dict[str, Any], calibrat
 def compile_edgetpu(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
     """Int8 TFLite -> Edge TPU.
 
-    Raises `ConversionError` where the compiler refuses it, or maps nothing; `DeviceError` where its machine is not
-    reached.
+    Raises `ConversionError` if the compiler refuses it or maps nothing; `DeviceError` if its machine is not reached.
     """
     where, model = options["compiler"], Path(inputs[0]).read_bytes()
     script = _SCRIPT.format(size=len(model), compiler=_command(where), flags=" ".join(_flags(options)))
-    with open(out, "wb") as compiled, tempfile.TemporaryFile() as said:
-        # In the process group of this step, which is ended as a whole where the step takes too long.
-        process = subprocess.Popen(_shell(where, script), stdin=subprocess.PIPE, stdout=compiled, stderr=said)
+    with open(out, "wb") as compiled, tempfile.TemporaryFile() as printed:
+        # In the process group of this step, which is ended as a whole if the step takes too long.
+        process = subprocess.Popen(_shell(where, script), stdin=subprocess.PIPE, stdout=compiled, stderr=printed)
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, and says why
+        with contextlib.suppress(BrokenPipeError):  # it has already exited, and has printed why
             process.stdin.write(model)
             process.stdin.flush()
         code = process.wait()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        said.seek(0)
-        transcript = said.read().decode(errors="replace")
+        printed.seek(0)
+        transcript = printed.read().decode(errors="replace")
     print(transcript)  # noqa: T201  -- into the log of the step
     link = _link(where)
     if link and code == FAILED and edgetpu_report.BANNER not in transcript:
         raise link.failure(transcript)
     report = edgetpu_report.read_report(transcript)
     if code:
-        raise ConversionError(f"the Edge TPU compiler ended with code {code}", hint="read what it says in the log")
+        raise ConversionError(f"the Edge TPU compiler failed with exit code {code}", hint="read its log")
     report.step_report().write_beside(out)
 
 
 def identity(options: Mapping[str, Any]) -> dict[str, str]:
     """The compiler's version.
 
-    Raises `MissingDependencyError` where it is not found, with what to install or to set; `DeviceError` where its
-    machine is not reached.
+    Raises `MissingDependencyError` if it is not found, with what to install or to set; `DeviceError` if its machine is
+    not reached.
     """
     where = options["compiler"]
     script, link = f"{_command(where)} --version", _link(where)
@@ -158,12 +158,12 @@ def identity(options: Mapping[str, Any]) -> dict[str, str]:
         raise _missing(where, f"{error.filename} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise _missing(where, f"no answer within {_ASK_TIMEOUT_S:g} s") from error
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    version = said.partition("Edge TPU Compiler version ")[2].split()
+    printed = (done.stdout + done.stderr).decode(errors="replace")
+    version = printed.partition("Edge TPU Compiler version ")[2].split()
     if done.returncode == _NOT_FOUND:
-        raise _missing(where, "there is no such command")
+        raise _missing(where, "the command does not exist")
     if not version:
-        raise _missing(where, (said.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1])
+        raise _missing(where, (printed.strip().splitlines() or [f"it failed with exit code {done.returncode}"])[-1])
     return {_COMPILER: version[0]}
 
 
@@ -177,23 +177,23 @@ def _command(where: str) -> str:
 
 
 def _place(where: str) -> tuple[str, str]:
-    """("docker", image), ("ssh", host) or ("", command). Raises `ConfigError` where that is no place."""
+    """("docker", image), ("ssh", host) or ("", command). Raises `ConfigError` if it is invalid."""
     kind, colon, name = where.partition(":")
     if not colon or "/" in kind:
         return "", where
     if kind not in ("docker", "ssh") or not name or name.startswith("-"):
-        raise ConfigError(f"{_SETTING}={where} names no place", hint=f"{_COMPILER}, docker:IMAGE or ssh:HOST")
+        raise ConfigError(f"{_SETTING}={where} is invalid", hint=f"set it to {_COMPILER}, docker:IMAGE or ssh:HOST")
     return kind, name
 
 
 def _link(where: str) -> Link | None:
-    """The link to the machine that has the compiler; None where it is this one. Raises `ConfigError` for no host."""
+    """The link to the machine that has the compiler; None if that is this machine. Raises `ConfigError` for no host."""
     kind, name = _place(where)
     return Link(name, setting=_SETTING) if kind == "ssh" else None
 
 
 def _shell(where: str, script: str) -> list[str]:
-    """The command that runs a shell script where the compiler is."""
+    """The command that runs a shell script on the machine or in the container of the compiler."""
     if link := _link(where):
         return [*link.client("no"), "--", link.host, f"sh -c {shlex.quote(script)}"]
     kind, name = _place(where)

@@ -1,13 +1,13 @@
-"""Whether the Edge TPU compiler accepts a TFLite file, read from the file: its refusal is found without the compiler.
+"""Checks whether the Edge TPU compiler accepts a TFLite file, without running the compiler.
 
-Version 16 (July 2021) is the last, and knows the TFLite of that time. The rules and where they come from:
+Version 16 (July 2021) is the last, and knows the TFLite of that time. The rules and their sources:
 
 - int8 or uint8 throughout: "Model not quantized", and https://coral.ai/docs/edgetpu/models-intro/#model-requirements
 - static shapes: "a delegate that only supports static-sized tensors", google-coral/edgetpu issue 829
 - operators that its TFLite has: "Op builtin_code out of range: 151", google-coral/edgetpu issue 862
 - versions of operators that it has: "Didn't find op for builtin opcode 'CONV_2D' version '6'", google-coral/edgetpu
   issue 631; likewise QUANTIZE 3 (issue 879), TRANSPOSE_CONV 4 (issue 845), EXP 2 (google-coral/libedgetpu issue 71)
-- fully-connected layers with one scale: those with one per channel came later, as version 12 of the operator
+- fully-connected layers with one scale: one scale per channel is newer: version 12 of the operator
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from edlab import tflite_file
 from edlab.errors import ConversionError
 
-# The newest version of an operator that the compiler takes; of one that is not here, none was seen to be refused.
+# The newest version of an operator that the compiler accepts; no version of other operators was seen to be refused.
 _NEWEST = {"CONV_2D": 5, "EXP": 1, "FULLY_CONNECTED": 5, "QUANTIZE": 2, "TRANSPOSE_CONV": 3}
 _OUT_OF_RANGE = 150  # GELU: the first builtin code that was seen to be refused
 _QUANTIZED = ("INT8", "UINT8")
@@ -43,22 +43,22 @@ def check(path: Path) -> None:
         more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
         raise ConversionError(
             f"the Edge TPU compiler would refuse the model: {'; '.join(refused[:3])}{more}",
-            hint="it takes static int8 models of the TFLite of 2021; leave such operators out of the model",
+            hint="the compiler supports static int8 models of TFLite as of 2021: remove these operators from the model",
         )
 
 
 def _refusals(operator: Any, graph: Any, model: Any, schema: Any) -> Iterator[tuple[str, str]]:
-    """An operator, and why the compiler would refuse it; nothing where it would not."""
+    """An operator, and why the compiler would refuse it; nothing if it would not."""
     code = model.operatorCodes[operator.opcodeIndex]
     builtin = max(code.builtinCode, code.deprecatedBuiltinCode)  # files of before 2021 have only the second
     name = _names(schema.BuiltinOperator)[builtin]
     where = f"{name} '{_text(graph.tensors[operator.outputs[0]])}'"
     if builtin >= _OUT_OF_RANGE:
-        yield where, "is an operator that it does not know"
+        yield where, "is an operator that the compiler does not have"
     if code.version > _NEWEST.get(name, code.version):
-        yield where, f"is of version {code.version}, beyond {_NEWEST[name]}"
+        yield where, f"has version {code.version}; the newest supported is {_NEWEST[name]}"
     for index in (*operator.inputs, *operator.outputs):
-        if index < 0:  # an optional input that is not given
+        if index < 0:  # an optional input that is absent
             continue
         tensor = graph.tensors[index]
         type = _names(schema.TensorType)[tensor.type]
@@ -67,7 +67,7 @@ def _refusals(operator: Any, graph: Any, model: Any, schema: Any) -> Iterator[tu
         if tensor.shapeSignature is not None and -1 in list(tensor.shapeSignature):
             yield where, f"has a dynamic shape: '{_text(tensor)}'"
     if name == "FULLY_CONNECTED" and _scales(graph.tensors[operator.inputs[1]]) > 1:
-        yield where, "has one scale per channel; it takes one for the whole tensor"
+        yield where, "has one scale per channel; the compiler needs one for the whole tensor"
 
 
 @cache

@@ -1,6 +1,6 @@
-"""What the Edge TPU compiler prints, read: where each operator runs and why, and the memory that the weights take.
+"""Parses the Edge TPU compiler's output: where each operator runs and why, and the memory of the weights.
 
-The form is that of versions 15 and 16, called with `--show_operations`; the transcripts that the tests hold name their
+The format is that of versions 15 and 16, called with `--show_operations`; the transcripts in the tests name their
 sources. The compiler is described at https://coral.ai/docs/edgetpu/compiler/.
 """
 
@@ -17,7 +17,7 @@ _MAPPED = "Mapped to Edge TPU"
 _ROW = re.compile(r"^([A-Z][A-Z0-9_]*) +(\d+) +(\S.*?) *$", re.MULTILINE)
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
-# Lines of a compilation that fails which give no reason.
+# Lines of a failed compilation that do not state a reason.
 _NO_REASON = re.compile(
     rf"{BANNER}|Started a compilation timeout timer|Compilation child process completed"
     r"|Compilation failed! *$|Invalid model: |ERROR: Registration failed"
@@ -26,7 +26,7 @@ _NO_REASON = re.compile(
 
 @dataclass(frozen=True)
 class Operators:
-    """So many operators of one type that share a fate."""
+    """The number of operators of one type with the same status."""
 
     type: str  # TFLite's name: "CONV_2D"
     count: int
@@ -35,14 +35,14 @@ class Operators:
 
 @dataclass(frozen=True)
 class Report:
-    """A compilation that ended well; sizes in bytes."""
+    """A successful compilation; sizes in bytes."""
 
     compiler: str  # its version
     operators_on_edgetpu: int
     operators_on_cpu: int
-    subgraphs: int  # parts that the Edge TPU runs, with the CPU between them
+    subgraphs: int  # parts that the Edge TPU runs; the CPU runs what is between them
     onchip_bytes: int  # of weights that stay on the Edge TPU
-    streamed_bytes: int  # of weights that travel to it at each inference
+    streamed_bytes: int  # of weights that are sent to it for each inference
     operators: tuple[Operators, ...]
 
     @property
@@ -51,7 +51,7 @@ class Report:
         return self.operators_on_edgetpu / (self.operators_on_edgetpu + self.operators_on_cpu)
 
     def step_report(self) -> StepReport:
-        """The same as the record of a run holds it; MB are 10^6 bytes."""
+        """The report as it is stored in the record of a run; MB are 10^6 bytes."""
         return StepReport(
             figures={
                 "edgetpu_ops_mapped_fraction": self.mapped_fraction,
@@ -64,20 +64,18 @@ class Report:
 
 
 def read_report(transcript: str) -> Report:
-    """Read what the compiler printed of one model.
+    """Parse what the compiler printed for one model.
 
-    Where all operators are mapped it prints only their total. Raises `ConversionError` with the compiler's own reason
-    where it did not compile, mapped nothing, or speaks another form.
+    If all operators are mapped it prints only their total. Raises `ConversionError` with the compiler's own reason
+    if it did not compile, mapped nothing, or has another output format.
     """
     if BANNER not in transcript:
-        raise ConversionError(
-            f"the Edge TPU compiler did not run: {failure(transcript)}", hint="read what it says in the log"
-        )
+        raise ConversionError(f"the Edge TPU compiler did not run: {failure(transcript)}", hint="read its log")
     if not re.search(r"^Model compiled successfully in", transcript, re.MULTILINE):
         raise ConversionError(
             f"the Edge TPU compiler refused the model: {failure(transcript)}",
-            hint="the operators it takes: https://coral.ai/docs/edgetpu/models-intro/#supported-operations; where it "
-            "ran out of time, converter.options.timeout_s=600",
+            hint="supported operators: https://coral.ai/docs/edgetpu/models-intro/#supported-operations; if it "
+            "timed out, set converter.options.timeout_s=600",
         )
     total = int(_field(transcript, "Total number of operations", r"\d+"))
     stated = re.search(r"^Number of operations that will run on Edge TPU: (\d+)", transcript, re.MULTILINE)
@@ -96,13 +94,13 @@ def read_report(transcript: str) -> Report:
         raise ConversionError(
             f"the Edge TPU compiler mapped none of the {total} operators: the model would run on the CPU"
             + _first_reason(report),
-            hint="the operators it takes: https://coral.ai/docs/edgetpu/models-intro/#supported-operations",
+            hint="supported operators: https://coral.ai/docs/edgetpu/models-intro/#supported-operations",
         )
     return report
 
 
 def _check(report: Report) -> None:
-    """Raise `ConversionError` where the table of operators, which may have lost its end, contradicts the totals."""
+    """Raise `ConversionError` if the table of operators, which may be cut off, contradicts the totals."""
     on_edgetpu = sum(row.count for row in report.operators if row.status == _MAPPED)
     on_cpu = sum(row.count for row in report.operators) - on_edgetpu
     if on_edgetpu > report.operators_on_edgetpu or on_cpu > report.operators_on_cpu:
@@ -118,7 +116,7 @@ def failure(transcript: str) -> str:
     reasons = [
         re.sub(r"^(ERROR|Compilation failed): ", "", line) for line in lines if line and not _NO_REASON.match(line)
     ]
-    return "; ".join(reasons).rstrip(" !.") or "it gives no reason"
+    return "; ".join(reasons).rstrip(" !.") or "no reason is given"
 
 
 def _first_reason(report: Report) -> str:
@@ -129,14 +127,14 @@ def _first_reason(report: Report) -> str:
 def _field(transcript: str, name: str, value: str, separator: str = ": ") -> str:
     found = re.search(f"^{re.escape(name)}{separator}({value})", transcript, re.MULTILINE)
     if not found:
-        raise _unreadable(f"it has no '{name}'")
+        raise _unreadable(f"'{name}' is missing")
     return found[1]
 
 
 def _unreadable(why: str) -> ConversionError:
     return ConversionError(
         f"cannot read the Edge TPU compiler's report: {why}",
-        hint="edlab reads the reports of versions 15 and 16: edgetpu_compiler --version",
+        hint="edlab supports the reports of versions 15 and 16: check `edgetpu_compiler --version`",
     )
 
 

@@ -1,4 +1,4 @@
-"""The workshop of most steps: this machine, a function in a process of its own."""
+"""The workshop of most steps: a function in a separate process on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class HostProcess(Workshop):
     """Runs `step.function`, within the limits of the converter's configuration."""
 
     def versions(self, step: Step) -> dict[str, str]:
-        """Those of the step's packages and programs."""
+        """The versions of the step's packages and programs."""
         found = {package: _installed_version(package, requirement) for package, requirement in step.tools.items()}
         return found | (step.identity(step.options) if step.identity else {})
 
@@ -45,14 +45,14 @@ class HostProcess(Workshop):
             timeout_s=config.timeout_s,
             memory_limit_gb=config.memory_limit_gb,
             log_limit_mb=config.log_limit_mb,
-            environment={"PYTHONHASHSEED": "0"},  # tools that iterate over sets write the same file twice
+            environment={"PYTHONHASHSEED": "0"},  # so that tools that iterate over sets write the same file each time
         )
         return time.monotonic() - started
 
 
 @memoize
 def _installed_version(package: str, requirement: str) -> str:
-    """The version of an importable package. Raises `MissingDependencyError` where there is none."""
+    """The version of an importable package. Raises `MissingDependencyError` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:  # some are installed under another name: tensorflow-cpu, onnxruntime-gpu

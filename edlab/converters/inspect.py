@@ -1,4 +1,4 @@
-"""What an artifact's file really holds, read from the file itself."""
+"""The data types of the weights in an artifact, read from the file itself."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ _Tensor = tuple[Sequence[int], str]  # shape, dtype
 def weight_dtypes(path: Path, format: str) -> Counter[str]:
     """The number of weights by dtype ("int8", "float32"), in the file of an artifact.
 
-    Weights are kernels and matrices: constants with more than one axis longer than 1. Left out are biases and scales,
-    and the int32 and int64 of shapes and paddings.
-    Raises `ConfigError` for a format that no converter has a reader of.
+    Weights are kernels and matrices: constants with more than one axis longer than 1. Biases and scales are
+    not counted, nor the int32 and int64 of shapes and paddings.
+    Raises `ConfigError` for a format for which no converter has a reader.
     """
     found = reader(format)
     if not found:
-        raise ConfigError(f"cannot read the weights of {format} files", hint="add a reader to their converter")
+        raise ConfigError(
+            f"cannot read the weights of {format} files", hint="add a reader to `weight_readers` of their converter"
+        )
     return Counter(count_weights(str(path), found))
 
 
 def onnx_weights(path: Path) -> Iterable[_Tensor]:
-    """The constants of an ONNX file; one that goes straight into a QuantizeLinear node has the dtype after it."""
+    """The constants of an ONNX file; one that is the input of a QuantizeLinear node has the dtype of its output."""
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
@@ -80,16 +82,16 @@ def keras_weights(path: Path) -> Iterable[_Tensor]:
 
 
 def reader(format: str) -> str:
-    """The reader of this format among the converters' `weight_readers`, or "" where no one has one."""
+    """The reader of this format among the converters' `weight_readers`, or "" if there is none."""
     for name in converters.available():
-        with suppress(ConfigError):  # a package that cannot be imported stops only those who use it
+        with suppress(ConfigError):  # a package that cannot be imported affects only its own users
             if found := converters.load(name).weight_readers.get(format):
                 return found
     return ""
 
 
 def count_weights(path: str, reader: str) -> dict[str, int]:
-    """The weights of a file by dtype, as `weight_dtypes` counts them, for a process of its own."""
+    """The weights of a file by dtype, as `weight_dtypes` counts them; runs in a separate process."""
     counts: Counter[str] = Counter()
     for shape, dtype in load_target(reader)(Path(path)):
         if sum(length > 1 for length in shape) > 1 and dtype not in ("int32", "int64"):

@@ -30,11 +30,11 @@ _QUANTIZER = {"ai_edge_quantizer": "edlab[litert]", "ai_edge_litert": "edlab[lit
 
 
 class LitertConverter(Converter):
-    """-> TFLite with an NHWC input.
+    """Converts to TFLite with an NHWC input.
 
     Int8: kernels symmetric, per output channel for convolutions and per tensor for fully-connected layers (the Edge
-    TPU compiler takes no other); input and output tensors are int8 as well. Names in `quantization.exclude` are
-    regular expressions over the names of an operation's output tensors.
+    TPU compiler accepts only these); input and output tensors are int8 too. Names in `quantization.exclude` are
+    regular expressions for the names of an operation's output tensors.
     """
 
     name = "litert"
@@ -52,7 +52,7 @@ class LitertConverter(Converter):
         ),
         # The runtime's kernels quantize activations with a zero point.
         Precision.int8_dynamic: Capability(
-            # Its kernels read one scale a channel: with a single one, convolutions give other numbers in each run.
+            # Its kernels read one scale per channel: with a single one, outputs of convolutions differ from run to run.
             granularities=(Granularity.per_channel,),
             activations=(Symmetry.asymmetric,),
             exclude=True,
@@ -94,7 +94,7 @@ def _export_steps(source: SourceModel) -> tuple[Step, ...]:
         return ()
     if source.format == "onnx" and source.precision != Precision.fp32:
         raise UnsupportedError(
-            f"litert does not take quantized ONNX files, and {source.name} is {source.precision}",
+            f"converter=litert does not support quantized ONNX files, and {source.name} is {source.precision}",
             hint="start from the float model, or set converter=onnxruntime",
         )
     function, tools = _EXPORTS[source.format]
@@ -170,7 +170,7 @@ def quantize_tflite(inputs: list[str], out: str, options: dict[str, Any], calibr
 
 
 def ensure_signature(path: str, copy: Path) -> str:
-    """The file itself, or where it has no signature, as before TensorFlow 2.5, a copy that has one.
+    """The file itself, or a copy with a signature if it has none, as before TensorFlow 2.5.
 
     ai-edge-quantizer calibrates by signature.
     """
@@ -233,9 +233,9 @@ def _recipe(options: dict[str, Any]) -> Any:
 
 
 def _calibrate(path: str, options: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
-    """The least and greatest value of every tensor over all images.
+    """The minimum and maximum of every tensor over all images.
 
-    Quantizer.calibrate takes a moving average instead, which hangs on the order of the images.
+    Quantizer.calibrate computes a moving average instead, which depends on the order of the images.
     """
     from ai_edge_quantizer.calibrator import Calibrator
     from ai_edge_quantizer.utils.qsv_utils import min_max_update

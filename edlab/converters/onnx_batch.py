@@ -1,7 +1,7 @@
-"""Frees the batch of an ONNX file that was exported with a batch of 1, where that gives the same outputs.
+"""Frees the batch of an ONNX file that was exported with a batch of 1, if the outputs stay the same.
 
-The graph stays the one that was exported, node for node, so what it costs at batch 1 does not change: only the first
-dimension of input and outputs is freed, and a Reshape to a constant shape (1, ...) copies it instead.
+The graph stays as exported, node for node, so its cost at batch 1 does not change: only the first dimension of input
+and outputs becomes free, and a Reshape to a constant shape (1, ...) copies that dimension instead.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from edlab.converters import onnx_prepare
 
 _BATCHES = (1, 2, 5)
-_TOLERANCE = 1e-3  # of the largest output: kernels for several images add up in another order
+_TOLERANCE = 1e-3  # of the largest output: kernels for several images sum in another order
 _COPIED = 0  # in the shape of a Reshape: the dimension of its input, https://onnx.ai/onnx/operators/onnx__Reshape.html
 
 
 def free_batch(path: Path) -> str:
-    """Free the batch of the file where every image of a batch then gives what it gives alone.
+    """Free the batch of the file if every image in a batch then has the same output as alone.
 
-    Empty where that was done; else why not, and the file stays as it is.
+    Returns "" if that was done; otherwise the reason, and the file stays unchanged.
     """
     import onnx
 
@@ -44,7 +44,7 @@ def _freed(model: Any) -> Any:
     for value in (*onnx_prepare.inputs(graph), *graph.output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    del graph.value_info[:]  # shapes of what is between, with the old batch
+    del graph.value_info[:]  # shapes of intermediate tensors, with the old batch
     constants = {weight.name: weight for weight in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -62,7 +62,7 @@ def _freed(model: Any) -> Any:
 
 
 def _difference(model: Any, freed: Any) -> str:
-    """What batches through the freed graph give otherwise than image by image through the given one; empty: nothing."""
+    """How batches through the freed graph differ from single images through the original one; "" if they do not."""
     given = onnx_prepare.inputs(model.graph)[0].type.tensor_type.shape.dim
     shape = (max(_BATCHES), *(each.dim_value for each in given[1:]))
     images: NDArray[np.float32] = np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -71,22 +71,22 @@ def _difference(model: Any, freed: Any) -> str:
     try:
         run_freed = _opened(freed)
     except Exception as error:  # onnxruntime's own exceptions have no common base
-        return _held(error)
+        return _limited(error)
     for batch in _BATCHES:
         try:
             outputs = run_freed(images[:batch])
         except Exception as error:
-            return _held(error)
+            return _limited(error)
         if outputs.shape != alone[:batch].shape:
-            return f"the exported graph holds a batch of 1: {batch} images give outputs of {list(outputs.shape)}"
+            return f"the exported graph needs a batch of 1: {batch} images give shape {list(outputs.shape)}"
         off = float(np.abs(outputs - alone[:batch]).max())
         if not off <= _TOLERANCE * float(np.abs(alone).max()):
-            return f"the exported graph mixes the images of a batch: {batch} at once are {off:.2g} off"
+            return f"the exported graph mixes the images of a batch: the outputs of {batch} images differ by {off:.2g}"
     return ""
 
 
-def _held(error: Exception) -> str:
-    return f"the exported graph holds a batch of 1: {str(error).strip().splitlines()[0][:200]}"
+def _limited(error: Exception) -> str:
+    return f"the exported graph needs a batch of 1: {str(error).strip().splitlines()[0][:200]}"
 
 
 def _opened(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -94,7 +94,7 @@ def _opened(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a graph that refuses the batch is an answer
+    options.log_severity_level = 4  # a graph that refuses the batch is a valid result
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 

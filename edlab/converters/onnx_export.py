@@ -23,10 +23,10 @@ _KERAS = {
 
 
 def export_steps(source: SourceModel, *, batches: bool = False) -> tuple[Step, ...]:
-    """The steps from the source to an ONNX file with its precision; none for an ONNX source.
+    """The steps from the source to an ONNX file of the same precision; none for an ONNX source.
 
     Its batch is static, 1, which every vendor's tool accepts; `batches` frees it for a model that can be run in
-    batches, where the outputs stay the same (`onnx_batch`). Where they do not, the step's report says why.
+    batches, if the outputs stay the same (`onnx_batch`). If they do not, the step's report states why.
     """
     if source.format == "onnx":
         return ()

@@ -1,4 +1,4 @@
-"""What toolchains need of an ONNX file and many files do not have: no local functions, a recent opset."""
+"""Prepares ONNX files for toolchains: inlines local functions and converts to a recent opset."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from edlab.errors import UnsupportedError
 
-# DequantizeLinear has a scale for each channel from opset 13 on (its attribute axis):
-# https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html. onnxruntime's quantizer writes such nodes whatever the
+# DequantizeLinear supports a scale per channel from opset 13 on (its attribute axis):
+# https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html. onnxruntime's quantizer writes such nodes at any
 # opset.
 PER_CHANNEL_OPSET = 13
 
 
 def prepare(path: str | Path, out: str | Path, *, opset: int | None = None, shape: Sequence[int] | None = None) -> Path:
-    """The file itself where it has all that is asked for, else a copy at `out` that does.
+    """The file itself if it already meets the requirements, otherwise a copy at `out` that does.
 
-    Local functions are inlined. `opset` is the least that the copy has, `shape` that of its one input.
-    Raises `UnsupportedError` where onnx cannot bring the file to that opset.
+    Local functions are inlined. `opset` is the minimum opset, `shape` the shape of the only input.
+    Raises `UnsupportedError` if onnx cannot convert the file to that opset.
     """
     import onnx
 
@@ -37,7 +37,7 @@ def prepare(path: str | Path, out: str | Path, *, opset: int | None = None, shap
 
 
 def inline(model: Any) -> Any:
-    """The same model without local functions: their nodes stand in the graph."""
+    """The same model without local functions: their nodes are in the graph."""
     import onnx.inliner
 
     return onnx.inliner.inline_local_functions(model, convert_version=True)
@@ -49,7 +49,7 @@ def opset_of(model: Any) -> int:
 
 
 def upgrade(model: Any, opset: int) -> Any:
-    """The same model with the operators of a newer opset. Raises `UnsupportedError` where onnx cannot do it."""
+    """The same model with the operators of a newer opset. Raises `UnsupportedError` if onnx cannot convert it."""
     import onnx
     from onnx import version_converter
 
@@ -59,7 +59,7 @@ def upgrade(model: Any, opset: int) -> Any:
         onnx.checker.check_model(converted)
     except Exception as error:  # the converter's own exceptions have no common base
         raise UnsupportedError(
-            f"the model has opset {given}, this conversion needs opset {opset}, and onnx cannot bring it there: "
+            f"this conversion needs opset {opset}; the model has opset {given}, and onnx cannot convert it: "
             f"{str(error).strip().splitlines()[0][:200]}",
             hint=f"export it again with opset_version={opset} or newer, or set quantization.granularity=per_tensor",
         ) from error
@@ -67,13 +67,13 @@ def upgrade(model: Any, opset: int) -> Any:
 
 
 def inputs(graph: Any) -> list[Any]:
-    """The inputs of a graph without its weights, which are among them up to IR version 3."""
+    """The inputs of a graph without its weights, which are also inputs up to IR version 3."""
     weights = {weight.name for weight in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
 
 
 def _fix_shape(model: Any, shape: Sequence[int]) -> bool:
-    """Whether the free dimensions of the one input had to be given these lengths."""
+    """Set the free dimensions of the only input to these lengths; whether there were any."""
     values = inputs(model.graph)
     if len(values) != 1:
         return False
@@ -99,7 +99,7 @@ def _infer_output_shapes(model: Any) -> None:
 
 
 def inline_functions(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
-    """ONNX -> ONNX without local functions, which parsers on targets may not know."""
+    """ONNX -> ONNX without local functions, which parsers on targets may not support."""
     import onnx
 
     model = onnx.load(inputs[0])

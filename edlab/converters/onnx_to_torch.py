@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def load_onnx(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    """The module of an ONNX file with one input, and an example of it with a batch of 1.
+    """The module of an ONNX file with one input, and an example input with a batch of 1.
 
-    Raises `ConversionError` naming an operator that onnx2torch does not know.
+    Raises `ConversionError` that names an operator that onnx2torch does not support.
     """
     import onnx
     import torch
@@ -40,7 +40,7 @@ def load_onnx(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
 
 
 def _folded(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
-    """The module with what does not depend on its input computed.
+    """The module with everything that does not depend on its input computed in advance.
 
     onnx2torch reads shapes, scales and pads from tensors when it runs, which torch.export refuses.
     """

@@ -24,21 +24,21 @@ from edlab.source import SourceModel
 
 _TOOLS = {"onnxruntime": "edlab", "onnx": "edlab"}
 
-# Histograms are made of so many images at a time: the calibrator holds every tensor of each of them in memory, and
-# one whole slice sets the width of the bins.
+# Histograms are computed from this many images at a time: the calibrator keeps every tensor of each of them in memory,
+# and one whole slice sets the width of the bins.
 _SLICE = 8
 
-# Of the histograms for entropy. onnxruntime's default is 128, as many as it quantizes to, so that the one range that
-# it can choose is the whole one. More cost time and clip harder: of MobileNet V2's 82 % top-1, 512 keep 79 % and
-# 2,048 keep 73 %.
+# Of the histograms for entropy. onnxruntime's default is 128, the number of levels that it quantizes to, so that the
+# only range that it can choose is the whole one. More bins cost time and clip harder: of MobileNet V2's 82 % top-1, 512
+# keep 79 % and 2,048 keep 73 %.
 _ENTROPY_BINS = 512
 
-# What has weights, and so runs in int8 wherever its input is.
+# Operators that have weights, and so run in int8 if their input is int8.
 _WEIGHTED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 
 
 class OnnxruntimeConverter(Converter):
-    """-> ONNX. Option `percentile`: the share of values, in percent, that calibration method percentile keeps."""
+    """Converts to ONNX. Option `percentile`: the share of values (%) that calibration method percentile keeps."""
 
     name = "onnxruntime"
     format = "onnx"
@@ -53,13 +53,13 @@ class OnnxruntimeConverter(Converter):
             methods=tuple(CalibrationMethod),
             exclude=True,
         ),
-        # ConvInteger has one scale for a kernel, and DynamicQuantizeLinear always a zero point.
+        # ConvInteger has one scale per kernel; DynamicQuantizeLinear always has a zero point.
         Precision.int8_dynamic: Capability(
             granularities=(Granularity.per_tensor,), activations=(Symmetry.asymmetric,), exclude=True
         ),
     }
     requirements = _TOOLS
-    batches: ClassVar[bool] = True  # whether what takes the exported file takes a free batch
+    batches: ClassVar[bool] = True  # whether the tool that reads the exported file accepts a free batch
     default_options: ClassVar[Mapping[str, Any]] = {"percentile": 99.999}
 
     def _steps(self, source: SourceModel, quantization: QuantizationConfig) -> tuple[Step, ...]:
@@ -118,9 +118,9 @@ def onnx_to_fp16(inputs: list[str], out: str, options: dict[str, Any], calibrati
 def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
     """Static int8 as Q/DQ nodes: int8 weights, and activations uint8 with a zero point or int8 without.
 
-    Three options are for other runtimes than onnxruntime, and may be left out. `only_weighted_inputs`: nothing is
-    quantized but the inputs of operators that have weights. `weights_as_qdq`: weights stay in float32, with a Q/DQ pair
-    behind them. `quantize_bias`: False leaves biases in float32.
+    Three options are for runtimes other than onnxruntime, and are optional. `only_weighted_inputs`: only the inputs of
+    operators that have weights are quantized. `weights_as_qdq`: weights stay in float32, followed by a Q/DQ pair.
+    `quantize_bias`: False keeps biases in float32.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -159,16 +159,14 @@ def quantize_onnx_dynamic(inputs: list[str], out: str, options: dict[str, Any], 
     prepared = _preprocess(inputs[0], out, options["exclude"])
     quantize_dynamic(prepared, out, weight_type=QuantType.QInt8, nodes_to_exclude=options["exclude"])
     prepared.unlink()
-    reason = (
-        "ranges taken at run time are those of the whole batch, so its images would decide on one another's outputs"
-    )
+    reason = "ranges measured at run time cover the whole batch, so its images would affect one another's outputs"
     StepReport(details={"batch_one_only": reason}).write_beside(out)
 
 
 def _preprocess(path: str, out: str, exclude: list[str], opset: int | None = None) -> Path:
-    """Fold and fuse before quantizing, and check the names of excluded nodes against what is left.
+    """Fold and fuse before quantizing, and check the names of excluded nodes against the result.
 
-    Functions are inlined first, for the quantizer does not look into them, and the opset is brought to `opset`.
+    Functions are inlined first, because the quantizer does not look into them, and the opset is converted to `opset`.
     """
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -211,7 +209,7 @@ def _method(name: str) -> Any:
 
 
 def _input(path: Path) -> tuple[str, Any]:
-    """Name and dtype of the one input."""
+    """Name and dtype of the only input."""
     import onnx
 
     values = onnx_prepare.inputs(onnx.load(path, load_external_data=False).graph)

@@ -25,7 +25,7 @@ _NNCF = {**_OPENVINO, "nncf": "edlab[openvino]"}
 
 
 class OpenvinoConverter(Converter):
-    """-> ONNX -> OpenVINO IR. Int8 is NNCF's post-training quantization with its fast bias correction.
+    """Converts to OpenVINO IR, via ONNX. Int8 is NNCF's post-training quantization with its fast bias correction.
 
     Option `percentile`: the share of values, in percent, that calibration method percentile keeps of each image; the
     range is the widest over the images.
@@ -104,7 +104,7 @@ def onnx_to_openvino(inputs: list[str], out: str, options: dict[str, Any], calib
 
 
 def quantize_openvino(inputs: list[str], out: str, options: dict[str, Any], calibration: dict[str, Any]) -> None:
-    """Static int8: symmetric weights, and activations as asked for."""
+    """Static int8: symmetric weights, and activations as requested."""
     _silence_telemetry()
     import nncf
     import openvino
@@ -128,10 +128,10 @@ def quantize_openvino(inputs: list[str], out: str, options: dict[str, Any], cali
 
 
 def _ranges(percentile: float | None) -> Any:
-    """How NNCF takes a range: the widest over all images, as the other toolchains do, of all values or of a share.
+    """How NNCF measures a range: the widest over all images, like the other toolchains, of all values or of a share.
 
-    Its own default is the mean over the images, and with quantiles that clips half of them: MobileNet V2 falls from
-    80 % to 48 % top-1.
+    NNCF's default is the mean over the images; with quantiles that clips half of them: MobileNet V2 drops from 80 % to
+    48 % top-1.
     """
     from nncf.quantization.range_estimator import (
         AggregatorType,
@@ -151,7 +151,7 @@ def _ranges(percentile: float | None) -> Any:
 
 
 def _number_unnamed(model: Any) -> None:
-    """Name operations without a name by their place: OpenVINO's own count of them differs from run to run."""
+    """Name unnamed operations by their position: OpenVINO's own numbering differs from run to run."""
     for place, operation in enumerate(model.get_ordered_ops()):
         kind = operation.get_type_name()
         if re.fullmatch(rf"{kind}_\d+", operation.get_friendly_name()):

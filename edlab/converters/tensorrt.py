@@ -1,7 +1,7 @@
-"""TensorRT: ONNX in float32, float16, or int8 with Q/DQ nodes, of which the target builds its engine.
+"""TensorRT: ONNX in float32, float16, or int8 with Q/DQ nodes, from which the target builds its engine.
 
 An engine is for one GPU and one version of TensorRT, so the last step runs on the target, by the agent's runtime of the
-same name. What goes there is typed already, as strongly typed networks want it: all that TensorRT 11 has.
+same name. The ONNX file is already typed, as strongly typed networks need it: TensorRT 11 has no others.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edlab.source import Layout, SourceModel
 
 _EXPLICIT, _IMPLICIT = "explicit", "implicit"
 
-# Of `quantize_onnx`. Q/DQ nodes stand before weighted layers only, so that what follows one (a ReLU, the sum of a
-# residual block) is fused into it; the parser takes int8 initializers from version 10 on, int32 ones never. TensorRT
+# Of `quantize_onnx`. Q/DQ nodes are placed before weighted layers only, so that what follows one (a ReLU, the sum of a
+# residual block) is fused into it; the parser accepts int8 initializers from version 10 on, int32 ones never. TensorRT
 # developer guide, "Explicit Quantization": quantized weights, Q/DQ layer-placement recommendations; onnxruntime issues
 # 11535 and 14229.
 _EXPLICIT_OPTIONS = {"only_weighted_inputs": True, "weights_as_qdq": True, "quantize_bias": False}
 
-# TensorRT's own calibrators: it takes the range of every tensor, and has a scale for each channel of a kernel.
+# TensorRT's own calibrators: they measure the range of every tensor; each channel of a kernel has its own scale.
 _IMPLICIT_INT8 = Capability(
     granularities=(Granularity.per_channel,),
     activations=(Symmetry.symmetric,),
@@ -33,11 +33,11 @@ _IMPLICIT_INT8 = Capability(
 
 
 class TensorrtConverter(OnnxruntimeConverter):
-    """-> ONNX -> (on the target) TensorRT engine.
+    """Converts to ONNX, from which the target builds a TensorRT engine.
 
-    Options beside `percentile` of converter=onnxruntime:
-    int8: explicit, Q/DQ nodes made here, for every version; or implicit, the target's own calibration, below 11.
-    workspace_mb: the most memory that a layer may use for scratch, 2^20 bytes.
+    Options in addition to `percentile` of converter=onnxruntime:
+    int8: explicit (Q/DQ nodes added on this machine, any version) or implicit (calibrated by the target, below 11).
+    workspace_mb: the maximum scratch memory of a layer, in 2^20 bytes.
     tf32: whether float32 layers may round their inputs to 10 bits of mantissa (TF32, from Ampere on).
     """
 
@@ -49,7 +49,7 @@ class TensorrtConverter(OnnxruntimeConverter):
         Precision.fp16: Capability(),
         Precision.int8: Capability(
             granularities=tuple(Granularity),
-            activations=(Symmetry.symmetric,),  # all that TensorRT has ("Working with Quantized Types")
+            activations=(Symmetry.symmetric,),  # the only kind that TensorRT supports ("Working with Quantized Types")
             methods=tuple(CalibrationMethod),
             exclude=True,
         ),
@@ -67,7 +67,7 @@ class TensorrtConverter(OnnxruntimeConverter):
         if self.options["int8"] not in (_EXPLICIT, _IMPLICIT):
             raise ConfigError(
                 f"converter.options.int8={self.options['int8']} is neither {_EXPLICIT} nor {_IMPLICIT}",
-                hint=f"converter.options.int8={_EXPLICIT}",
+                hint=f"set converter.options.int8={_EXPLICIT}",
             )
 
     def capability(self, precision: Precision) -> Capability:
@@ -111,7 +111,7 @@ class TensorrtConverter(OnnxruntimeConverter):
 
 
 def _inline_functions(layout: Layout, precision: str) -> Step:
-    """For an ONNX file that goes to the target unconverted: TensorRT's parser knows no local functions before 10."""
+    """For an ONNX file that goes to the target unconverted: before 10, TensorRT's parser has no local functions."""
     return Step(
         name="inline_functions",
         version=1,

@@ -1,7 +1,7 @@
-"""An int8 TFLite file rewritten so that it computes in floating point what it says.
+"""Rewrites an int8 TFLite file to compute the same quantized values in floating point.
 
-Weights and biases become the real values that their integers stand for. Every tensor between operators is still
-rounded to its own scale, by a QUANTIZE and a DEQUANTIZE behind the operator that makes it.
+Weights and biases become the real values that their integers represent. Every tensor between operators is still
+rounded to its own scale, by a QUANTIZE and a DEQUANTIZE after the operator that computes it.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class _Rewriter:
                 operator.inputs = [self._as_real(index) for index in operator.inputs]
             outputs = [index for index in operator.outputs if self._is_quantized(index)]
             if builtin != self._schema.BuiltinOperator.QUANTIZE:
-                made = {index: self._float_tensor(index) for index in outputs}
-                operator.outputs = [made.get(index, index) for index in operator.outputs]
+                created = {index: self._float_tensor(index) for index in outputs}
+                operator.outputs = [created.get(index, index) for index in operator.outputs]
             self._graph.operators.append(operator)
             if builtin != self._schema.BuiltinOperator.QUANTIZE:
-                for index, real in made.items():
+                for index, real in created.items():
                     self._add(self._quantize, real, index)
             for index in outputs:
                 self._dequantized(index)
 
     def _is_quantized(self, index: int) -> bool:
-        if index < 0:  # an optional input that is left out
+        if index < 0:  # an optional input that is absent
             return False
         tensor = self._graph.tensors[index]
         scale = tensor.quantization.scale if tensor.quantization else None
@@ -87,9 +87,9 @@ class _Rewriter:
         buffer = self._schema.BufferT()
         buffer.data = np.frombuffer(real.astype(np.float32).tobytes(), np.uint8)
         self._model.buffers.append(buffer)
-        made = self._float_tensor(index)
-        self._graph.tensors[made].buffer = len(self._model.buffers) - 1
-        return made
+        created = self._float_tensor(index)
+        self._graph.tensors[created].buffer = len(self._model.buffers) - 1
+        return created
 
     def _float_tensor(self, index: int) -> int:
         like, tensor = self._graph.tensors[index], self._schema.TensorT()
@@ -111,6 +111,6 @@ class _Rewriter:
     def _code(self, builtin: int) -> int:
         code = self._schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = builtin
-        code.version = 2  # the first that takes int8
+        code.version = 2  # the first version that supports int8
         self._model.operatorCodes.append(code)
         return len(self._model.operatorCodes) - 1

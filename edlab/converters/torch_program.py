@@ -1,4 +1,4 @@
-"""Opens an exported program (.pt2) for the exporters that want a module."""
+"""Opens an exported program (.pt2) for the exporters that need a module."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 def load_module(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
     """The module of an exported program, and an example of its input (1, 3, height, width).
 
-    Unflattened, it has the submodules of the model that was exported, so that the nodes of what is made of it are
-    named after them; and it takes the `eval()` of the exporters, which the program's own module refuses.
+    Unflattened, it has the submodules of the model that was exported, so that nodes in the converted file are named
+    after them; and it accepts the `eval()` of the exporters, which the program's own module refuses.
     """
     import torch
 
     program = torch.export.load(path)
     (example,), _ = program.example_inputs
-    return torch.export.unflatten(program).eval(), example[:1]  # of a free batch, the example may be of several
+    return torch.export.unflatten(program).eval(), example[
+        :1
+    ]  # if the batch is free, the example may have several images

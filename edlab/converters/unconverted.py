@@ -1,4 +1,4 @@
-"""The unconverted baselines: the source file itself, run by the framework that it came from."""
+"""The unconverted baselines: the source file itself, run by its own framework."""
 
 from __future__ import annotations
 

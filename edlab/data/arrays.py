@@ -1,4 +1,4 @@
-"""Inputs that are no images: arrays of an npz file, fed to the model as they are."""
+"""Inputs other than images: arrays of an npz file, fed to the model unchanged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edlab.data.catalogue import Catalogue
 from edlab.errors import DataError
 from edlab.source import ArrayInput
 
-_FORM = "write it by numpy.savez(path, inputs=..., labels=...): inputs (N, ...), labels (N,) of class indices"
-_SYNTHETIC = 256  # to score, and as many to calibrate on
+_FORM = "write it with numpy.savez(path, inputs=..., labels=...): inputs (N, ...), labels (N,) of class indices"
+_SYNTHETIC = 256  # to score, and the same number for calibration
 
 
 def list_arrays(config: DatasetConfig, wanted: ArrayInput) -> Catalogue:
@@ -26,7 +26,7 @@ def list_arrays(config: DatasetConfig, wanted: ArrayInput) -> Catalogue:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+    except Exception as error:  # numpy and zipfile raise many types for a damaged file
         reason = (str(error).splitlines() or [""])[0][:200]
         raise DataError(f"cannot read {path}: {reason}", hint=_FORM) from error
     inputs = _inputs(path, found, wanted)
@@ -42,7 +42,7 @@ def list_arrays(config: DatasetConfig, wanted: ArrayInput) -> Catalogue:
 
 
 def list_synthetic_arrays(config: DatasetConfig, wanted: ArrayInput) -> Catalogue:
-    """Normal noise of mean 0 and variance 1, drawn with `config.seed`; it has no labels."""
+    """Normal noise with mean 0 and variance 1, drawn with `config.seed`, without labels."""
     evaluation = config.images or _SYNTHETIC
     count = evaluation + _SYNTHETIC
     values = np.random.default_rng(config.seed).standard_normal((count, *wanted.shape), np.float32)
@@ -64,11 +64,11 @@ def _inputs(path: Path, found: dict[str, NDArray[Any]], wanted: ArrayInput) -> N
         raise DataError(f"'inputs' of {path} are empty", hint=_FORM)
     if inputs.shape[1:] != wanted.shape:
         raise DataError(
-            f"'inputs' of {path} are of shape {inputs.shape[1:]} each, and the model takes {wanted.shape}",
+            f"'inputs' of {path} have the shape {inputs.shape[1:]} each, and the model needs {wanted.shape}",
             hint="save them in the model's shape, the batch first",
         )
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
-        raise DataError(f"'inputs' of {path} hold NaN or infinity", hint="remove these rows")
+        raise DataError(f"'inputs' of {path} contain NaN or infinity", hint="remove these rows")
     return inputs
 
 
@@ -82,5 +82,5 @@ def _labels(path: Path, found: dict[str, NDArray[Any]], count: int) -> NDArray[n
         )
     integers: NDArray[np.int64] = labels.astype(np.int64)
     if integers.min() < 0:
-        raise DataError(f"'labels' of {path} has {integers.min()}", hint="class indices count from 0")
+        raise DataError(f"'labels' of {path} contain {integers.min()}", hint="class indices count from 0")
     return integers

@@ -1,4 +1,4 @@
-"""What a kind of data set is. A package adds one by the entry point group `edlab.datasets`."""
+"""The base class of data sets. A package adds a kind with the entry point group `edlab.datasets`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OPTIONS_OF_ALL = ("name", "kind", "images", "seed")  # of `DatasetConfig`
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a list of images is for: a model of `num_classes` classes, its background not counted.
+    """The model for which images are listed: it has `num_classes` classes, its background not counted.
 
-    `num_classes` is None where a detector's file does not say it; `class_names` are those that the model itself names,
-    in order. What is downloaded goes into `cache`; `on_progress` is told the fraction done.
+    `num_classes` is None if a detector's file does not state it; `class_names` are those that the model itself names,
+    in order. Downloads go into `cache`; `on_progress` receives the fraction done.
     """
 
     num_classes: int | None
@@ -30,17 +30,17 @@ class Wanted:
 
     @property
     def classes(self) -> int:
-        """Their number. Raises `DataError` where it is not known."""
+        """Their number. Raises `DataError` if it is unknown."""
         if self.num_classes is None:
-            raise DataError("how many classes the model has is not known", hint="set model.num_classes=NUMBER")
+            raise DataError("the number of classes of the model is missing", hint="set model.num_classes=NUMBER")
         return self.num_classes
 
 
 class Dataset:
-    """Lists what a data set holds; nothing is decoded yet. A kind overrides one of the two methods, or both."""
+    """Lists the contents of a data set; nothing is decoded yet. A kind overrides one of the two methods, or both."""
 
-    task: ClassVar[str | None] = "classification"  # what its labels are for; None: it has none
-    # Fields of `DatasetConfig` that it reads in addition to OPTIONS_OF_ALL; any other that is set is refused.
+    task: ClassVar[str | None] = "classification"  # what its labels are for; None: no labels
+    # Fields of `DatasetConfig` that it reads in addition to OPTIONS_OF_ALL; other fields are refused if they are set.
     options: ClassVar[tuple[str, ...]] = ("path", "exif_orientation", "calibration_fraction", "calibration_path")
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -48,19 +48,19 @@ class Dataset:
 
     @classmethod
     def has_images(cls) -> bool:
-        """False for a kind that holds arrays alone."""
+        """False for a kind that has only arrays."""
         return cls.images is not Dataset.images
 
     def images(self, wanted: Wanted) -> Catalogue:
-        """Images with their labels. Raises `DataError` for a data set that is not there, or wrong."""
+        """Images with their labels. Raises `DataError` for a data set that is missing or invalid."""
         raise DataError(
-            f"{self.config.name} holds arrays, and the model takes images",
-            hint="set model.input=array to feed it with them",
+            f"{self.config.name} contains arrays, and the model needs images",
+            hint="set model.input=array to feed it arrays",
         )
 
     def arrays(self, wanted: ArrayInput) -> Catalogue:
-        """Inputs other than images, for a model that takes such."""
+        """Inputs other than images, for a model that needs them."""
         raise DataError(
-            f"{self.config.name} holds images, and the model takes arrays of {wanted.shape}",
-            hint="set dataset=arrays dataset.path=FILE.npz, or leave model.input=array out",
+            f"{self.config.name} contains images, and the model needs arrays of {wanted.shape}",
+            hint="set dataset=arrays dataset.path=FILE.npz, or remove model.input=array",
         )

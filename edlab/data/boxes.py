@@ -1,4 +1,4 @@
-"""The ground truth of detection against the images that it belongs to."""
+"""Checks the ground truth of detection against the images that it belongs to."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from edlab.source import Reason
 from edlab.tasks.detection.annotations import Annotations, Boxes
 
 MISFIT_ADVICE = (
-    "where an image is turned, set dataset.exif_orientation=apply, or ignore if it is set; else use the images that "
-    "the boxes were drawn on"
+    "if images are rotated, set dataset.exif_orientation=apply (or ignore, if it is apply); otherwise use the images "
+    "that the boxes were drawn on"
 )
 _SLACK = 0.01  # of the image's side: annotation tools round
 
 
 def doubtful_boxes(images: Sequence[Boxes], source: str) -> list[Reason]:
-    """What is wrong with boxes that are scored all the same, as they are stated.
+    """What is wrong with boxes that are nevertheless scored, unchanged.
 
-    pycocotools neither clips ground truth nor drops any: a box without area counts as an object that is never found.
+    pycocotools neither clips nor drops ground truth: a box without area counts as an object that is never found.
     Another rule here would give another mAP for the same file.
     """
     corners = np.concatenate([image.corners for image in images])
@@ -39,15 +39,15 @@ def doubtful_boxes(images: Sequence[Boxes], source: str) -> list[Reason]:
                 code="boxes_without_area",
                 message=f"{lost.sum()} of {len(corners)} boxes in {source} have no area inside their image: they count "
                 "as objects that are not found, as in pycocotools",
-                advice="correct or remove them",
+                advice="fix or remove them",
             )
         )
     if beyond.any():
         reasons.append(
             Reason(
                 code="boxes_outside_image",
-                message=f"{beyond.sum()} of {len(corners)} boxes in {source} reach beyond their image: they are scored "
-                "as they are, as in pycocotools",
+                message=f"{beyond.sum()} of {len(corners)} boxes in {source} extend beyond the image: they are scored "
+                "unchanged, as in pycocotools",
                 advice="check that the annotations belong to these images, and clip the boxes",
             )
         )
@@ -55,28 +55,28 @@ def doubtful_boxes(images: Sequence[Boxes], source: str) -> list[Reason]:
 
 
 def in_pixels(annotations: Annotations, sizes: NDArray[np.int64]) -> Annotations:
-    """Boxes stated in fractions of their images, in pixels. `sizes` are int64 (N, 2), height and width."""
+    """Boxes in fractions of their images, converted to pixels. `sizes` are int64 (N, 2), height and width."""
     pairs = zip(annotations.images, sizes.tolist(), strict=True)
     scaled = tuple(_scaled(boxes, height, width) for boxes, (height, width) in pairs)
     return Annotations(scaled, annotations.class_names)
 
 
 def misfits(annotations: Annotations, sizes: NDArray[np.int64]) -> dict[int, str]:
-    """Why the boxes of an image are not those of its pixels, by its row. `sizes` are those decoded, as above."""
+    """Why the boxes of an image do not match its pixels, by its row. `sizes` are those decoded, as above."""
     reasons = {}
     for row, (boxes, size) in enumerate(zip(annotations.images, map(tuple, sizes.tolist()), strict=True)):
         if boxes.size != size:
-            turned = "; its EXIF orientation turns one into the other" if boxes.size == size[::-1] else ""
-            reasons[row] = f"it has {_shown(size)} pixels, and its annotations say {_shown(boxes.size)}{turned}"
+            turned = "; its EXIF orientation swaps them" if boxes.size == size[::-1] else ""
+            reasons[row] = f"it has {_shown(size)} pixels, and its annotations state {_shown(boxes.size)}{turned}"
     return reasons
 
 
 def misfit_reason(reasons: Sequence[str], images: int) -> Reason:
-    """`reasons` are those of `misfits`, of so many images."""
+    """`reasons` are those of `misfits`, `images` the number of images."""
     return Reason(
         code="images_of_other_size",
-        message=f"{len(reasons)} of {images} images have another size than their annotations say, and were not scored: "
-        f"{reasons[0]}",
+        message=f"the size of {len(reasons)} of {images} images differs from their annotations: they were not scored "
+        f"({reasons[0]})",
         advice=MISFIT_ADVICE,
     )
 
@@ -89,5 +89,5 @@ def _scaled(boxes: Boxes, height: int, width: int) -> Boxes:
 
 
 def _shown(size: tuple[int, int]) -> str:
-    """Width and height, as image tools write them."""
+    """Width and height, in the order of image tools."""
     return f"{size[1]} x {size[0]}"

@@ -1,4 +1,4 @@
-"""What a data set holds before any image of it is decoded."""
+"""The contents of a data set before any image is decoded."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Catalogue:
 
     `open_image(i)` decodes one to RGB; `origin` and `identity[i]` are JSON that changes when that image does.
     `labels` are int64 (N,) class indices below `classes`, or the objects of each image (`classes` is None then); both
-    are None where there are none. `class_index` is the class of each folder or category, `label_map` says how it was
+    are None without labels. `class_index` is the class of each folder or category, `label_map` states how it was
     found. With `fractions`, the boxes' corners and areas are fractions of their image, and its size is 1 x 1: it is
-    known once the image is decoded. `own_calibration` are the indices of images that the data set itself sets aside
-    (its training split); None where the split is edlab's to draw. `skipped`, `left_out` and `reasons` are as in
+    known once the image is decoded. `own_calibration` are the indices of images that the data set itself reserves for
+    calibration (its training split); None if edlab draws the split. `skipped`, `left_out` and `reasons` are as in
     `PreparedData`.
     """
 
     names: list[str]
     identity: list[Any]
-    open_image: Callable[[int], Decoded] | None = None  # None: `arrays` stand in place of images
+    open_image: Callable[[int], Decoded] | None = None  # None: there are `arrays` instead of images
     origin: Any = None
-    arrays: NDArray[Any] | None = None  # (N, ...), inputs that are no images
+    arrays: NDArray[Any] | None = None  # (N, ...), inputs other than images
     labels: NDArray[np.int64] | Annotations | None = None
     fractions: bool = False
     classes: int | None = None

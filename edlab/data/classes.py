@@ -14,7 +14,7 @@ from edlab.errors import ConfigError, DataError
 
 _WNID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r"(\D*)(\d+)(\D.*)?", re.ASCII | re.DOTALL)
-_LABELS = "set dataset.labels=FILE with all folder names, one a line, in the order of the model's classes"
+_LABELS = "set dataset.labels=FILE with all folder names, one per line, in the order of the model's classes"
 
 
 @cache
@@ -26,17 +26,18 @@ def imagenet_wnids() -> tuple[str, ...]:
 def index_classes(
     config: DatasetConfig, root: Path, folders: Sequence[str], num_classes: int, class_names: Sequence[str]
 ) -> tuple[dict[str, int], int]:
-    """The class index of each folder, and the number of classes that there are.
+    """The class index of each folder, and the number of classes.
 
-    The first that applies: `config.labels`, a file of folder names in order; `config.class_order`; the names that the
-    model itself gives its classes, where all folders have one; WordNet ids of ImageNet; the names' order as text.
+    The first that applies: `config.labels`, a file of folder names in order; `config.class_order`; the model's own
+    class names, if all folders have one; WordNet ids of ImageNet; the names sorted as text.
 
-    Raises `DataError` where folders are numbered, and their order as numbers is another than that as text.
+    Raises `DataError` if folders are numbered and sorting them as numbers differs from sorting them as text.
     """
     if config.labels:
         if config.class_order is not None:
             raise ConfigError(
-                "dataset.labels and dataset.class_order both say which class a folder is", hint="set one of them"
+                "dataset.labels and dataset.class_order are both set, and both define the class of a folder",
+                hint="remove one of them",
             )
         return _from_list(folders, read_class_names(Path(config.labels).expanduser()), root, config.labels)
     if config.class_order == ClassOrder.numeric:
@@ -52,7 +53,7 @@ def index_classes(
 
 
 def read_class_names(path: Path, hint: str = _LABELS) -> list[str]:
-    """The class names of a labels file, one a line. Raises `DataError`."""
+    """The class names of a labels file, one per line. Raises `DataError`."""
     return [line.strip() for line in read_lines(path, hint)]
 
 
@@ -73,15 +74,17 @@ def _from_list(folders: Sequence[str], classes: list[str], root: Path, source: s
     index_of = {name: index for index, name in enumerate(classes)}
     if unknown := [name for name in folders if name not in index_of]:
         raise DataError(
-            f"the folder '{unknown[0]}' of {root} is not in {source} ({len(unknown)} such folders)", hint=_LABELS
+            f"the folder '{unknown[0]}' in {root} is not in {source} ({len(unknown)} such folders)", hint=_LABELS
         )
     if twice := [name for name in folders if classes.count(name) > 1]:
-        raise DataError(f"'{twice[0]}' is in {source} more than once", hint="each class has one line, and one folder")
+        raise DataError(
+            f"'{twice[0]}' is in {source} more than once", hint="use one line and one folder for each class"
+        )
     return {name: index_of[name] for name in folders}, len(classes)
 
 
 def _numbers(folders: Sequence[str]) -> dict[str, int] | None:
-    """The integer in each folder's name; None where they are no numbering: another prefix, or a number twice."""
+    """The integer in each folder's name; None if they are not numbered: different prefixes, or a repeated number."""
     matches = [_NUMBERED.fullmatch(name) for name in folders]
     if not all(matches) or len({match[1] for match in matches if match}) > 1:
         return None
@@ -90,7 +93,7 @@ def _numbers(folders: Sequence[str]) -> dict[str, int] | None:
 
 
 def _class_of_number(numbers: dict[str, int], num_classes: int) -> dict[str, int] | None:
-    """The integers themselves, or less one where they are all of 1 to `num_classes`; None where they are no classes."""
+    """The integers, or integers minus 1 if they are all of 1 to `num_classes`; None if they are not classes."""
     if max(numbers.values()) < num_classes:
         return numbers
     if sorted(numbers.values()) == list(range(1, num_classes + 1)):
@@ -102,22 +105,22 @@ def _as_numbers(folders: Sequence[str], num_classes: int, root: Path) -> dict[st
     numbers = _numbers(folders)
     if numbers is None:
         raise DataError(
-            f"dataset.class_order=numeric: the folders of {root} are not numbered, each by another integer",
+            f"dataset.class_order=numeric: the folders in {root} do not have unique integer names",
             hint=_LABELS,
         )
     indices = _class_of_number(numbers, num_classes)
     if indices is not None and min(indices.values()) == 1:
         raise DataError(
-            f"dataset.class_order=numeric: the lowest folder of {root} is 1, so that the numbers may count from 1, or "
-            "from 0 without a folder for class 0",
+            f"dataset.class_order=numeric: it is unclear whether the folders in {root} are numbered from 1, or from 0 "
+            "with the folder of class 0 missing",
             hint=_LABELS,
         )
     if indices is None:
         highest = max(numbers, key=lambda name: numbers[name])
         raise DataError(
-            f"dataset.class_order=numeric: the folder '{highest}' of {root} is no class of a model of {num_classes} "
-            f"classes, 0 to {num_classes - 1}",
-            hint=f"{_LABELS}; folders that count from 1 are taken where all of 1 to {num_classes} are there",
+            f"dataset.class_order=numeric: the folder '{highest}' in {root} is not a class: the model has classes 0 to "
+            f"{num_classes - 1}",
+            hint=f"{_LABELS}; folders numbered from 1 are accepted if all of 1 to {num_classes} exist",
         )
     return indices
 
@@ -135,15 +138,14 @@ def _refuse_ambiguous(folders: Sequence[str], as_text: dict[str, int], num_class
         name = next(name for position, name in enumerate(by_number) if as_text[name] != position)
         first = as_numbers[name] if as_numbers else by_number.index(name)
         raise DataError(
-            f"the {len(folders)} class folders of {root} are numbered, and their order as numbers is not that as text: "
+            f"the {len(folders)} class folders in {root} are numbered, and their order as numbers is not that as text: "
             f"'{name}' is class {first} as a number and class {as_text[name]} as text",
-            hint="set dataset.class_order=numeric where the number is the class, or dataset.class_order=text where the "
-            "model was trained on folders in the order of their names (torchvision, Keras); or dataset.labels=FILE",
+            hint="set dataset.class_order=numeric if the number is the class, dataset.class_order=text if the model "
+            "was trained on folders sorted by name (torchvision, Keras), or dataset.labels=FILE",
         )
     if integers and as_numbers:
         raise DataError(
             f"{root} has {len(folders)} class folders named by integers ({', '.join(sorted(folders)[:5])}...), and the "
-            f"model {num_classes} classes",
-            hint=f"{_LABELS}; where they are the model's class indices, counted from 0, set "
-            "dataset.class_order=numeric",
+            f"model has {num_classes} classes",
+            hint=f"{_LABELS}; if they are the model's class indices, counted from 0, set dataset.class_order=numeric",
         )

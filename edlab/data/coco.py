@@ -20,16 +20,16 @@ from edlab.errors import DataError
 from edlab.source import Reason
 from edlab.tasks.detection.annotations import Annotations, Boxes
 
-_SET = "set dataset.annotations=FILE, the instances json of these images"
+_SET = "set dataset.annotations=FILE, the instances JSON file of these images"
 
 
 def list_coco(config: DatasetConfig, num_classes: int | None, class_names: Sequence[str]) -> Catalogue:
-    """The images below `config.path` that the json `config.annotations` names, with all of its objects.
+    """The images below `config.path` that the JSON file `config.annotations` names, with all of its objects.
 
-    Without `config.annotations` the file is found, see `_find_annotations`. The ground truth is kept as it is stated,
-    so that a mAP over it is that of pycocotools.
+    Without `config.annotations` the file is searched, see `_find_annotations`. The ground truth stays unchanged, so
+    that its mAP is that of pycocotools.
 
-    Raises `DataError` for a json that is wrong, images that are all missing, or categories that are not the model's.
+    Raises `DataError` for an invalid file, if all images are missing, or if categories are not the model's.
     """
     root = existing_folder(config.path, "dataset.path=FOLDER, with the images, and dataset.annotations=FILE")
     file = Path(config.annotations).expanduser() if config.annotations else _find_annotations(root)
@@ -42,8 +42,8 @@ def list_coco(config: DatasetConfig, num_classes: int | None, class_names: Seque
         reasons.append(
             Reason(
                 code="areas_of_boxes",
-                message=f"{instances.without_area} annotations in {file.name} have no area: that of their box is taken",
-                advice="small, medium and large objects are told apart by the area of their outline: add it",
+                message=f"{instances.without_area} annotations in {file.name} have no area: that of their box is used",
+                advice="add the area of each outline: COCO classifies objects as small, medium or large by it",
             )
         )
     return file_catalogue(
@@ -60,8 +60,8 @@ def list_coco(config: DatasetConfig, num_classes: int | None, class_names: Seque
 def _find_annotations(root: Path) -> Path:
     """The one `instances*.json` in `root`, in annotations/ in it, or in annotations/ next to it.
 
-    Where there are several, the one named after the folder: instances_val2017.json for val2017/, as COCO has them.
-    Raises `DataError` where that leaves none, or several.
+    If there are several, the one named after the folder: instances_val2017.json for val2017/, as in COCO.
+    Raises `DataError` if that leaves none, or several.
     """
     here = Path(os.path.abspath(root))  # noqa: PTH100 (a link keeps its name)
     folders = [here, here / "annotations", here.parent / "annotations"]
@@ -75,18 +75,18 @@ def _find_annotations(root: Path) -> Path:
         if len(candidates) == 1:
             return candidates[0]
     if instances:
-        raise DataError(f"{root} may have its annotations in any of {_shown(instances)}", hint=_SET)
-    others = f"; there are {_shown(jsons)}" if jsons else ""
+        raise DataError(f"{root} has several annotation files: {_shown(instances)}", hint=_SET)
+    others = f"; found: {_shown(jsons)}" if jsons else ""
     raise DataError(
-        f"there is no instances*.json in {root}, in annotations/ in it, or in annotations/ next to it{others}",
+        f"instances*.json is not found in {root}, {root}/annotations or {root}/../annotations{others}",
         hint=_SET,
     )
 
 
 def _match_images(root: Path, files: list[str], source: Path) -> tuple[Listing, list[int], list[Reason]]:
-    """The images that are there, in the order of their names, and which of `files` each one is.
+    """The images that exist, in the order of their names, and which of `files` each one is.
 
-    Raises `DataError` where none is there.
+    Raises `DataError` if none exists.
     """
     whole = list_folders(root, [""])[""]
     there = {image.name: image for image in whole.images}
@@ -101,7 +101,7 @@ def _match_images(root: Path, files: list[str], source: Path) -> tuple[Listing, 
             found.append(position)
     if not found:
         raise _all_missing(root, files, [image.name for image in whole.images], listing, source)
-    # What the json names is an image, whatever its suffix.
+    # Every file that the JSON file names is an image, whatever its suffix.
     listing.left_out = whole.left_out - Counter(Path(image.name).suffix.lower() for image in listing.images)
     reasons = []
     if missing := listing.skipped:
@@ -110,15 +110,16 @@ def _match_images(root: Path, files: list[str], source: Path) -> tuple[Listing, 
                 code="images_missing",
                 message=f"{len(missing)} of {len(files)} images in {source.name} are not in {root}, and were skipped: "
                 f"{missing[0][0]}{'...' if len(missing) > 1 else ''}",
-                advice="the mAP is that of the images that are there: add the others for one that can be compared",
+                advice="add the missing images: the mAP of a part of the data set cannot be compared with published "
+                "values",
             )
         )
     if there:
         reasons.append(
             Reason(
                 code="images_without_label",
-                message=f"{len(there)} images in {root} are not in {source}, and were left out",
-                advice="add them to the json, or move them out of the folder",
+                message=f"{len(there)} images in {root} are not in {source}, and were ignored",
+                advice="add them to the JSON file, or remove them from the folder",
             )
         )
     return listing, found, reasons
@@ -140,7 +141,7 @@ def _all_missing(root: Path, files: list[str], there: list[str], listing: Listin
 
 
 def _boxes(instances: Instances, label_map: LabelMap) -> list[Boxes]:
-    """The objects of each image of the json, in its order."""
+    """The objects of each image of the JSON file, in its order."""
     order = np.argsort(instances.images, kind="stable")
     bounds = np.searchsorted(instances.images[order], np.arange(len(instances.files) + 1))
     corners = np.concatenate([instances.boxes[:, :2], instances.boxes[:, :2] + instances.boxes[:, 2:]], axis=1)[order]

@@ -1,4 +1,4 @@
-"""Reads COCO's "instances" json (cocodataset.org/#format-data) and refuses what would give a wrong mAP."""
+"""Reads COCO's "instances" JSON (cocodataset.org/#format-data) and refuses content that would give a wrong mAP."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from edlab.data.listing import why_unreadable
 from edlab.errors import DataError
 
-_HINT = 'set dataset.annotations=FILE to a json of COCO "instances": images, annotations with a bbox, categories'
-_FARTHEST = 1e9  # no coordinate, in pixels; infinity and NaN fail the comparison as well
+_HINT = 'set dataset.annotations=FILE to a COCO "instances" JSON file: images, annotations with a bbox, categories'
+_FARTHEST = 1e9  # not a coordinate, in pixels; infinity and NaN fail the comparison too
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What an instances file says, checked: every annotation belongs to one image and to one category.
+    """The checked content of an instances file: every annotation belongs to one image and to one category.
 
     `categories` are names by id. `files` and `sizes` (height, width) are those of the images. The others have one row
-    an annotation: `images` int64, its image's position; `category_ids` int64; `boxes` float64 of x, y, width, height
+    per annotation: `images` int64, its image's position; `category_ids` int64; `boxes` float64 of x, y, width, height
     in pixels; `crowds` bool; `areas` float64 in pixels. `without_area` counts those whose area is that of their box.
     """
 
@@ -40,7 +40,7 @@ class Instances:
 
 
 def read_instances(path: Path) -> Instances:
-    """The file's content. Raises `DataError` with the place of what is wrong in it."""
+    """The file's content. Raises `DataError` with the position of an error in it."""
     images, annotations, categories = _lists(_parse(path), path)
     names = _categories(categories, path)
     files, sizes, position_of = _images(images, path)
@@ -68,23 +68,23 @@ def _parse(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read the annotations {path}: {error.strerror}", hint=_HINT) from error
-    except (ValueError, RecursionError) as error:  # JSONDecodeError says line and column
-        raise DataError(f"{path} is no valid json: {error}", hint="it may be truncated: copy it again") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError states line and column
+        raise DataError(f"{path} is not valid JSON: {error}", hint="it may be truncated: copy it again") from error
 
 
 def _lists(data: Any, path: Path) -> tuple[list[Any], list[Any], list[Any]]:
-    """The images, annotations and categories of what was parsed."""
+    """The images, annotations and categories of the parsed file."""
     if not isinstance(data, Mapping):
         results = isinstance(data, list) and data and isinstance(data[0], Mapping) and "score" in data[0]
         nothing = "no object with images, annotations and categories"
         what = "a list of detection results, not the ground truth" if results else nothing
-        raise DataError(f"{path} holds {what}", hint=_HINT)
+        raise DataError(f"{path} contains {what}", hint=_HINT)
     annotations = data.get("annotations")
     first = annotations[0] if isinstance(annotations, list) and annotations else None
     if isinstance(first, Mapping) and "bbox" not in first:
         kinds = {"caption": "captions", "segments_info": "panoptic segments"}
         kind = next((kind for key, kind in kinds.items() if key in first), "annotations without a bbox")
-        raise DataError(f"{path} holds {kind}, not instances", hint=_HINT)
+        raise DataError(f"{path} contains {kind}, not instances", hint=_HINT)
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
             there = ", ".join(map(str, list(data)[:8])) or "nothing"
@@ -103,7 +103,7 @@ def _categories(items: list[Any], path: Path) -> dict[int, str]:
         if not isinstance(item.get("name"), str):
             raise _wrong(path, f"categories[{number}]", "has no name")
         if category in names:
-            raise _wrong(path, f"categories[{number}]", f"has the id {category}, as an earlier one has")
+            raise _wrong(path, f"categories[{number}]", f"has the id {category}, which is already used")
         names[category] = item["name"].strip() or str(category)
     return names
 
@@ -125,9 +125,9 @@ def _images(items: list[Any], path: Path) -> tuple[list[str], list[tuple[int, in
             raise _wrong(path, place, f"'{item['file_name']}' has no height and width in pixels")
         file = os.path.normpath(item["file_name"])
         if item["id"] in position_of:
-            raise _wrong(path, place, f"has the id {item['id']}, as an earlier one has")
+            raise _wrong(path, place, f"has the id {item['id']}, which is already used")
         if file in id_of:
-            raise _wrong(path, place, f"'{file}' is there twice, with the ids {id_of[file]} and {item['id']}")
+            raise _wrong(path, place, f"'{file}' is listed twice, with the ids {id_of[file]} and {item['id']}")
         position_of[item["id"]] = len(files)
         id_of[file] = item["id"]
         files.append(file)
@@ -151,7 +151,7 @@ def _annotation(
         raise _wrong(path, place, f"has the bbox {_short(box)}, which is not x, y, width, height in pixels")
     if box[2] < 0 or box[3] < 0:
         raise _wrong(
-            path, place, f"has the bbox {_short(box)}, of a negative width or height (it is x, y, width, height)"
+            path, place, f"has the bbox {_short(box)}, with a negative width or height (it is x, y, width, height)"
         )
     crowd, area = item.get("iscrowd", 0), item.get("area")
     if crowd not in (0, 1):
@@ -162,11 +162,11 @@ def _annotation(
 
 
 def _wrong(path: Path, place: str, what: str) -> DataError:
-    return DataError(f"{path}: {place} {what}", hint="correct the file, or export it again from the annotation tool")
+    return DataError(f"{path}: {place} {what}", hint="fix the file, or export it again from the annotation tool")
 
 
 def _short(value: Any) -> str:
-    """As it is in the json, of a length that a message can have."""
+    """As in the JSON file, shortened for a message."""
     return json.dumps(value)[:60]
 
 

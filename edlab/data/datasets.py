@@ -16,7 +16,7 @@ from edlab.registry import Group
 from edlab.source import ArrayInput
 
 _FOLDER = Dataset.options
-_OWN_CALIBRATION = ("exif_orientation", "calibration_path")  # the orientation is that of the images to calibrate on
+_OWN_CALIBRATION = ("exif_orientation", "calibration_path")  # the orientation of the calibration images
 
 
 class Arrays(Dataset):

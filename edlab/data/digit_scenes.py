@@ -13,12 +13,12 @@ from edlab.data.digits import load_digits
 from edlab.data.pixels import Decoded
 from edlab.tasks.detection.annotations import Annotations, Boxes
 
-SIZE = 128  # pixels a side
+SIZE = 128  # pixels per side
 _SCENES = 360
-_CALIBRATION = 100  # of them, composed of digits that the embedded detector was trained on
+_CALIBRATION = 100  # number of scenes, composed of digits that the embedded detector was trained on
 _MOST_DIGITS = 4
-_SIDES = (36, 81)  # pixels of a digit's square, before its margins are cut off
-_ATTEMPTS = 8  # to find a free place for a digit
+_SIDES = (36, 81)  # pixels per side of a digit's square, before its margins are cropped
+_ATTEMPTS = 8  # to find a free position for a digit
 _PAPER, _INK = (150, 240), (10, 90)  # of 0..255
 
 
@@ -34,7 +34,7 @@ class Scene:
 def compose(
     pixels: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], generator: np.random.Generator
 ) -> Scene:
-    """One to four dark digits on lighter, uneven and noisy paper; the boxes of two do not overlap.
+    """One to four dark digits on lighter, uneven and noisy paper; their boxes do not overlap.
 
     `pixels` are uint8 (N, side, side) digits, bright on 0, of which `rows` are drawn.
     """
@@ -60,7 +60,7 @@ def compose(
 
 
 def list_digit_scenes() -> Catalogue:
-    """The same scenes each time; those to score are composed of the test split of the digits alone."""
+    """The same scenes each time; those to score are composed only of the test split of the digits."""
     digits = load_digits()
     test = np.setdiff1d(np.arange(len(digits.labels)), digits.train)
     scenes = []
@@ -74,13 +74,13 @@ def list_digit_scenes() -> Catalogue:
         open_image=lambda index: Decoded(Image.fromarray(scenes[index].pixels).convert("RGB")),
         labels=Annotations(tuple(map(_boxes, scenes)), names),
         class_index={name: digit for digit, name in enumerate(names)},
-        label_map="a digit is the class of that number",
+        label_map="each digit is the class of that number",
         own_calibration=np.arange(_CALIBRATION),
     )
 
 
 def _enlarged(digit: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
-    """The ink of a digit, 0..1, at this size with firm edges, cut to what can be seen of it."""
+    """The ink of a digit, 0..1, at this size with sharp edges, cropped to its visible part."""
     smooth = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
     ink = ((smooth - 0.4) / 0.2).clip(0, 1)
     rows, columns = np.flatnonzero((ink > 0.5).any(axis=1)), np.flatnonzero((ink > 0.5).any(axis=0))

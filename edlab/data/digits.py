@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real scans of 8 x 8 pixels, embedded, so that accuracy needs no download.
+"""scikit-learn's handwritten digits: 1,797 real scans of 8 x 8 pixels, embedded: accuracy without a download.
 
 Source: UCI "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, 1998; CC BY 4.0), from scikit-learn by
 scripts/embed_digits.
@@ -31,13 +31,13 @@ class DigitImages(NamedTuple):
 
 
 def load_digits() -> DigitImages:
-    """The digits with the split that the embedded models are trained by."""
+    """The digits with the split on which the embedded models are trained."""
     with np.load(_FILE) as arrays:
         return DigitImages(arrays["pixels"], arrays["labels"], arrays["train"])
 
 
 def list_digits() -> Catalogue:
-    """All digits in grey as RGB; the training split is the calibration pool, the test split is scored."""
+    """All digits as grey RGB; the training split is the calibration pool, the test split is scored."""
     digits = load_digits()
     rows = range(len(digits.labels))
     return Catalogue(

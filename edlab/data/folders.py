@@ -34,8 +34,8 @@ from edlab.source import Reason
 def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequence[str] = ()) -> Catalogue:
     """`config.path`/<class>/<image>, images at any depth below the class folder. See `index_classes` for the classes.
 
-    Raises `DataError` where it is missing, empty, the classes are not known, or another folder must be meant;
-    `DataUnavailableError` where no path is given.
+    Raises `DataError` if it is missing or empty, its classes are unknown, or another folder must be meant;
+    `DataUnavailableError` if no path is set.
     """
     root = existing_folder(config.path, "dataset.path=FOLDER, with one folder of images for each class")
     folders, stray = _class_folders(root)
@@ -68,12 +68,12 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
     """The ImageNet-1k validation images: folders by WordNet id, or one flat folder with a `labels` file.
 
     Each line of the file is `<file name> <class>`, the class an index from 0 or a WordNet id. The folder is
-    `config.path`, else the environment variable EDLAB_IMAGENET; its subfolder `val` is taken where there is one.
+    `config.path`, else the environment variable EDLAB_IMAGENET; its subfolder `val` is used if it exists.
     """
     root = existing_folder(
         config.path or os.environ.get("EDLAB_IMAGENET"),
-        "dataset.path=FOLDER or the environment variable EDLAB_IMAGENET, the validation images in folders by "
-        "WordNet id; or take dataset=imagenette, which downloads",
+        "dataset.path=FOLDER or the environment variable EDLAB_IMAGENET to the validation images, in folders by "
+        "WordNet id; or use dataset=imagenette, which is downloaded",
     )
     root = root / "val" if (root / "val").is_dir() else root
     if config.labels is None:
@@ -96,15 +96,15 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
         reasons.append(
             Reason(
                 code="images_without_label",
-                message=f"{unlabelled} images in {root} are not in {config.labels}, and were left out",
-                advice="add them to the labels file, or move them out of the folder",
+                message=f"{unlabelled} images in {root} are not in {config.labels}, and were ignored",
+                advice="add them to the labels file, or remove them from the folder",
             )
         )
     return file_catalogue(config, root, listing, labels=labels[found], classes=len(imagenet_wnids()), reasons=reasons)
 
 
 def list_unlabelled(config: DatasetConfig) -> Catalogue:
-    """All images below `config.calibration_path`, without labels: to calibrate on. Raises `DataError`."""
+    """All images below `config.calibration_path`, without labels, for calibration. Raises `DataError`."""
     root = existing_folder(config.calibration_path, "dataset.calibration_path=FOLDER with images")
     listing = list_folders(root, [""])[""]
     if not listing.images:
@@ -113,7 +113,7 @@ def list_unlabelled(config: DatasetConfig) -> Catalogue:
 
 
 def _class_folders(root: Path) -> tuple[list[str], Listing]:
-    """The names of the folders in `root`, and what else lies there."""
+    """The names of the folders in `root`, and the listing of other files there."""
     folders, stray, above = [], Listing(), folders_above(root)
     for entry in scan(root):
         if is_leftover(entry.name):
@@ -143,18 +143,18 @@ def _folder_reasons(listings: dict[str, Listing], stray: Listing) -> list[Reason
         reasons.append(
             Reason(
                 code="empty_class_folders",
-                message=f"{len(empty)} of {len(listings)} class folders hold no images: {', '.join(empty[:5])}"
+                message=f"{len(empty)} of {len(listings)} class folders have no images: {', '.join(empty[:5])}"
                 + ("..." if len(empty) > 5 else ""),
-                advice="fill them, or move what is no class out of the data set: it counts as a class all the same",
+                advice="add images, or remove the folders that are not classes: each folder counts as a class",
             )
         )
     if stray.images:
         reasons.append(
             Reason(
                 code="images_without_class",
-                message=f"{len(stray.images)} images lie in no class folder, and were left out: "
+                message=f"{len(stray.images)} images are not in a class folder, and were ignored: "
                 f"{stray.images[0].name}{'...' if len(stray.images) > 1 else ''}",
-                advice="move them into the folder of their class, or out of the data set",
+                advice="move them into the folder of their class, or remove them from the data set",
             )
         )
     return reasons

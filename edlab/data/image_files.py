@@ -1,4 +1,4 @@
-"""Image files of a data set: found in its folder, decoded when they are asked for."""
+"""Image files of a data set: found in its folder, decoded on demand."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from edlab.errors import DataError, DataUnavailableError
 
 
 def existing_folder(path: str | None, hint: str) -> Path:
-    """The folder. Raises `DataUnavailableError` where no path is given, `DataError` where there is no such folder."""
+    """The folder. Raises `DataUnavailableError` if no path is set, `DataError` if the folder does not exist."""
     if not path:
-        raise DataUnavailableError("the data set's folder is not given", hint=f"set {hint}")
+        raise DataUnavailableError("the data set's folder is missing: dataset.path is not set", hint=f"set {hint}")
     root = Path(path).expanduser()
     try:
         found = root.is_dir()
     except OSError as error:
         raise DataError(f"cannot read {root}: {error.strerror}", hint="check its permissions") from error
     if not found:
-        raise DataError(f"there is no data set at {root}", hint=f"set {hint}")
+        raise DataError(f"the data set {root} is not found", hint=f"set {hint}")
     return root
 
 
 def no_images(root: Path, listing: Listing) -> DataError:
-    """The error for a folder without images: it says what is there instead."""
+    """The error for a folder without images: it states what the folder contains instead."""
     others = Counter({suffix: count for suffix, count in listing.left_out.items() if suffix.startswith(".")})
     there = "; there are " + ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) if others else ""
     first = f"; {listing.skipped[0][0]}: {listing.skipped[0][1]}" if listing.skipped else ""

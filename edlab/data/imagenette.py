@@ -40,7 +40,7 @@ def list_imagenette(
 
 
 def _download(archive: Path, on_progress: Callable[[float], None]) -> None:
-    hint = "check the network, or unpack Imagenette yourself and give dataset=image_folder dataset.path=.../val"
+    hint = "check the network, or unpack Imagenette yourself and set dataset=image_folder dataset.path=.../val"
     digest = hashlib.md5(usedforsecurity=False)
     try:
         response = urllib.request.urlopen(URL, timeout=_CONNECT_S)
@@ -54,13 +54,13 @@ def _download(archive: Path, on_progress: Callable[[float], None]) -> None:
             if total:
                 on_progress(file.tell() / total)
     if digest.hexdigest() != MD5:
-        raise DataError(f"what came from {URL} is not Imagenette (its MD5 differs)", hint=hint)
+        raise DataError(f"the file downloaded from {URL} is damaged (wrong MD5)", hint=hint)
 
 
 def _read(response: object, hint: str) -> bytes:
-    """The next chunk. A broken connection is the network's fault, where a failing write is the disk's."""
+    """The next chunk. A broken connection is a network error; a failing write is a disk error."""
     try:
         chunk: bytes = response.read(_CHUNK)  # type: ignore[attr-defined]
     except OSError as error:
-        raise DataUnavailableError(f"the download of Imagenette broke off: {error}", hint=hint) from error
+        raise DataUnavailableError(f"the download of Imagenette was interrupted: {error}", hint=hint) from error
     return chunk

@@ -1,7 +1,7 @@
-"""Which class of the model a category of a detection data set is. Nothing is read here.
+"""Maps the categories of a detection data set to the model's classes. No files are read here.
 
-Classes are counted without the model's background. Every map comes with the rule that it was made by: two rules may
-both give a map, and a wrong one gives a wrong mAP that looks right.
+Classes are counted without the model's background. Every map states the rule that created it: two rules may both
+produce a map, and a wrong map gives a wrong mAP that looks right.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _COCO_BY_ID = (90, 91)
 
 @dataclass(frozen=True)
 class LabelMap:
-    """`class_of` is the model's class by the data set's category. `rule` is a sentence that says why.
+    """`class_of` is the model's class by the data set's category. `rule` is a sentence that states why.
 
-    `class_names` are by the model's class; "" where the data set has no such class.
+    `class_names` are indexed by the model's class; "" if the data set has no such class.
     """
 
     class_of: dict[int, int]
@@ -33,12 +33,12 @@ class LabelMap:
 def map_categories(
     categories: Mapping[int, str], num_classes: int | None, class_names: Sequence[str], source: str
 ) -> LabelMap:
-    """The map of categories that have ids and names, as COCO's have; `source` is what an error calls the data set.
+    """The map of categories that have ids and names, like COCO's; errors call the data set `source`.
 
-    By names where the model names its classes. Else by `num_classes`: as many as categories, in the order of the ids;
-    or the highest id, ids that count from 1; or one more than the highest id, where there is an id 0.
+    By name if the model names its classes. Otherwise by `num_classes`: the number of categories, in the order of the
+    ids; or the highest id, with ids that count from 1; or one more than the highest id, if there is an id 0.
 
-    Raises `DataError` where no rule fits, or a category is not among the model's names.
+    Raises `DataError` if no rule fits, or a category is not one of the model's names.
     """
     count = _known_count(num_classes, class_names, source)
     if class_names:
@@ -50,7 +50,7 @@ def map_categories(
         rule = f"{there}, in the order of their ids, are the model's classes"
         return _numbered(categories, {number: index for index, number in enumerate(ids)}, count, rule)
     if lowest >= 1 and count == highest:
-        rule = f"{there} are the model's classes by id - 1: the model has as many classes as the highest id says"
+        rule = f"{there} are the model's classes by id - 1: the model's number of classes is the highest id"
         return _numbered(categories, {number: number - 1 for number in ids}, count, rule)
     if lowest == 0 and count == highest + 1:
         rule = f"{there} are the model's classes by id: the ids count from 0, and the model's last class is the highest"
@@ -58,7 +58,7 @@ def map_categories(
     fits = {len(ids), highest if lowest >= 1 else highest + 1}
     hint = _which_model(fits, count)
     if lowest == 0 and count == highest:
-        hint = f"if '{categories[0]}' is none of the model's classes, remove the category with the id 0; {hint}"
+        hint = f"if '{categories[0]}' is not a class of the model, remove the category with the id 0; {hint}"
     raise DataError(
         f"{source} has {len(ids)} categories with ids from {lowest} to {highest}: a model of {_either(fits)} classes "
         f"fits, and this one has {count}",
@@ -69,25 +69,24 @@ def map_categories(
 def map_class_numbers(
     highest: int, names: Sequence[str], num_classes: int | None, class_names: Sequence[str], source: str
 ) -> LabelMap:
-    """The map of classes that are numbered from 0, as in YOLO's txt files; `highest` is the highest number in use.
+    """The map of classes that are numbered from 0, as in YOLO's txt files; `highest` is the highest number used.
 
-    `names` are those of the data set's classes, empty where it has none. By names where both name their classes; else
+    `names` are those of the data set's classes, empty if it has none. By name if both name their classes; otherwise
     the number is the class.
 
-    Raises `DataError` where another model must be meant, or a number is no class.
+    Raises `DataError` if another model must be meant, or a number is not a class.
     """
     count = _known_count(num_classes, class_names, source)
     if names and highest >= len(names):
         raise DataError(
             f"{source} has objects of class {highest}, and names {len(names)} classes, 0 to {len(names) - 1}",
-            hint="set dataset.labels=FILE with the names of all classes, one a line, in the order of their numbers",
+            hint="set dataset.labels=FILE with the names of all classes, one per line, in the order of their numbers",
         )
     if names and class_names:
         return _by_name(dict(enumerate(names)), class_names, source)
     if names and len(names) != count:
         raise DataError(
-            f"{source} has {len(names)} classes and the model {count}: which of the model's classes they are is not "
-            "known",
+            f"{source} has {len(names)} classes and the model has {count}: they cannot be matched",
             hint=_which_model({len(names)}, count),
         )
     if highest >= count:
@@ -97,10 +96,10 @@ def map_class_numbers(
         )
     if not names and count in _COCO_BY_ID and highest < _COCO_CATEGORIES:
         raise DataError(
-            f"{source} names no classes, and its class numbers go to {highest}: a model of {count} classes may count "
-            f"COCO's ids, which have gaps, and the numbers may be COCO's {_COCO_CATEGORIES} classes without gaps",
-            hint="set dataset.labels=FILE with the names of the data set's classes, one a line; or take COCO's json "
-            "(dataset=coco)",
+            f"{source} has no class names, and class numbers up to {highest}: they may be COCO's ids, which have gaps, "
+            f"like the model's {count} classes, or COCO's {_COCO_CATEGORIES} classes without gaps",
+            hint="set dataset.labels=FILE with the names of the data set's classes, one per line; or use COCO's JSON "
+            "file (dataset=coco)",
         )
     shown = names or class_names or [str(number) for number in range(count)]
     why = f"both have {count}" if names else f"all are below {count}, and the data set does not name its classes"
@@ -113,8 +112,8 @@ def _known_count(num_classes: int | None, class_names: Sequence[str], source: st
     """The number of the model's classes."""
     if num_classes is None and not class_names:
         raise DataError(
-            f"the model says neither how many classes it has nor their names: which of them the categories of {source} "
-            "are is not known",
+            f"the categories of {source} cannot be matched to classes: the model states neither the number nor the "
+            "names of its classes",
             hint="set model.num_classes=NUMBER",
         )
     if num_classes is not None and class_names and len(class_names) != num_classes:
@@ -129,16 +128,16 @@ def _by_name(categories: Mapping[int, str], class_names: Sequence[str], source: 
     index_of = {_key(name): index for index, name in enumerate(class_names)}
     if unknown := [name for name in categories.values() if _key(name) not in index_of]:
         raise DataError(
-            f"the model names its {len(class_names)} classes, and '{unknown[0]}' of {source} is not among them "
+            f"the category '{unknown[0]}' of {source} is not one of the model's {len(class_names)} class names "
             f"({len(unknown)} such categories)",
-            hint=f"the model's are {_shown(class_names)}: rename the data set's categories, or use the data set that "
-            "the model was trained on",
+            hint=f"the model's classes are {_shown(class_names)}: rename the data set's categories, or use the data "
+            "set that the model was trained on",
         )
     for names, owner in ((categories.values(), source), (class_names, "the model")):
         if twice := _repeated(names, among={_key(name) for name in categories.values()}):
             raise DataError(
-                f"{owner} has the name '{twice}' more than once: which class it is, is not known",
-                hint="give each category another name",
+                f"{owner} has several classes named '{twice}'",
+                hint="rename them so that each name is unique",
             )
     class_of = {number: index_of[_key(name)] for number, name in categories.items()}
     rule = f"the {len(categories)} categories of {source} are the model's {len(class_names)} classes by name"
@@ -156,7 +155,7 @@ def _which_model(fits: set[int], count: int) -> str:
     if count - 1 in fits:
         return "if the model's class 0 is background, set model.label_offset=1"
     if count + 1 in fits:
-        return "if label_offset is 1 and the model's class 0 is a class, set model.label_offset=0"
+        return "if label_offset is 1 and the model's class 0 is not a background, set model.label_offset=0"
     with_background = _either({number + 1 for number in fits})
     return (
         f"use the data set that the model was trained on; a model of {with_background} classes whose class 0 is "

@@ -1,4 +1,4 @@
-"""Which image files a folder holds, and what else is in it: nothing is opened but folders."""
+"""Lists the image files of a folder and its other contents; only folders are opened."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edlab.source import Reason
 # torchvision.datasets.folder.IMG_EXTENSIONS
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 
-# What systems and tools leave in folders, in addition to names that begin with a dot.
+# Files and folders that systems and tools create, in addition to names that begin with a dot.
 _LEFTOVERS = frozenset(
     (
         "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found",
         "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     )
 )  # fmt: skip
-LINKED = "a link to a folder that is read already"
+LINKED = "a link to a folder that is already read"
 HIDDEN = "hidden files and folders"
-# Files next to images that are not images. Any other may be an image that is missing from the accuracy.
+# Types of files that are usual next to images. Any other type may be an image that is missing from the accuracy.
 _NO_IMAGES = frozenset(
     (
         ".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".htm", ".log", ".ini",
@@ -37,10 +37,10 @@ _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A regular file: its name from the data set's folder on, and what changes when the file or its content does.
+    """A regular file: its name relative to the data set's folder, and a stamp that changes with file or content.
 
-    `stamp` is size, modification time, change time and inode. The change time cannot be set back by a program, and
-    the inode is another one after a file was moved into another's place.
+    `stamp` is size, modification time, change time and inode. A program cannot set back the change time, and the inode
+    differs after another file was moved to this name.
     """
 
     name: str
@@ -50,14 +50,14 @@ class ImageFile:
 
 @dataclass
 class Listing:
-    """`skipped` are (name, reason) of what should be an image and cannot be read; `left_out` counts what is none."""
+    """`skipped` are (name, reason) of images that cannot be read; `left_out` counts files that are not images."""
 
     images: list[ImageFile] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)  # by suffix, "" being a file without one
+    left_out: Counter[str] = field(default_factory=Counter)  # by suffix; "" is a file without one
 
     def reasons(self) -> list[Reason]:
-        """A file that may be an image of a kind that is not read."""
+        """A file that may be an image of an unsupported type."""
         unread = {suffix: n for suffix, n in sorted(self.left_out.items()) if suffix not in {*_NO_IMAGES, HIDDEN}}
         if not unread:
             return []
@@ -65,26 +65,26 @@ class Listing:
         return [
             Reason(
                 code="files_left_out",
-                message=f"{sum(unread.values())} files are of a kind that is not read, and were left out: {counts}",
-                advice="convert them to .png or .jpg, or move them out of the data set if they are no images of it",
+                message=f"{sum(unread.values())} files have an unsupported type and were ignored: {counts}",
+                advice="convert them to .png or .jpg, or remove them if they are not part of the data set",
             )
         ]
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or what a system or tool leaves behind."""
+    """Whether a file or folder of this name is hidden, or created by a system or tool."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
 def scan(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name. Raises `DataError` where it cannot be read: its images would be lost."""
+    """The contents of a folder, sorted by name. Raises `DataError` if it cannot be read: its images would be lost."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(
             f"cannot read the folder {folder}: {error.strerror}",
-            hint="fix its permissions (chmod u+rx), or move it out of the data set",
+            hint="fix its permissions (chmod u+rx), or remove it from the data set",
         ) from error
 
 
@@ -97,17 +97,17 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def list_folders(root: Path, folders: Iterable[str]) -> dict[str, Listing]:
-    """The images below each folder of `root`, at any depth, by their name from `root` on; "" is `root` itself.
+    """The images below each folder of `root`, at any depth, by their name relative to `root`; "" is `root` itself.
 
-    Links are followed, each folder once: a link to one above it does not go on for ever. Hidden files and folders are
-    left out. Raises `DataError` for a folder that cannot be read.
+    Links are followed, each folder once: a link to a parent folder does not loop. Hidden files and folders are
+    ignored. Raises `DataError` for a folder that cannot be read.
     """
     above = folders_above(root)
     return {folder: _list_folder(f"{root}/{folder}", f"{folder}/" if folder else "", above) for folder in folders}
 
 
 def folders_above(root: Path) -> set[tuple[int, int]]:
-    """What `identity_of` gives for `root` and each folder above it: a link to one of them is a loop."""
+    """The `identity_of` of `root` and of each folder above it: a link to one of them is a loop."""
     return {identity_of(folder) for folder in (root, *root.resolve().parents)}
 
 
@@ -136,7 +136,7 @@ def _list_folder(path: str, prefix: str, above: set[tuple[int, int]]) -> Listing
 
 
 def add_file(entry: os.DirEntry[str], prefix: str, listing: Listing) -> None:
-    """Put a file into the listing as what it is; `prefix` is its folder's name."""
+    """Add a file to the listing by its type; `prefix` is its folder's name."""
     name = _printable(prefix + entry.name)
     try:
         status = entry.stat()
@@ -153,9 +153,9 @@ def add_file(entry: os.DirEntry[str], prefix: str, listing: Listing) -> None:
 
 
 def why_unreadable(path: str, status: os.stat_result) -> str | None:
-    """None for a regular file that may be read. To open a FIFO waits for ever, and a device may have no end.
+    """None for a regular file that can be read. Opening a FIFO blocks, and a device may be endless.
 
-    Permissions are asked for here, as they may change and the file's stamp not: a user joins a group.
+    Permissions are checked here, because they may change while the stamp does not: a user joins a group.
     """
     if not stat.S_ISREG(status.st_mode):
         return f"{_KINDS.get(stat.S_IFMT(status.st_mode), 'a folder')}, not a file"
@@ -168,10 +168,10 @@ def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def identity_of(folder: str | Path) -> tuple[int, int]:
-    """The same for a folder and for each link to it."""
+    """Identical for a folder and for each link to it."""
     try:
         status = os.stat(folder)  # noqa: PTH116
-    except OSError:  # the scan of it says why
+    except OSError:  # the scan of the folder reports why
         return -1, -1
     return status.st_dev, status.st_ino
 

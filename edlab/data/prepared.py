@@ -25,28 +25,28 @@ from edlab.errors import ConfigError, DataError
 from edlab.source import ArrayInput, Preprocessing, Reason
 from edlab.tasks.detection.annotations import Annotations
 
-_VERSION = 3  # raise it when what is written changes
-_APPLIED_LATER = {"channels", "mean", "std"}  # when an image becomes the model's input
-_DARK_PEAK = (1 << 14) - 1  # of 16-bit images: files of 10, 12 and 14 bits do not go beyond it
-_MAX_CALIBRATION = 4096  # images taken of calibration_path, which may be a whole training set
+_VERSION = 3  # increase it when the written data change
+_APPLIED_LATER = {"channels", "mean", "std"}  # when an image is converted to the model's input
+_DARK_PEAK = (1 << 14) - 1  # of 16-bit images: files of 10, 12 and 14 bits do not exceed it
+_MAX_CALIBRATION = 4096  # images used from calibration_path, which may be a whole training set
 
 OnProgress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A data set as one array of pixels on disk, and which of its rows serve what.
+    """A data set as one array of pixels on disk, and the purpose of its rows.
 
     `images` and `calibration_images` are .npy files, uint8 (N, height, width, C), to be memory-mapped; they are the
-    same file unless the calibration images come from a folder of their own. `files` and `calibration_files` name
+    same file unless the calibration images are in a separate folder. `files` and `calibration_files` name
     their rows. `evaluation` (in seeded order, so that any first part is a fair sample) and `calibration_pool` are
     rows; `labels` are int64 (N,) class indices, or the objects of N images, None without labels; `classes` is the
-    class index of each folder or category. `label_map` says by which rule the categories of a detection data set are
-    the model's classes.
+    class index of each folder or category. `label_map` states the rule that maps the categories of a detection data
+    set to the model's classes.
 
-    `skipped` are (file, reason) of the images that cannot be read; `left_out` counts what is no image, hidden files
-    among it, by suffix. `reasons` are what puts an accuracy over these images in doubt.
-    `digest` identifies the pixels, wherever they came from.
+    `skipped` are (file, reason) of the images that cannot be read; `left_out` counts files that are not images,
+    including hidden files, by suffix. `reasons` are what makes an accuracy over these images doubtful.
+    `digest` identifies the pixels, independent of their source.
     """
 
     name: str
@@ -66,13 +66,13 @@ class PreparedData:
     reasons: tuple[Reason, ...] = ()
 
     def calibration_indices(self, count: int, seed: int) -> tuple[int, ...]:
-        """`count` rows of `calibration_images` drawn from the pool; those of a smaller count come first.
+        """`count` rows of `calibration_images` drawn from the pool; a smaller count is a prefix of a larger one.
 
-        Raises `DataError` where the pool is smaller than `count`.
+        Raises `DataError` if the pool is smaller than `count`.
         """
         if count > len(self.calibration_pool):
             raise DataError(
-                f"{count} calibration images asked for, and {self.name} sets {len(self.calibration_pool)} aside",
+                f"{count} calibration images are required, and {self.name} provides {len(self.calibration_pool)}",
                 hint="lower quantization.calibration.images, raise dataset.calibration_fraction, or set "
                 "dataset.calibration_path=FOLDER",
             )
@@ -89,15 +89,16 @@ def prepare(
     class_names: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> PreparedData:
-    """The data set decoded, resized and cropped for a model of `num_classes` classes; made once, then found.
+    """The data set decoded, resized and cropped for a model of `num_classes` classes; prepared once, then cached.
 
-    `num_classes` does not count a background class; None where a detector's file does not say it. `class_names` are
+    `num_classes` does not count a background class; None if a detector's file does not state it. `class_names` are
     those that the model itself names, in order: folders and categories of these names are its classes.
 
-    Which images calibrate and which are scored depends on the data set's configuration alone, so that every
-    quantization scores the same. Unreadable images are skipped and listed. `on_progress` is told the fraction done.
+    Which images calibrate and which are scored depends only on the configuration of the data set, so that every
+    quantization is scored on the same images. Unreadable images are skipped and listed. `on_progress` receives the
+    fraction done.
 
-    Raises `DataError` for a data set that is missing, empty, all unreadable, or of another number of classes;
+    Raises `DataError` for a data set that is missing, empty, all unreadable, or has another number of classes;
     `ConfigError` for a wrong setting.
     """
     _refuse_unread(config)
@@ -105,7 +106,7 @@ def prepare(
     wanted = Wanted(num_classes, class_names, cache, report)
     catalogue = _list(config, preprocessing, wanted)
     if not catalogue.names:
-        raise DataError(f"{config.name} holds nothing", hint="set dataset.path=... to a data set with images")
+        raise DataError(f"{config.name} is empty", hint="set dataset.path=... to a data set with images")
     _check_classes(config, catalogue, wanted)
     evaluation, pool = _split(config, catalogue)
     data, labels = _prepare_labelled(catalogue, np.union1d(evaluation, pool), preprocessing, cache, report)
@@ -141,7 +142,7 @@ def prepare(
 
 
 def task_of(kind: str) -> str | None:
-    """What a data set of this kind has labels for: "classification", "detection", or None where it has none.
+    """The task for which a data set of this kind has labels: "classification", "detection", or None without labels.
 
     Raises `ConfigError` for a kind that does not exist.
     """
@@ -156,8 +157,8 @@ def _refuse_unread(config: DatasetConfig) -> None:
             continue
         kinds = [name for name in DATASETS.built_in if option.name in DATASETS.load(name).options]
         raise ConfigError(
-            f"dataset.{option.name} is set, and a data set of kind {config.kind} does not read it",
-            hint=f"leave it out; it is for {', '.join(kinds)}",
+            f"dataset.{option.name} is unsupported for dataset.kind={config.kind}",
+            hint=f"remove it; it is for {', '.join(kinds)}",
         )
 
 
@@ -166,12 +167,15 @@ def _list(config: DatasetConfig, preprocessing: Preprocessing | ArrayInput, want
     if not isinstance(preprocessing, ArrayInput):
         return dataset.images(wanted)
     if config.calibration_path:
-        raise ConfigError("dataset.calibration_path is a folder of images", hint="leave it out: arrays are split")
+        raise ConfigError(
+            "dataset.calibration_path is unsupported for arrays",
+            hint="remove it: arrays are split with dataset.calibration_fraction",
+        )
     return dataset.arrays(preprocessing)
 
 
 def _check_classes(config: DatasetConfig, catalogue: Catalogue, wanted: Wanted) -> None:
-    """Raises `DataError` where class indices are not the model's; objects have come through their label map."""
+    """Raises `DataError` if class indices are not the model's; objects have already been mapped by their label map."""
     if catalogue.labels is None or isinstance(catalogue.labels, Annotations):
         return
     num_classes = wanted.classes
@@ -182,30 +186,37 @@ def _check_classes(config: DatasetConfig, catalogue: Catalogue, wanted: Wanted) 
         raise DataError(
             f"{config.name} has the label {highest}, and its {catalogue.classes} classes are 0 to "
             f"{catalogue.classes - 1}",
-            hint="labels count from 0: does the labels file count from 1?",
+            hint="labels count from 0: check whether the labels file counts from 1",
         )
     classes = max(catalogue.classes or 0, highest + 1)
-    hint = "use the data set that the model was trained on, or set dataset.labels=FILE with all its classes, one a line"
+    hint = (
+        "use the data set that the model was trained on, or set dataset.labels=FILE with all its classes, one per line"
+    )
     if num_classes == classes + 1:
-        hint = f"{hint}; only where the model's class 0 is 'background', set model.label_offset=1"
+        hint = f"{hint}; if the model's class 0 is 'background', set model.label_offset=1"
     elif num_classes == classes - 1:
-        hint = f"{hint}; only where label_offset is 1 and the model's class 0 is a class, set model.label_offset=0"
+        hint = f"{hint}; if label_offset is 1 and the model's class 0 is not a background, set model.label_offset=0"
     empty = next((reason.message for reason in catalogue.reasons if reason.code == "empty_class_folders"), "")
     if empty and classes > num_classes:
         hint = f"remove the class folders without images, or {hint}"
     raise DataError(
-        f"{config.name} has {classes} classes and the model {num_classes}{f' ({empty})' if empty else ''}", hint=hint
+        f"{config.name} has {classes} classes and the model has {num_classes}{f' ({empty})' if empty else ''}",
+        hint=hint,
     )
 
 
 def _split(config: DatasetConfig, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices to score, in seeded order, and indices set aside for calibration. They share none."""
+    """Indices to score, in seeded order, and indices reserved for calibration. They do not overlap."""
     if not 0 <= config.calibration_fraction < 1:
         raise ConfigError(
-            f"dataset.calibration_fraction={config.calibration_fraction} is not in [0, 1)", hint="0.1 is usual"
+            f"dataset.calibration_fraction={config.calibration_fraction} must be 0 or more and less than 1",
+            hint="0.1 is usual",
         )
     if config.images is not None and config.images < 1:
-        raise ConfigError(f"dataset.images={config.images} is not a number of images", hint="null takes all")
+        raise ConfigError(
+            f"dataset.images={config.images} is invalid: it must be positive",
+            hint="set dataset.images=null to use all images",
+        )
     order = np.random.default_rng(config.seed).permutation(len(catalogue.names))
     if catalogue.own_calibration is not None:
         pool = catalogue.own_calibration
@@ -227,7 +238,7 @@ class _Rows:
     files: list[str]
     skipped: list[tuple[str, str]]
     reasons: list[Reason]
-    unused: frozenset[int] = frozenset()  # rows of images that are not those of their labels
+    unused: frozenset[int] = frozenset()  # rows of images that do not match their labels
 
     def rows_of(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the images that could be read and used, in the order wanted."""
@@ -243,7 +254,7 @@ def _prepare_labelled(
     cache: Cache,
     on_progress: OnProgress,
 ) -> tuple[_Rows, NDArray[np.int64] | Annotations | None]:
-    """The rows with their labels. Raises `DataError` where the objects belong to images of other sizes."""
+    """The rows with their labels. Raises `DataError` if the objects belong to images of other sizes."""
     rows = _prepare_rows(catalogue, indices, preprocessing, cache, on_progress)
     if catalogue.labels is None:
         return rows, None
@@ -258,7 +269,7 @@ def _prepare_labelled(
     skipped = [(rows.files[row], reason) for row, reason in unfit.items()]
     shown = [f"{file}: {reason}" for file, reason in skipped]
     if len(unfit) == len(rows.files):
-        raise DataError(f"no image has the size that its annotations say; {shown[0]}", hint=MISFIT_ADVICE)
+        raise DataError(f"no image has the size that its annotations state; {shown[0]}", hint=MISFIT_ADVICE)
     return (
         dataclasses.replace(
             rows,
@@ -340,7 +351,7 @@ def _array_rows(catalogue: Catalogue, indices: NDArray[np.int64], cache: Cache) 
 
 
 def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Rows) -> list[Reason]:
-    """Of a folder that only calibrates."""
+    """The reasons of a folder that is only used to calibrate."""
     if others is None:
         return []
     reasons = [
@@ -352,8 +363,8 @@ def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Row
         reasons.append(
             Reason(
                 code="calibration_images_scored",
-                message=f"{shared} of {len(others.names)} images in dataset.calibration_path are scored as well",
-                advice="set dataset.calibration_path to images that are not in dataset.path, or leave it out",
+                message=f"{shared} of {len(others.names)} images in dataset.calibration_path are also scored",
+                advice="set dataset.calibration_path to images that are not in dataset.path, or remove it",
             )
         )
     return reasons
@@ -365,17 +376,17 @@ def _pixel_reasons(written: Written, images: int) -> list[Reason]:
         reasons.append(
             Reason(
                 code="exif_orientation_ignored",
-                message=f"{written.turned} of {images} images carry an EXIF orientation that is not applied",
-                advice="set dataset.exif_orientation=apply where the device's pipeline turns them, as OpenCV does",
+                message=f"{written.turned} of {images} images have an EXIF orientation that is not applied",
+                advice="set dataset.exif_orientation=apply if the device's pipeline rotates images, as OpenCV does",
             )
         )
     if written.sixteen_bit and written.peak <= _DARK_PEAK:
         reasons.append(
             Reason(
                 code="dark_16_bit_images",
-                message=f"the brightest pixel of {written.sixteen_bit} 16-bit images is {written.peak} of 65535: the "
-                "model sees them nearly black",
-                advice="if the files hold fewer bits, multiply their values so that white is 65535",
+                message=f"the brightest pixel of {written.sixteen_bit} 16-bit images is {written.peak} of 65535: they "
+                "are almost black for the model",
+                advice="if the files have fewer bits, multiply their values so that white is 65535",
             )
         )
     return reasons

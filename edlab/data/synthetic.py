@@ -1,4 +1,4 @@
-"""Noise with the statistics of photographs, for speed where there are no images. It has no labels."""
+"""Noise with the statistics of photographs, to measure speed without images. It has no labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CALIBRATION = 256
 
 
 def list_synthetic(config: DatasetConfig) -> Catalogue:
-    """`config.images` (256 where None) images to run on and 256 to calibrate on, drawn with `config.seed`."""
+    """`config.images` (256 if None) images to run on and 256 for calibration, drawn with `config.seed`."""
     evaluation = config.images or _EVALUATION
     count = evaluation + _CALIBRATION
     return Catalogue(

@@ -1,8 +1,8 @@
-"""Images with boxes in YOLO's txt files: one file an image, one line `class cx cy w h` an object.
+"""Images with boxes in YOLO's txt files: one file per image, one line `class cx cy w h` per object.
 
 The centre, width and height of a box are fractions of the image. The layout is that of Ultralytics
-(docs.ultralytics.com/datasets/detect): the last `images` folder in an image's path is `labels` in that of its txt
-file. Darknet's, with both next to each other, is read as well.
+(docs.ultralytics.com/datasets/detect): the path of a txt file is that of its image with the last `images` folder
+replaced by `labels`. Darknet's layout, with both next to each other, is read too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from edlab.errors import DataError
 from edlab.source import Reason
 from edlab.tasks.detection.annotations import Annotations, Boxes
 
-_NAMES = "set dataset.labels=FILE with the names of all classes, one a line, in the order of their numbers"
+_NAMES = "set dataset.labels=FILE with the names of all classes, one per line, in the order of their numbers"
 _LINE = "a line is `class cx cy w h`: an integer from 0, then fractions of the image's width and height"
-_DIGITS = 9  # of a class number, at most
-_SLACK = 0.01  # beyond 0..1: what tools round; ultralytics.data.utils.verify_image_label allows as much
+_DIGITS = 9  # maximum of a class number
+_SLACK = 0.01  # beyond 0..1, because tools round; ultralytics.data.utils.verify_image_label allows the same
 
 
 def list_yolo(config: DatasetConfig, num_classes: int | None, class_names: Sequence[str]) -> Catalogue:
@@ -39,7 +39,7 @@ def list_yolo(config: DatasetConfig, num_classes: int | None, class_names: Seque
 
     The names of the classes are those of `config.labels`, else of data.yaml or classes.txt in the folder, else unknown.
 
-    Raises `DataError` for a line that is wrong, for no labels at all, or classes that are not the model's.
+    Raises `DataError` for an invalid line, if there are no labels at all, or if classes are not the model's.
     """
     root = existing_folder(config.path, "dataset.path=FOLDER, with the folders images and labels in it")
     top = "images" if (root / "images").is_dir() else ""
@@ -50,7 +50,7 @@ def list_yolo(config: DatasetConfig, num_classes: int | None, class_names: Seque
     labels = _label_files(root, listing)
     rows = [np.empty((0, 5)) if file is None else _read_labels(file) for file in labels]
     if not any(map(len, rows)):
-        raise DataError(f"no label file of {root} has an object: there is nothing to score", hint=_LINE)
+        raise DataError(f"no label file in {root} has an object: there is nothing to score", hint=_LINE)
     names, source = _class_names(config, root)
     highest = max(int(row[:, 0].max()) for row in rows if len(row))
     label_map = map_class_numbers(highest, names, num_classes, class_names, source)
@@ -68,7 +68,7 @@ def list_yolo(config: DatasetConfig, num_classes: int | None, class_names: Seque
 
 
 def _refuse_splits(root: Path, top: str, listing: Listing) -> None:
-    """Raises `DataError` where the folder holds the training images next to those to score."""
+    """Raises `DataError` if the folder contains the training images next to those to score."""
     folders = {image.name.removeprefix(f"{top}/").split("/")[0] for image in listing.images if "/" in image.name}
     if len(splits := splits_among(folders)) > 1:
         raise DataError(
@@ -78,30 +78,30 @@ def _refuse_splits(root: Path, top: str, listing: Listing) -> None:
 
 
 def _label_files(root: Path, listing: Listing) -> list[Path | None]:
-    """The txt file of each image, None where it has none. Raises `DataError` where there are none, or two places."""
+    """The txt file of each image, None if it has none. Raises `DataError` for no files, or files in two places."""
     # A link keeps its name: Ultralytics replaces text.
-    beside = [Path(os.path.abspath(image.path)).with_suffix(".txt") for image in listing.images]  # noqa: PTH100
-    apart = [_in_labels(path) for path in beside]
-    places = [[path if path and _is_there(path) else None for path in paths] for paths in (apart, beside)]
+    next_to = [Path(os.path.abspath(image.path)).with_suffix(".txt") for image in listing.images]  # noqa: PTH100
+    in_labels = [_in_labels(path) for path in next_to]
+    places = [[path if path and _is_there(path) else None for path in paths] for paths in (in_labels, next_to)]
     used = [paths for paths in places if any(paths)]
     if not used:
-        wanted = next((path for path in apart if path), beside[0])
+        wanted = next((path for path in in_labels if path), next_to[0])
         raise DataError(
-            f"none of the {len(beside)} images of {root} has a label file; that of the first is {wanted}, or "
-            f"{beside[0].name} next to the image",
+            f"no label file is found for the {len(next_to)} images in {root}; expected for the first: {wanted}, or "
+            f"{next_to[0].name} next to the image",
             hint="set dataset.path=FOLDER to the folder that has images/ and labels/ in it",
         )
     if len(used) > 1:
         first = [str(next(path for path in paths if path)) for paths in used]
         raise DataError(
-            f"images of {root} have label files in two places: {' and '.join(first)}",
-            hint="keep those in labels/, or those next to the images",
+            f"images in {root} have label files in two places: {' and '.join(first)}",
+            hint="keep only those in labels/, or only those next to the images",
         )
     return used[0]
 
 
 def _is_there(path: Path) -> bool:
-    """Also of a broken link, or of a file that cannot be read: its objects would be missing."""
+    """Includes broken links and files that cannot be read: their objects would be missing."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -112,7 +112,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _in_labels(path: Path) -> Path | None:
-    """The path with its last folder `images` replaced by `labels`; None where it has no such folder."""
+    """The path with its last folder `images` replaced by `labels`; None if it has no such folder."""
     parts = list(path.parts)
     if "images" not in parts[:-1]:
         return None
@@ -121,7 +121,7 @@ def _in_labels(path: Path) -> Path | None:
 
 
 def _read_labels(path: Path) -> NDArray[np.float64]:
-    """Class, centre, width and height of each object: float64 (n, 5). A line that is there twice is one object."""
+    """Class, centre, width and height of each object: float64 (n, 5). A repeated line is one object."""
     try:
         if reason := why_unreadable(str(path), path.stat()):
             raise DataError(f"cannot read the label file {path}: {reason}", hint=_LINE)
@@ -129,9 +129,9 @@ def _read_labels(path: Path) -> NDArray[np.float64]:
     except OSError as error:
         raise DataError(f"cannot read the label file {path}: {error.strerror}", hint="check its permissions") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"the label file {path} is no text in UTF-8: {error}", hint=_LINE) from error
+        raise DataError(f"the label file {path} is not valid UTF-8 text: {error}", hint=_LINE) from error
     rows = [_object(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    # As Ultralytics does: of two equal boxes one could never be found.
+    # Like Ultralytics: one of two equal boxes could never be found.
     return np.array(list(dict.fromkeys(rows)), np.float64).reshape(-1, 5)
 
 
@@ -139,10 +139,10 @@ def _object(line: str, place: str) -> tuple[int, float, float, float, float]:
     fields = line.split()
     if len(fields) != 5:
         kinds = {6: " (with a confidence these are predictions, not labels)"}
-        kind = kinds.get(len(fields), " (an outline is no box)" if len(fields) > 6 else "")
+        kind = kinds.get(len(fields), " (an outline is not a box)" if len(fields) > 6 else "")
         raise DataError(f"{place} has {len(fields)} fields, not 5{kind}", hint=_LINE)
     if not (fields[0].isascii() and fields[0].isdigit() and len(fields[0]) <= _DIGITS):
-        raise DataError(f"{place}: '{fields[0][:40]}' is no class number", hint=_LINE)
+        raise DataError(f"{place}: '{fields[0][:40]}' is not a class number", hint=_LINE)
     try:
         x, y, width, height = map(float, fields[1:])
     except ValueError as error:
@@ -165,7 +165,7 @@ def _boxes(rows: NDArray[np.float64], label_map: LabelMap) -> Boxes:
 
 
 def _class_names(config: DatasetConfig, root: Path) -> tuple[list[str], str]:
-    """The names of the data set's classes by number, empty where no file names them; and what says so."""
+    """The names of the data set's classes by number, empty if no file names them; and their source."""
     if config.labels:
         return read_class_names(Path(config.labels).expanduser(), _NAMES), config.labels
     here = Path(os.path.abspath(root))  # noqa: PTH100
@@ -179,7 +179,7 @@ def _class_names(config: DatasetConfig, root: Path) -> tuple[list[str], str]:
 
 
 def _names_in_yaml(path: Path) -> list[str]:
-    """`names` of a data.yaml: a list, or a name by number; empty where it has none."""
+    """`names` of a data.yaml: a list, or names by number; empty if it has none."""
     try:
         data = yaml.safe_load(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -187,17 +187,17 @@ def _names_in_yaml(path: Path) -> list[str]:
     names: Any = data.get("names") if isinstance(data, Mapping) else None
     if isinstance(names, Mapping):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise DataError(f"the names in {path} are not numbered from 0 without a gap", hint=_NAMES)
+            raise DataError(f"the names in {path} are not numbered from 0 without gaps", hint=_NAMES)
         names = [names[number] for number in range(len(names))]
     if names is None:
         return []
     if not isinstance(names, list) or data.get("nc", len(names)) != len(names):
-        raise DataError(f"{path} says nc: {data.get('nc')}, and its names are not as many: {names!r:.80}", hint=_NAMES)
+        raise DataError(f"{path} is inconsistent: nc is {data.get('nc')}, and names is {names!r:.80}", hint=_NAMES)
     return [str(name) for name in names]
 
 
 def _without_image(labels: Sequence[Path | None], listing: Listing) -> list[Reason]:
-    """Label files whose image is not there, in the folders of the others."""
+    """Label files whose image is missing, in the folders of the others."""
     images = {os.path.splitext(os.path.basename(name))[0] for name, _ in listing.skipped}  # noqa: PTH119, PTH122
     used = {path for path in labels if path}
     folders = sorted({path.parent for path in used})
@@ -208,13 +208,13 @@ def _without_image(labels: Sequence[Path | None], listing: Listing) -> list[Reas
     return [
         Reason(
             code="labels_without_image",
-            message=f"{len(orphans)} label files have no image that is read, and were left out: {orphans[0]}"
+            message=f"{len(orphans)} label files have no image that can be read, and were ignored: {orphans[0]}"
             + ("..." if len(orphans) > 1 else ""),
-            advice="the mAP is that of the images that are there: add the others for one that can be compared",
+            advice="add the missing images: the mAP of a part of the data set cannot be compared with published values",
         )
     ]
 
 
 def _is_about(name: str) -> bool:
-    """Whether a txt file is about the data set, and not an image's labels."""
+    """Whether a txt file describes the data set, and does not contain the labels of an image."""
     return name.lower() in ("classes.txt", "train.txt", "val.txt", "test.txt") or name.lower().startswith("readme")

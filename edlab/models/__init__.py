@@ -1,4 +1,4 @@
-"""Models: where they come from, what weights they have, and what they cost."""
+"""Models: their sources, their weights and their cost."""
 
 from edlab.models.factories import RegisteredModel, register_model, registered
 from edlab.models.loading import load

@@ -1,4 +1,4 @@
-"""The models in the package: trained, small, and in need of no download."""
+"""The models in the package: trained and small, without a download."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _preprocessing(side: int) -> Preprocessing:
 
 @dataclass(frozen=True)
 class BuiltinModel:
-    """A model of the package: its class as "module:class", and its weights' file in WEIGHTS, made by a script."""
+    """A model of the package: its class as "module:class", and its weights file in WEIGHTS, written by a script."""
 
     network: str
     file: str
@@ -60,10 +60,10 @@ MODELS = {"digits_cnn": CLASSIFIER, "digits_detector": DETECTOR}
 
 
 def build(config: ModelConfig) -> Network:
-    """One of `MODELS` by its name. Raises `ModelError` for another."""
+    """One of `MODELS` by its name. Raises `ModelError` for any other name."""
     found = MODELS.get(config.arch or "")
     if found is None:
-        raise ModelError(f"there is no builtin model '{config.arch}'", hint=f"set model.arch to {' or '.join(MODELS)}")
+        raise ModelError(f"unknown built-in model '{config.arch}'", hint=f"set model.arch to {' or '.join(MODELS)}")
     module, _, name = found.network.partition(":")
     create = getattr(importlib.import_module(f"edlab.models.{module}"), name)
 

@@ -1,11 +1,11 @@
-"""The embedded model: a small CNN for scikit-learn's digits, with the blocks that mobile networks are made of."""
+"""The embedded model: a small CNN for scikit-learn's digits, built from the blocks of mobile networks."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-SIZE = 32  # pixels a side of the input
+SIZE = 32  # pixels per side of the input
 
 
 def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:

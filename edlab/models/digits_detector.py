@@ -1,4 +1,4 @@
-"""The embedded detector: a small single-stage network for scenes of handwritten digits, with one anchor a cell."""
+"""The embedded detector: a small single-stage network for scenes of handwritten digits, with one anchor per cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from edlab.models.digits_cnn import InvertedResidual, conv
 
-SIZE = 128  # pixels a side of the input
+SIZE = 128  # pixels per side of the input
 CLASSES = 10
 STRIDE = 8  # pixels between the centres of two cells
 ANCHOR = (36, 52)  # width and height, pixels: the middle of the digits'

@@ -1,4 +1,4 @@
-"""A user's own models: a live module, a factory by its name, or one registered by the decorator."""
+"""A user's own models: a live module, a factory by name, or a factory registered by the decorator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A factory with what its author says of the models it makes."""
+    """A factory with what its author states about its models."""
 
     name: str
     factory: Callable[..., Any]
@@ -51,14 +51,14 @@ def register_model(
     claimed_source: str = "",
     license: str = "",
 ) -> Callable[[Factory], Factory]:
-    """Name a factory of a torch.nn.Module (or keras.Model) that maps images to logits; the decorator returns it as is.
+    """Name a factory of a torch.nn.Module (or keras.Model) that maps images to logits; returns the factory unchanged.
 
         @edlab.register_model("my_net", height=96, width=96, mean=(0.5,) * 3, std=(0.5,) * 3)
         def my_net() -> torch.nn.Module: ...
 
-    `edlab.run("my_net")` then finds it in this process. A package adds it for everyone by an entry point of the
+    `edlab.run("my_net")` then finds it in this process. A package adds it for all processes with an entry point of the
     group `edlab.models`: `my_net = "my_package.nets:my_net"`. Sizes in pixels; `mean` and `std` on 0..1, see
-    `edlab.Preprocessing`; `claimed_top1` 0..1. A name that is taken is replaced.
+    `edlab.Preprocessing`; `claimed_top1` 0..1. An existing factory of the same name is replaced.
     """
     preprocessing = Preprocessing.model_validate(
         {"height": height, "width": width, "resize": resize, "interpolation": interpolation, "mean": mean, "std": std}
@@ -79,9 +79,9 @@ def registered() -> dict[str, RegisteredModel]:
 
 
 def build(config: ModelConfig) -> Network:
-    """What the factory `config.target`, or the one registered as `config.name`, makes of `config.arguments`.
+    """The model that the factory `config.target`, or the one registered as `config.name`, returns.
 
-    Raises `ConfigError` or `ModelError` where there is no such factory.
+    It is called with `config.arguments`. Raises `ConfigError` or `ModelError` if the factory does not exist.
     """
     if config.target:
         factory = load_target(config.target)
@@ -97,9 +97,9 @@ def build(config: ModelConfig) -> Network:
 
 
 def _seed() -> None:
-    """Each row of a sweep builds the model anew: one with random weights is to have the same every time.
+    """Each row of a sweep builds the model again: random weights must be the same every time.
 
-    torch is imported for it: a factory may import it only when it is called.
+    torch is imported to seed it, because a factory may import it only when it is called.
     """
     seed_torch()
     if "keras" in sys.modules:
@@ -107,9 +107,9 @@ def _seed() -> None:
 
 
 def wrap(network: Any, config: ModelConfig, model: RegisteredModel | None = None) -> Network:
-    """A live network as the caller made it, with the preprocessing that its factory was registered with."""
+    """A live network as the caller built it, with the preprocessing that its factory was registered with."""
     _check_weights(config)
-    weights = Weights(network, "given", f"as {config.target or config.name} gives them")
+    weights = Weights(network, "given", f"as {config.target or config.name} returns them")
     if model is None:
         stated = keras_stated.stated(network) if is_keras_model(network) and network.inputs else Stated()
         preprocessing, origins = preprocessing_of_size(*_input_size(network), config, stated.values)
@@ -126,15 +126,15 @@ def wrap(network: Any, config: ModelConfig, model: RegisteredModel | None = None
 
 
 def _check_weights(config: ModelConfig) -> None:
-    """A factory decides on its weights: another wish would go unheard, so it is refused."""
+    """A factory chooses its weights: any other setting would have no effect, so it is refused."""
     if config.weights != "auto":
         raise ModelError(
-            f"model.weights={config.weights} cannot be given to {config.name}: its factory decides on its weights",
-            hint="leave model.weights=auto, and pass the factory its own keywords by model.arguments",
+            f"model.weights={config.weights} is unsupported for {config.name}: its factory chooses the weights",
+            hint="set model.weights=auto, and pass keyword arguments with model.arguments",
         )
 
 
 def _input_size(network: Any) -> tuple[int | None, int | None]:
-    """Height and width that a Keras model (NHWC) tells of itself; a torch module tells nothing."""
+    """Height and width that a Keras model (NHWC) states; a torch module does not state them."""
     shape = getattr(network, "input_shape", None)
     return shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 else (None, None)

@@ -17,7 +17,7 @@ from edlab.models.weights import cap_waiting_for_hub, choose
 from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
 
-_CROP_FRACTION = 0.875  # keras.applications states none; this is the usual one for ImageNet
+_CROP_FRACTION = 0.875  # keras.applications does not state one; this is the usual one for ImageNet
 
 
 def require_keras() -> Any:
@@ -30,15 +30,15 @@ def require_keras() -> Any:
 
 
 def is_keras_model(network: Any) -> bool:
-    """Whether the object is a keras.Model; imports nothing."""
+    """Whether the object is a keras.Model, without importing keras."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(network, keras.Model)
 
 
 def build(config: ModelConfig) -> Network:
-    """`keras.applications.<arch>(**arguments)`, giving logits unless `classifier_activation` is among the arguments.
+    """`keras.applications.<arch>(**arguments)`, with logits unless `classifier_activation` is among the arguments.
 
-    Raises `ModelError` for an unknown architecture, or weights that cannot be had.
+    Raises `ModelError` for an unknown architecture, or weights that are not available.
     """
     keras = require_keras()
     names = [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
@@ -53,7 +53,7 @@ def build(config: ModelConfig) -> Network:
         cap_waiting_for_hub()
         try:
             return create(weights="imagenet", **arguments)
-        except Exception as error:  # keras.utils.get_file raises no narrower kind
+        except Exception as error:  # keras.utils.get_file raises no narrower type
             if "URL fetch failure" not in str(error):
                 raise
             raise OSError(str(error)) from error
@@ -75,9 +75,9 @@ def build(config: ModelConfig) -> Network:
 
 
 def affine(preprocess: Any) -> tuple[tuple[float, float, float], tuple[float, float, float], bool]:
-    """The (mean, std) per RGB channel that a Keras `preprocess_input` applies to 0..1, and whether it gives BGR.
+    """The (mean, std) per RGB channel that a Keras `preprocess_input` applies to 0..1, and whether it returns BGR.
 
-    Keras writes them as code; they are read back from what it does to black, white and red.
+    Keras defines them in code; they are inferred from its results for black, white and red.
     """
 
     def respond(*pixel: float) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -94,7 +94,7 @@ def affine(preprocess: Any) -> tuple[tuple[float, float, float], tuple[float, fl
 
 
 def swap_input_channels(network: Any) -> None:
-    """Make a network that expects BGR take RGB, exactly: the first convolution's input channels change places."""
+    """Make a network that expects BGR accept RGB, exactly: the first convolution's input channels are swapped."""
     keras = require_keras()
     first = next(layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D))
     kernel, *bias = first.get_weights()
@@ -107,5 +107,5 @@ def _load_weights(network: Any, path: Path) -> None:
     except (ValueError, OSError) as error:
         raise ModelError(
             f"{path.name} does not fit the architecture: {str(error).strip().splitlines()[0][:200]}",
-            hint="give a .weights.h5 or .keras file of this architecture (model.arch, model.arguments)",
+            hint="set model.weights to a .weights.h5 or .keras file of this architecture (model.arch, model.arguments)",
         ) from error

@@ -1,4 +1,4 @@
-"""From a model's configuration to a model file with all that must be known to use it."""
+"""From a model's configuration to a model file with everything that is needed to use it."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from edlab.source import Origin, OutputReader, SourceModel
 if TYPE_CHECKING:
     import torch
 
-_VERSION = 7  # raise it when what is written for the same configuration changes
-_TIMEOUT_S = 1800.0  # a download of weights is part of it
+_VERSION = 7  # increase it when the output for the same configuration changes
+_TIMEOUT_S = 1800.0  # includes the download of weights
 _KIND = "models"
 _SETTLING_IMAGES = 4
 _SOURCE = "source.json"
 _IMAGENET_CLASSES = 1000
 _OF_LIBRARIES = (ModelOrigin.builtin, ModelOrigin.timm, ModelOrigin.torchvision, ModelOrigin.keras)
-_BACKGROUND = ("background", "dummy", "__background__")  # what label files call a class of none of the others
+_BACKGROUND = ("background", "dummy", "__background__")  # what label files call the class of everything else
 
 # Models that fell back to untrained weights: kept for this process, so that all rows of a sweep have the same
-# weights and ask the hub once; not in the cache, as the hub may answer the next process.
+# weights and query the hub once; not in the cache, because the hub may answer the next process.
 _fallbacks: dict[tuple[Path, str], SourceModel] = {}
 
 
 def load(config: ModelConfig, cache: Cache, *, module: torch.nn.Module | None = None, log: Path) -> SourceModel:
     """The model as a file in the cache: torch models exported, Keras models saved, files checked and copied.
 
-    It is built in a process of its own (this one imports no framework) and found again by content: configuration,
+    It is built in a separate process (this one imports no framework) and cached by content: configuration,
     weights file and versions. A live `module`, (1, 3, height, width) float32 to (1, classes), and a model that was
     registered in this process are exported here. What the build prints goes to `log`.
 
-    Raises `ModelError` for a model or weights that cannot be loaded, `ConfigError` for a wrong setting,
+    Raises `ModelError` for a model or weights that cannot be loaded, `ConfigError` for an invalid setting,
     `MissingDependencyError` for a framework that is not installed.
     """
     if module is not None or _lives_here(config):
@@ -104,11 +104,11 @@ def _build(config: ModelConfig, cache: Cache, key: str | None, log: Path) -> Sou
 def build(config: dict[str, Any], folder: str) -> None:
     """Build a model in this process, and write its file and `source.json` into the folder."""
     typed = TypeAdapter(ModelConfig).validate_python(config)
-    made = ORIGINS.load(typed.origin)().build(typed, Path(folder))
-    if isinstance(made, ModelFile):
-        _write_file(typed, made, Path(folder))
+    model = ORIGINS.load(typed.origin)().build(typed, Path(folder))
+    if isinstance(model, ModelFile):
+        _write_file(typed, model, Path(folder))
     else:
-        _write(typed, made, Path(folder))
+        _write(typed, model, Path(folder))
 
 
 def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:
@@ -135,7 +135,7 @@ def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:
 def _write(config: ModelConfig, network: Network, folder: Path) -> None:
     if config.input == InputKind.array:
         raise ModelError(
-            f"{config.name} is built as a model of images",
+            f"model.input=array is unsupported for {config.name}: its factory builds a model of images",
             hint="to feed arrays, export it and set model=file model.path=...",
         )
     preprocessing = override_preprocessing(network.preprocessing, config.preprocessing)
@@ -153,7 +153,7 @@ def _write(config: ModelConfig, network: Network, folder: Path) -> None:
     written = (_write_keras if keras else _write_torch)(live, (channels, *size), config, network.outputs, folder)
     stated = network.label_offset
     if stated is None and config.origin in _OF_LIBRARIES:
-        stated = 0  # a library's models have no class before the first
+        stated = 0  # a library's models have no classes before the first one
     _write_source(
         folder,
         config,
@@ -178,7 +178,7 @@ def _write_torch(
 
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
-            f"{config.target or config.name} gives a {type(module).__name__}",
+            f"{config.target or config.name} returned a {type(module).__name__}",
             hint="the factory must return a torch.nn.Module or a keras.Model",
         )
     module = module.float().eval()
@@ -190,7 +190,8 @@ def _write_torch(
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ModelError(
-            f"{config.name} does not take an image of {size[0]} x {size[1]} with {image[0]} channels: {reason}",
+            f"{config.name} does not accept an image of {size[0]} x {size[1]} pixels with {image[0]} channels: "
+            f"{reason}",
             hint="fix model.preprocessing.height, width and channels, or model.arguments",
         ) from error
     outputs = named_outputs(logits)
@@ -203,7 +204,7 @@ def _write_torch(
     try:
         program = torch.export.export(module, (example,))
         torch.export.save(program, path)
-    except Exception as error:  # torch.export raises the kinds of all its parts
+    except Exception as error:  # torch.export raises the exceptions of all its parts
         raise ModelError(
             f"torch.export cannot export {config.name}: {str(error).strip().splitlines()[0][:300]}",
             hint="see docs.pytorch.org/docs/stable/export.html, or export to ONNX yourself: model=file model.path=...",
@@ -227,7 +228,7 @@ def _write_keras(
     expected, wanted = tuple(network.inputs[0].shape[1:]), (*size, image[0])
     if expected != wanted:
         raise ModelError(
-            f"{config.name} takes {expected}, not images of {wanted}",
+            f"{config.name} needs an input of {expected}, not images of {wanted}",
             hint=f"set model.arguments.input_shape={list(wanted)}, or other model.preprocessing sizes and channels",
         )
     outputs = outputs_of(network)
@@ -255,7 +256,7 @@ def _write_source(
     label_offset: tuple[int, Origin],
     **facts: Any,
 ) -> None:
-    """`source.json`, its path relative; the configuration's claims stand over the source's own."""
+    """`source.json`, with a relative path; the configuration's claims override the source's."""
     if config.claimed_top1 is not None:
         facts |= {"claimed_top1": config.claimed_top1, "claimed_source": config.claimed_source}
     read = outputs.facts
@@ -282,9 +283,9 @@ def _write_source(
 def _label_offset(
     config: ModelConfig, stated: int | None, outputs: ReadOutputs, class_names: tuple[str, ...] = ()
 ) -> tuple[int, Origin]:
-    """How many classes stand before the data set's first one, and who says so.
+    """The number of classes before the data set's first one, and where it is stated.
 
-    1,001 classes without names are ImageNet's with a first one for the background, as TensorFlow's models have them.
+    1,001 classes without names are ImageNet's with a first one for the background, as in TensorFlow's models.
     """
     if config.label_offset is not None:
         return config.label_offset, "given"
@@ -303,7 +304,7 @@ def _read(folder: Path) -> SourceModel:
 
 
 def _store(cache: Cache, key: str | None, built: Path) -> SourceModel:
-    """Copy what was built into the cache: under the key, else under its own content."""
+    """Copy the built files into the cache: under the key, or without a key under their content."""
 
     def make(folder: Path) -> None:
         for file in built.iterdir():
@@ -313,7 +314,7 @@ def _store(cache: Cache, key: str | None, built: Path) -> SourceModel:
 
 
 def _key(config: ModelConfig) -> str | None:
-    """The digest of all that decides what is built; None for a factory, whose code no one can follow."""
+    """The digest of everything that determines the model; None for a factory, whose code cannot be tracked."""
     origin = ORIGINS.load(config.origin)()
     if not origin.cached:
         return None

@@ -1,4 +1,4 @@
-"""What an origin gives before it is a file: a live network with what must be known to use it."""
+"""A live network from a model origin, before it becomes a file, with everything that is needed to use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Weights:
-    """A network (a torch.nn.Module or a keras.Model), and where its weights really come from."""
+    """A network (a torch.nn.Module or a keras.Model), and the real source of its weights."""
 
     network: Any
     origin: WeightsOrigin
@@ -35,21 +35,21 @@ class Network:
     preprocessing: Preprocessing
     preprocessing_read: Collection[str] = tuple(Preprocessing.model_fields)  # the keys that the source states
     preprocessing_note: str = ""
-    label_offset: int | None = None  # None: the source does not say
-    class_names: tuple[str, ...] = ()  # of the classes in order, those before the data set's first among them
-    task: str | None = None  # None: what the outputs tell
-    outputs: Mapping[str, Any] = field(default_factory=dict)  # what the source states of them: `Task.read_outputs`
+    label_offset: int | None = None  # None: the source does not state it
+    class_names: tuple[str, ...] = ()  # of the classes in order, including those before the data set's first class
+    task: str | None = None  # None: what the outputs state
+    outputs: Mapping[str, Any] = field(default_factory=dict)  # what the source states about them: `Task.read_outputs`
     claimed_top1: float | None = None
     claimed_source: str = ""
     license: str = ""
 
 
 def override_preprocessing(own: Preprocessing, overrides: PreprocessingConfig) -> Preprocessing:
-    """The source's own preprocessing with the configured keys in its place.
+    """The source's own preprocessing, overridden by the configured keys.
 
-    A new input size without a new `resize` keeps the ratio of the two, as a crop fraction would. A new `resize` of a
-    model that has none crops; a new `resize_mode` without a `resize` starts from none.
-    Raises `ConfigError` for a value that is not possible.
+    A new input size without a new `resize` keeps the ratio of the two, like a crop fraction. A new `resize` for a
+    model without one crops; a new `resize_mode` without a `resize` starts without one.
+    Raises `ConfigError` for an invalid value.
     """
     given = {key: getattr(value, "value", value) for key, value in vars(overrides).items() if value is not None}
     if given.get("resize_mode", own.resize_mode) != own.resize_mode:
@@ -80,14 +80,14 @@ def preprocessing_of_size(
 ) -> tuple[Preprocessing, dict[str, Origin]]:
     """Preprocessing for a model of this input size that states only the keys in `stated`; the rest is assumed.
 
-    Raises `ModelError` where the size is not known either.
+    Raises `ModelError` if the size is unknown too.
     """
     keys = config.preprocessing
     read = {**{key: size for key, size in (("height", height), ("width", width)) if size}, **(stated or {})}
     height, width = keys.height or height, keys.width or width
     if not height or not width:
         raise ModelError(
-            f"the input size of {config.name} is not known",
+            f"the input size of {config.name} is missing",
             hint="set model.preprocessing.height=... and model.preprocessing.width=..., or preprocessing= in the API",
         )
     own = Preprocessing.model_validate({**read, "height": height, "width": width})
@@ -95,10 +95,10 @@ def preprocessing_of_size(
 
 
 def origins(read: Collection[str], keys: PreprocessingConfig) -> dict[str, Origin]:
-    """Where each key of a preprocessing comes from: given in `keys`, else read from the source, else assumed."""
+    """The source of each key of a preprocessing: set in `keys`, else read from the source, else assumed."""
     given = {key for key, value in vars(keys).items() if value is not None}
     if given & {"resize", "resize_mode"}:
-        given |= {"resize", "resize_mode"}  # the one says whether and how the other is used
+        given |= {"resize", "resize_mode"}  # one determines whether and how the other is used
     found: dict[str, Origin] = {}
     for key in Preprocessing.model_fields:
         found[key] = "given" if key in given else "read" if key in read else "assumed"

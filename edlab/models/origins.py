@@ -1,4 +1,4 @@
-"""Where models come from. A package adds a source by the entry point group `edlab.model_origins`."""
+"""The sources of models. A package adds a source with the entry point group `edlab.model_origins`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from edlab.registry import Group
 
 
 class Origin(ABC):
-    """Builds the models of one source, each in a process made for it."""
+    """Builds the models of one source, each in a separate process."""
 
-    libraries: ClassVar[tuple[str, ...]] = ("torch",)  # packages whose versions may change the file that it gives
-    cached: ClassVar[bool] = True  # False: no one can tell what decides on the model, as with a factory's code
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)  # packages whose versions may change the file that it builds
+    cached: ClassVar[bool] = True  # False: it is unknown what determines the model, for example the code of a factory
 
     def files(self, config: ModelConfig) -> list[Path]:
-        """What is read to build it, beside `model.weights`: another content is another model.
+        """The files that are read to build it, besides `model.weights`: other content is another model.
 
-        Raises `ModelError` where one is missing.
+        Raises `ModelError` if one is missing.
         """
         return []
 
     @abstractmethod
     def build(self, config: ModelConfig, folder: Path) -> Network | ModelFile:
-        """A live network, or what `edlab.models.files.load_file` reads of a file that lies in `folder`.
+        """A live network, or what `edlab.models.files.load_file` reads from a file in `folder`.
 
         Raises `ModelError` for an unknown model, or weights that cannot be loaded.
         """

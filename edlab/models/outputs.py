@@ -1,4 +1,4 @@
-"""Which outputs of a model are read, and what they say: by the model's task."""
+"""Which outputs of a model are read, and what they state: by the model's task."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class ChosenOutputs:
 
     @property
     def all(self) -> bool:
-        """Whether no output is left out."""
+        """Whether all outputs are read."""
         return len(self.positions) == len(self.outputs)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of the chosen outputs."""
+        """The shapes of the chosen outputs."""
         return tuple(self.outputs[position][0] for position in self.positions)
 
     def read(self, size: Size, stated: Mapping[str, Any] | None = None, shapes: Shapes | None = None) -> ReadOutputs:
-        """What they say; `stated` is what the source says of them. Raises `ModelError`.
+        """What they state; `stated` is what the source states about them. Raises `ModelError`.
 
-        `shapes` are those of the chosen outputs where they are known better than when they were chosen.
+        `shapes` are those of the chosen outputs, if they are known better than when they were chosen.
         """
         shapes = shapes or [self.outputs[position][1] for position in self.positions]
         pairs = list(zip(self.names, shapes, strict=True))
@@ -46,7 +46,7 @@ class ChosenOutputs:
 
 @dataclass(frozen=True)
 class ReadOutputs:
-    """The outputs that are read, all that there are, and what the task knows of the former."""
+    """The outputs that are read, all outputs, and what the task knows about those that are read."""
 
     task: str
     names: tuple[str, ...]

@@ -17,9 +17,9 @@ from edlab.torchvision_import import import_torchvision
 
 
 def build(config: ModelConfig) -> Network:
-    """`timm.create_model(arch, **arguments)`; `arch` may carry a tag of its weights ("resnet18.a1_in1k").
+    """`timm.create_model(arch, **arguments)`; `arch` may include a tag of its weights ("resnet18.a1_in1k").
 
-    Raises `ModelError` for an unknown architecture, or weights that cannot be had.
+    Raises `ModelError` for an unknown architecture, or weights that are not available.
     """
     if config.weights in ("auto", "pretrained"):
         cap_waiting_for_hub()
@@ -28,7 +28,10 @@ def build(config: ModelConfig) -> Network:
 
     arch = config.arch or ""
     if not timm.is_model(arch):
-        hint = did_you_mean(arch, timm.list_models(), 3) or "timm.list_models() names them: model.arch=resnet18"
+        hint = (
+            did_you_mean(arch, timm.list_models(), 3)
+            or "timm.list_models() lists them: for example model.arch=resnet18"
+        )
         raise ModelError(f"timm has no model '{arch}'", hint=hint.rstrip())
 
     def create(pretrained: bool) -> Any:
@@ -52,9 +55,9 @@ def build(config: ModelConfig) -> Network:
 
 
 def _preprocessing(data: dict[str, Any]) -> Preprocessing:
-    """Of timm's own evaluation (timm.data.transforms_factory.transforms_imagenet_eval).
+    """The preprocessing of timm's own evaluation (timm.data.transforms_factory.transforms_imagenet_eval).
 
-    Raises `ModelError` for what edlab cannot do in the same way.
+    Raises `ModelError` for anything that edlab cannot do in the same way.
     """
     mode, crop_pct = data["crop_mode"], data["crop_pct"]
     _, height, width = data["input_size"]
@@ -83,12 +86,12 @@ def _with_size(data: dict[str, Any], size: dict[str, Any]) -> Preprocessing:
         key = ".".join(map(str, first["loc"]))
         raise ModelError(
             f"timm's {key} '{first['input']}' of this model is not supported: {first['msg']}",
-            hint="take another model; timm.data.resolve_data_config shows what it asks for",
+            hint="use another model; timm.data.resolve_data_config shows its preprocessing",
         ) from error
 
 
 def _own_preprocessing(data: dict[str, Any], config: ModelConfig) -> Preprocessing:
-    """timm's; where a mode that edlab does not have is overridden, the rest of it."""
+    """timm's configuration; if a mode that edlab does not support is overridden, the rest of it."""
     try:
         return _preprocessing(data)
     except ModelError:

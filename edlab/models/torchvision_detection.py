@@ -14,15 +14,15 @@ from edlab.models.weights import choose, load_state_dict, seed_torch
 from edlab.source import Preprocessing
 
 _FAMILIES = ("ssd", "retinanet")
-_FIXED_SIZE = 800  # of models that take any: torchvision's shorter side
+_FIXED_SIZE = 800  # of models that accept any size: torchvision's shorter side
 
 
 def build(config: ModelConfig, models: Any, arch: str, published: Any) -> Network:
-    """SSD and RetinaNet; `published` are the weights to take. Raises `ModelError` for another kind of detector."""
+    """SSD and RetinaNet; `published` are the weights to use. Raises `ModelError` for other detectors."""
 
     if not arch.startswith(_FAMILIES):
         raise ModelError(
-            f"{arch} cannot be measured: of torchvision's detectors edlab decodes SSD and RetinaNet; others have a "
+            f"{arch} is unsupported: of torchvision's detectors edlab decodes SSD and RetinaNet; others have a "
             "second stage that depends on the image, or further outputs",
             hint="set model.arch to ssdlite320_mobilenet_v3_large, ssd300_vgg16, retinanet_resnet50_fpn or "
             "retinanet_resnet50_fpn_v2; or export it to ONNX, and set model.head=package.module:function",
@@ -92,7 +92,7 @@ def _anchors(module: Any, height: int, width: int) -> np.ndarray[Any, np.dtype[n
 
 
 def _preprocessing(module: Any, config: ModelConfig) -> tuple[Preprocessing, set[str]]:
-    """Of GeneralizedRCNNTransform, and the keys that it states. torch's interpolate does not antialias."""
+    """That of GeneralizedRCNNTransform, and the keys that it states. torch's interpolate does not antialias."""
     transform = module.transform
     values: dict[str, Any] = {
         "mean": tuple(transform.image_mean),

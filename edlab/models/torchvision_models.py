@@ -19,7 +19,7 @@ def build(config: ModelConfig) -> Network:
 
     Classification and detection.
 
-    Raises `ModelError` for an unknown architecture, or weights that cannot be had.
+    Raises `ModelError` for an unknown architecture, or weights that are not available.
     """
     if config.weights in ("auto", "pretrained"):
         cap_waiting_for_hub()
@@ -54,7 +54,7 @@ def build(config: ModelConfig) -> Network:
 
 
 def _preprocessing(transforms: Any) -> Preprocessing:
-    """Of torchvision.transforms._presets.ImageClassification."""
+    """The preprocessing of torchvision.transforms._presets.ImageClassification."""
     (crop,), (resize,) = transforms.crop_size, transforms.resize_size
     return Preprocessing(
         height=crop,

@@ -26,7 +26,7 @@ _STALL_S = 10.0
 
 
 class NoPretrainedWeightsError(Exception):
-    """The architecture exists, and no one has published weights of it."""
+    """The architecture exists, but has no published weights."""
 
 
 def choose(
@@ -36,13 +36,13 @@ def choose(
     untrained: Callable[[], Any],
     load_file: Callable[[Any, Path], None],
 ) -> Weights:
-    """The network with the weights that `config.weights` asks for; `auto` falls back to untrained and notes why.
+    """The network with the weights that `config.weights` requests; `auto` falls back to untrained and notes why.
 
-    `pretrained()` raises `OSError` where the hub cannot be reached, or `NoPretrainedWeightsError`.
-    Raises `ModelError` where the weights asked for are not available, `OSError` where the disk takes no more.
+    `pretrained()` raises `OSError` if the hub cannot be reached, or `NoPretrainedWeightsError`.
+    Raises `ModelError` if the requested weights are not available, `OSError` if the disk is full.
     """
     if config.weights == "random":
-        return Weights(untrained(), "untrained", f"random weights, as asked for (seed {_SEED})")
+        return Weights(untrained(), "untrained", f"random weights, as requested (seed {_SEED})")
     if config.weights not in WORDS:
         network = untrained()
         load_file(network, weights_file(config.weights))
@@ -55,8 +55,8 @@ def choose(
         reason = str(error).strip().splitlines()[0]
         if config.weights == "pretrained":
             raise ModelError(
-                f"the pretrained weights of {config.arch} cannot be had: {reason}",
-                hint="check the network, or give model.weights=FILE with a state dict",
+                f"the pretrained weights of {config.arch} are not available: {reason}",
+                hint="check the network, or set model.weights=FILE, a state dict",
             ) from error
         return Weights(
             untrained(), "untrained", f"UNTRAINED (seed {_SEED}): neither in the local cache nor on the hub ({reason})"
@@ -64,20 +64,20 @@ def choose(
 
 
 def weights_file(path: str) -> Path:
-    """The file of `model.weights=PATH`. Raises `ModelError` where there is none."""
+    """The file of `model.weights=PATH`. Raises `ModelError` if it does not exist."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise ModelError(
             f"model.weights={path} is neither one of {', '.join(WORDS)} nor a file",
-            hint="set model.weights=auto, or the path of a state dict",
+            hint="set model.weights=auto, or set it to the path of a state dict",
         )
     return file
 
 
 def weights_files(path: str) -> list[Path]:
-    """Every file that `model.weights=PATH` is read from: itself, and the shards that an index names.
+    """Every file of `model.weights=PATH`: the file itself, and the shards that an index names.
 
-    Raises `ModelError` where one is missing.
+    Raises `ModelError` if one is missing.
     """
     file = weights_file(path)
     return [file, *_shards(file)]
@@ -100,7 +100,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def seed_torch() -> None:
-    """Make the random weights of the next network the same every time."""
+    """Make the random weights of the next network identical every time."""
     import torch
 
     torch.manual_seed(_SEED)
@@ -109,8 +109,8 @@ def seed_torch() -> None:
 def settle_batch_norm(network: Any, shape: tuple[int, int, int, int]) -> None:
     """Set the batch norms of an untrained network to the statistics of one batch of seeded noise of this shape.
 
-    With the statistics that a new network starts from, a deep one shrinks every image to the same output, of which a
-    comparison of conversions can say nothing.
+    With the initial statistics of a new network, a deep one shrinks every image to the same output, and conversions
+    cannot be compared.
     """
     import torch
 
@@ -133,23 +133,23 @@ def settle_keras_batch_norm(network: Any, shape: tuple[int, int, int, int]) -> N
     norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0  # Keras keeps this share of the old statistics, where PyTorch drops it
+        norm.momentum = 0.0  # Keras keeps this share of the old statistics; PyTorch drops it
     network(np.random.default_rng(_SEED).standard_normal(shape, np.float32), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def cap_waiting_for_hub() -> None:
-    """Make look-ups of weights fail in seconds where there is no network.
+    """Make look-ups of weights fail within seconds if the network is not available.
 
-    huggingface_hub retries each file for 23 s (version 2.4) unless it is told before its import that it is offline;
-    torch.hub has no time-out of its own. Call it in a process made for loading one model: it changes the process.
+    huggingface_hub retries each file for 23 s (version 2.4) unless its offline mode is set before its import;
+    torch.hub has no timeout. Call this only in a process that loads one model: it changes the process.
     """
     socket.setdefaulttimeout(_STALL_S)
     try:
         urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=_PROBE_S).close()
     except urllib.error.HTTPError:
-        pass  # it answered
+        pass  # the hub answered
     except OSError:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -157,7 +157,7 @@ def cap_waiting_for_hub() -> None:
 def load_state_dict(module: torch.nn.Module, path: Path) -> None:
     """Load a PyTorch or safetensors state dict into the module, all of it.
 
-    Raises `ModelError` naming the missing, unexpected or misshapen entries, or the two numbers of classes.
+    Raises `ModelError` that names missing and unexpected entries, wrong shapes, or the two numbers of classes.
     """
     state = _read_state_dict(path)
     own = module.state_dict()
@@ -167,7 +167,7 @@ def load_state_dict(module: torch.nn.Module, path: Path) -> None:
     if missing or unexpected:
         raise ModelError(
             f"{path.name} does not fit the architecture: {_some('missing', missing)}{_some('unexpected', unexpected)}",
-            hint="give the architecture that the weights were trained with (model.arch, model.arguments)",
+            hint="set model.arch and model.arguments to the architecture of these weights",
         )
     misshapen = [name for name, value in state.items() if value.shape != own[name].shape]
     if misshapen:
@@ -188,17 +188,17 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # the unpickler raises whatever the bytes make of it
+    except Exception as error:  # the unpickler raises any exception for damaged bytes
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(
-            f"{path} is not a state dict that can be read: {first[:200]}",
+            f"{path} is not a readable state dict: {first[:200]}",
             hint="save one with torch.save(model.state_dict(), FILE)",
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds no state dict", hint="save one with torch.save(model.state_dict(), FILE)")
+        raise ModelError(f"{path} is not a state dict", hint="save one with torch.save(model.state_dict(), FILE)")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
@@ -206,12 +206,12 @@ def _refuse_shapes(path: Path, misshapen: list[tuple[str, tuple[int, ...], tuple
     name, theirs, ours = misshapen[-1]
     if all(a[1:] == b[1:] and (a[0], b[0]) == (theirs[0], ours[0]) for _, a, b in misshapen):
         raise ModelError(
-            f"class-count mismatch: {path.name} has {theirs[0]} classes and the model {ours[0]} ({name})",
-            hint=f"model.arguments.num_classes={theirs[0]}",
+            f"class-count mismatch: {path.name} has {theirs[0]} classes and the model has {ours[0]} ({name})",
+            hint=f"set model.arguments.num_classes={theirs[0]}",
         )
     raise ModelError(
         f"{path.name} does not fit the architecture: {name} is {theirs} there and {ours} in the model",
-        hint="give the architecture that the weights were trained with (model.arch, model.arguments)",
+        hint="set model.arch and model.arguments to the architecture of these weights",
     )
 
 

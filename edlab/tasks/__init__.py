@@ -1,4 +1,4 @@
-"""What a task is on the host: how a model's outputs are read, compared and scored."""
+"""Tasks on the host: how a model's outputs are read, compared and scored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def get(name: str) -> Task:
 
 
 def of_outputs(config: ModelConfig, outputs: Outputs, size: Size) -> Task:
-    """The task of a model: the one that is set, else the one that its outputs can only be of, else classification."""
+    """The task of a model: the one that is set, else the only one that its outputs fit, else classification."""
     if config.task:
         return get(config.task)
     others = (get(name) for name in TASKS.names() if name != "classification")

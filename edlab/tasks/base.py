@@ -1,4 +1,4 @@
-"""What a task is on the host. Adding one is a class here and one in `edlab.agent.tasks`, both of the task's name."""
+"""The base class of tasks on the host. A task has one class here and one in `edlab.agent.tasks`, with the same name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from edlab.metrics import Figures
 from edlab.source import Origin, Reason, SourceModel
 
 Outputs = Sequence[tuple[str, Sequence[int | None]]]  # name and shape of each output of a model
-Size = tuple[int, int] | None  # height and width of the input, None where they are free
-Predictions = NDArray[np.float32]  # what the agent's task reads of each image: (images, ...)
+Size = tuple[int, int] | None  # height and width of the input, None if they are free
+Predictions = NDArray[np.float32]  # what the agent's task reads for each image: (images, ...)
 
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """What is known of a model's outputs.
+    """What is known about a model's outputs.
 
-    `num_classes`: how many classes they tell apart; `label_offset`: how many of them stand before the first one of a
-    data set; both None if the model does not say. `options` are those of the agent's task (it is given the model's
-    label_offset too), `origins` say where those worth showing come from, `arrays` are options that travel as npy
-    files, `modules` what the agent's task imports of the user's own code.
+    `num_classes`: the number of classes they distinguish; `label_offset`: how many of them are before the first one of
+    a data set; both None if the model does not state it. `options` are those of the agent's task (which also receives
+    the model's label_offset), `origins` state the source of those worth showing, `arrays` are options that are sent as
+    npy files, `modules` are the modules of the user's own code that the agent's task imports.
     """
 
     num_classes: int | None
@@ -43,11 +43,11 @@ class Comparison(ABC):
 
     @abstractmethod
     def figures(self) -> Figures:
-        """The metrics that `Task.agreement` names."""
+        """The metrics listed in `Task.agreement`."""
 
 
 class Task(ABC):
-    """What a model's outputs mean: how they are read, compared and scored. All of it is pure."""
+    """What a model's outputs mean: how they are read, compared and scored. All methods are pure functions."""
 
     name: ClassVar[str]
     headline: ClassVar[str]  # the metric that `accuracy_drop` is the drop of
@@ -66,14 +66,14 @@ class Task(ABC):
     def read_outputs(
         self, config: ModelConfig, name: str, outputs: Outputs, size: Size, stated: Mapping[str, Any]
     ) -> OutputFacts:
-        """What the chosen outputs say; `stated` is what the model's source says of them.
+        """What the chosen outputs state; `stated` is what the model's source states about them.
 
         Raises `ModelError` if they cannot be of this task.
         """
 
     @abstractmethod
     def find_problem(self, reference: Predictions, candidate: Predictions) -> str:
-        """What makes the candidate's predictions useless, to follow "the model gives"; empty if nothing does."""
+        """What makes the candidate's predictions useless, to follow "the model outputs"; empty if nothing does."""
 
     @abstractmethod
     def compare(self, reference: Predictions, candidate: Predictions) -> Comparison:
@@ -81,7 +81,7 @@ class Task(ABC):
 
     @abstractmethod
     def difference(self, host: Predictions, target: Predictions, precision: str) -> str:
-        """How two runs of one file differ beyond rounding, to follow "gives"; empty if they do not."""
+        """How two runs of one file differ beyond rounding, to follow "outputs"; empty if they do not."""
 
     @abstractmethod
     def score(
@@ -99,10 +99,10 @@ class Task(ABC):
     def doubts(
         self, figures: Mapping[str, float], comparison: Comparison | None, source: SourceModel, precision: str, fix: str
     ) -> Iterator[Reason]:
-        """What degrades a run: outputs unlike the source's, labels that do not fit. `fix` is what mostly helps."""
+        """What degrades a run: outputs unlike the source's, labels that do not fit. `fix` is the usual advice."""
 
     def kept(self, predictions: Predictions) -> NDArray[Any]:
-        """What a run keeps of its predictions."""
+        """The part of its predictions that a run stores."""
         return predictions
 
 
@@ -118,5 +118,5 @@ def named_output(wanted: str, name: str, outputs: Outputs) -> int:
 
 
 def listing(outputs: Outputs) -> str:
-    """The outputs in words: "logits (1, 10), aux (1, 5)"."""
+    """The outputs as text: "logits (1, 10), aux (1, 5)"."""
     return ", ".join(f"{name} ({', '.join('?' if n is None else str(n) for n in shape)})" for name, shape in outputs)

@@ -20,8 +20,8 @@ from edlab.tasks.base import OutputFacts, Outputs, Predictions, Size, listing
 
 _KEPT_CLASSES = 5
 
-# The least SQNR, in dB, between two runtimes that run one file. Both compute the same numbers, so only rounding
-# separates them: 10 bits of mantissa on some accelerators, and in int8 a step of a scale here and there, which adds up
+# The minimum SQNR, in dB, between two runtimes that run one file. Both compute the same numbers, so only rounding
+# separates them: 10 bits of mantissa on some accelerators, and in int8 an occasional step of a scale, which adds up
 # in deep networks. Wrong channels, classes or weights give 3 dB or less.
 _SAME_FILE_DB = {"fp32": 20.0, "fp16": 20.0}
 _SAME_INT8_FILE_DB = 5.0
@@ -31,9 +31,9 @@ _INT8_AGREEMENT = 0.95
 _FLOAT_AGREEMENT = 0.98
 _INT8_SQNR_DB = 20.0
 _HIGH_AGREEMENT = 0.9
-_LOW_ACCURACY = 0.2  # of a model without a claim; but a few times what guessing gives is low as well
+_LOW_ACCURACY = 0.2  # of a model without a claim; but a few times the accuracy of guessing is low too
 _GUESSES = 5
-_NARROW = 0.3  # an accuracy interval that is wider says nothing of guessing
+_NARROW = 0.3  # a wider accuracy interval does not show whether the model guesses
 _ENOUGH_IMAGES = 20
 _CLAIM_SHARE = 0.5
 
@@ -43,8 +43,8 @@ class Comparison(base.Comparison):
     """A candidate against a reference on the same images.
 
     `agreement_top1` is the share of images (0..1) with the same best class. `sqnr_db` is the signal to quantization
-    noise ratio of the logits, 10 log10(sum reference^2 / sum (reference - candidate)^2); None where they are equal.
-    `images` is how many were compared: those for which the reference gives no NaN.
+    noise ratio of the logits, 10 log10(sum reference^2 / sum (reference - candidate)^2); None if they are equal.
+    `images` is how many were compared: those for which the reference has no NaN.
     """
 
     agreement_top1: float
@@ -68,18 +68,18 @@ class Task(base.Task):
     agreement = ("agreement_top1", "sqnr_db")
 
     def recognises(self, outputs: Outputs, size: Size) -> bool:
-        return False  # the default: what no other task recognises
+        return False  # the default: for outputs that no other task recognises
 
     def choose_outputs(self, config: ModelConfig, name: str, outputs: Outputs, size: Size) -> tuple[int, ...]:
-        """The only output, or that of `model.output`. Several of which none is chosen are refused, with the list: a
-        guess would be scored in silence.
+        """The only output, or that of `model.output`. If there are several and none is chosen, the error lists them: a
+        guess would be scored silently.
         """
         if config.output is not None:
             return (base.named_output(config.output, name, outputs),)
         if len(outputs) == 1:
             return (0,)
         if not outputs:
-            raise ModelError(f"{name} has no output", hint="export it with one output, (batch, classes)")
+            raise ModelError(f"{name} has no outputs", hint="export it with one output, (batch, classes)")
         logits = [output for output, shape in outputs if len(shape) == 2 and shape[1] != 1]
         likely = logits[0] if len(logits) == 1 else outputs[0][0]
         raise ModelError(
@@ -92,9 +92,7 @@ class Task(base.Task):
     ) -> OutputFacts:
         found = classes_of(name, outputs[0][1])
         if config.num_classes not in (None, found):
-            raise ModelError(
-                f"{name} has {found} classes, not {config.num_classes}", hint="leave model.num_classes out"
-            )
+            raise ModelError(f"{name} has {found} classes, not {config.num_classes}", hint="remove model.num_classes")
         return OutputFacts(num_classes=found)
 
     def find_problem(self, reference: Predictions, candidate: Predictions) -> str:
@@ -102,19 +100,19 @@ class Task(base.Task):
         the best class should differ.
         """
         if candidate.shape != reference.shape:
-            return f"outputs of shape {candidate.shape}, not {reference.shape}"
+            return f"the shape {candidate.shape} instead of {reference.shape}"
         unequal = ~np.isfinite(candidate) & (candidate != reference) & ~np.isnan(reference)
         if unequal.any():
             return f"NaN or infinity for {int(unequal.any(axis=1).sum())} of {len(candidate)} images"
         if _is_constant(candidate) and _agreement(reference, candidate) < 1 and not _is_constant(reference):
-            return "the same output for every image"
+            return "the same values for every image"
         return ""
 
     def compare(self, reference: Predictions, candidate: Predictions) -> Comparison:
-        """Images for which the reference has a NaN are left out. Raises `ModelError` if it has one for every image."""
+        """Ignores images for which the reference has a NaN. Raises `ModelError` if it has one for every image."""
         numbers = ~np.isnan(reference).any(axis=1)
         if not numbers.any():
-            raise ModelError("the source model gives NaN for every image", hint="fix the model, or its preprocessing")
+            raise ModelError("the source model outputs NaN for every image", hint="fix the model, or its preprocessing")
         return _compare(reference[numbers], candidate[numbers])
 
     def difference(self, host: Predictions, target: Predictions, precision: str) -> str:
@@ -123,7 +121,7 @@ class Task(base.Task):
         least = _SAME_FILE_DB.get(precision, _SAME_INT8_FILE_DB)
         if sqnr_db is None or sqnr_db >= least:
             return ""
-        return f"other outputs ({sqnr_db:.1f} dB SQNR between the two; at least {least:.0f} is rounding)"
+        return f"different values ({sqnr_db:.1f} dB SQNR between the two; rounding leaves at least {least:.0f})"
 
     def score(
         self, predictions: Predictions, labels: Any, source: SourceModel, baseline: Predictions | None = None
@@ -157,12 +155,12 @@ class Task(base.Task):
 
 
 def classes_of(name: str, shape: Sequence[int | None]) -> int:
-    """The number of classes of an output of this shape. Raises `ModelError` where it is not (batch, classes)."""
+    """The number of classes of an output of this shape. Raises `ModelError` if it is not (batch, classes)."""
     lengths = [length for length in shape[1:] if length != 1]
     if len(lengths) != 1 or not lengths[0]:
         raise ModelError(
-            f"{name} has an output of shape {tuple(shape)}, not of (batch, classes)",
-            hint="a classifier is measured by its scores: export it without ArgMax or other steps behind them"
+            f"{name} has an output of shape {tuple(shape)}, not (batch, classes)",
+            hint="export it without ArgMax or other steps after the scores: accuracy is computed from the scores"
             if not lengths
             else "a classifier has at least two classes; for another task set task=...",
         )
@@ -192,7 +190,7 @@ def _is_constant(logits: NDArray[np.floating]) -> bool:
 
 
 def _loss(comparison: Comparison, precision: str, fix: str) -> Iterator[Reason]:
-    """What the conversion costs."""
+    """The loss by the conversion."""
     in_int8 = precision.startswith("int8")
     least = _INT8_AGREEMENT if in_int8 else _FLOAT_AGREEMENT
     if comparison.agreement_top1 < least:
@@ -212,7 +210,7 @@ def _loss(comparison: Comparison, precision: str, fix: str) -> Iterator[Reason]:
 
 
 def _wrong_labels(figures: Mapping[str, float], classes: int, claimed: float | None) -> Iterator[Reason]:
-    """A model that guesses, or nearly, though it still says what it said before it was converted."""
+    """A model that guesses, or nearly, although its outputs are the same as before the conversion."""
     accuracy, images = figures["accuracy_top1"], figures["accuracy_images"]
     low, high = figures["accuracy_ci95_low"], figures["accuracy_ci95_high"]
     chance = 1 / classes
@@ -221,7 +219,8 @@ def _wrong_labels(figures: Mapping[str, float], classes: int, claimed: float | N
     if guesses or (accuracy < usual and images >= _ENOUGH_IMAGES):
         yield Reason(
             code="labels_do_not_match",
-            message=f"top-1 is {accuracy:.1%} of {classes} classes, where guessing gives {chance:.1%}",
+            message=f"top-1 is {accuracy:.1%} for {classes} classes; guessing gives {chance:.1%}",
             advice="likely causes: the order of the classes (dataset.labels, dataset.class_order), model.label_offset, "
-            "model.preprocessing (mean, std, channels, resize), model.output, or a file that came badly quantized",
+            "model.preprocessing (mean, std, channels, resize), model.output, or a file that was already quantized "
+            "badly",
         )

@@ -1,4 +1,4 @@
-"""What every converter must do, as tests that a third party's test class inherits.
+"""The requirements of every converter, as tests that a third party's test class inherits.
 
     class TestAcmeConverter(ConverterConformance):
         converter = "acme"  # the name of its entry point in edlab.converters
@@ -6,7 +6,7 @@
         def predict(self, artifact, images):
             return acme_sdk.Network(artifact.files[0]).run(images)
 
-The model and the images are small and made here; torch is needed, and for a converter that takes no torch models
+The model and the images are small and created here. torch is needed; for a converter that does not support torch models
 override the fixture `source`.
 """
 
@@ -50,7 +50,7 @@ CLASSES = 10
 
 
 def small_network() -> torch.nn.Module:
-    """Random weights, seeded: what a mobile network is made of, on (1, 3, 32, 32) -> (1, 10)."""
+    """Random weights, seeded: the blocks of a mobile network, on (1, 3, 32, 32) -> (1, 10)."""
     import torch
 
     nn = torch.nn
@@ -97,7 +97,7 @@ def small_source(folder: Path) -> SourceModel:
 
 
 def small_calibration(folder: Path, images: int, seed: int = 0) -> CalibrationData:
-    """Seeded images of smooth gradients, no two alike, as a calibration selection in `folder`."""
+    """Seeded images of smooth gradients, all different, as a calibration selection in `folder`."""
     generator = np.random.default_rng(seed)
     corners = generator.uniform(0, 255, (images, 2, 2, 3))
     ramp = np.linspace(0, 1, 32)
@@ -116,7 +116,7 @@ def quantization(
     activations: Symmetry = Symmetry.asymmetric,
     exclude: tuple[str, ...] = (),
 ) -> QuantizationConfig:
-    """A quantization configuration as the command line would make it."""
+    """A quantization configuration, as from the command line."""
     return QuantizationConfig(
         name=precision.value,
         precision=precision,
@@ -128,20 +128,20 @@ def quantization(
 
 
 class ConverterConformance:
-    """Subclass with `converter`, and `predict` where the artifact runs on this machine."""
+    """Subclass with `converter`, and `predict` if the artifact runs on this machine."""
 
-    converter: ClassVar[str]  # its name: that of its entry point
-    tolerance: ClassVar[float] = 1e-4  # of float32 logits, which are of the order of 1
+    converter: ClassVar[str]  # the name of its entry point
+    tolerance: ClassVar[float] = 1e-4  # of float32 logits, whose magnitude is about 1
 
     def __init_subclass__(cls) -> None:
         if not isinstance(getattr(cls, "converter", ""), str):
             raise TypeError(f"{cls.__name__}.converter is the name of an entry point in edlab.converters, not a class")
 
     def predict(self, artifact: Artifact, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, classes) of normalised images in the artifact's layout, float32 whatever the file takes."""
+        """Logits (N, classes) of normalised images in the artifact's layout, float32 whatever the file's type."""
         pytest.skip("predict is not overridden")
 
-    # Class-scoped, so that one conversion serves all tests of a class: they hold files that tests only read.
+    # Class-scoped, so that all tests of a class share one conversion: they contain files that tests only read.
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -172,7 +172,7 @@ class ConverterConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def images(cls, folder: Path) -> NDArray[np.uint8]:
-        """Eight images that are not those of the calibration."""
+        """Eight images that are not used for calibration."""
         pixels: NDArray[np.uint8] = np.load(small_calibration(folder, 8, seed=1).images)
         return pixels
 
@@ -210,7 +210,7 @@ class ConverterConformance:
         self._needs(precision)
         artifact = convert(self._plain(precision))
         if not reader(artifact.format):
-            pytest.skip(f"{self.converter} has no weight_readers of {artifact.format} files")
+            pytest.skip(f"{self.converter} has no weight_readers for {artifact.format} files")
         dtypes = weight_dtypes(artifact.files[0], artifact.format)
         assert set(dtypes) == {"int8"}
 
@@ -249,7 +249,7 @@ class ConverterConformance:
     def test_a_node_that_does_not_exist_cannot_be_excluded(self, convert: Callable[..., Artifact]) -> None:
         self._needs(Precision.int8)
         if not converters.load(self.converter).capabilities[Precision.int8].exclude:
-            pytest.skip("this converter excludes no nodes")
+            pytest.skip("this converter does not support exclude")
         with pytest.raises(ConfigError, match="no_such_node") as caught:
             convert(dataclasses.replace(self._plain(Precision.int8), exclude=["no_such_node"]))
         assert caught.value.hint
@@ -300,14 +300,14 @@ class ConverterConformance:
             changed = dataclasses.replace(config, options={key: _another(value)})
             assert any(
                 converters.get(config).plan(source, one) != converters.get(changed).plan(source, one) for one in wanted
-            ), f"no plan hangs on option {key}"
+            ), f"no plan depends on option {key}"
 
     def _needs(self, precision: Precision) -> None:
         if precision not in converters.load(self.converter).capabilities:
-            pytest.skip(f"{self.converter} does not do {precision}")
+            pytest.skip(f"{self.converter} does not support {precision}")
 
     def _plain(self, precision: Precision) -> QuantizationConfig:
-        """The first of every setting that the converter declares at this precision."""
+        """The first value of every setting that the converter declares at this precision."""
         able = converters.load(self.converter).capabilities[precision]
         return quantization(
             precision,
@@ -327,7 +327,7 @@ def _convert(
     calibration: Callable[[], CalibrationData],
     cache: Cache,
 ) -> Artifact:
-    """As a run converts; a tool environment is the one that runs use, since installing it can take minutes."""
+    """Converts as in a run; uses the tool environment of runs, because installing it can take minutes."""
     config = ConverterConfig(name=name)
     with on_this_machine(converters.get(config), config, Cache(), lambda phase, fraction, message: None) as workshops:
         return converters.convert(

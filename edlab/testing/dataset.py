@@ -1,15 +1,15 @@
-"""What every kind of data set must do, as tests that a third party's test class inherits.
+"""The requirements of every kind of data set, as tests that a third party's test class inherits.
 
 class TestAcmeArchive(DatasetConformance):
     dataset = "acme_archive"  # the name of its entry point in edlab.datasets
     classes = 3
 
     def config(self, folder):
-        ...  # write some ten images, two of each class or more
+        ...  # write about ten images, two or more of each class
         return DatasetConfig(name="acme", kind=self.dataset, path=str(folder / "images.acme"))
 
     def change(self, config):
-        ...  # another picture in place of one of them
+        ...  # replace one image by another picture
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ Prepare = Callable[..., PreparedData]
 
 
 class DatasetConformance:
-    """Subclass with `dataset`, `classes`, `config`, and `change` where there are files that can change."""
+    """Subclass with `dataset`, `classes`, `config`, and `change` if there are files that can change."""
 
     dataset: ClassVar[str]
-    classes: ClassVar[int]  # of the model that it is prepared for
+    classes: ClassVar[int]  # of the model for which it is prepared
     class_names: ClassVar[tuple[str, ...]] = ()  # that the model itself names
     input: ClassVar[Preprocessing | ArrayInput] = Preprocessing(height=16, width=24, mean=(0,) * 3, std=(1,) * 3)
 
     def config(self, folder: Path) -> DatasetConfig:
-        """A small data set of this kind, whose files, if it has any, are made in `folder`."""
+        """A small data set of this kind; create its files, if it has any, in `folder`."""
         raise TypeError(f"{type(self).__name__} must define config")
 
     def change(self, config: DatasetConfig) -> None:
-        """Put another picture in place of one of the data set's."""
+        """Replace one image of the data set by another picture."""
         pytest.skip("change is not overridden")
 
     @pytest.fixture
-    def made(self, tmp_path: Path) -> DatasetConfig:
+    def configured(self, tmp_path: Path) -> DatasetConfig:
         folder = tmp_path / "data"
         folder.mkdir()
         return self.config(folder)
 
     @pytest.fixture
-    def prepare(self, made: DatasetConfig, tmp_path: Path) -> Prepare:
+    def prepare(self, configured: DatasetConfig, tmp_path: Path) -> Prepare:
         """`prepare(classes=..., cache=..., on_progress=..., KEY=...)`; the keys are the configuration's."""
 
         def run(
@@ -68,7 +68,7 @@ class DatasetConformance:
             **keys: Any,
         ) -> PreparedData:
             return data.prepare(
-                dataclasses.replace(made, **keys),
+                dataclasses.replace(configured, **keys),
                 self.input,
                 Cache(tmp_path / cache),
                 num_classes=classes,
@@ -79,8 +79,8 @@ class DatasetConformance:
         return run
 
     @pytest.fixture
-    def catalogue(self, made: DatasetConfig, tmp_path: Path) -> Catalogue:
-        kind = data.DATASETS.load(self.dataset)(made)
+    def catalogue(self, configured: DatasetConfig, tmp_path: Path) -> Catalogue:
+        kind = data.DATASETS.load(self.dataset)(configured)
         if isinstance(self.input, ArrayInput):
             return kind.arrays(self.input)
         cache = Cache(tmp_path / "cache")
@@ -149,32 +149,34 @@ class DatasetConformance:
 
     def test_fewer_images_are_the_first_of_all(self, prepare: Prepare) -> None:
         if data.task_of(self.dataset) is None:
-            pytest.skip("no figure hangs on which they are")
+            pytest.skip("no metric depends on which they are")
         every, two = prepare(), prepare(images=2)
         assert [two.files[row] for row in two.evaluation] == [every.files[row] for row in every.evaluation[:2]]
 
     def test_the_second_time_nothing_is_decoded(self, prepare: Prepare) -> None:
         first = prepare()
-        again = prepare(on_progress=lambda fraction: pytest.fail("it is decoded again"))
+        again = prepare(on_progress=lambda fraction: pytest.fail("it must be decoded again"))
         assert again.images == first.images
 
-    def test_a_picture_that_changed_is_not_taken_from_the_cache(self, made: DatasetConfig, prepare: Prepare) -> None:
+    def test_a_picture_that_changed_is_not_taken_from_the_cache(
+        self, configured: DatasetConfig, prepare: Prepare
+    ) -> None:
         before = prepare().digest
-        self.change(made)
+        self.change(configured)
         assert prepare().digest != before
 
-    def test_a_path_that_is_missing_is_an_error_with_a_hint(self, made: DatasetConfig, prepare: Prepare) -> None:
-        if made.path is None:
+    def test_a_path_that_is_missing_is_an_error_with_a_hint(self, configured: DatasetConfig, prepare: Prepare) -> None:
+        if configured.path is None:
             pytest.skip("this data set has no path")
         with pytest.raises(DataError, match="no_such_place") as caught:
-            prepare(path=str(Path(made.path).with_name("no_such_place")))
+            prepare(path=str(Path(configured.path).with_name("no_such_place")))
         assert caught.value.hint
 
     def test_a_model_of_other_classes_is_refused(self, prepare: Prepare) -> None:
         if data.task_of(self.dataset) is None:
             pytest.skip("it has no labels")
         if isinstance(self.input, ArrayInput):
-            pytest.skip("arrays do not tell how many classes there are")
+            pytest.skip("arrays do not state the number of classes")
         with pytest.raises(DataError) as caught:
             prepare(classes=self.classes + 7)
         assert caught.value.hint

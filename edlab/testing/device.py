@@ -1,10 +1,10 @@
-"""What every kind of device must do, as tests that a third party's test class inherits.
+"""The requirements of every kind of device, as tests that a third party's test class inherits.
 
     class TestAcmeLink(DeviceConformance):
         def config(self):
             return DeviceConfig(name="acme", kind="acme_link", address="board-1")
 
-The suite starts real agents on the device. Its agents need onnxruntime for the test of the files, which else skips.
+The suite starts real agents on the device. They need onnxruntime for the test of the files, which is skipped otherwise.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class DeviceConformance:
 
 
 def mean_network(path: Path) -> Path:
-    """An ONNX file of the mean of each channel: float32 (1, 3, 2, 2) -> (1, 3)."""
+    """An ONNX file that computes the mean of each channel: float32 (1, 3, 2, 2) -> (1, 3)."""
     import onnx
     from onnx import TensorProto, helper
 

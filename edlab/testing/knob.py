@@ -1,11 +1,11 @@
-"""What every knob of the agent must do, as tests that a third party's test class inherits.
+"""The requirements of every knob of the agent, as tests that a third party's test class inherits.
 
     class TestAcmeClock(KnobConformance):
         knob = "acme_clock"  # the name of its entry point in edlab.knobs
-        value = "turbo"  # to set it to; what is in force before is another one
+        value = "turbo"  # the value to set; it must differ from the current one
 
-The suite sets the knob of this machine, and puts it back. Where this machine does not have it all but one test skip;
-`environment` may point the knob at something that stands in for it.
+The suite sets the knob of this machine, and restores it. If this machine does not have the knob, all tests but one are
+skipped; `environment` can point the knob at a stand-in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edlab.devices import AgentSession
 from edlab.errors import AgentError
 from edlab.registry import plugins
 
-_PATIENCE_S = 30.0  # for what a process beside the agent does
+_PATIENCE_S = 30.0  # for what a process next to the agent does
 
 
 class KnobConformance:
@@ -39,12 +39,12 @@ class KnobConformance:
     value: ClassVar[str]
 
     def environment(self) -> Mapping[str, str]:
-        """Variables that the knob reads. Override it for one that a stand-in serves."""
+        """Variables that the knob reads. Override it for a knob that uses a stand-in."""
         return {}
 
     @pytest.fixture
     def here(self, monkeypatch: pytest.MonkeyPatch) -> Knob:
-        """The knob as its module makes it, in this process."""
+        """The knob as its module creates it, in this process."""
         for name, text in self.environment().items():
             monkeypatch.setenv(name, text)
         entry = plugins("knobs").get(self.knob)
@@ -53,7 +53,7 @@ class KnobConformance:
 
     @pytest.fixture
     def before(self, here: Knob) -> str:
-        """The value in force; skips where there is none."""
+        """The current value; skips if there is none."""
         if reason := _why_not(here):
             pytest.skip(str(reason))
         return here.show()
@@ -72,7 +72,7 @@ class KnobConformance:
     def test_what_it_shows_can_be_chosen(self, here: Knob, before: str) -> None:
         assert before
         assert here.show() == before
-        assert here.choose(self.value) != before, "the suite needs another value than the one in force"
+        assert here.choose(self.value) != before, "the suite needs a value that differs from the current one"
         assert here.choose(here.choose(self.value)) == here.choose(self.value)
 
     def test_it_is_set_for_an_agent_and_put_back_after_it(self, here: Knob, before: str, session: AgentSession) -> None:
@@ -94,7 +94,7 @@ class KnobConformance:
     ) -> None:
         with pytest.raises(AgentError, match="no_such_value") as caught:
             session.set_knob(self.knob, "no_such_value")
-        assert here.choose(self.value) in caught.value.hint, "the hint must list the values that there are"
+        assert here.choose(self.value) in caught.value.hint, "the hint must list the valid values"
         assert here.show() == before
 
 
@@ -109,5 +109,5 @@ def _why_not(knob: Knob) -> errors.AgentError | None:
 def _wait_for(knob: Knob, value: str) -> None:
     end = time.monotonic() + _PATIENCE_S
     while knob.show() != value:
-        assert time.monotonic() < end, f"{knob.show()} is in force, and {value} was not put back"
+        assert time.monotonic() < end, f"the value is {knob.show()}, and {value} was not restored"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What every power meter must do, as tests that a third party's test class inherits.
+"""The requirements of every power meter, as tests that a third party's test class inherits.
 
 class TestAcmeMeter(MeterConformance):
     meter = "acme"  # the name of its entry point in edlab.meters
@@ -16,7 +16,7 @@ from edlab.testing.sensor import SensorConformance
 
 
 class MeterConformance(SensorConformance):
-    """Subclass with `meter` and its `options`. A meter that is not connected here raises `EdlabError`."""
+    """Subclass with `meter` and its `options`. A meter that is not connected to this machine raises `EdlabError`."""
 
     meter: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
@@ -25,5 +25,5 @@ class MeterConformance(SensorConformance):
         return Found([METERS.load(self.meter)(**self.options)], [])
 
     def test_each_is_found_again_by_its_name(self, sensors: list[Sensor]) -> None:
-        """A meter that is open may not be opened twice."""
+        """An open meter must not be opened again."""
         assert sensors[0].name

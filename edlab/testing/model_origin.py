@@ -1,4 +1,4 @@
-"""What every source of models must do, as tests that a third party's test class inherits.
+"""The requirements of every source of models, as tests that a third party's test class inherits.
 
     class TestAcmeHub(ModelOriginConformance):
         origin = "acme_hub"  # the name of its entry point in edlab.model_origins
@@ -7,7 +7,7 @@
         def config(self, folder):
             return ModelConfig(origin=self.origin, arch="acme_tiny", weights="random")
 
-The suite builds the model some times, each in a process of its own, and runs it on this machine.
+The suite builds the model several times, each in a separate process, and runs it on this machine.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _IMAGES = 4
 
 
 class ModelOriginConformance:
-    """Subclass with `origin`, `classes` and `config`; the model takes images of 3 channels."""
+    """Subclass with `origin`, `classes` and `config`; the model must accept images with 3 channels."""
 
     origin: ClassVar[str]
     classes: ClassVar[int]
 
     def config(self, folder: Path) -> ModelConfig:
-        """A small model of this source, without a download; what it is read from, if anything, is made in `folder`."""
+        """A small model of this source, without a download; create its files, if it has any, in `folder`."""
         raise TypeError(f"{type(self).__name__} must define config")
 
     def unknown(self, config: ModelConfig) -> ModelConfig:
-        """The same of a model "no_such_model", which there is not. Override it where `arch` does not say which."""
+        """The configuration of a missing model, "no_such_model". Override it if `arch` does not name the model."""
         return dataclasses.replace(config, arch="no_such_model")
 
-    # Class-scoped, so that one build serves all tests of a class.
+    # Class-scoped, so that all tests of a class share one build.
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -55,13 +55,13 @@ class ModelOriginConformance:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def made(cls, folder: Path) -> ModelConfig:
+    def configured(cls, folder: Path) -> ModelConfig:
         return cls().config(folder)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def source(cls, made: ModelConfig, folder: Path) -> SourceModel:
-        return models.load(made, Cache(folder / "cache"), log=folder / "load.log")
+    def source(cls, configured: ModelConfig, folder: Path) -> SourceModel:
+        return models.load(configured, Cache(folder / "cache"), log=folder / "load.log")
 
     def test_it_gives_a_file_and_says_what_must_be_known(self, source: SourceModel) -> None:
         assert source.path.is_file()
@@ -80,25 +80,25 @@ class ModelOriginConformance:
         assert len(np.unique(outputs, axis=0)) == _IMAGES
 
     def test_the_same_configuration_gives_the_same_model(
-        self, made: ModelConfig, source: SourceModel, folder: Path
+        self, configured: ModelConfig, source: SourceModel, folder: Path
     ) -> None:
-        again = models.load(made, Cache(folder / "another"), log=folder / "again.log")
+        again = models.load(configured, Cache(folder / "another"), log=folder / "again.log")
         assert again.model_dump(exclude={"path", "sha256"}) == source.model_dump(exclude={"path", "sha256"})
         np.testing.assert_array_equal(self._run(again, folder / "again.npy"), self._run(source, folder / "first.npy"))
 
-    def test_the_second_time_nothing_is_built(self, made: ModelConfig, source: SourceModel, folder: Path) -> None:
+    def test_the_second_time_nothing_is_built(self, configured: ModelConfig, source: SourceModel, folder: Path) -> None:
         kind = models.ORIGINS.load(self.origin)
         if not kind.cached:
-            pytest.skip("what decides on its models cannot be told")
+            pytest.skip("it is unknown what determines its models")
         log = folder / "second.log"
-        assert models.load(made, Cache(folder / "cache"), log=log) == source
+        assert models.load(configured, Cache(folder / "cache"), log=log) == source
         assert not log.exists()
 
-    def test_what_is_given_stands_over_what_the_source_says(self, made: ModelConfig, folder: Path) -> None:
+    def test_what_is_given_stands_over_what_the_source_says(self, configured: ModelConfig, folder: Path) -> None:
         mean = [0.125, 0.25, 0.5]
         given = dataclasses.replace(
-            made,
-            preprocessing=dataclasses.replace(made.preprocessing or PreprocessingConfig(), mean=mean),
+            configured,
+            preprocessing=dataclasses.replace(configured.preprocessing or PreprocessingConfig(), mean=mean),
             label_offset=1,
             claimed_top1=0.75,
         )
@@ -109,26 +109,26 @@ class ModelOriginConformance:
         assert (source.label_offset, source.label_offset_origin) == (1, "given")
         assert source.claimed_top1 == 0.75
 
-    def test_a_model_that_there_is_not_is_named_with_a_hint(self, made: ModelConfig, folder: Path) -> None:
+    def test_a_model_that_there_is_not_is_named_with_a_hint(self, configured: ModelConfig, folder: Path) -> None:
         with pytest.raises(EdlabError, match="no_such_model") as caught:
-            models.load(self.unknown(made), Cache(folder / "cache"), log=folder / "unknown.log")
+            models.load(self.unknown(configured), Cache(folder / "cache"), log=folder / "unknown.log")
         assert caught.value.hint
 
     @pytest.mark.parametrize("content", [None, b"these are no weights"], ids=["missing", "unreadable"])
     def test_weights_that_cannot_be_loaded_are_never_ignored(
-        self, content: bytes | None, made: ModelConfig, folder: Path
+        self, content: bytes | None, configured: ModelConfig, folder: Path
     ) -> None:
         path = folder / ("no_such_weights.pt" if content is None else "bad_weights.pt")
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(EdlabError, match=path.stem) as caught:
             models.load(
-                dataclasses.replace(made, weights=str(path)), Cache(folder / "cache"), log=folder / "weights.log"
+                dataclasses.replace(configured, weights=str(path)), Cache(folder / "cache"), log=folder / "weights.log"
             )
         assert caught.value.hint
 
     def _run(self, source: SourceModel, out: Path) -> NDArray[np.float32]:
-        """The outputs (N, classes) of some images of noise, each of a colour of its own."""
+        """The outputs (N, classes) of some images of noise, each with a different colour."""
         assert isinstance(source.preprocessing, Preprocessing)
         generator = np.random.default_rng(0)
         shape = (_IMAGES, source.preprocessing.height, source.preprocessing.width, 3)

@@ -8,13 +8,13 @@ Then, anywhere, without it:
 
     edlab run device=jetson device.kind=replay device.env.EDLAB_RECORDING=nano.rec
 
-What the device said is said again: figures, outputs, sensor readings and its clock. The device's own runtime is not
-needed, and is not imported. The figures are `emulated_*`: nothing of them was measured now. A kind of device from
-another package is recorded by `recorded(session, folder)` around what its `connect` gives.
+All answers of the device are replayed: metrics, outputs, sensor readings and its clock. The device's own runtime is not
+needed, and is not imported. The metrics are `emulated_*`, because they are not measured now. To record a kind of device
+from another package, wrap the session that its `connect` returns: `recorded(session, folder)`.
 
 A recording is a folder with one folder for each agent that was started. Its calls.jsonl has a line for each request in
-order: method, params, and reply or error; what the agent wrote lies beside it. In params a file that was sent is
-"file:<sha256>/<name>", one that was written "out:<name>".
+order: method, params, and reply or error; files that the agent wrote are next to it. In params a file that was sent is
+"file:<sha256>/<name>", one that was written is "out:<name>".
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _USED = "replayed "
 _EXIT_S = 5.0
 
 Call = dict[str, Any]  # a line of calls.jsonl
-Key = Callable[[dict[str, Any]], str]  # what two requests have in common that get one answer
+Key = Callable[[dict[str, Any]], str]  # what two requests with the same answer have in common
 
 
 _replayed: defaultdict[Path, list[str]] = defaultdict(list)  # in this process, by recording: the agents that were used
 
 
 class RecordingDevice(Device):
-    """The device itself, local or by ssh, whose answers are kept."""
+    """The device itself, local or by ssh, whose answers are recorded."""
 
     def connect(self) -> contextlib.AbstractContextManager[AgentSession]:
         folder = _folder(self.config)
@@ -72,14 +72,14 @@ class RecordingDevice(Device):
 
 
 class ReplayDevice(Device):
-    """A process of this machine in place of the agent: it has the recording, and no runtime."""
+    """A process on this machine instead of the agent: it reads the recording, and has no runtime."""
 
     def connect(self) -> AgentSession:
         folder = _folder(self.config)
         if not _sessions(folder):
             raise ConfigError(
-                f"{folder} holds no recording of a device",
-                hint=f"make one with device.kind=record device.env.{VARIABLE}=FOLDER",
+                f"no recording of a device is found in {folder}",
+                hint=f"record one with device.kind=record device.env.{VARIABLE}=FOLDER",
             )
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder), *_replayed[folder]],
@@ -92,25 +92,25 @@ class ReplayDevice(Device):
 
 
 def recorded(session: AgentSession, folder: Path) -> AgentSession:
-    """The same session, which keeps in `folder` all that is said from here on."""
+    """The same session, which records in `folder` all requests and answers from now on."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(len(_sessions(folder)) + 1):
-        with contextlib.suppress(FileExistsError):  # another process records there too
+        with contextlib.suppress(FileExistsError):  # another process also records there
             place = folder / f"{number:04d}"
             place.mkdir()
             break
-    session.__class__ = type("_Recorded", (_Recording, type(session)), {})  # whatever kind of session it is
+    session.__class__ = type("_Recorded", (_Recording, type(session)), {})  # for any kind of session
     assert isinstance(session, _Recording)
     session.start_recording(place)
     return session
 
 
 class _Recording(AgentSession):
-    """What a session does, and a note of it."""
+    """Forwards to a session, and records its requests and answers."""
 
     def start_recording(self, folder: Path) -> None:
         self._folder = folder
-        self._names: dict[str, str] = {}  # paths on the target -> what they are called in the recording
+        self._names: dict[str, str] = {}  # paths on the target -> their names in the recording
 
     def put(self, files: Sequence[Path]) -> list[str]:
         paths = super().put(files)
@@ -130,13 +130,13 @@ class _Recording(AgentSession):
             self._note({"written": self._names[remote], "file": kept.name})
 
     def call(self, method: Method[Q, R], request: Q, *args: Any, **options: Any) -> R:
-        said: Call = {"method": method.name, "params": _renamed(encode(request), self._names)}
+        call: Call = {"method": method.name, "params": _renamed(encode(request), self._names)}
         try:
             reply = super().call(method, request, *args, **options)
         except (AgentError, StorageError) as error:
-            self._note({**said, "error": [error.message, error.hint]})
+            self._note({**call, "error": [error.message, error.hint]})
             raise
-        self._note({**said, "reply": encode(reply)})
+        self._note({**call, "reply": encode(reply)})
         return reply
 
     def _note(self, line: Call) -> None:
@@ -145,7 +145,7 @@ class _Recording(AgentSession):
 
 
 class _ReplaySession(AgentSession):
-    """Names files by what is in them, as the recording does: its process needs none of them."""
+    """Names files by their content, as in the recording: the replaying process does not need the files."""
 
     def put(self, files: Sequence[Path]) -> list[str]:
         return [_name_of(file) for file in files]
@@ -159,7 +159,7 @@ class _ReplaySession(AgentSession):
         return machine._replace(stand_in=f"a recording, {_folder(self._device).name}{real}")
 
     def sensors(self) -> Sensors:
-        """Of the device, by the same recording: power/ takes them for that."""
+        """The device's sensors, marked as from this recording, so that power/ treats them as those of the device."""
         found, stand_in = super().sensors(), self.hello().stand_in or ""
         named = [f"{stand_in}, of {each.stand_in}" if each.stand_in else stand_in for each in found.sensors]
         return found._replace(
@@ -167,7 +167,7 @@ class _ReplaySession(AgentSession):
         )
 
     def lock(self, on_progress: OnProgress | None = None) -> None:
-        """A recording has no machine that runs could disturb."""
+        """A recording has no machine that other runs could disturb."""
 
     def close(self, grace_s: float = _EXIT_S) -> None:
         super().close(grace_s)
@@ -175,20 +175,20 @@ class _ReplaySession(AgentSession):
 
 
 class _Replay:
-    """Has each method of an agent that the recording has; see `edlab.agent.protocol.serve`."""
+    """Has each method of an agent that is in the recording; see `edlab.agent.protocol.serve`."""
 
     def __init__(self, folder: Path, used: Sequence[str]) -> None:
-        """Agents of the recording that were not `used` yet come first: each repeat of a row is another one."""
+        """Agents of the recording that were not `used` yet are first: each repeat of a row is a different agent."""
         times = Counter(used)
         self._sessions = sorted(map(_Session, _sessions(folder)), key=lambda session: times[session.name])
         self._folder = folder
-        self._outs: dict[str, Path] = {}  # where the host wants what is written, by its name in the recording
+        self._outs: dict[str, Path] = {}  # where the host expects written files, by their name in the recording
 
     def __getattr__(self, method: str) -> Callable[[object, Any], Any]:
         return lambda progress, request: self._answer(method, encode(request))
 
     def close(self, progress: object, request: Any) -> dict[str, Any]:
-        """Say which agent of the recording this was."""
+        """Report which agent of the recording was used."""
         sys.stderr.write(f"{_USED}{self._sessions[0].name}\n")
         return {}
 
@@ -198,7 +198,7 @@ class _Replay:
         for key in (_exactly, _but_for_content):
             able = [session for session in self._sessions if session.has(method, wanted, key)]
             if able and (key is _exactly or len({_content(each.find(method, wanted, key)) for each in able}) == 1):
-                self._sessions = able  # what follows is of the same agent, where it can be told
+                self._sessions = able  # the following answers are from the same agent, if it is known
                 return able[0].reply(method, wanted, key, self._outs)
         raise RefusedError(*self._refusal(method, wanted))
 
@@ -215,23 +215,23 @@ class _Replay:
         first = ", ".join(f"{name}={json.dumps(known.get(name))[:200]}" for name in other)
         return (
             f"the recording {self._folder} has no '{method}' with {shown}",
-            f"it has {first}: set what it was recorded with, or record again",
+            f"it has {first}: set the overrides that it was recorded with, or record again",
         )
 
 
 class _Session:
-    """What one agent said."""
+    """The answers of one agent."""
 
     def __init__(self, place: Path) -> None:
         self.name = place.name
         self._place = place
         self._calls: list[Call] = []
         for line in (place / _CALLS).read_text().splitlines():
-            said = json.loads(line)
-            if "method" in said:
-                self._calls.append({**said, "written": {}})
+            entry = json.loads(line)
+            if "method" in entry:
+                self._calls.append({**entry, "written": {}})
             else:
-                self._calls[-1]["written"][said["written"]] = said["file"]
+                self._calls[-1]["written"][entry["written"]] = entry["file"]
         self._given: Counter[str] = Counter()  # how often each request was answered
 
     def calls(self, method: str) -> list[Call]:
@@ -241,12 +241,12 @@ class _Session:
         return any(key(call["params"]) == key(wanted) for call in self.calls(method))
 
     def find(self, method: str, wanted: dict[str, Any], key: Key) -> Call:
-        """The answer that is due: each of those to this request in turn, and then the last again."""
+        """The next answer: those to this request in turn, and then the last one again."""
         same = [call for call in self.calls(method) if key(call["params"]) == key(wanted)]
         return same[min(self._given[f"{method} {key(wanted)}"], len(same) - 1)]
 
     def reply(self, method: str, wanted: dict[str, Any], key: Key, outs: dict[str, Path]) -> Any:
-        """Give the answer, and write what was written with it."""
+        """Return the answer, and write the files that were written with it."""
         call = self.find(method, wanted, key)
         self._given[f"{method} {key(wanted)}"] += 1
         if "error" in call:
@@ -261,7 +261,7 @@ def _exactly(params: dict[str, Any]) -> str:
 
 
 def _but_for_content(params: dict[str, Any]) -> str:
-    """A conversion on another processor may give other bytes in a file of the same name."""
+    """A conversion on another processor may write other bytes to a file of the same name."""
     names = {_FILE + text: _FILE + text.rpartition("/")[2] for text in _texts(params, _FILE)}
     return _exactly(_renamed(params, names))
 
@@ -271,7 +271,7 @@ def _content(call: Call) -> str:
 
 
 def _texts(value: Any, beginning: str) -> list[str]:
-    """The texts in a message that begin so."""
+    """The texts in a message that begin with `beginning`, without it."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -280,7 +280,7 @@ def _texts(value: Any, beginning: str) -> list[str]:
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """A message with other names of files."""
+    """A message with the names of its files replaced."""
     if isinstance(value, dict):
         return {key: _renamed(item, names) for key, item in value.items()}
     if isinstance(value, list):
@@ -295,7 +295,7 @@ def _name_of(file: Path) -> str:
 
 @cache
 def _sha256(file: Path, size: int, changed_ns: int) -> str:
-    """Read once in this process: the images are named in every phase."""
+    """Read once per process: every phase names the images."""
     return sha256_files([file])
 
 

@@ -5,9 +5,9 @@
 
         def export(self, network, folder):
             ...
-            return [folder / "net.acme"]  # the file to open first, then those beside it
+            return [folder / "net.acme"]  # the file to open first, then those next to it
 
-The suite runs the real agent on this machine, with the runtimes that the installed packages add.
+The suite runs the real agent on this machine, with the runtimes of the installed packages.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def tiny_network() -> torch.nn.Module:
 
 
 def random_images() -> NDArray[np.uint8]:
-    """uint8 (12, 32, 32, 3), seeded; each with a colour of its own, so that its logits are as well."""
+    """uint8 (12, 32, 32, 3), seeded; each with a different colour, and so with different logits."""
     generator = np.random.default_rng(0)
     colours = generator.integers(0, 200, (IMAGES, 1, 1, 3))
     return (colours + generator.integers(0, 56, (IMAGES, 32, 32, 3))).astype(np.uint8)
 
 
 class RuntimeConformance:
-    """What every runtime must do. Subclasses give `runtime` and `export`."""
+    """The requirements of every runtime. Subclasses define `runtime` and `export`."""
 
     runtime: ClassVar[str]
     layout: ClassVar[Layout] = "NCHW"
@@ -108,7 +108,7 @@ class RuntimeConformance:
         return DeviceConfig(name="conformance", runtimes={"any": cls.runtime}, options={cls.runtime: options})
 
     def reference(self) -> NDArray[np.float32]:
-        """What torch says of the images: float32 (12, 10)."""
+        """The logits of torch for the images: float32 (12, 10)."""
         import torch
 
         inputs = normalise(random_images(), PREPROCESSING.mean, PREPROCESSING.std, "NCHW")

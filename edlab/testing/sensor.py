@@ -1,9 +1,9 @@
-"""What every kind of power sensor must do, as tests that a third party's test class inherits.
+"""The requirements of every kind of power sensor, as tests that a third party's test class inherits.
 
     class TestAcmeSensor(SensorConformance):
         sensor = "acme"  # the name of its entry point in edlab.sensors
 
-Where this machine has no such sensor, the tests of its readings skip.
+If this machine has no such sensor, the tests of its readings are skipped.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SensorConformance:
 
 
 def _next_sample(sensor: Sensor) -> Sample:
-    """The next reading; one that failed, or that takes another, is asked for again as the agent does."""
+    """The next reading; a failed or incomplete one is requested again, as the agent does."""
     end = time.monotonic() + _PATIENCE_S
     error: Exception | None = None
     while time.monotonic() < end:
@@ -87,4 +87,4 @@ def _next_sample(sensor: Sensor) -> Sample:
         except (OSError, ValueError) as failed:
             error = failed
         time.sleep(0.05)
-    pytest.fail(f"{sensor.name} gives no reading in {_PATIENCE_S:g} s: {error}")
+    pytest.fail(f"{sensor.name} has no reading within {_PATIENCE_S:g} s: {error}")

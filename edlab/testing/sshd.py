@@ -1,10 +1,9 @@
-"""A board that is none: a plain sshd on a loopback port, with keys, a home folder, a PATH and locks of its own.
+"""A simulated board: an sshd on a loopback port, with its own keys, home folder, PATH and locks.
 
     with LoopbackBoard(folder) as board:
         os.environ["EDLAB_SSH_CONFIG"] = str(board.config)   # `ssh -F CONFIG board` reaches it
 
-For the tests of what goes over ssh. It runs as the present user, needs no root, and touches neither ~/.ssh nor the
-system's sshd.
+For tests over ssh. It runs as the current user, does not need root, and uses neither ~/.ssh nor the system's sshd.
 """
 
 from __future__ import annotations
@@ -33,25 +32,25 @@ _SYSTEM_PROGRAMS = (
     "/usr/libexec/openssh",
     "/usr/libexec",
 )
-_PRIVILEGE_SEPARATION = Path("/run/sshd")  # which a system's service makes, and sshd as root wants
+_PRIVILEGE_SEPARATION = Path("/run/sshd")  # created by the system's service; sshd as root needs it
 
 
 def missing() -> str:
-    """What this machine lacks to run one; empty where it lacks nothing."""
+    """What is missing on this machine to run one; empty if nothing is."""
     programs = [name for name in ("ssh", "ssh-keygen") if not shutil.which(name)]
     return ", ".join(programs + ([] if _find("sshd") else ["sshd"]))
 
 
 class LoopbackBoard:
-    """`host` is a name in the ssh configuration file `config`; `home` is where a login there lands."""
+    """`host` is a name in the ssh configuration file `config`; `home` is the home folder of a login there."""
 
     host = "board"
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is empty, or does not exist."""
+        """`folder` must be empty, or not exist."""
         self.folder = folder
         self.home = folder / "home"
-        self.locks = folder / "locks"  # in place of this machine's
+        self.locks = folder / "locks"  # instead of this machine's
         self.config = folder / "ssh_config"
         self.known_hosts = folder / "known_hosts"
         self.port = _free_port()
@@ -76,13 +75,13 @@ class LoopbackBoard:
         self.stop()
 
     def new_key(self, name: str) -> None:
-        """Make the key `name` anew: host_key or user_key."""
+        """Generate the key `name` again: host_key or user_key."""
         for file in (self.folder / name, self.folder / f"{name}.pub"):
             file.unlink(missing_ok=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)], check=True)
 
     def trust(self, port: int | None = None) -> None:
-        """Know the host key of now, at this port (None: the board's own)."""
+        """Trust the current host key, at this port (None: the board's own)."""
         kind, key = (self.folder / "host_key.pub").read_text().split()[:2]
         self.known_hosts.write_text(f"[127.0.0.1]:{port or self.port} {kind} {key}\n")
 
@@ -116,13 +115,13 @@ class LoopbackBoard:
             self._server = None
 
     def connections(self) -> list[psutil.Process]:
-        """The sshd processes that serve a connection each."""
+        """The sshd processes, one per connection."""
         assert self._server is not None
         found = psutil.Process(self._server.pid).children(recursive=True)
         return [process for process in found if process.name().startswith("sshd")]
 
     def processes(self) -> list[psutil.Process]:
-        """What runs on the board: every process whose command line names its folder, but sshd's own and its clients."""
+        """The processes on the board: all whose command line names its folder, except sshd's own and its clients."""
         mark = str(self.home)
         found = []
         for process in psutil.process_iter(["cmdline", "name", "status"]):
@@ -132,7 +131,7 @@ class LoopbackBoard:
         return found
 
     def write_shell(self, *, path: str | None = None, prints: str = "") -> None:
-        """The login shell, which runs each command there. `path` is its PATH, `prints` is what it says before."""
+        """The login shell, which runs each command there. `path` is its PATH, `prints` its first output."""
         lines = [
             "#!/bin/sh",
             f"export PATH={shlex.quote(path or os.environ['PATH'])}",
@@ -145,7 +144,7 @@ class LoopbackBoard:
         shell.chmod(0o755)
 
     def write_config(self, port: int) -> None:
-        """The configuration of the client, which reaches the board by this port of the loopback."""
+        """The configuration of the client, which reaches the board on this loopback port."""
         self.config.write_text(
             f"""
             Host {self.host}
@@ -180,7 +179,7 @@ class LoopbackBoard:
 
 
 def kill(process: psutil.Process) -> None:
-    """End a process now; nothing where it has gone already."""
+    """End a process immediately; nothing if it has already exited."""
     try:
         process.kill()
     except psutil.NoSuchProcess:
@@ -188,7 +187,7 @@ def kill(process: psutil.Process) -> None:
 
 
 def _find(program: str) -> str | None:
-    """The absolute path of a program that is not for users, wherever this system keeps it."""
+    """The absolute path of a system program, which may be in different places."""
     return shutil.which(program, path=os.pathsep.join([os.environ["PATH"], *_SYSTEM_PROGRAMS]))
 
 

@@ -1,16 +1,16 @@
-"""What every task must do, on the host and in the agent, as tests that a third party's test class inherits.
+"""The requirements of every task, on the host and in the agent, as tests that a third party's test class inherits.
 
     class TestAcmeKeypoints(TaskConformance):
         task = "acme_keypoints"  # the name of its entry points in edlab.tasks and edlab.agent_tasks
         outputs = (("heatmaps", (1, 17, 64, 48)),)  # of a model that it reads
 
         def labels(self):
-            return ...  # what is true of eight images or more, no two alike
+            return ...  # the ground truth of eight or more images, all different
 
         def perfect(self):
-            return [...]  # for each image the output tensors of a model that is right about it
+            return [...]  # for each image the output tensors of a perfect model
 
-What is wrong is made of what is right: each image gets the answer of another.
+Wrong answers are generated from right ones: each image gets the answer of another.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class TaskConformance:
     size: ClassVar[tuple[int, int]] = (64, 64)  # of the model's input: height and width
 
     def labels(self) -> Any:
-        """What is true of each image, as the data set gives it: eight images or more, no two alike."""
+        """The ground truth of each image, as the data set provides it: eight or more images, all different."""
         raise TypeError(f"{type(self).__name__} must define labels")
 
     def perfect(self) -> Sequence[Tensors]:
-        """For each image the output tensors, batch 1, of a model that is right about it."""
+        """For each image the output tensors, batch 1, of a perfect model."""
         raise TypeError(f"{type(self).__name__} must define perfect")
 
     def config(self) -> ModelConfig:
-        """That of the model. Override it for a task that has to be told more."""
+        """The configuration of the model. Override it for a task that needs more options."""
         return ModelConfig(name="conformance", origin="file", task=self.task)
 
     @pytest.fixture
@@ -68,7 +68,7 @@ class TaskConformance:
 
     @pytest.fixture
     def reader(self, host: Task, facts: OutputFacts) -> Reader:
-        """The agent's half, as the agent makes it."""
+        """The agent's half, as the agent creates it."""
         return self._kind()(self._specs(host), {**facts.options, **facts.arrays})
 
     @pytest.fixture

@@ -1,1 +1,1 @@
-"""Vendor packages of the form that docs/adding-a-device.md describes, inside the tree. See `edlab.registry`."""
+"""Vendor packages inside the tree, structured as docs/adding-a-device.md describes. See `edlab.registry`."""

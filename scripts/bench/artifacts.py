@@ -1,4 +1,4 @@
-"""What the benchmarks measure: a model that edlab has converted."""
+"""The subject of the benchmarks: a model that edlab has converted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edlab.stages.load import Inputs, load
 
 
 class Converted(NamedTuple):
-    """A configuration, and what the first two steps of its run give."""
+    """A configuration, and the results of the first two stages of its run."""
 
     config: EdlabConfig
     inputs: Inputs
@@ -22,11 +22,11 @@ class Converted(NamedTuple):
 
 
 def quiet(phase: str, fraction: float | None, message: str) -> None:
-    """No progress: the table is all that is printed."""
+    """No progress: only the table is printed."""
 
 
 def converted(words: list[str], cache: Cache, folder: Path) -> Converted:
-    """Load and convert what these words of the command line name; `folder` keeps the logs of the conversion."""
+    """Load and convert the model of these overrides; `folder` stores the logs of the conversion."""
     config = compose_config(words)
     inputs = load(config, cache, folder, quiet)
     return Converted(config, inputs, convert(config, inputs, cache, quiet))

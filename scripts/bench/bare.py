@@ -1,9 +1,9 @@
-"""The loop that an engineer would write by hand over one artifact: no edlab in it, in a process of its own.
+"""The loop that an engineer would write by hand over one artifact: without edlab, in a separate process.
 
     python bare.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT
 
-INPUTS.npy holds ready input tensors (N, 1, ...). Answers slices (slices.py): mean_ms and median_ms of a query, and ips,
-the queries of all loops in a second. Each of IN_FLIGHT loops runs in a thread.
+INPUTS.npy contains ready input tensors (N, 1, ...). Answers slices (slices.py): mean_ms and median_ms of a query, and
+ips, the queries of all loops per second. Each of IN_FLIGHT loops runs in a thread.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ RUNTIMES = {"onnxruntime": onnxruntime, "openvino": openvino, "litert": litert}
 
 
 def run(infer: Infer, inputs: list[Any], seconds: float) -> tuple[list[int], float]:
-    """The nanoseconds of each query of so many seconds, and the seconds that they took."""
+    """The nanoseconds of each query for this number of seconds, and the seconds that they took."""
     clock, times, count = time.perf_counter_ns, [], 0
     start = clock()
     end = start + int(seconds * 1e9)

@@ -1,4 +1,4 @@
-"""What edlab costs, each figure held against a bound: rows of the tables of scripts/bench/run and link."""
+"""What edlab costs, each figure compared with a bound: rows of the tables of scripts/bench/run and link."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from edlab.engine.command import read_records
 
 Row = tuple[str, str, str, str]  # what, measured, bound, verdict
-SHORT = [  # of a run whose own cost is wanted, not its figures: one setting is no search
+SHORT = [  # of a run whose own cost is of interest, not its metrics: with one setting there is no search
     "protocol=smoke",
     "protocol.seconds=1",
     "protocol.warmup.seconds=0.5",
@@ -45,12 +45,12 @@ def seconds_of(command: list[str], cwd: Path | None = None) -> float:
 
 
 def measured_seconds(folder: Path) -> list[float]:
-    """What the phases measured for, in each run of the latest sweep of this folder, made with SHORT."""
+    """The duration of the measured phases, in each run of the latest sweep of this folder, run with SHORT."""
     sweep = max((folder / "mlruns" / "sweeps").iterdir())
     return [_seconds_of_phases(record.phases) for record in read_records(sweep)]
 
 
 def _seconds_of_phases(phases: dict[str, dict[str, Any]]) -> float:
-    """A trial of the throughput search counts as the second that SHORT gives it."""
+    """A trial of the throughput search counts as the one second that SHORT allows for it."""
     idle = (phases["idle"]["end_ns"] - phases["idle"]["start_ns"]) / 1e9
     return idle + len(phases["throughput"]["search"]) + sum(phase.get("seconds", 0.0) for phase in phases.values())

@@ -1,13 +1,13 @@
-"""edlab's own phases over one artifact, in a process of its own.
+"""edlab's own phases over one artifact, in a separate process.
 
     python own.py RUNTIME FILE INPUTS.npy THREADS IN_FLIGHT phases|window|openvino_clock|loadgen
 
-INPUTS.npy holds ready input tensors (N, 1, ...). Answers slices (slices.py):
+INPUTS.npy contains ready input tensors (N, 1, ...). Answers slices (slices.py):
 
 - `phases`: mean_ms, median_ms, execute_mean_ms, execute_median_ms of the latency phase, ips of a saturated window;
-- `window`: the ips alone;
+- `window`: only the ips;
 - `openvino_clock`: mean_ms and median_ms of the latency phase's queries by OpenVINO's own clock, all of one input;
-- `loadgen`: what MLPerf's LoadGen says of the same request.
+- `loadgen`: the results of MLPerf's LoadGen for the same request.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 from slices import private_stdout, serve
 
-_OPTIONS: dict[str, dict[str, Any]] = {  # the kernels that a runtime takes by itself, as the other tools do
+_OPTIONS: dict[str, dict[str, Any]] = {  # the kernels that a runtime chooses by default, as in the other tools
     "onnxruntime": {"int8_kernels": "fast"},
     "openvino": {"int8_kernels": "fast"},
 }
 
 
 def quiet(fraction: float | None, message: str) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 def latency(request: Any, pool: list[np.ndarray], seconds: float) -> np.ndarray:
@@ -74,11 +74,11 @@ def openvino_clock(requests: list[Any], pool: list[np.ndarray], seconds: float) 
 
         def get_outputs(self) -> list[np.ndarray]:
             outputs: list[np.ndarray] = request.get_outputs()
-            times.append(request._request.latency)  # in milliseconds, of the C++ call alone
+            times.append(request._request.latency)  # in milliseconds, only of the C++ call
             return outputs
 
     stages = latency(Watched(), pool[:1], seconds)
-    timed = times[-len(stages) :]  # those before find cold caches: the phase does not time them either
+    timed = times[-len(stages) :]  # earlier ones have cold caches: the phase does not time them either
     return {"mean_ms": float(np.mean(timed)), "median_ms": float(np.median(timed))}
 
 

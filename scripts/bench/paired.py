@@ -1,4 +1,4 @@
-"""Ratios of pairs that were measured in turn, and what a table of them says of the machine."""
+"""Ratios of pairs that were measured in turn, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ratios(NamedTuple):
 
 
 def ratios(pairs: Iterable[tuple[float, float]]) -> Ratios:
-    """Of (value, reference) of each round. Raises `ValueError` for none, or for a reference that is not positive."""
+    """Ratios of (value, reference) of each round. Raises `ValueError` for none, or a reference that is not positive."""
     pairs = list(pairs)
     if not pairs or any(reference <= 0 for _, reference in pairs):
         raise ValueError(f"no ratios can be taken of {pairs}")
@@ -43,7 +43,7 @@ def ratios(pairs: Iterable[tuple[float, float]]) -> Ratios:
 
 
 def in_turn(items: Sequence[Item], number: int) -> list[Item]:
-    """The items, backwards in each second round: what drifts hits the first and the last alike."""
+    """The items, reversed in every second round, so that drift affects the first and the last alike."""
     return list(items) if number % 2 == 0 else list(reversed(items))
 
 

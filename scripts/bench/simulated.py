@@ -13,7 +13,7 @@ from edlab.agent.phases.latency import goal_after
 from edlab.agent.statistics import relative_width
 
 Series = NDArray[np.float64]
-SECONDS = 10.0  # of a stationary series, whatever its number of queries: a faster model makes more of them
+SECONDS = 10.0  # of a stationary series, for any number of queries: a faster model runs more of them
 # protocol.max_interval, max_seconds and windows of protocol=quick; its least is SECONDS.
 LIMIT, MOST_S, WINDOWS = 0.05, 120.0, 10
 
@@ -31,7 +31,7 @@ def _wandering(queries: int, rng: np.random.Generator, tau_s: float, cv: float, 
 
 
 def _stalls(queries: int, rng: np.random.Generator, each_ms: float, count: float) -> tuple[Series, float]:
-    """Poisson stalls, `count` in a run, on a model that fills the run with so many queries."""
+    """Poisson stalls, `count` in a run, on a model that fills the run with this number of queries."""
     base = 1e3 * SECONDS / queries
     series = base * rng.lognormal(0, 0.03, queries) + each_ms * rng.poisson(count / queries, queries)
     return series, float(base * np.exp(0.03**2 / 2) + each_ms * count / queries)
@@ -46,7 +46,7 @@ def _periodic(queries: int, rng: np.random.Generator) -> tuple[Series, float]:
 
 
 def _dwell_queries(queries: int, dwell_s: float) -> float:
-    """How many queries a clock lasts for on average; 1: it changes at each query."""
+    """The average number of queries between clock changes; 1: the clock changes at each query."""
     return max(dwell_s / SECONDS * queries, 1.0)
 
 
@@ -63,8 +63,8 @@ def _heavy_tail(queries: int, rng: np.random.Generator) -> tuple[Series, float]:
     return series, float(np.exp(0.03**2 / 2) + 0.01 * (1 + 1 / 1.1))
 
 
-# Name -> (series, true mean) of so many queries in SECONDS. The seconds of a wander are its tau, half of its integrated
-# autocorrelation time.
+# Name -> (series, true mean) of a number of queries in SECONDS. The seconds of a wander are its tau, half of its
+# integrated autocorrelation time.
 STATIONARY = {
     "independent, cv 5 %": lambda n, rng: (rng.lognormal(0, 0.05, n), float(np.exp(0.05**2 / 2))),
     "AR(1) 0.5": lambda n, rng: (_ar1(n, rng, 0.5, 0.05), 1.0),
@@ -87,9 +87,9 @@ STATIONARY = {
 def correlation_s(name: str, queries: int) -> float:
     """The integrated autocorrelation time of a stationary series, s: its autocorrelation, integrated over all lags.
 
-    From minus to plus infinity: the mean of T seconds, where T is much longer, has the variance of one query times this
-    over T. Of independent queries it is the time of one, here also of one with a stall at a fixed interval, which
-    averages itself out; of a wander it is that of the level, 2 tau.
+    From minus to plus infinity: the mean of T seconds, if T is much longer, has the variance of one query times this
+    over T. For independent queries it is the time of one query, here also with stalls at a fixed interval, which
+    average out; for a wander it is that of the level, 2 tau.
     """
     each = SECONDS / queries
     if name.startswith("AR(1)"):
@@ -150,14 +150,15 @@ def disturbed(base_ms: float, machine: Machine, fault: str, seconds: float, rng:
 
 
 def first(series: Series, seconds: float) -> Series:
-    """The queries, ms, that begin in so many seconds."""
+    """The queries, ms, that begin within this number of seconds."""
     return series[: int(np.searchsorted(np.cumsum(series) / 1e3, seconds)) + 1]
 
 
 def measured(run: Callable[[float], Series]) -> tuple[Series, float]:
     """What the latency phase of protocol=quick keeps, by its stopping rule, and the seconds that it took.
 
-    `run(seconds)` simulates about so long. It is asked once, for the longest phase: one that goes on keeps what it has.
+    `run(seconds)` simulates about this time. It is called once, for the longest phase, because a phase that continues
+    keeps its queries.
     """
     whole = run(MOST_S)
     goal = SECONDS

@@ -1,6 +1,6 @@
-"""Two programs that are compared, both alive, measure short slices in turn: a machine's speed may double in a second.
+"""Two programs that are compared run at the same time and measure short slices in turn: speed may double in a second.
 
-A program reads lines of seconds on its stdin and answers each with a line of JSON. No edlab in it.
+A program reads lines of seconds on its stdin and answers each with a line of JSON. It does not use edlab.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ HERE = Path(__file__).parent
 
 
 def private_stdout() -> TextIO:
-    """Where to answer; what a library prints goes to stderr from now on."""
+    """The stream for answers; from now on, the output of libraries goes to stderr."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return replies
 
 
 def serve(measure: Callable[[float], Figures], replies: TextIO) -> None:
-    """Measure a slice of so many seconds for each line that comes."""
+    """Measure a slice of the given seconds for each line of input."""
     for line in sys.stdin:
         print(json.dumps(measure(float(line))), file=replies, flush=True)
 
 
 class Program:
-    """A program of this folder, in a process of its own, as a context manager."""
+    """A program of this folder, in a separate process, as a context manager."""
 
     def __init__(self, script: str, arguments: Sequence[object]) -> None:
         self._command = [sys.executable, str(HERE / script), *map(str, arguments)]
@@ -48,7 +48,7 @@ class Program:
         self._log.close()
 
     def measure(self, seconds: float) -> Figures:
-        """The figures of one slice. Raises `RuntimeError` with the program's last words."""
+        """The figures of one slice. Raises `RuntimeError` with the end of the program's output."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{seconds}\n")

@@ -1,8 +1,8 @@
-"""The vendors' own benchmark programs, their figures in full: both round to hundredths of a millisecond.
+"""The vendors' own benchmark programs, with unrounded figures: both round to hundredths of a millisecond.
 
     python vendor.py benchmark_app|litert_benchmark FILE THREADS IN_FLIGHT
 
-Answers slices (slices.py) by the program of the installed package: mean_ms and median_ms; benchmark_app's also ips.
+Answers slices (slices.py) with the program of the installed package: mean_ms and median_ms; benchmark_app's also ips.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slices import private_stdout, serve
 
 
 def benchmark_app(path: str, threads: int, in_flight: int, replies: TextIO) -> None:
-    """OpenVINO's, in Python: one request by its synchronous loop, several by AsyncInferQueue with as many streams."""
+    """OpenVINO's, in Python: one request in its synchronous loop, several with AsyncInferQueue and as many streams."""
     from openvino.tools.benchmark import main as program
     from openvino.tools.benchmark.benchmark import Benchmark
 

@@ -9,7 +9,7 @@ from docs_pages import markdown
 from edlab import cli
 
 _EXIT_CODES = (
-    ("0", "The command did what it was asked to do. `edlab run`: no run failed, and at least one ended well."),
+    ("0", "The command succeeded. `edlab run`: no run failed, and at least one succeeded."),
     (
         "1",
         "The command worked and found a problem. `edlab run`: a run failed, or all were skipped. `edlab doctor`: "

@@ -17,7 +17,7 @@ from omegaconf import MISSING
 from edlab import config
 
 _SOURCE = "edlab/config.py"
-_FEW = 6  # values of options that are listed with a key; of more, only the options are
+_FEW = 6  # maximum number of options that are listed with their values; if there are more, only the options are listed
 _SHORT = 60
 
 
@@ -33,7 +33,7 @@ class Key:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """A yaml file of a group: what it is, the options that it chooses, and the keys that it sets."""
+    """A YAML file of a group: its description, the options that it chooses, and the keys that it sets."""
 
     group: str
     name: str
@@ -54,11 +54,11 @@ def page() -> str:
         "Every key of the configuration, with its type, default, bounds and meaning.",
         "Set a key on the command line with `KEY=VALUE`, for example `edlab run device.threads=1`. Choose an option of "
         "a group with `GROUP=NAME`, for example `device=jetson`: it sets the keys that its yaml file in `conf/` "
-        "lists. Values on the command line win. `edlab run --cfg job` prints the resulting configuration. A key that "
-        "is not on this page is refused, except below the mappings that take any key.",
+        "lists. Values on the command line override them. `edlab run --cfg job` prints the resulting configuration. A "
+        "key that is not on this page is refused, except below the mappings that accept any key.",
         f"Groups: {', '.join(f'[{group}](#{group})' for group in groups)}.",
         "`required` in the column *default* means that the dataclass has no default: an option, or you, must set the "
-        "key. The column *set by* names the options that set a key to another value than the default.",
+        "key. The column *set by* names the options that set a key to a value other than the default.",
         *sections,
         "## Values\n\n" + "\n\n".join(_enumeration(each) for each in _enumerations()),
     )
@@ -136,7 +136,7 @@ def _default(key: Key) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value as one writes it in yaml."""
+    """A value in YAML."""
     if isinstance(value, StrEnum):
         value = value.value
     if isinstance(value, str):
@@ -177,7 +177,7 @@ def _option(group: str, name: str, source: str) -> Option:
     prefix = "" if "@package _global_" in source else f"{group}."
     about = first_comment(source)
     if not about:
-        raise SystemExit(f"conf/{group}/{name}.yaml has no comment: begin it with a line that says what it is")
+        raise SystemExit(f"conf/{group}/{name}.yaml has no comment: begin it with a line that describes it")
     return Option(group, name, markdown.prose(about), tuple(brings), _flat(prefix, content))
 
 

@@ -18,7 +18,7 @@ _SECTIONS = {
     _DEVICES: ("Addresses of boards", "Each is the default of `device.address` of one device."),
     _THEIRS: (
         "Libraries that edlab uses",
-        "edlab sets these for the libraries that it loads. A value that is already set wins, unless the table says "
+        "edlab sets these for the libraries that it loads. A value that is already set is kept, unless the table says "
         "otherwise.",
     ),
     _INTERNAL: ("Internal", "edlab's own processes pass these to each other. Do not set them."),
@@ -49,7 +49,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "MLFLOW_TRACKING_URI": "MLflow server or database for the runs (`tracking.uri`); default: "
         "`sqlite:///mlruns/mlflow.db` in the current folder",
         "PATH": "where external programs such as `ssh`, `nvpmodel` and `edgetpu_compiler` are searched",
-        "TMPDIR": "folder for temporary files; each command makes one folder there and removes it when it ends",
+        "TMPDIR": "folder for temporary files; each command creates one folder there and removes it when it ends",
         "USER": "user name in hints about sudo rules on a Jetson",
         "XDG_CACHE_HOME": "the user's cache folder, if `EDLAB_CACHE` is not set",
         "XDG_RUNTIME_DIR": "folder for the sockets of shared ssh connections; default: the temporary folder",
@@ -60,12 +60,12 @@ MEANINGS: dict[str, dict[str, str]] = {
         "GIT_PYTHON_REFRESH": "`quiet`: MLflow does not warn if git is missing",
         "HF_ENDPOINT": "address of the Hugging Face Hub; edlab tests whether it can be reached",
         "HF_HUB_DISABLE_TELEMETRY": _NO_TELEMETRY,
-        "HF_HUB_OFFLINE": "always `1` if the Hugging Face Hub cannot be reached, so that downloads fail at once",
+        "HF_HUB_OFFLINE": "always `1` if the Hugging Face Hub cannot be reached, so that downloads fail immediately",
         "MKL_NUM_THREADS": _THREADS,
         "MLFLOW_DISABLE_TELEMETRY": _NO_TELEMETRY,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "`false`: MLflow shows no progress bars",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "`1`: how fast MLflow's wait between two tries grows",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "`0`: a request that fails is not repeated; edlab keeps the run and sends "
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "`1`: how fast MLflow's wait between two attempts grows",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "`0`: a failed request is not repeated; edlab keeps the run and sends "
         "it later",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "`20`: seconds that a request to an MLflow server may take",
         "MLFLOW_LOGGING_LEVEL": "`CRITICAL`: edlab reports MLflow's errors itself; always `INFO` in `edlab ui`",
@@ -75,11 +75,11 @@ MEANINGS: dict[str, dict[str, str]] = {
         "OMP_NUM_THREADS": _THREADS,
         "OPENBLAS_NUM_THREADS": _THREADS,
         "OPENVINO_TELEMETRY_DISABLED": _NO_TELEMETRY,
-        "PYTHONHASHSEED": "always `0` in conversion steps, so that the same model gives the same file",
+        "PYTHONHASHSEED": "always `0` in conversion steps, so that the same model is converted to the same file",
         "PYTHONPATH": "always edlab's own import path in the processes that load and convert models",
     },
     _INTERNAL: {
-        "EDLAB_AGENT": "marks the processes of an agent, so that edlab can end what an agent leaves behind",
+        "EDLAB_AGENT": "marks the processes of an agent, so that edlab can end those that an agent leaves behind",
         "EDLAB_PROCESS": "marks the processes that load and convert models, so that edlab can end them all",
     },
     _TESTS: {
@@ -91,7 +91,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "EDLAB_OPENVINO_2022_PYTHON": "Python interpreter with OpenVINO 2022.3, for the tests of its MYRIAD plugin",
         "EDLAB_RACES": "number of rounds of each test of a race; default: 20",
         "EDLAB_STANDIN_REFUSES": "set by the tests: the method that the TensorRT stand-in refuses",
-        "EDLAB_STANDIN_TENSORRT": "set by the tests: the version of TensorRT that a stand-in plays",
+        "EDLAB_STANDIN_TENSORRT": "set by the tests: the version of TensorRT that a stand-in simulates",
         "EDLAB_TENSORRT_RTX_PYTHON": "Python interpreter with tensorrt_rtx, for the tests that build an engine",
         "EDLAB_TEST_DATA": "folder with `imagenet_samples/`, `weights/` and `detection/`, for the tests with real data",
     },
@@ -120,7 +120,7 @@ def page() -> str:
     return markdown.page(
         "Environment variables",
         "Every environment variable that edlab reads or sets, with its meaning.",
-        "A variable for a board is set with `device.env.NAME=VALUE`: the agent on the board does not see the "
+        "A variable for a board is set with `device.env.NAME=VALUE`: the agent on the board does not inherit the "
         "environment of this machine.",
         *sections,
     )
@@ -129,7 +129,7 @@ def page() -> str:
 def check(found: list[Use], meanings: Mapping[str, str]) -> dict[str, list[str]]:
     """The files of the product that use each variable, else those of the tests and scripts.
 
-    Exits where a variable has no meaning, or a meaning has no variable.
+    Exits if a variable has no meaning, or a meaning has no variable.
     """
     places = defaultdict(list)
     for use in found:
@@ -166,7 +166,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def names(path: str, tree: ast.Module, modules: Mapping[str, ast.Module]) -> Iterator[str]:
-    """The variables that a module reads or sets. Exits where it cannot tell one."""
+    """The variables that a module reads or sets. Exits if it cannot identify one."""
     own = re.compile(r"EDLAB_[A-Z0-9_]+")
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and own.fullmatch(node.value):
@@ -200,11 +200,11 @@ def _resolved(key: ast.expr, path: str, tree: ast.Module, modules: Mapping[str, 
         return [key.value]
     if isinstance(key, ast.Name) and (values := _values(key.id, tree, modules)):
         return values
-    raise SystemExit(f"{path}:{key.lineno}: cannot tell which environment variable {ast.unparse(key)} is")
+    raise SystemExit(f"{path}:{key.lineno}: cannot identify the environment variable {ast.unparse(key)}")
 
 
 def _values(name: str, tree: ast.Module, modules: Mapping[str, ast.Module]) -> list[str]:
-    """The texts that a name stands for: a constant, the variable of a loop over constants, or an imported constant."""
+    """The possible values of a name: a constant, the variable of a loop over constants, or an imported constant."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets):
             return _texts(node.value, tree, modules)

@@ -1,4 +1,4 @@
-"""docs/reference/errors.md: every message of edlab's errors, and what each says to do."""
+"""docs/reference/errors.md: every message of edlab's errors, and the advice of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOMES = ("edlab/errors.py", "edlab/agent/errors.py")
 
 @functools.cache
 def kinds() -> dict[str, ast.ClassDef]:
-    """The classes of errors by name, each after its base; the host's own where the agent has one of the same name."""
+    """The classes of errors by name, each after its base; the host's class if the agent has one of the same name."""
     homes = [module for path in _HOMES for module in modules() if module.path == path]
     found: dict[str, ast.ClassDef] = {}
     for node in (node for home in homes for node in home.tree.body if isinstance(node, ast.ClassDef)):
@@ -54,7 +54,7 @@ def _entry(message: str, hints: list[str]) -> str:
 
 
 def messages() -> dict[str, dict[str, list[str]]]:
-    """By the error's class and its message what the hints say to do."""
+    """The hints by the error's class and its message."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, message, hint, scope in _made():
         given = [each for each in (message, hint) if each is not None]
@@ -69,12 +69,12 @@ def messages() -> dict[str, dict[str, list[str]]]:
 
 
 def _line(text: str) -> str:
-    """The text in one line, without what it repeats."""
+    """The text in one line, without repetitions."""
     return "; ".join(dict.fromkeys(" ".join(text.split()).split("; ")))
 
 
 def _made() -> Iterator[tuple[str, ast.expr, ast.expr | None, Scope]]:
-    """Where an error is made: its class, message, hint and place."""
+    """Where an error is created: its class, message, hint and place."""
     for module in modules():
         within = _class_of_lines(module)
         for call, scope in calls(module):
@@ -100,5 +100,5 @@ def _class_of_lines(module: Module) -> dict[int, str]:
 
 
 def _words_its_own(name: str, module: Module) -> bool:
-    """Whether this is the agent's error of a disk, which is made from a path and the system's error."""
+    """Whether this is the agent's disk error, which is created from a path and the system's error."""
     return name == "StorageError" and module.path.startswith("edlab/agent/")

@@ -18,7 +18,7 @@ _PLAIN = {
     "None": "null",
 }  # fmt: skip
 _PLURALS = {"integer": "integers", "number": "numbers", "text": "texts", "path": "paths"}
-_ALIASES = "edlab/source.py"  # types that have a name of their own there
+_ALIASES = "edlab/source.py"  # defines aliases of types
 _LISTS = ("List", "list", "Sequence")
 _MAPPINGS = ("Dict", "dict", "Mapping")
 
@@ -65,7 +65,7 @@ def _classes(path: Path) -> dict[str, Class]:
 
 
 def _comments(source: str) -> dict[int, str]:
-    """The comment on each line, without what is meant for a linter."""
+    """The comment on each line, without directives for a linter."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     found = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     return {line: text for line, text in found.items() if not text.startswith(("noqa", "type:", "fmt:"))}

@@ -1,4 +1,4 @@
-"""docs/reference/result-json.md: what a run's result.json holds, from the classes that it is written from."""
+"""docs/reference/result-json.md: the contents of a run's result.json, from the classes that it is written from."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SHOWN = {name for names in _NESTED.values() for name in names} | {"Status", "St
 
 DETAILS = {
     "artifact": "the converted model: [Artifact](#artifact)",
-    "cache_dropped": "damaged cache entries that this run removed and made again",
-    "calibration_files": "the images that the activation ranges of an int8 conversion come from",
+    "cache_dropped": "damaged cache entries that this run removed and created again",
+    "calibration_files": "the images on which the activation ranges of an int8 conversion were measured",
     "conversion_check": "agreement of the converted model with the source model, measured on this machine, by metric",
     "dataset": "the data set: `name`, `digest` (of its contents), `evaluation_images`, `calibration_pool` (number of "
     "images), `classes`, `skipped` (unreadable files with the reason), `left_out`, `problem` (why accuracy was not "
     "measured)",
     "files_lost": "a file that was removed before it could be recorded",
-    "knobs": "what was set on the device for this run, by the knob's name: [KnobSet](#knobset)",
+    "knobs": "what was set on the device for this run, by the name of the knob: [KnobSet](#knobset)",
     "no_pictures": "why the plots could not be drawn",
-    "phases": "what the agent reported of each phase, by name: `idle` ([IdleReport](#idlereport)), `warmup` "
+    "phases": "what the agent reported about each phase, by name: `idle` ([IdleReport](#idlereport)), `warmup` "
     "([WarmupReport](#warmupreport)), `latency` ([LatencyReport](#latencyreport)), `throughput` "
     "([ThroughputReport](#throughputreport), with `watts_by_second` if power was measured), `search` (its "
     "[Activity](#activity)), `host_work` ([HostWorkReport](#hostworkreport)), `accuracy` "
@@ -48,14 +48,14 @@ DETAILS = {
 TAGS = {
     "artifact_sha256": "SHA-256 of the converted files",
     "batch_one_only": "why only batch 1 could be measured",
-    "int8_arithmetic": "the int8 kernels that ran, in words",
+    "int8_arithmetic": "description of the int8 kernels that ran",
     "int8_kernels": "whether the int8 kernels that ran are exact or saturate",
     "power_boundary": "what the power sensor measures: the part of the device or board",
     "power_source": "the power sensor, or the source of the estimate",
     "stand_in": "what was measured instead of the device; all metrics are then `emulated_*`",
     "task": "what the model does: classification, detection, or a plugin's task",
     "throttled": "whether the target throttled: `yes`, `no` or `cannot tell`",
-    "weights": "where the weights come from: `pretrained`, `file`, `given` (by your module or factory) or `untrained`",
+    "weights": "source of the weights: `pretrained`, `file`, `given` (by your module or factory) or `untrained`",
 }
 ENVIRONMENT = {
     "after": "the target after the last timed phase: [State](#state)",
@@ -72,16 +72,16 @@ def page() -> str:
     nested = [classes(path)[name] for path, names in _NESTED.items() for name in names]
     return markdown.page(
         "result.json",
-        "What a run leaves in `result.json`: the same record as in its MLflow run and in `edlab.run`.",
+        "The contents of `result.json`: the same record as in the MLflow run and in `edlab.run`.",
         "Each run has a `result.json` in its folder, `mlruns/sweeps/<sweep>/<number>/`. Metrics and their units are "
         "explained in [What the numbers mean](../metrics.md).",
         "## Record\n\n" + _fields(record["RunRecord"]),
         *(_values(record[name]) for name in ("Status", "Stage", "VerdictState")),
-        "## details\n\nA run that fails has those that it reached.\n\n"
+        "## details\n\nA failed run has those that it reached.\n\n"
         + _keys(DETAILS, _written("record.details"), "details"),
         "## tags\n\nMLflow has each as `edlab.<tag>`.\n\n" + _keys(TAGS, _written("record.tags"), "tags"),
         "## environment\n\n" + _keys(ENVIRONMENT, _returned("_environment"), "environment"),
-        "## Objects\n\nThe objects that the keys above hold.",
+        "## Objects\n\nThe objects in the keys above.",
         *(f"### {cls.name}\n\n{_fields(cls)}" for cls in nested),
     )
 
@@ -109,7 +109,7 @@ def _values(cls: Class) -> str:
 
 
 def _keys(meanings: Mapping[str, str], written: set[str], place: str) -> str:
-    """The table of the keys. Exits where one has no meaning, or a meaning has no key."""
+    """The table of the keys. Exits if one has no meaning, or a meaning has no key."""
     if unknown := sorted(written - set(meanings)):
         raise SystemExit(f"{place}.{unknown[0]} is written: add its meaning to scripts/docs_pages/result_json.py")
     if unused := sorted(set(meanings) - written):

@@ -1,7 +1,7 @@
-"""The texts that an expression of the source can give, with what is filled in at run time as <placeholders>.
+"""The possible texts of an expression in the source; parts that are filled in at run time are <placeholders>.
 
-A name is followed to where it is assigned, a call to what the function returns, and a parameter of a function that
-makes messages to what its callers put in. What remains unknown becomes a placeholder of its name.
+A name is followed to its assignment, a call to what the function returns, and a parameter of a function that creates
+messages to the arguments of its callers. What remains unknown becomes a placeholder with its name.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 from docs_pages.fields import ROOT
 
-_MOST = 24  # texts of one expression; of one with more, only the placeholder is used
-_DEPTH = 4  # calls and names that are followed
+_MOST = 24  # maximum texts of one expression; if it has more, only the placeholder is used
+_DEPTH = 4  # maximum depth of calls and names that are followed
 _VAGUE = {"name", "value", "path", "message", "shape", "hint", "kind", "strerror", "text", "format", "version"}
-_NAMELESS = {"self", "cls", "value", "config"}  # objects that say nothing of their attribute
+_NAMELESS = {"self", "cls", "value", "config"}  # objects whose name does not describe their attribute
 _TRANSPARENT = {"list", "sorted", "tuple", "str", "repr", "set", "dict", "type", "Path", "max", "min", "sum", "next"}
 _CLEANING = {
     "as_posix", "decode", "get", "items", "joinpath", "keys", "lower", "lstrip", "partition", "relative_to",
@@ -44,7 +44,7 @@ class Module:
 
     @functools.cached_property
     def stem(self) -> str:
-        """Its name without folders and suffix."""
+        """The file's name without folders and suffix."""
         return Path(self.path).stem
 
     @functools.cached_property
@@ -81,7 +81,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where an expression stands: its module, its function, and what names are bound to."""
+    """The scope of an expression: its module, its function, and the bindings of names."""
 
     module: Module
     function: Function | None = None
@@ -90,7 +90,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Bound:
-    """An expression, and where it stands."""
+    """An expression, and its scope."""
 
     node: ast.expr
     scope: Scope
@@ -104,7 +104,7 @@ def modules() -> tuple[Module, ...]:
 
 
 def _pairs(target: ast.Tuple, value: ast.expr) -> list[tuple[str, ast.expr]]:
-    """What `a, b = 1, 2` assigns to each name; of another value each name has all of it."""
+    """What `a, b = 1, 2` assigns to each name; for any other value each name has the whole value."""
     values = value.elts if isinstance(value, ast.Tuple) else [value] * len(target.elts)
     return [(ast.unparse(name), each) for name, each in zip(target.elts, values, strict=True)]
 
@@ -120,7 +120,7 @@ def _calls_by_name() -> dict[str, list[tuple[ast.Call, Scope]]]:
 
 @functools.cache
 def calls(module: Module) -> tuple[tuple[ast.Call, Scope], ...]:
-    """Each call of a module, with the function that it stands in."""
+    """Each call in a module, with the function that contains it."""
 
     def visit(node: ast.AST, function: Function | None) -> Iterator[tuple[ast.Call, Scope]]:
         for child in ast.iter_child_nodes(node):
@@ -146,7 +146,7 @@ def expansions(scope: Scope, expressions: Iterable[ast.expr]) -> list[Scope]:
 
 
 def _loops(scope: Scope, used: set[str]) -> Iterator[Bindings]:
-    """The bindings of each row of a constant table that a loop of the function goes over."""
+    """The bindings of each row of a constant table that a loop of the function iterates over."""
     assert scope.function
     for loop in ast.walk(scope.function):
         if isinstance(loop, ast.For) and isinstance(loop.target, ast.Tuple) and isinstance(loop.iter, ast.Name):
@@ -160,7 +160,7 @@ def _loops(scope: Scope, used: set[str]) -> Iterator[Bindings]:
 
 
 def _callers(scope: Scope, used: set[str]) -> list[Bindings]:
-    """The bindings of the function's parameters in each call of it that passes a text."""
+    """The bindings of the function's parameters in each of its calls that passes a text."""
     function = scope.function
     assert function
     parameters = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
@@ -200,7 +200,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def longest(found: Iterable[str]) -> list[str]:
-    """The texts without those that are another one with words left out: a part that is not always there."""
+    """The texts without those that are another one with words removed: a part that is optional."""
     kept: list[str] = []
     for text in sorted(dict.fromkeys(found), key=len, reverse=True):
         if not any(_is_part(text, other) for other in kept):
@@ -219,7 +219,7 @@ def has_words(text: str) -> bool:
 
 
 def texts(node: ast.expr | None, scope: Scope, depth: int = _DEPTH) -> list[str]:
-    """The texts that the expression can give, in the order of the source; none for None."""
+    """The possible texts of the expression, in the order of the source; none for None."""
     if node is None or (isinstance(node, ast.Constant) and node.value is None):
         return []
     found = list(dict.fromkeys(_texts(node, scope, depth)))
@@ -305,7 +305,7 @@ def _of_name(node: ast.Name, scope: Scope, depth: int) -> list[str]:
 
 
 def _of_value(name: ast.Name, value: ast.expr, scope: Scope, depth: int) -> list[str]:
-    """The texts of what is assigned to a name; of a call without words of its own, the name says more."""
+    """The texts of what is assigned to a name; for a call without its own words, the name is more descriptive."""
     found = texts(value, scope, depth)
     return found if _is_text(value) or any(map(has_words, found)) else [placeholder(name)]
 
@@ -366,7 +366,7 @@ def _listed(node: ast.expr, scope: Scope) -> list[str]:
 
 
 def _gives_text(node: ast.expr, scope: Scope) -> bool:
-    """Whether the expression has words of its own, and is not what another one gives."""
+    """Whether the expression has its own words, and is not the result of another one."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.attr in _CLEANING and _gives_text(node.func.value, scope)
     return _is_text(node) or isinstance(node, ast.BinOp | ast.IfExp)
@@ -383,7 +383,7 @@ def _function(node: ast.Call, module: Module) -> tuple[Module, Function] | None:
 
 
 def placeholder(node: ast.expr) -> str:
-    """What stands for a value that is known at run time only: "<path>", "<device>"."""
+    """The placeholder of a value that is known only at run time: "<path>", "<device>"."""
     return _bracketed(_named(node))
 
 

@@ -14,12 +14,12 @@ from docs_pages.texts import Scope, called, calls, expansions, has_words, longes
 
 _EITHER = "DEGRADED or INVALID"
 _STATES = {"degraded": "DEGRADED", "invalid": "INVALID", "Reason": "DEGRADED"}
-_GRADED = "_grade"  # the rule decides how severe it is
+_GRADED = "_grade"  # the rule determines the severity
 
 
 @dataclass
 class Code:
-    """A reason's code, and what a record can say with it."""
+    """A reason's code, and the texts that a record can have with it."""
 
     states: set[str] = field(default_factory=set)
     messages: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Code:
 
     @property
     def state(self) -> str:
-        """The state that it gives."""
+        """The verdict that it causes."""
         return self.states.pop() if len(self.states) == 1 else _EITHER
 
 
@@ -38,10 +38,10 @@ def page() -> str:
     return markdown.page(
         "Verdict codes",
         "Every reason that makes a run's verdict DEGRADED or INVALID, with what to change.",
-        f"{markdown.prose(state.doc)} The verdict is the worst that a reason gives; without a reason it is VALID. The "
+        f"{markdown.prose(state.doc)} The verdict is the worst that a reason causes; without a reason it is VALID. The "
         "codes are in the MLflow tag `edlab.verdict_reasons` and in `verdict.reasons` of "
         "[result.json](result-json.md). A part in angle brackets, such as `<count>`, is filled in when the run ends. "
-        "[What the numbers mean](../metrics.md#verdict) has the rule and the threshold of each.",
+        "[What the numbers mean](../metrics.md#verdict) states the rule and the threshold of each.",
         *(_section(code, found[code]) for code in sorted(found)),
     )
 
@@ -53,7 +53,7 @@ def _section(code: str, reason: Code) -> str:
 
 
 def codes() -> dict[str, Code]:
-    """What a record can say with each code."""
+    """The texts that a record can have with each code."""
     found: dict[str, Code] = defaultdict(Code)
     for call, scope, state in _made():
         message, advice = _argument(call, 1, "message"), _argument(call, 2, "advice")
@@ -73,7 +73,7 @@ def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
 
 
 def _made() -> Iterator[tuple[ast.Call, Scope, str]]:
-    """Where a reason is made, and the state that it gives."""
+    """Where a reason is created, and the verdict that it causes."""
     for module in modules():
         graded = _graded(module.tree)
         for call, scope in calls(module):

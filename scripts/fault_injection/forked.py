@@ -1,4 +1,4 @@
-"""The `edlab` command in a forked process, which need not spend seconds on importing MLflow, SciPy and others."""
+"""The `edlab` command in a forked process, which saves the seconds for importing MLflow, SciPy and others."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ IMPORTS = (
     "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.datasets",
 )
-# MLflow reads it once, when it is imported; edlab/tracking/store.py sets it before that.
+# MLflow reads it once, at import; edlab/tracking/store.py sets it before.
 ENVIRONMENT = {"MLFLOW_LOGGING_LEVEL": "CRITICAL"}
 
 
 def preload() -> None:
-    """Import what each start of edlab imports, in the process that is to be forked."""
+    """Import what each start of edlab imports, in the process that will be forked."""
     os.environ.update(ENVIRONMENT)
     for name in IMPORTS:
         importlib.import_module(name)
@@ -34,7 +34,7 @@ def preload() -> None:
 def run_edlab(
     words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: int, stdout: int, stderr: int
 ) -> None:
-    """Become, in a fork, what a shell would have started: `edlab WORDS` in a session of its own. Does not return."""
+    """Become, in a fork, what a shell would have started: `edlab WORDS` in a new session. Does not return."""
     from edlab import cli
 
     os.setsid()

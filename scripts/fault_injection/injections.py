@@ -1,4 +1,4 @@
-"""What goes wrong: each fault starts a sweep, breaks something at a random moment, and waits for the sweep to end."""
+"""The faults: each starts a sweep, breaks something at a random moment, and waits for the sweep to end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from fault_injection.world import LONGEST_S, Command, World, command_line, envir
 
 from edlab.testing import sshd
 
-# It does it all, up to the end of the sweep that it broke, and says what it did. The last is the sweep's usual length.
+# A fault runs until the end of the sweep that it breaks, and returns what it did. The last argument is the usual length
+# of the sweep.
 Fault = Callable[[World, random.Random, float], str]
 FAULTS: dict[str, Fault] = {}
 ON_A_BOARD = ("broken_link", "full_board")  # always over ssh
@@ -32,7 +33,7 @@ _IO_ERROR = Path(__file__).with_name("io_error.c")
 
 
 def unavailable() -> dict[str, str]:
-    """The faults that this machine cannot have, and why."""
+    """The faults that are impossible on this machine, and why."""
     reasons: dict[str, str] = {}
     if os.geteuid() != 0:
         names = ("full_work", "full_cache", "full_tmp", "full_board")
@@ -57,7 +58,7 @@ def wait(command: Command) -> int:
 
 
 def kill_some(world: World, rng: random.Random, life_s: float, word: str, name: str) -> str:
-    """kill -9 of one process that has `word` in its command line, once there is one from a random moment on."""
+    """kill -9 of one process with `word` in its command line, as soon as there is one after a random moment."""
     after = rng.uniform(0, life_s)
     sweep = world.start()
     time.sleep(after)
@@ -92,7 +93,7 @@ def kill_parent(world: World, rng: random.Random, life_s: float) -> str:
 
 @fault
 def kill_parent_at_first_start(world: World, rng: random.Random, life_s: float) -> str:
-    """In the seconds in which the database is made."""
+    """In the seconds in which the database is created."""
     shutil.rmtree(world.work / "mlruns")
     return kill_parent(world, rng, min(life_s, 4.0))
 
@@ -110,7 +111,7 @@ def kill_converter(world: World, rng: random.Random, life_s: float) -> str:
 
 @fault
 def kill_all(world: World, rng: random.Random, life_s: float) -> str:
-    """A power cut, but for what the disk had not written."""
+    """A power cut, except for data that the disk had not written."""
     after = rng.uniform(0, life_s)
     sweep = world.start()
     time.sleep(after)
@@ -196,7 +197,7 @@ def damaged_cache(world: World, rng: random.Random, life_s: float) -> str:
 
 
 def full_disk(world: World, rng: random.Random, life_s: float, place: Path, room_mb: int) -> str:
-    """The folder lies on a file system with little room, which fills at a random moment and is emptied afterwards."""
+    """The folder is on a file system with little space, which fills at a random moment and is emptied afterwards."""
     kept = world.folder / "kept"
     shutil.copytree(place, kept)
     used = sum(path.stat().st_size for path in kept.rglob("*") if path.is_file())
@@ -246,7 +247,7 @@ def full_board(world: World, rng: random.Random, life_s: float) -> str:
 
 @fault
 def io_error(world: World, rng: random.Random, life_s: float) -> str:
-    """Every write below a folder fails with EIO, for a while or to the end."""
+    """Every write below a folder fails with EIO, for a while or until the end."""
     library, switch = world.folder / "io_error.so", world.folder / "io_error"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(_IO_ERROR), "-ldl"], check=True)
     place = rng.choice([world.work, world.folder / "cache", world.folder / "tmp"])
@@ -266,12 +267,12 @@ def io_error(world: World, rng: random.Random, life_s: float) -> str:
     return f"EIO below {place.name} after {after:.2f} s for {lasts_s:g} s"
 
 
-# -- MLflow that goes away ------------------------------------------------------------------------------------------
+# -- MLflow becomes unreachable -------------------------------------------------------------------------------------
 
 
 @contextmanager
 def server(world: World) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts a tracking server on one port, again and again; what runs at the end is ended."""
+    """Starts a tracking server on one port, repeatedly; ends the last one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -321,13 +322,13 @@ def server_fault(world: World, rng: random.Random, life_s: float, number: signal
             running.wait()
             start()
         code = wait(sweep)
-        said = world.output.read_text(errors="replace")
-        made = [folder for folder in world.sweeps() if folder not in before]
-        assert made or (code == 2 and "cannot open it" in said), f"no sweep, exit code {code}: {said[-500:]}"
+        output = world.output.read_text(errors="replace")
+        recorded = [folder for folder in world.sweeps() if folder not in before]
+        assert recorded or (code == 2 and "cannot open it" in output), f"no sweep, exit code {code}: {output[-500:]}"
         code = world.run("sync")
-        assert code == 0, f"edlab sync ended with {code}: {world.output.read_text(errors='replace')[-500:]}"
-        world.sent_away += made
-        check_server(world, made)
+        assert code == 0, f"edlab sync failed with exit code {code}: {world.output.read_text(errors='replace')[-500:]}"
+        world.sent_away += recorded
+        check_server(world, recorded)
     return f"the server got {number.name} after {after:.2f} s, for {back_after_s:g} s"
 
 
@@ -343,7 +344,7 @@ def stopped_server(world: World, rng: random.Random, life_s: float) -> str:
 
 @fault
 def locked_database(world: World, rng: random.Random, life_s: float) -> str:
-    """Another program holds the database for a while, as a backup or a browser of sqlite does."""
+    """Another program locks the database for a while, like a backup or an SQLite browser."""
     after, held = rng.uniform(0, life_s), rng.choice([2.0, 30.0])
     sweep = world.start()
     time.sleep(after)
@@ -356,7 +357,7 @@ def locked_database(world: World, rng: random.Random, life_s: float) -> str:
     return f"the database locked for {held:g} s after {after:.2f} s"
 
 
-# -- links that break -----------------------------------------------------------------------------------------------
+# -- broken links -----------------------------------------------------------------------------------------------
 
 
 @fault

@@ -1,4 +1,4 @@
-"""What must hold after a fault and the next start: docs/reliability.md, as assertions."""
+"""What must be true after a fault and the next start: docs/reliability.md, as assertions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fault_injection.world import World, command_line
 from edlab.engine.command import read_records
 from edlab.record import RunRecord, Status
 
-ORPHANS_S = 6.0  # in which children notice that their parent has gone
-SILENT_S = 40.0  # in which an agent on a board notices that its host has
+ORPHANS_S = 6.0  # in which children notice that their parent is gone
+SILENT_S = 40.0  # in which an agent on a board notices that its host is gone
 EXACT = ("accuracy_top1", "accuracy_drop", "agreement_top1", "int8_weights_fraction", "accuracy_images")
 _ROW_ENDED = re.compile(r"^ +[✓!] top-1", re.MULTILINE)
 
 
 def check(world: World, expected: list[RunRecord]) -> None:
-    """Raise `AssertionError` for a promise that is broken. The next start, whose results are known, has been made."""
+    """Raise `AssertionError` for a broken promise. Called after the next start, whose results are known."""
     check_records(world, expected)
     check_store(world)
     latest = read_records(world.sweeps()[-1])
@@ -32,7 +32,7 @@ def check(world: World, expected: list[RunRecord]) -> None:
 
 
 def check_no_orphans(world: World) -> None:
-    """Raise `AssertionError` where a process outlives its command for long."""
+    """Raise `AssertionError` if a process outlives its command for long."""
     end = time.monotonic() + (SILENT_S if world.board else ORPHANS_S)
     while (left := world.processes()) and time.monotonic() < end:
         time.sleep(0.1)
@@ -40,12 +40,12 @@ def check_no_orphans(world: World) -> None:
 
 
 def check_records(world: World, expected: list[RunRecord]) -> None:
-    """Each row that was said to be measured is on the disk, with the known results; none is running or blames edlab."""
+    """Each row that was reported as measured is on disk, with the known results; none is running or blames edlab."""
     known = {record.name: record for record in expected}
     records = [record for sweep in world.sweeps() for record in read_records(sweep)]
     for record in records:
         assert record.status is not Status.running, f"{record.name} is running"
-        assert "this is a defect of edlab" not in record.hint, f"{record.name}: {record.reason}"
+        assert "this is a bug in edlab" not in record.hint, f"{record.name}: {record.reason}"
         if record.status is Status.ok:
             check_results(record, known[record.name])
     printed = len(_ROW_ENDED.findall(world.output.read_text(errors="replace")))
@@ -54,7 +54,7 @@ def check_records(world: World, expected: list[RunRecord]) -> None:
 
 
 def check_store(world: World) -> None:
-    """The database is whole; it has each run once, ended, with its accuracy; nothing waits to be sent."""
+    """The database is intact; it has each run once, ended, with its accuracy; nothing waits to be sent."""
     with closing(sqlite3.connect(world.work / "mlruns" / "mlflow.db", timeout=30)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), "the database is damaged"
         (running,) = connection.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchone()
@@ -74,7 +74,7 @@ def check_store(world: World) -> None:
 
 
 def check_results(record: RunRecord, known: RunRecord) -> None:
-    """A row gives what an undisturbed one gave."""
+    """A row has the same results as an undisturbed one."""
     for name in EXACT:
         assert record.metrics.get(name) == known.metrics.get(name), f"{record.name}: {name} differs"
     assert record.tags["artifact_sha256"] == known.tags["artifact_sha256"], f"{record.name}: another artifact"

@@ -1,4 +1,4 @@
-"""A folder in which a small sweep is started, broken and started again, with a cache, a disk and locks of its own."""
+"""A folder in which a small sweep is started, broken and started again, with its own cache, disk and locks."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _FORK = multiprocessing.get_context("fork")
 
 
 class ForkedCommand:
-    """`edlab WORDS` forked from this process, which has imported the libraries already: it saves seconds per start.
+    """`edlab WORDS` forked from this process, which has already imported the libraries: it saves seconds per start.
 
-    The parts of `subprocess.Popen` that are needed here.
+    It has the parts of `subprocess.Popen` that are needed here.
     """
 
     def __init__(self, words: list[str], folder: Path, environment: dict[str, str], stdin: int, output: int) -> None:
@@ -67,7 +67,7 @@ Command = ForkedCommand | subprocess.Popen[bytes]
 
 @dataclass
 class World:
-    """Everything that one point touches."""
+    """Everything that one test point uses."""
 
     folder: Path
     words: list[str]
@@ -92,7 +92,7 @@ class World:
 
     @property
     def work(self) -> Path:
-        """Where the user stands."""
+        """The user's current folder."""
         return self.folder / "work"
 
     @property
@@ -101,7 +101,7 @@ class World:
         return self.folder / "output.txt"
 
     def start(self, *words: str, terminal: int | None = None) -> ForkedCommand:
-        """Begin the sweep, or another command; its output goes to a file, or to a terminal."""
+        """Start the sweep, or another command; its output goes to a file, or to a terminal."""
         with open(self.output, "ab") as output, open(os.devnull, "rb") as nothing:
             stdin = nothing.fileno() if terminal is None else terminal
             out = output.fileno() if terminal is None else terminal
@@ -110,7 +110,7 @@ class World:
         return command
 
     def execute(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Begin the sweep in a new interpreter, with more in its environment."""
+        """Start the sweep in a new interpreter, with more environment variables."""
         with open(self.output, "ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "edlab.cli", "run", *self.words],
@@ -119,11 +119,11 @@ class World:
             )  # fmt: skip
 
     def run(self, *words: str) -> int:
-        """The same as `start`, to its end; its exit code. Raises `TimeoutError`."""
+        """Like `start`, but waits for the end; the exit code. Raises `TimeoutError`."""
         return self.start(*words).wait(timeout=LONGEST_S)
 
     def processes(self) -> list[psutil.Process]:
-        """What this point started and still runs."""
+        """The processes of this point that are still running."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
@@ -139,12 +139,12 @@ class World:
 
 @dataclass(frozen=True)
 class Template:
-    """A world in which a sweep of a kind was made, to be copied for each point."""
+    """A world with a finished sweep of a kind, to be copied for each point."""
 
     kind: str
     folder: Path
     expected: list[RunRecord]
-    life_s: float  # how long the sweep takes with all in the cache
+    life_s: float  # how long the sweep takes with everything cached
 
     def copy(self, folder: Path) -> World:
         shutil.copytree(self.folder, folder, symlinks=True)
@@ -154,7 +154,7 @@ class Template:
 
 
 def make_template(kind: str, folder: Path) -> Template:
-    """Make the sweep twice; over ssh it gives what it gives here."""
+    """Run the sweep twice; over ssh it must have the same results."""
     world = World(folder, list(KINDS[kind]))
     assert world.run() == 0, world.output.read_text()
     start = time.monotonic()
@@ -167,5 +167,5 @@ def command_line(process: psutil.Process) -> str:
 
 
 def environment_of(world: World, **changes: str) -> dict[str, str]:
-    """The environment of a helper of the point that is no part of it: it is not looked for among the orphans."""
+    """The environment of a helper that does not belong to the point: it is not searched for orphans."""
     return {**{name: value for name, value in world.environment.items() if name != _MARK}, **changes}

@@ -1,4 +1,4 @@
-"""Loads the files of scripts/bench, which have no ending."""
+"""Loads the files of scripts/bench, which have no suffix."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_loadgen_drives_a_request_and_its_figures_are_found(script: Any) -> None
 
 
 class Clocked(Request):
-    """Stands in for OpenVINO's: its clock shows 9 ms for each of the queries that the phase runs untimed, then 1 ms."""
+    """Replaces OpenVINO's: its clock shows 9 ms for each of the queries that the phase runs untimed, then 1 ms."""
 
     COLD = 3  # edlab.agent.phases.loop
 

@@ -1,4 +1,4 @@
-"""The parts of scripts/bench/observer that can be wrong without anybody seeing it in the table."""
+"""The parts of scripts/bench/observer whose errors would not be visible in the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scripts/bench/quickstarts takes for a sweep that is there already. Here `edlab --help` is the quickstart."""
+"""What scripts/bench/quickstarts accepts as an existing sweep. Here `edlab --help` is the quickstart."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def write_sweep(folder: Path, name: str, rows: int) -> Path:
 def test_a_whole_sweep_after_one_that_was_cut_off_is_kept(quickstarts: Any, tmp_path: Path) -> None:
     write_sweep(tmp_path, "20260101-1", 2)
     whole = write_sweep(tmp_path, "20260101-2", 6)
-    assert quickstarts.made(tmp_path) == whole
+    assert quickstarts.sweep_in(tmp_path) == whole
     assert not (tmp_path / "output.txt").exists()
 
 
 def test_a_sweep_that_was_cut_off_last_is_run_again(quickstarts: Any, tmp_path: Path) -> None:
     write_sweep(tmp_path, "20260101-1", 6)
     write_sweep(tmp_path, "20260101-2", 2)
-    quickstarts.made(tmp_path)
+    quickstarts.sweep_in(tmp_path)
     assert (tmp_path / "output.txt").exists()
 
 
 def test_an_empty_folder_is_run_and_a_run_without_a_sweep_is_an_error(quickstarts: Any, tmp_path: Path) -> None:
     (tmp_path / "mlruns" / "sweeps").mkdir(parents=True)
     with pytest.raises(RuntimeError, match=r"output\.txt"):
-        quickstarts.made(tmp_path)
+        quickstarts.sweep_in(tmp_path)
     assert (tmp_path / "output.txt").exists()

@@ -1,4 +1,4 @@
-"""The simulated series that the tables of docs/results and the tests of the statistics rest on."""
+"""The simulated series that are the basis of the tables of docs/results and of the tests of the statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs an artifact by its own runtime, one image at a time, with nothing of edlab in between."""
+"""Runs an artifact with its own runtime, one image at a time, without edlab in between."""
 
 from __future__ import annotations
 

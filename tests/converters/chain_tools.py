@@ -1,4 +1,4 @@
-"""Stand-ins for a vendor's tool, a step each. A module of its own, so that the processes start quickly."""
+"""Stand-ins for a vendor's tool, one per step. A separate module, so that the processes start quickly."""
 
 from __future__ import annotations
 

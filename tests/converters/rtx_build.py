@@ -1,4 +1,4 @@
-"""Builds an engine of an ONNX file with TensorRT for RTX, by the agent's own code; for `test_tensorrt_rtx`.
+"""Builds an engine from an ONNX file with TensorRT for RTX, with the agent's own code; for `test_tensorrt_rtx`.
 
     python rtx_build.py MODEL.onnx MODEL.engine "{options of the step as JSON}" SM86
 

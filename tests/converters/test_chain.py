@@ -161,10 +161,10 @@ def test_other_source_content_makes_the_chain_run_again(source: SourceModel, cac
         ("crash", {}, "SIGABRT", "log", "about to crash"),
         ("gorge", {"memory_limit_gb": 0.5}, "memory", "calibration.images", ""),
         ("half_written", {}, "the vendor's tool said no", "log", "half_written"),
-        ("write_nothing", {}, "wrote no out.text", "chain_tools has to write", ""),
-        ("write_a_folder", {}, "wrote out.text, which is no file", "chain_tools has to write", ""),
-        ("leave_a_folder", {}, "wrote scratch, which is no file", "chain_tools has to write", ""),
-        ("leave_a_link", {}, "wrote no out.text", "chain_tools has to write", ""),
+        ("write_nothing", {}, "its output out.text is missing", "chain_tools must write", ""),
+        ("write_a_folder", {}, "wrote out.text, which is not a file", "chain_tools must write", ""),
+        ("leave_a_folder", {}, "wrote scratch, which is not a file", "chain_tools must write", ""),
+        ("leave_a_link", {}, "its output out.text is missing", "chain_tools must write", ""),
     ],
 )
 def test_a_tool_that_fails_is_one_clear_error_and_leaves_nothing_in_the_cache(
@@ -239,24 +239,34 @@ def test_every_converter_says_what_it_lacks_and_what_it_makes(name: str, tmp_pat
         (
             "litert",
             quantization(Precision.int8, method=CalibrationMethod.entropy),
-            "litert does not do quantization.calibration.method=entropy",
+            "converter=litert does not support quantization.calibration.method=entropy",
             "quantization.calibration.method=minmax",
         ),
         (
             "openvino",
             quantization(Precision.int8, method=CalibrationMethod.entropy),
-            "openvino does not do quantization.calibration.method=entropy",
+            "converter=openvino does not support quantization.calibration.method=entropy",
             "minmax, percentile",
         ),
-        ("openvino", quantization(Precision.int8_dynamic), "openvino does not do quantization=int8_dynamic", "int8"),
+        (
+            "openvino",
+            quantization(Precision.int8_dynamic),
+            "converter=openvino does not support quantization=int8_dynamic",
+            "int8",
+        ),
         (
             "onnxruntime",
             quantization(Precision.int8_dynamic),
-            "onnxruntime does not do quantization.granularity=per_channel",
+            "converter=onnxruntime does not support quantization.granularity=per_channel",
             "quantization.granularity=per_tensor",
         ),
-        ("torch", quantization(Precision.int8), "torch does not do quantization=int8", "quantization=fp32"),
-        ("keras", quantization(Precision.fp32), "converter=keras does not take pt2 models", "keras"),
+        (
+            "torch",
+            quantization(Precision.int8),
+            "converter=torch does not support quantization=int8",
+            "quantization=fp32",
+        ),
+        ("keras", quantization(Precision.fp32), "converter=keras does not support pt2 models", "keras"),
     ],
 )
 def test_what_a_toolchain_cannot_do_is_refused_by_name(

@@ -69,7 +69,7 @@ class TestNcnn(_OnThisMachine):
 @pytest.mark.parametrize("name", list(converters.available()))
 @pytest.mark.parametrize("format", ["pt2", "keras", "onnx", "tflite"])
 def test_every_step_can_be_called_as_steps_are(name: str, format: str, tmp_path: Path) -> None:
-    """By the names of its parameters, in a process of its own."""
+    """By the names of its parameters, in a separate process."""
     converter = converters.get(ConverterConfig(name=name))
     if format not in converter.takes:
         pytest.skip(f"{name} does not take {format}")

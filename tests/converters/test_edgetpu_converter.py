@@ -46,7 +46,7 @@ def transcript(name: str) -> str:
 
 
 def write_compiler(path: Path, said: str, code: int = 0) -> Path:
-    """A stand-in for edgetpu_compiler: it takes the documented options, prints `said`, and "compiles" by copying."""
+    """A stand-in for edgetpu_compiler: it accepts the documented options, prints `said`, and "compiles" by copying."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = path.with_suffix(".txt")
     text.write_text(said)
@@ -115,7 +115,7 @@ def steps_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture
 def convert(source: SourceModel, steps_cache: Cache, tmp_path: Path) -> Callable[..., tuple[Artifact, ...]]:
-    """`convert(made, compiler, only_portable=False)`: what each step made, also where a later one fails."""
+    """`convert(made, compiler, only_portable=False)`: what each step wrote, even if a later one fails."""
 
     def run(made: list[Artifact], compiler: str, **options: Any) -> Artifact:
         return converters.convert(
@@ -164,7 +164,7 @@ def test_the_compilers_refusal_reaches_the_user(convert: Any, tmp_path: Path) ->
 def test_a_container_or_another_machine_compiles_as_well(
     convert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Scripts stand in for docker and ssh: they run here what they are told to run there."""
+    """Scripts stand in for docker and ssh: they run here what they would run there."""
     here, there = tmp_path / "here", tmp_path / "there"
     write_compiler(there / "edgetpu_compiler", transcript("v16_partial"))
     here.mkdir()
@@ -196,7 +196,7 @@ def test_a_host_that_ssh_or_a_shell_would_misread_is_refused() -> None:
 
 @pytest.fixture
 def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sshd.LoopbackBoard]:
-    """Another machine, that has the compiler."""
+    """Another machine that has the compiler."""
     if sshd.missing():
         pytest.skip(f"not installed: {sshd.missing()}")
     write_compiler(tmp_path / "bin" / "edgetpu_compiler", transcript("v16_partial"))
@@ -337,7 +337,7 @@ def test_no_operator_on_the_edge_tpu_is_a_failure() -> None:
         ("v16_dynamic_shape", "only supports static-sized tensors"),
         ("v16_operator_version", "'TRANSPOSE_CONV' version '4'"),
         ("v16_large_activations", "large activation tensors in model"),
-        ("v16_without_reason", "it gives no reason"),
+        ("v16_without_reason", "no reason is given"),
     ],
 )
 def test_a_refusal_has_the_compilers_own_words(name: str, reason: str) -> None:
@@ -357,7 +357,7 @@ def test_a_compiler_that_never_ran_is_not_said_to_have_refused() -> None:
 
 @pytest.fixture(scope="module")
 def int8_file(source: SourceModel, steps_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The int8 TFLite that edlab makes of the small network."""
+    """The int8 TFLite file that edlab makes from the small network."""
     artifact = converters.convert(
         source,
         quantization(Precision.int8),
@@ -392,7 +392,7 @@ def test_edlabs_own_int8_file_is_accepted(int8_file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "semnasnet_100", "inception_v3"])
 def test_the_networks_of_the_table_are_accepted(name: str, tmp_path: Path) -> None:
-    """Random weights and small images: what the compiler takes hangs on the operators."""
+    """Random weights and small images: what the compiler accepts depends on the operators."""
     pytest.importorskip("litert_torch")
     import torch
 
@@ -454,7 +454,7 @@ def test_a_version_that_is_too_new_is_refused(int8_file: Path, tmp_path: Path) -
     def renew(model: Any, schema: Any) -> None:
         code_of(model, schema.BuiltinOperator.CONV_2D).version = 6
 
-    with pytest.raises(ConversionError, match=r"CONV_2D '.*' is of version 6, beyond 5"):
+    with pytest.raises(ConversionError, match=r"CONV_2D '.*' has version 6; the newest supported is 5"):
         check(edit(int8_file, tmp_path / "new.tflite", renew))
 
 
@@ -462,14 +462,14 @@ def test_an_operator_of_later_years_is_refused(int8_file: Path, tmp_path: Path) 
     def replace(model: Any, schema: Any) -> None:
         code_of(model, schema.BuiltinOperator.ADD).builtinCode = schema.BuiltinOperator.GELU
 
-    with pytest.raises(ConversionError, match=r"GELU '.*' is an operator that it does not know"):
+    with pytest.raises(ConversionError, match=r"GELU '.*' is an operator that the compiler does not have"):
         check(edit(int8_file, tmp_path / "gelu.tflite", replace))
 
 
 def test_a_fully_connected_layer_with_a_scale_per_channel_is_refused(
     source: SourceModel, steps_cache: Cache, tmp_path: Path
 ) -> None:
-    """As ai-edge-quantizer makes it where it is not told otherwise."""
+    """The default of ai-edge-quantizer."""
     from ai_edge_quantizer import qtyping
     from ai_edge_quantizer.quantizer import Quantizer
     from ai_edge_quantizer.recipe_manager import RecipeManager

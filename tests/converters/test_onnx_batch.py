@@ -1,4 +1,4 @@
-"""Freeing the batch of exported ONNX files: the same outputs for each image, or the file as it was."""
+"""Freeing the batch of exported ONNX files: the same outputs for each image, or the file stays unchanged."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Token(Flat):
 
 
 class Mixing(Flat):
-    """Subtracts the mean over the batch: each image decides on the others' outputs."""
+    """Subtracts the mean over the batch: each image affects the others' outputs."""
 
     def forward(self, images: Any) -> Any:
         return super().forward(images - images.mean(dim=0, keepdim=True))

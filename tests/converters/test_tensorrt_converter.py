@@ -31,7 +31,7 @@ class TestTensorrt(ConverterConformance):
     def predict(self, artifact: Artifact, images: NDArray[np.float32]) -> NDArray[np.float32]:
         return artifact_runner.run("onnx", artifact.on_host.files[0], images)
 
-    # What a conversion here ends with is the file that the target builds from.
+    # A conversion here ends with the file that the target builds from.
 
     def test_each_precision_declared_gives_a_sane_artifact(
         self, convert: Callable[..., Artifact], images: NDArray[np.uint8]
@@ -159,7 +159,7 @@ def test_implicit_int8_sends_a_float_file_and_the_images(source: SourceModel) ->
     [
         (int8(method=CalibrationMethod.percentile), "calibration.method=percentile"),
         (int8(granularity=Granularity.per_tensor), "granularity=per_tensor"),
-        (int8(exclude=("/0/Conv",)), "cannot leave named nodes"),
+        (int8(exclude=("/0/Conv",)), "does not support quantization.exclude"),
     ],
 )
 def test_implicit_int8_refuses_what_its_calibrators_do_not_do(
@@ -173,7 +173,7 @@ def test_implicit_int8_refuses_what_its_calibrators_do_not_do(
 def test_another_kind_of_int8_is_a_wrong_word() -> None:
     with pytest.raises(ConfigError, match=r"converter\.options\.int8=maybe") as caught:
         converters.get(ConverterConfig(name="tensorrt", options={"int8": "maybe"}))
-    assert caught.value.hint == "converter.options.int8=explicit"
+    assert caught.value.hint == "set converter.options.int8=explicit"
 
 
 def test_an_int8_file_is_built_as_it_is(source: SourceModel, tmp_path: Path) -> None:

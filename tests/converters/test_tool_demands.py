@@ -1,4 +1,4 @@
-"""A file is brought to what a tool needs of it, or refused naming the need; it stays the same function."""
+"""A file is converted to what a tool needs, or refused with the reason; its function stays the same."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_opset_that_cannot_be_upgraded_names_the_need(tmp_path: Path) -> None
     model = onnx.load(path)
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(model, path)
-    with pytest.raises(UnsupportedError, match="has opset 9, this conversion needs opset 13") as caught:
+    with pytest.raises(UnsupportedError, match="needs opset 13; the model has opset 9") as caught:
         onnx_prepare.prepare(path, tmp_path / "out.onnx", opset=13)
     assert "per_tensor" in caught.value.hint
 

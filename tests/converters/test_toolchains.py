@@ -1,4 +1,4 @@
-"""What the settings do inside the files, and how Keras, ONNX and TFLite models enter at their place."""
+"""What the settings do inside the files, and how Keras, ONNX and TFLite models enter a chain."""
 
 from __future__ import annotations
 

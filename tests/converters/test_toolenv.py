@@ -1,6 +1,6 @@
-"""A converter whose vendor's tool is a wheel for another Python: the environment is made, used, and kept.
+"""A converter whose vendor's tool is a wheel for another Python: the environment is created, used, and kept.
 
-The wheel is made here, pip and the environment are real; numpy comes from the package index, as for a user.
+The wheel is created here, pip and the environment are real; numpy comes from the package index, as for a user.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def recipe(package: Path) -> ToolEnv:
 
 @pytest.fixture(scope="module")
 def environments(tmp_path_factory: pytest.TempPathFactory, recipe: ToolEnv) -> Cache:
-    """A cache in which the tool environment has been made."""
+    """A cache in which the tool environment exists."""
     cache = Cache(tmp_path_factory.mktemp("environments"))
     toolenvs.get_or_make(recipe, cache)
     return cache

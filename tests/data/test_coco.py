@@ -1,4 +1,4 @@
-"""COCO instances: the ground truth as the file states it, and one clear word about what is wrong with it."""
+"""COCO instances: the ground truth as the file states it, and a clear message about what is wrong with it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def annotation(image: int, category: int, box: list[float], **more: object) -> d
 
 @dataclasses.dataclass
 class Coco:
-    """A folder of images and its json, which tests change before they write it."""
+    """A folder of images and its JSON, which tests change before they write it."""
 
     root: Path
     data: dict[str, Any]
@@ -66,7 +66,7 @@ class Coco:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Coco:
-    """Four images of 40 x 30, named so that their order is not that of the json; the last has no objects."""
+    """Four images of 40 x 30, named so that their order is not that of the JSON file; the last has no objects."""
     images = [
         {"id": 100 + index, "file_name": f"{name}.png", "width": WIDTH, "height": HEIGHT}
         for index, name in enumerate("cabd")
@@ -88,7 +88,7 @@ def coco(tmp_path: Path) -> Coco:
 
 
 def objects(data: PreparedData) -> dict[str, Boxes]:
-    """Those of each scored image, by its file."""
+    """The objects of each scored image, by its file."""
     assert isinstance(data.labels, Annotations)
     assert len(data.labels) == len(data.files)
     scored = data.labels[data.evaluation]
@@ -131,7 +131,7 @@ class TestGroundTruth:
         assert "by name" in by_name.label_map
         with pytest.raises(DataError, match="3 categories with ids from 3 to 9: a model of 3 or 9 classes fits"):
             coco.prepare(cache, 4)
-        with pytest.raises(DataError, match="neither how many classes"):
+        with pytest.raises(DataError, match="states neither the number"):
             coco.prepare(cache, None)
 
     def test_it_is_pycocotools_ground_truth(self, coco: Coco, cache: Cache) -> None:
@@ -275,7 +275,7 @@ class TestSizes:
         write_image(coco.root / "a.png", (20, 15))
         data = coco.prepare(cache)
         assert set(objects(data)) == {"b.png", "c.png", "d.png"}
-        assert data.skipped == [("a.png", "it has 20 x 15 pixels, and its annotations say 40 x 30")]
+        assert data.skipped == [("a.png", "it has 20 x 15 pixels, and its annotations state 40 x 30")]
         assert codes(data) == ["images_of_other_size"]
         again = coco.prepare(cache)
         assert again.skipped == data.skipped
@@ -284,7 +284,7 @@ class TestSizes:
         write_image(coco.root / "a.png", (HEIGHT, WIDTH), orientation=6)
         ignored = coco.prepare(cache)
         assert "a.png" not in objects(ignored)
-        assert "its EXIF orientation turns one into the other" in ignored.skipped[0][1]
+        assert "its EXIF orientation swaps them" in ignored.skipped[0][1]
         assert "dataset.exif_orientation=apply" in ignored.reasons[-1].advice
         applied = coco.prepare(cache, exif_orientation=ExifOrientation.apply)
         assert objects(applied)["a.png"].size == (HEIGHT, WIDTH)
@@ -300,7 +300,7 @@ class TestSizes:
     def test_all_of_another_size_is_an_error(self, coco: Coco, cache: Cache) -> None:
         for name in "abcd":
             write_image(coco.root / f"{name}.png", (20, 15))
-        with pytest.raises(DataError, match=r"no image has the size that its annotations say; a\.png: it has 20"):
+        with pytest.raises(DataError, match=r"no image has the size that its annotations state; a\.png: it has 20"):
             coco.prepare(cache)
 
 
@@ -329,34 +329,34 @@ class TestFindingTheAnnotations:
         assert "dataset.annotations=FILE" in caught.value.hint
 
     def test_none_is_said_with_what_is_there(self, coco: Coco, cache: Cache) -> None:
-        with pytest.raises(DataError, match=r"no instances\*\.json .*there are .*captions\.json") as caught:
+        with pytest.raises(DataError, match=r"instances\*\.json is not found .*found: .*captions\.json") as caught:
             self.found(coco, cache, "../annotations/captions.json")
         assert "dataset.annotations=FILE" in caught.value.hint
 
     def test_without_a_folder_the_data_set_is_not_there(self, coco: Coco, cache: Cache) -> None:
-        with pytest.raises(DataUnavailableError, match="folder is not given"):
+        with pytest.raises(DataUnavailableError, match="folder is missing"):
             coco.prepare(cache, path=None)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [', r"no valid json: .*line 1 column 13"),
-        ("", "no valid json: .*line 1 column 1"),
-        (b"\xff\xfe\x00", "no valid json"),
-        ("[" * 100_000, "no valid json"),
-        ("1" * 5000, "no valid json"),
-        ("[]", "holds no object with images"),
-        ("3", "holds no object with images"),
-        ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "holds a list of detection results"),
+        ('{"images": [', r"is not valid JSON: .*line 1 column 13"),
+        ("", "is not valid JSON: .*line 1 column 1"),
+        (b"\xff\xfe\x00", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("1" * 5000, "is not valid JSON"),
+        ("[]", "contains no object with images"),
+        ("3", "contains no object with images"),
+        ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "contains a list of detection results"),
         ("{}", "has no list 'images'; it has: nothing"),
         ('{"info": {}, "images": [{}]}', "has no list 'annotations'; it has: info, images"),
         ('{"images": [{}], "annotations": [{"bbox": []}]}', "has no list 'categories'"),
         ('{"images": {}, "annotations": [], "categories": []}', "has no list 'images'"),
         ('{"images": [], "annotations": [{"bbox": []}], "categories": [{}]}', "has no images: there is nothing"),
         ('{"images": [{}], "annotations": [], "categories": [{}]}', "has no annotations: there is nothing"),
-        ('{"images": [{}], "annotations": [{"caption": "A cat."}]}', "holds captions, not instances"),
-        ('{"images": [{}], "annotations": [{"segments_info": []}], "categories": [{}]}', "holds panoptic segments"),
+        ('{"images": [{}], "annotations": [{"caption": "A cat."}]}', "contains captions, not instances"),
+        ('{"images": [{}], "annotations": [{"segments_info": []}], "categories": [{}]}', "contains panoptic segments"),
     ],
 )
 def test_a_file_that_is_not_instances_is_refused(coco: Coco, cache: Cache, text: str | bytes, message: str) -> None:
@@ -370,13 +370,13 @@ def test_a_file_that_is_not_instances_is_refused(coco: Coco, cache: Cache, text:
 @pytest.mark.parametrize(
     ("key", "position", "changes", "message"),
     [
-        ("images", 1, {"id": 100}, r"images\[1\] has the id 100, as an earlier one has"),
+        ("images", 1, {"id": 100}, r"images\[1\] has the id 100, which is already used"),
         ("images", 1, {"id": None}, r"images\[1\] has no id"),
-        ("images", 1, {"file_name": "c.png"}, r"images\[1\] 'c.png' is there twice, with the ids 100 and 101"),
+        ("images", 1, {"file_name": "c.png"}, r"images\[1\] 'c.png' is listed twice, with the ids 100 and 101"),
         ("images", 1, {"file_name": 5}, r"images\[1\] has no file_name"),
         ("images", 1, {"width": 0}, r"images\[1\] 'a.png' has no height and width"),
         ("images", 1, {"height": None}, "has no height and width"),
-        ("categories", 0, {"id": 3}, r"categories\[1\] has the id 3, as an earlier one has"),
+        ("categories", 0, {"id": 3}, r"categories\[1\] has the id 3, which is already used"),
         ("categories", 0, {"id": -1}, r"categories\[0\] has no whole number as id"),
         ("categories", 0, {"name": None}, r"categories\[0\] has no name"),
         ("annotations", 2, {"image_id": 999}, r"annotations\[2\] has the image_id 999, which no image has"),
@@ -389,7 +389,7 @@ def test_a_file_that_is_not_instances_is_refused(coco: Coco, cache: Cache, text:
         ("annotations", 2, {"bbox": [float("inf"), 2, 3, 4]}, "which is not x, y, width, height"),
         ("annotations", 2, {"bbox": [1, 2, 3, 10**400]}, "which is not x, y, width, height"),
         ("annotations", 2, {"bbox": None}, "which is not x, y, width, height"),
-        ("annotations", 2, {"bbox": [10, 10, -3, 4]}, "of a negative width or height"),
+        ("annotations", 2, {"bbox": [10, 10, -3, 4]}, "with a negative width or height"),
         ("annotations", 2, {"iscrowd": 2}, "has iscrowd 2, which is neither 0 nor 1"),
         ("annotations", 2, {"area": float("nan")}, "has the area NaN"),
         ("annotations", 2, {"area": -1}, "has the area -1"),

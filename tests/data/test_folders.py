@@ -1,4 +1,4 @@
-"""Folders as data sets: which level, which classes, and what is left out, said and never guessed."""
+"""Folders as data sets: which level, which classes, and what is ignored: reported, never guessed."""
 
 from __future__ import annotations
 
@@ -82,24 +82,24 @@ class TestNumberedFolders:
 
     def test_a_part_of_the_classes_is_taken_by_number_where_it_is_asked_for(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path, "3", "11")
-        with pytest.raises(DataError, match=r"2 class folders named by integers .* the model 12 classes") as caught:
+        with pytest.raises(DataError, match=r"2 class folders named by integers .* the model has 12 classes") as caught:
             prepared(root, cache, 12)
         assert "dataset.class_order=numeric" in caught.value.hint
         assert prepared(root, cache, 12, class_order=ClassOrder.numeric).classes == {"3": 3, "11": 11}
-        with pytest.raises(DataError, match=r"'11' of .* is no class of a model of 11 classes"):
+        with pytest.raises(DataError, match=r"'11' in .* is not a class: the model has classes 0 to 10"):
             prepared(root, cache, 11, class_order=ClassOrder.numeric)
 
     def test_a_part_that_may_count_from_1_is_refused(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path, *map(str, range(1, 12)))
-        with pytest.raises(DataError, match="may count from 1, or from 0") as caught:
+        with pytest.raises(DataError, match="are numbered from 1, or from 0") as caught:
             prepared(root, cache, 12, class_order=ClassOrder.numeric)
         assert "dataset.labels=FILE" in caught.value.hint
 
     def test_names_are_no_numbers(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path / "a", "cat", "dog")
-        with pytest.raises(DataError, match="are not numbered"):
+        with pytest.raises(DataError, match="do not have unique integer names"):
             prepared(root, cache, 2, class_order=ClassOrder.numeric)
-        with pytest.raises(DataError, match="are not numbered"):
+        with pytest.raises(DataError, match="do not have unique integer names"):
             prepared(data_set(tmp_path / "b", "1", "01"), cache, 2, class_order=ClassOrder.numeric)
 
     def test_a_labels_file_decides(self, tmp_path: Path, cache: Cache) -> None:
@@ -172,14 +172,14 @@ class TestLevel:
 
     def test_too_low_names_the_folder_above(self, tmp_path: Path, cache: Cache) -> None:
         root = data_set(tmp_path / "val", "cat", "dog")
-        with pytest.raises(DataError, match="holds 2 images directly, in no class folder") as caught:
+        with pytest.raises(DataError, match="has 2 images directly in it, not in class folders") as caught:
             prepared(root / "cat", cache, 2)
         assert f"dataset.path={root}" in caught.value.hint
         fill(root / "cat" / "more", 1)
-        with pytest.raises(DataError, match="in no class folder"):
+        with pytest.raises(DataError, match="not in class folders"):
             prepared(root / "cat", cache, 2)
         flat = fill(tmp_path / "test")
-        with pytest.raises(DataError, match="in no class folder") as caught:
+        with pytest.raises(DataError, match="not in class folders") as caught:
             prepared(flat, cache, 2)
         assert "one folder for each class" in caught.value.hint
 
@@ -234,8 +234,8 @@ class TestWhatIsLeftOut:
         assert skipped["folder.png"] == "a folder, not a file"
         assert skipped["broken.png"] == "a broken link"
         assert "symbolic links" in skipped["loop.png"]
-        assert skipped["above"] == "a link to a folder that is read already"
-        assert skipped["text.png"] == skipped["empty.png"] == "not an image, or of a kind that Pillow does not read"
+        assert skipped["above"] == "a link to a folder that is already read"
+        assert skipped["text.png"] == skipped["empty.png"] == "not an image, or of a type that Pillow does not support"
         assert len(skipped) == 10
 
     def test_links_that_are_no_class_folders_are_named(self, tmp_path: Path, cache: Cache) -> None:
@@ -257,7 +257,7 @@ class TestWhatIsLeftOut:
         assert "2 .gif, 1 .heic" in data.reasons[0].message
         assert "owl" in data.reasons[1].message
         assert "overview.png" in data.reasons[2].message
-        with pytest.raises(DataError, match=r"3 classes and the model 2 .*hold no images: owl"):
+        with pytest.raises(DataError, match=r"3 classes and the model has 2 .*have no images: owl"):
             prepared(root, cache, 2)
 
     def test_a_folder_that_cannot_be_read_loses_no_class_in_silence(
@@ -314,7 +314,7 @@ def test_orientations_that_are_not_applied_are_a_reason(tmp_path: Path, cache: C
     again = prepared(root, cache, 2)
     assert data.reasons == again.reasons
     assert codes(data) == ["exif_orientation_ignored"]
-    assert data.reasons[0].message == "1 of 5 images carry an EXIF orientation that is not applied"
+    assert data.reasons[0].message == "1 of 5 images have an EXIF orientation that is not applied"
     assert "dataset.exif_orientation=apply" in data.reasons[0].advice
     assert prepared(root, cache, 2, exif_orientation=ExifOrientation.apply).reasons == ()
 
@@ -330,6 +330,6 @@ def test_16_bit_images_of_12_bits_are_a_reason(tmp_path: Path, cache: Cache) -> 
 def test_the_hint_of_one_class_more_or_less_names_the_background(tmp_path: Path, cache: Cache) -> None:
     root = data_set(tmp_path, "ant", "bee", "cat")
     for num_classes, key in ((4, "model.label_offset=1"), (2, "model.label_offset=0")):
-        with pytest.raises(DataError, match=f"3 classes and the model {num_classes}") as caught:
+        with pytest.raises(DataError, match=f"3 classes and the model has {num_classes}") as caught:
             prepared(root, cache, num_classes)
         assert key in caught.value.hint

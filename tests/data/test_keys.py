@@ -1,4 +1,4 @@
-"""Whatever changes the pixels or labels of a data set gives others; whatever does not, finds what was prepared."""
+"""Anything that changes the pixels or labels of a data set changes its key; anything else finds the prepared data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTLED = 1_500_000_000_000_000_000  # a modification time, as a reproducible ar
 
 
 def fill(root: Path, seed: int) -> Path:
-    """Two classes of four BMPs of 10 x 14, all of one size in bytes and one modification time; some are turned."""
+    """Two classes of four BMPs of 10 x 14, all of one size in bytes and one modification time; some are rotated."""
     random = np.random.default_rng(seed)
     for index in range(8):
         path = root / str(index % 2) / f"{index}.bmp"
@@ -43,7 +43,7 @@ def settle(path: Path) -> None:
 
 @dataclasses.dataclass
 class Inputs:
-    """All that a prepared data set is made from."""
+    """Everything that determines a prepared data set."""
 
     data: DatasetConfig
     preprocessing: Preprocessing = OWN
@@ -179,7 +179,7 @@ def test_labels_are_read_anew_each_time(inputs: Inputs, cache: Cache, tmp_path: 
 
 
 def test_the_same_pixels_elsewhere_have_the_same_digest(inputs: Inputs, cache: Cache, tmp_path: Path) -> None:
-    """So that a data set that was moved is decoded again, and nothing is converted or predicted again."""
+    """A data set that was moved is decoded again, but nothing is converted or predicted again."""
     before = inputs.prepare(cache)
     moved = shutil.copytree(tmp_path / "data", tmp_path / "moved")
     inputs.data.path = str(moved)

@@ -1,4 +1,4 @@
-"""What a model sees of an image file: every kind of pixel, orientation and size, against what defines it."""
+"""How an image file becomes pixels: every kind of pixel, orientation and size, against its definition."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GREY8 = np.rint(GREY16 / 257).astype(np.uint8)
 
 
 def png(values: NDArray[np.uint16], colour: int) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow does not write in colour."""
+    """A PNG with 16 bits per channel, which Pillow does not write in colour."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -33,7 +33,7 @@ def png(values: NDArray[np.uint16], colour: int) -> bytes:
 
 
 def tiff(values: NDArray[Any], *, sample_format: int, black_is_zero: bool = True) -> bytes:
-    """A TIFF without compression, of one channel, written out by hand: signed, floating, or with white as zero."""
+    """A TIFF without compression, of one channel, written by hand: signed, floating-point, or with white as zero."""
     order = ">" if values.dtype.byteorder == ">" else "<"
     height, width = values.shape
     data = values.tobytes()
@@ -101,7 +101,7 @@ def test_floats_of_0_to_1_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "sample_format", "message"),
     [
-        (GREY16.astype(np.float32), 3, "floating-point pixels from .* to .*: which value is white"),
+        (GREY16.astype(np.float32), 3, "floating-point pixels from .* to .*: the value of white is unknown"),
         (np.full((12, 16), np.nan, np.float32), 3, "floating-point pixels from nan"),
         (GREY16.astype(np.int32), 2, "signed or 32-bit integer pixels"),
         (GREY16.astype(np.uint32), 1, "signed or 32-bit integer pixels"),

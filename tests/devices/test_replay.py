@@ -155,7 +155,7 @@ def test_an_error_of_the_device_is_recorded_too(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_no_recording_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no recording") as caught:
+    with pytest.raises(ConfigError, match="no recording of a device") as caught:
         devices.connect(device("replay", tmp_path), Cache(tmp_path / "cache"))
     assert "device.kind=record" in caught.value.hint
     with pytest.raises(ConfigError, match="needs the folder"):

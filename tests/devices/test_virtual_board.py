@@ -96,7 +96,7 @@ def test_a_machine_that_lacks_the_tools_is_told_so(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(shutil.which(name) or pytest.skip(f"not installed: {name}"))
     refused = script("start", PATH=str(tmp_path), EDLAB_CACHE=str(tmp_path / "cache"))
     assert refused.returncode == CANNOT
-    assert ("lacks debootstrap" if os.getuid() == 0 else "needs root") in refused.stderr
+    assert ("missing commands: debootstrap" if os.getuid() == 0 else "needs root") in refused.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="it takes root")

@@ -1,4 +1,4 @@
-"""Small model files of every kind, made here: ONNX by its helpers, TFLite by TensorFlow, with metadata and labels."""
+"""Small model files of every kind: ONNX by its helpers, TFLite by TensorFlow, with metadata and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several outputs, signatures or subgraphs are a choice of the user's; training mode and chance are named."""
+"""Several outputs, signatures or subgraphs need a choice by the user; training mode and randomness are reported."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_onnx_in_training_mode(tmp_path: Path, kind: str) -> None:
 
 
 class Training(nn.Module):
-    """Layers that go on as in training after eval()."""
+    """Layers that stay in training mode after eval()."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()

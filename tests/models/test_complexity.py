@@ -1,4 +1,4 @@
-"""One network has one count, through whichever door it comes."""
+"""One network has one count, in any format."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ OWN: dict[str, Callable[[], nn.Module]] = {"lstm": Recurrent, "encoder": Encoder
 
 
 def build(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """The network with random weights; none is 0, as converters fold what such a one multiplies."""
+    """The network with random weights; none is 0, because converters fold multiplications by 0."""
     torch.manual_seed(0)
     if name in OWN:
         network, side = OWN[name](), 32

@@ -1,4 +1,4 @@
-"""MACs and parameters of Keras models and of the TFLite files made of them, against hand counts."""
+"""MACs and parameters of Keras models and of the TFLite files made from them, against hand counts."""
 
 from __future__ import annotations
 

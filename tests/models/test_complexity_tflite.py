@@ -17,7 +17,7 @@ from edlab.source import Complexity
 
 
 class File:
-    """A flatbuffer in the making."""
+    """A flatbuffer under construction."""
 
     def __init__(self) -> None:
         self.model = schema.ModelT()
@@ -87,7 +87,7 @@ def test_a_recurrent_operator_counts_all_its_steps(tmp_path: Path, batch: int) -
 
 
 def loop(file: File, end: int | None) -> Any:
-    """WHILE (counter < end) state = state @ weights; the end is an input of the graph where it is None."""
+    """WHILE (counter < end) state = state @ weights; the end is an input of the graph if it is None."""
     graph, test, body = file.graph(), file.graph(), file.graph()
     source = file.tensor(graph, 1, 8)
     start, limit = file.integer(graph, 2), file.tensor(graph, kind="INT32") if end is None else file.integer(graph, end)

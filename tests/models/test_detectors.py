@@ -1,4 +1,4 @@
-"""Detectors as they come: TFLite files with a post-processing operator, and torchvision's models."""
+"""Published detectors: TFLite files with a post-processing operator, and torchvision's models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEVICE = DeviceConfig(name="cpu", runtimes={"tflite": "litert", "pt2": "torch"})
 
 
 def make_tflite_detector(path: Path, *, quantized: bool, order: tuple[int, ...] = (0, 1, 2, 3)) -> Path:
-    """A convolution to box codes and scores, with the operator behind them; `order` is that of the file's outputs."""
+    """A convolution to box codes and scores, followed by the operator; `order` is that of the file's outputs."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def load(path: Path, cache: Cache, **keys: Any) -> SourceModel:
 
 
 def predict(source: SourceModel, images: np.ndarray, cache: Cache, folder: Path) -> np.ndarray:
-    """What the agent reads of the model for these images."""
+    """What the agent reads from the model for these images."""
     np.save(folder / "images.npy", images)
     with devices.connect(DEVICE, cache, source.reader.modules) as session:
         session.open(Artifact.of(source), source.preprocessing, DEVICE, source.task, source.reader)
@@ -176,9 +176,9 @@ def make_raw_detector(folder: Path) -> tuple[Path, DetectionConfig]:
 
 
 def test_the_operator_counts_classes_without_the_background(cache: Cache, tmp_path: Path) -> None:
-    """Decoded here from the raw outputs, with the background at 0, it is the same but for the label offset."""
+    """Decoded here from the raw outputs, with the background at 0, it is the same except for the label offset."""
     path, coding = make_raw_detector(tmp_path)
-    # The operator does not cut boxes, so those are compared that lie inside.
+    # The operator does not clip boxes, so only those inside the image are compared.
     keys = {"head": "ssd_raw", "label_offset": 1, "detection": coding}
     image = np.random.default_rng(2).integers(0, 256, (6, 8, 8, 3), np.uint8)
     by_operator = predict(load(tmp_path / "ssd.tflite", cache), image, cache, tmp_path)
@@ -191,7 +191,7 @@ def test_the_operator_counts_classes_without_the_background(cache: Cache, tmp_pa
 
 def test_another_number_of_classes_than_the_operators_is_refused(cache: Cache, tmp_path: Path) -> None:
     path = make_tflite_detector(tmp_path / "ssd.tflite", quantized=False)
-    with pytest.raises(ModelError, match="has 4 classes by its outputs, not 90"):
+    with pytest.raises(ModelError, match="have 4 classes, not 90"):
         load(path, cache, num_classes=90)
 
 
@@ -202,7 +202,7 @@ def test_labels_in_the_file_name_the_operators_classes(cache: Cache, tmp_path: P
 
 
 def test_a_background_class_by_its_name_is_no_detection(cache: Cache, tmp_path: Path) -> None:
-    """The model and the reader of its outputs have one label offset, whoever says it."""
+    """The model and the reader of its outputs have one label offset, whatever its source."""
     path, coding = make_raw_detector(tmp_path)
     images = np.random.default_rng(2).integers(0, 256, (6, 8, 8, 3), np.uint8)
     given = predict(load(path, cache, head="ssd_raw", label_offset=1, detection=coding), images, cache, tmp_path)
@@ -324,6 +324,6 @@ def test_another_number_of_classes_takes_no_names(cache: Cache, tmp_path: Path) 
 def test_other_detectors_of_torchvision_are_refused_with_those_that_can(
     arch: str, cache: Cache, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=f"{arch} cannot be measured") as caught:
+    with pytest.raises(ModelError, match=f"{arch} is unsupported") as caught:
         models.load(torchvision_config(arch), cache, log=tmp_path / "load.log")
     assert "ssdlite320_mobilenet_v3_large" in caught.value.hint

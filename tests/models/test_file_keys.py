@@ -1,4 +1,4 @@
-"""Whatever a model is read from is in its key: each input in turn is changed, and another key expected."""
+"""Everything that a model is read from is in its key: each input in turn is changed, and another key is expected."""
 
 from __future__ import annotations
 

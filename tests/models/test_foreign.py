@@ -1,4 +1,4 @@
-"""Damaged is said only of a damaged file; everything else is named as what it is."""
+"""Only damaged files are reported as damaged; any other file is named by its type."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(path: Path, **keys: Any) -> ModelError:
         ("net.onnx", b"", "an empty file", "again"),
         ("net.keras", b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file", "model.save"),
         ("net.onnx", gzip.compress(b"model", mtime=0), "a gzip archive", "unpack"),
-        ("net.xml", b"<?xml version='1.0'?><net/>", "of no format", "OpenVINO|converted from"),
+        ("net.xml", b"<?xml version='1.0'?><net/>", "unsupported model format", "OpenVINO|converted from"),
     ],
 )  # fmt: skip
 def test_what_a_file_is_by_its_content(tmp_path: Path, name: str, content: bytes, message: str, hint: str) -> None:
@@ -114,7 +114,7 @@ class TestOnnx:
         for weight in model.graph.initializer:
             weight.external_data[0].value = "../weights.bin"
         (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
-        assert "outside its own folder" in refusal(tmp_path / "net.onnx").message
+        assert "outside the model's folder" in refusal(tmp_path / "net.onnx").message
 
     def test_half_precision_and_weights_among_the_inputs(self, tmp_path: Path) -> None:
         node = helper.make_node("Cast", ["x"], ["t"], to=TensorProto.FLOAT)

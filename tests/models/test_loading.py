@@ -1,4 +1,4 @@
-"""Any model becomes one file with all that must be known to use it, and is found again by its content."""
+"""Any model becomes one file with everything that is needed to use it, and is cached by its content."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def test_a_live_module_is_exported_as_it_is(cache: Cache, log: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "size", "message"),
     [
-        (net(), PreprocessingConfig(), "input size of mine is not known"),
-        (nn.Conv2d(3, 3, 1), SIZE, r"not of \(batch, classes\)"),
-        (nn.Conv2d(4, 3, 1), SIZE, "does not take an image of 16 x 16"),
+        (net(), PreprocessingConfig(), "input size of mine is missing"),
+        (nn.Conv2d(3, 3, 1), SIZE, r"not \(batch, classes\)"),
+        (nn.Conv2d(4, 3, 1), SIZE, "does not accept an image of 16 x 16"),
         (nn.Sequential(nn.Flatten(), nn.GRU(768, 5)), SIZE, "mine has 2 outputs: 0 "),
     ],
 )
@@ -189,13 +189,13 @@ class TestFactory:
         assert "in broken" in caught.value.log
 
     def test_what_is_no_network_is_refused(self, cache: Cache, log: Path) -> None:
-        with pytest.raises(ModelError, match="gives a str"):
+        with pytest.raises(ModelError, match="returned a str"):
             load(self.config("word"), cache, log=log)
 
     def test_it_must_exist_and_decides_on_its_weights(self, cache: Cache, log: Path) -> None:
         with pytest.raises(ConfigError, match="has no 'nothing'"):
             load(self.config("nothing"), cache, log=log)
-        with pytest.raises(ModelError, match="its factory decides on its weights"):
+        with pytest.raises(ModelError, match="its factory chooses the weights"):
             load(self.config("build", weights="random"), cache, log=log)
 
 
@@ -224,7 +224,7 @@ def test_without_the_hub_weights_are_untrained_for_this_process_only(
     assert not source.trained
     assert "UNTRAINED" in source.weights_note
     assert load(config, cache, log=log) == source
-    with pytest.raises(ModelError, match="pretrained weights of test_vit cannot be had"):
+    with pytest.raises(ModelError, match="pretrained weights of test_vit are not available"):
         load(ModelConfig(origin=ModelOrigin.timm, arch="test_vit", weights="pretrained"), cache, log=log)
     assert "Retrying" not in log.read_text()
 

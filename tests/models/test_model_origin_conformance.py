@@ -73,7 +73,7 @@ class TestPython(ModelOriginConformance):
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def _importable(cls) -> object:
-        """The factory is imported in a process of its own."""
+        """The factory is imported in a separate process."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
             yield

@@ -1,4 +1,4 @@
-"""timm, torchvision and Keras give their own preprocessing; Table I's models have its size."""
+"""timm, torchvision and Keras state their own preprocessing; Table I's models have its size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file says of its own input is used, and nothing else is passed off as read."""
+"""What a file states about its own input is used, and nothing else is marked as read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def values(file: ModelFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def near(expected: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
-    """These values but for a pixel's step: a quantized input rounds."""
+    """These values except for a pixel's step: a quantized input rounds."""
     return pytest.approx(np.array(expected), abs=1 / 255 + 1e-6)
 
 
@@ -53,7 +53,7 @@ class TestTflite:
     @pytest.mark.parametrize(("scale", "zero_point"), [(1 / 128, 128), (2 / 255, 127), (1 / 255, 0), (1.0, 0)])
     @pytest.mark.parametrize("dtype", ["uint8", "int8"])
     def test_a_pixel_goes_in_as_its_own_integer(self, dtype: str, scale: float, zero_point: int) -> None:
-        """As vendors' examples feed them: by mean 0.5 and std 0.5 every second pixel would be a step off."""
+        """Like in vendors' examples: with mean 0.5 and std 0.5 every second pixel would be off by a step."""
         shift = 128 if dtype == "int8" else 0
         stated = stated_by_quantization(scale, zero_point - shift, np.dtype(dtype), "")
         mean, std = stated.values["mean"], stated.values["std"]
@@ -62,7 +62,7 @@ class TestTflite:
         np.testing.assert_array_equal(table.apply(pixels)[0, 0, :, 0], np.arange(256) - shift)
 
     def test_metadata_that_agrees_but_for_rounding_leaves_a_pixel_its_own_integer(self, tmp_path: Path) -> None:
-        """As Coral's MobileNet V2 has it: 127.5 in the metadata, scale 1/128 and zero point 128 of the input."""
+        """Like Coral's MobileNet V2: 127.5 in the metadata, scale 1/128 and zero point 128 of the input."""
         path = make_tflite(tmp_path / "net.tflite", low=-1, high=127 / 128, dtype="uint8")
         file = load(add_metadata(path, mean=[127.5], std=[127.5]))
         assert file.preprocessing.mean == pytest.approx((128 / 255,) * 3)
@@ -73,7 +73,7 @@ class TestTflite:
 
     def test_another_range_is_refused_until_it_is_set(self, tmp_path: Path) -> None:
         path = make_tflite(tmp_path / "net.tflite", low=-2.12, high=2.64)
-        with pytest.raises(ModelError, match=r"takes -2\.1\d*\.\.2\.6\d* by the input's quantization") as caught:
+        with pytest.raises(ModelError, match=r"covers -2\.1\d*\.\.2\.6\d* by the input's quantization") as caught:
             load(path)
         assert "model.preprocessing.mean" in caught.value.hint
         keys = PreprocessingConfig(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
@@ -147,7 +147,7 @@ class TestOnnx:
         signed = [constant("s", 1 / 127.5), constant("z", 128, np.uint8)]
         assert np.array(values(load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=signed)))) == near(SIGNED)
         imagenet = [constant("s", 4.8 / 255), constant("z", 114, np.uint8)]
-        with pytest.raises(ModelError, match="its preprocessing is not known"):
+        with pytest.raises(ModelError, match=r"the preprocessing of .* is missing"):
             load(make_onnx(tmp_path / "net.onnx", nodes, last="t", weights=imagenet))
 
     @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ class TestKeras:
 
 
 class TestLabelOffset:
-    """How many classes stand before the data set's first one, and who says so."""
+    """The number of classes before the data set's first one, and its source."""
 
     @staticmethod
     def offset(path: Path, cache: Cache, **keys: Any) -> tuple[int, str]:

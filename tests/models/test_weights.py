@@ -1,4 +1,4 @@
-"""What weights a network gets is what was asked for, or is said."""
+"""A network gets the requested weights, or the difference is reported."""
 
 from __future__ import annotations
 
@@ -69,21 +69,21 @@ def test_missing_and_unexpected_entries_are_named(tmp_path: Path) -> None:
 
 def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
     torch.save(net(classes=7).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(ModelError, match=r"has 7 classes and the model 5") as caught:
+    with pytest.raises(ModelError, match=r"has 7 classes and the model has 5") as caught:
         load_state_dict(net(classes=5), tmp_path / "net.pt")
-    assert caught.value.hint == "model.arguments.num_classes=7"
+    assert caught.value.hint == "set model.arguments.num_classes=7"
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no weights" * 20)
-    with pytest.raises(ModelError, match="is not a state dict that can be read"):
+    with pytest.raises(ModelError, match="is not a readable state dict"):
         load_state_dict(net(), tmp_path / name)
 
 
 def test_code_in_a_file_of_weights_does_not_run(tmp_path: Path) -> None:
     torch.save(net(), tmp_path / "whole.pt")  # a pickled module: loading it would run its class's code
-    with pytest.raises(ModelError, match="is not a state dict"):
+    with pytest.raises(ModelError, match="is not a readable state dict"):
         load_state_dict(net(), tmp_path / "whole.pt")
 
 
@@ -98,7 +98,7 @@ def test_auto_falls_back_to_untrained_and_says_why(reason: Exception) -> None:
 
 
 def test_pretrained_does_not_fall_back() -> None:
-    with pytest.raises(ModelError, match="pretrained weights of net cannot be had") as caught:
+    with pytest.raises(ModelError, match="pretrained weights of net are not available") as caught:
         choose(named("pretrained"), pretrained=unreachable, untrained=net, load_file=load_state_dict)
     assert "model.weights=FILE" in caught.value.hint
 

@@ -1,4 +1,4 @@
-"""Objects and detections in pixels, and the predictions that a model of some input would give of them."""
+"""Objects and detections in pixels, and the predictions that a model with a given input would output for them."""
 
 from __future__ import annotations
 

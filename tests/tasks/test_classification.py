@@ -1,4 +1,4 @@
-"""Classification: the comparison of logits, what counts as garbage, and what puts a run in doubt."""
+"""Classification: the comparison of logits, what counts as garbage, and what degrades a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_equal_logits_have_no_sqnr() -> None:
     [
         (np.array([[1, np.nan, 3], [3, 1, 2]]), "NaN or infinity for 1 of 2 images"),
         (np.array([[1, 2, np.inf], [3, 1, np.nan]]), "NaN or infinity for 2 of 2 images"),
-        (np.ones((2, 3)), "the same output for every image"),
+        (np.ones((2, 3)), "the same values for every image"),
         (np.ones((2, 4)), "shape"),
     ],
 )
@@ -55,7 +55,7 @@ def test_images_for_which_the_source_itself_gives_nan_are_left_out() -> None:
     broken = np.array([[1.0, 2.0, 3.0], [np.nan, 1.0, 2.0]], np.float32)
     comparison = compare(broken, broken)
     assert (comparison.agreement_top1, comparison.images) == (1, 1)
-    with pytest.raises(ModelError, match="the source model gives NaN"):
+    with pytest.raises(ModelError, match="the source model outputs NaN"):
         compare(broken[1:], broken[1:])
 
 
@@ -69,9 +69,9 @@ def logits_of(seed: int) -> np.ndarray:
     [
         (np.full((16, 10), np.nan), "NaN or infinity for 16 of 16 images"),
         (logits_of(0)[:, :3], "shape"),
-        (np.ones((16, 10)), "the same output for every image"),
-        (logits_of(1), "other outputs"),
-        (logits_of(0)[:, ::-1], "other outputs"),
+        (np.ones((16, 10)), "the same values for every image"),
+        (logits_of(1), "different values"),
+        (logits_of(0)[:, ::-1], "different values"),
     ],
 )
 def test_a_runtime_that_computes_something_else_from_the_same_file_is_refused(
@@ -89,7 +89,7 @@ def test_rounding_is_no_disagreement() -> None:
 
 
 def test_a_constant_output_with_the_right_classes_is_no_garbage() -> None:
-    """8-bit softmax of a two-class model saturates: every confident image gives the same two integers."""
+    """8-bit softmax of a two-class model saturates: every confident image has the same two integers."""
     reference = np.array([[0.001, 0.999], [0.004, 0.996], [0.002, 0.998]], np.float32)
     candidate = np.array([[0, 0.996]] * 3, np.float32)
     assert not find_problem(reference, candidate)

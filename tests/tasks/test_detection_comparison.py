@@ -1,4 +1,4 @@
-"""Detections against those of the model that they should come from."""
+"""Detections against those of their source model."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_images_for_which_the_reference_has_nan_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("candidate", "problem"),
     [
-        (REFERENCE[:, :3], "predictions of shape (2, 3, 6), not (2, 4, 6)"),
+        (REFERENCE[:, :3], "the shape (2, 3, 6) instead of (2, 4, 6)"),
         (np.where(np.arange(2)[:, None, None] == 1, np.nan, REFERENCE), "NaN or infinity for 1 of 2 images"),
-        (np.stack([boxes_of(), boxes_of()]), "no detection in any of the 2 images in which there should be some"),
+        (np.stack([boxes_of(), boxes_of()]), "no detections in any of the 2 images that should have some"),
         (np.stack([boxes_of((*LEFT, 0.9, 1))] * 2), "the same detections for every image"),
     ],
 )
@@ -95,7 +95,7 @@ def test_garbage_is_found(candidate: np.ndarray, problem: str) -> None:
 
 def test_a_class_that_the_model_does_not_have_is_found() -> None:
     assert find_problem(REFERENCE, REFERENCE, range(6)) == ""
-    assert find_problem(REFERENCE, REFERENCE, range(1, 4)) == "detections of class 5: the classes are 1 to 3"
+    assert find_problem(REFERENCE, REFERENCE, range(1, 4)) == "invalid classes (5): valid are 1 to 3"
 
 
 def test_a_reference_that_is_constant_or_finds_nothing_is_not_the_candidates_fault() -> None:
@@ -119,9 +119,9 @@ def test_what_rounding_does_not_explain_is_not_the_difference(precision: str) ->
     host = detections(0)
     other_scores = host.copy()
     other_scores[..., 4] = np.sqrt(host[..., 4])
-    assert "other detections" in difference(host, detections(1), precision)
-    assert "other detections" in difference(host, moved(host, 0.4), precision)
-    assert "other scores" in difference(host, other_scores, precision)
+    assert "different detections" in difference(host, detections(1), precision)
+    assert "different detections" in difference(host, moved(host, 0.4), precision)
+    assert "different scores" in difference(host, other_scores, precision)
 
 
 def test_boxes_may_move_further_in_int8() -> None:
@@ -134,4 +134,4 @@ def test_what_a_target_detects_in_addition_counts_too() -> None:
     target = detections(0)
     host = target.copy()
     host[:, ::2, 5] = NO_DETECTION
-    assert "other detections" in difference(host, target, "fp32")
+    assert "different detections" in difference(host, target, "fp32")

@@ -1,4 +1,4 @@
-"""Boxes in pixels of the original image, against what the preprocessing really does to its pixels."""
+"""Boxes in pixels of the original image, against what the preprocessing does to its pixels."""
 
 from __future__ import annotations
 

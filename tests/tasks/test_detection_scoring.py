@@ -1,4 +1,4 @@
-"""COCO's metrics: equal to what a user gets from pycocotools by files, and to what is computed by hand."""
+"""COCO's metrics: equal to the results of pycocotools with files, and to hand computations."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STATS = (
 
 
 def by_files(truth: Annotations, found: list[list[Detection]], folder: Path, first_id: int = 1) -> np.ndarray:
-    """COCOeval's figures from an annotation file and a result file. Annotations are numbered from 1: it takes an object
-    of number 0 for one that was not found.
+    """COCOeval's figures from an annotation file and a result file. Annotations are numbered from 1: it treats object
+    number 0 as not found.
     """
     annotations, results = [], []
     for row, (image, detections) in enumerate(zip(truth.images, found, strict=True), first_id):
@@ -149,7 +149,7 @@ def test_a_model_that_finds_nothing_scores_zero() -> None:
 
 
 def test_the_baseline_that_rows_share_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row has its own copy of it, and a change of any part of it is another one."""
+    """Each row has its own copy of it, and a change of any part of it is a different key."""
     truth, found = random_scene(3)
     baseline = predicted(found, truth)
     candidate = baseline.copy()
@@ -188,11 +188,11 @@ def test_a_class_that_the_data_set_does_not_have_is_an_error() -> None:
     truth = Annotations((objects([[50, 50, 150, 150]], [0]),), ("first", "second"))
     for label, offset in ((0, 1), (3, 1), (2, 0)):
         predictions = predicted([[(50, 50, 150, 150, 0.9, label)]], truth)
-        with pytest.raises(DataError, match=f"class {label}") as caught:
+        with pytest.raises(DataError, match=rf"invalid classes \({label}\)") as caught:
             score(predictions, truth, PREPROCESSING, offset)
         assert "model.label_offset" in caught.value.hint
     assert find_unknown_class(predictions, range(3)) == ""
-    assert find_unknown_class(predictions, range(1, 2)) == "detections of class 2: the classes are 1 to 1"
+    assert find_unknown_class(predictions, range(1, 2)) == "invalid classes (2): valid are 1 to 1"
 
 
 def test_predictions_of_other_images_are_an_error() -> None:
@@ -250,7 +250,7 @@ def test_the_interval_lies_around_the_map(enough_images: None) -> None:
 
 
 def test_the_interval_of_the_drop_is_paired(enough_images: None) -> None:
-    """Of two models that fail on the same images, the difference is known better than either."""
+    """Of two models that fail on the same images, the difference is more precise than either."""
     truth, found = random_scene(3, images=120)
     worse = [[one for index, one in enumerate(each) if index % 10] for each in found]
     values = score(predicted(worse, truth), truth, PREPROCESSING, 0, baseline=predicted(found, truth)).values
@@ -264,8 +264,8 @@ def test_few_images_have_no_interval() -> None:
     predictions = predicted(found, truth)
     figures = score(predictions, truth, PREPROCESSING, 0, baseline=predictions)
     assert figures.values["accuracy_drop"] == 0
-    assert "needs 2000" in figures.missing["accuracy_ci95_low"]
-    assert "needs 30" in figures.missing["accuracy_drop_ci95_high"]
+    assert "at least 2000 are needed" in figures.missing["accuracy_ci95_low"]
+    assert "at least 30 are needed" in figures.missing["accuracy_drop_ci95_high"]
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def photographs() -> Path:
 
 
 def yolo_labels(image: Path) -> Boxes:
-    """class, centre x, centre y, width, height in fractions of the image, a line each."""
+    """class, centre x, centre y, width, height in fractions of the image, one line each."""
     with Image.open(image) as opened:
         width, height = opened.size
     labels = image.parents[1] / "labels" / f"{image.stem}.txt"
@@ -333,5 +333,5 @@ def test_a_trained_detector_scores_what_pycocotools_gives_it(photographs: Path) 
     figures = score(np.stack(predictions), truth, preprocessing, 0)
     assert 100 * figures.values["accuracy_map"] == pytest.approx(18.2, abs=0.1)
     assert 100 * figures.values["accuracy_map50"] == pytest.approx(33.8, abs=0.1)
-    assert "needs 2000" in figures.missing["accuracy_ci95_low"]
+    assert "at least 2000 are needed" in figures.missing["accuracy_ci95_low"]
     assert not any(math.isnan(value) for value in figures.values.values())

@@ -1,4 +1,4 @@
-"""Which head outputs have, by their shapes: what is recognised, what is refused, and what is read for the agent."""
+"""The head of outputs, by their shapes: what is recognised, what is refused, and what is read for the agent."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_other_models_are_not_detectors(outputs: Outputs) -> None:
 )
 def test_outputs_of_two_forms_are_refused_with_both(outputs: Outputs, size: Any, fits: str) -> None:
     message, hint = refused(outputs, size)
-    assert "do not tell" in message
+    assert "unclear how to decode" in message
     assert hint == f"set model.head={fits}"
     for head in fits.split(" or "):
         facts = read(outputs, size, head=head)
@@ -104,7 +104,7 @@ def test_outputs_of_two_forms_are_refused_with_both(outputs: Outputs, size: Any,
 )
 def test_the_wrong_head_is_refused_with_those_that_fit(outputs: Outputs, head: str, fits: str) -> None:
     message, hint = refused(outputs, head=head)
-    assert message.startswith(f"model.head={head} reads ")
+    assert message.startswith(f"model.head={head} decodes ")
     assert hint == f"set model.head={fits}"
 
 
@@ -146,8 +146,8 @@ def test_of_several_outputs_one_can_be_chosen() -> None:
 
 def test_a_number_of_classes_against_the_outputs_is_refused() -> None:
     message, hint = refused(YOLOV8, num_classes=90)
-    assert "net has 80 classes by its outputs, not 90" in message
-    assert "leave model.num_classes out" in hint
+    assert "the outputs of net have 80 classes, not 90" in message
+    assert "remove model.num_classes" in hint
     assert read(YOLOV8, num_classes=80).num_classes == 80
 
 
@@ -198,13 +198,16 @@ def test_anchors_make_coded_boxes_readable(anchors: str) -> None:
     assert facts.arrays["anchors"].dtype == np.float32
     assumed = {key for key, origin in facts.origins.items() if origin == "assumed"}
     assert {"activation", "box_weights", "box_order"} <= assumed
-    assert "its anchors are not known" in refused(ANCHORED)[0]
+    assert "the anchors of net are missing" in refused(ANCHORED)[0]
 
 
 def test_few_boxes_without_anchors_are_detrs(anchors: str) -> None:
     assert read(PAIR).options["head"] == "detr"
     assert refused(PAIR, detection={"anchors": anchors})[1] == "set model.head=ssd_raw or detr"
-    assert "are (1917, 4), and net has 100 boxes" in refused(PAIR, detection={"anchors": anchors}, head="ssd_raw")[0]
+    assert (
+        "have the shape (1917, 4), and net has 100 boxes"
+        in refused(PAIR, detection={"anchors": anchors}, head="ssd_raw")[0]
+    )
 
 
 def test_wrong_anchors_are_refused(anchors: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Multiply-accumulates and parameters: one counter a framework or file format."""
+"""Multiply-accumulates and parameters: one counter for each framework or file format."""
 
 from edlab.models.complexity.keras import count_keras
 from edlab.models.complexity.torch import count_torch

@@ -9,7 +9,7 @@ from math import prod
 def einsum_macs(equation: str, shapes: Sequence[Sequence[int]]) -> int | None:
     """MACs of an einsum whose operands are combined from left to right; None for an equation that is not understood.
 
-    Two operands cost the product of the lengths of all their indices. Those that one of them alone has, and that
+    Two operands cost the product of the lengths of all their indices. Indices that only one of them has, and that
     nothing else needs, are summed before; operands that are multiplied without a sum are elementwise, and free.
     """
     inputs, arrow, output = equation.replace(" ", "").partition("->")
@@ -37,7 +37,7 @@ def einsum_macs(equation: str, shapes: Sequence[Sequence[int]]) -> int | None:
 
 
 def _without_ellipsis(terms: Sequence[str], shapes: Sequence[Sequence[int]]) -> list[str]:
-    """The dots written out as digits, the last dimension that they stand for as 0."""
+    """The equation with dots replaced by digits; the last dimension that they stand for is 0."""
     written = []
     for term, shape in zip(terms, shapes, strict=False):
         hidden = len(shape) - len(term.replace("...", ""))

@@ -12,15 +12,15 @@ from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 
 _METHOD = "tensorflow operators"
-# What Keras names the weights that hold statistics: of BatchNormalization, Normalization and SpectralNormalization.
+# Keras' names of weights that are statistics: of BatchNormalization, Normalization and SpectralNormalization.
 _STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
 
 def count_keras(network: Any, shape: Sequence[int] | None = None) -> Complexity:
-    """MACs of one image, and elements of all weights but running statistics, whether they are trained or frozen.
+    """MACs of one image, and elements of all weights except running statistics, trained or frozen.
 
-    One inference runs operator by operator: what a layer does is seen whoever wrote it, and loops as often as they
-    run. `shape`: of the input, for the dimensions that the network leaves free.
+    One inference runs operator by operator: the operators of custom layers are counted too, and loops as often as
+    they run. `shape`: of the input, for the dimensions that are free in the network.
     """
     import tensorflow as tf
 
@@ -43,7 +43,7 @@ def count_keras(network: Any, shape: Sequence[int] | None = None) -> Complexity:
 
 
 class _Run:
-    """The operators of one inference: their costs, and by TensorFlow's numbers of tensors how they hang together."""
+    """The operators of one inference: their costs, and how they are connected, by TensorFlow's tensor numbers."""
 
     def __init__(self) -> None:
         self.unknown: set[str] = set()
@@ -65,7 +65,7 @@ class _Run:
     def macs_of(self, outputs: Sequence[Any]) -> int:
         """MACs of the operators that these outputs need.
 
-        Keras runs the first step of a recurrent layer once more, only to learn what it gives; a converter drops it.
+        Keras runs the first step of a recurrent layer twice, only to learn its output; a converter removes it.
         """
         needed, total = {_id_of(tensor) for tensor in outputs}, 0
         for macs, sources, results in reversed(self._operators):
@@ -76,15 +76,15 @@ class _Run:
 
 
 def _id_of(tensor: Any) -> int:
-    """TensorFlow's number of a tensor, which no other tensor gets again; 0 for what is no tensor of data."""
+    """TensorFlow's number of a tensor, which is unique; 0 for anything that is not a tensor of data."""
     return getattr(tensor, "_id", 0)
 
 
 @contextmanager
 def _each_operator(callback: Callable[..., None]) -> Iterator[None]:
-    """Every operator that TensorFlow runs is reported, those inside of compiled functions too."""
+    """Reports every operator that TensorFlow runs, including those inside compiled functions."""
     import tensorflow as tf
-    from tensorflow.python.framework import op_callbacks  # what tf.debugging.experimental is made of
+    from tensorflow.python.framework import op_callbacks  # the basis of tf.debugging.experimental
 
     eagerly = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)

@@ -13,7 +13,7 @@ Formula = Callable[[Shapes, Shapes, Mapping[str, Any]], int | None]  # inputs, o
 
 
 def _matmul(turned: str) -> Formula:
-    """Each element of the output is a sum over the columns of the first matrix, or over its rows where turned."""
+    """Each element of the output is a sum over the columns of the first matrix, or its rows if it is transposed."""
     return lambda inputs, outputs, attributes: prod(outputs[0]) * inputs[0][-2 if attributes.get(turned) else -1]
 
 
@@ -23,7 +23,7 @@ def _convolution(inputs: Shapes, outputs: Shapes, _: Mapping[str, Any]) -> int:
 
 
 def _depthwise(inputs: Shapes, outputs: Shapes, _: Mapping[str, Any]) -> int:
-    """Kernels are (height, width, in, multiplier); an element of the output sees one channel."""
+    """Kernels are (height, width, in, multiplier); an element of the output depends on one channel."""
     return prod(outputs[0]) * prod(inputs[1][:2])
 
 
@@ -37,7 +37,7 @@ def _einsum(inputs: Shapes, outputs: Shapes, attributes: Mapping[str, Any]) -> i
     return einsum_macs(equation.decode() if isinstance(equation, bytes) else equation, inputs)
 
 
-# A formula gives None for a form that it does not cover.
+# A formula returns None for a form that it does not cover.
 FORMULAS: dict[str, Formula] = {
     "BatchMatMul": _matmul("adj_x"),
     "BatchMatMulV2": _matmul("adj_x"),

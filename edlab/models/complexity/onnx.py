@@ -19,7 +19,7 @@ _STANDARD_DOMAINS = ("", "ai.onnx")
 def count_onnx(model: Any, name: str, shape: Sequence[int]) -> Complexity:
     """MACs of one image, and elements of the trained parameters.
 
-    `shape`: that of the input `name`, with the batch that is wanted; a batch that the file fixes stands over it.
+    `shape`: that of the input `name`, with the requested batch; a batch that is fixed in the file overrides it.
     """
     import onnx.inliner
 
@@ -48,7 +48,7 @@ def count_onnx(model: Any, name: str, shape: Sequence[int]) -> Complexity:
 
 
 def _unshaped_products(graph: Any) -> list[str]:
-    """The values around products of the main graph whose shapes are not known."""
+    """The values around products of the main graph whose shapes are unknown."""
     shapes = shapes_of(graph)
     names = {
         name
@@ -61,12 +61,12 @@ def _unshaped_products(graph: Any) -> list[str]:
 
 
 def operator_name(node: Any) -> str:
-    """With its domain, except for ONNX's own."""
+    """The operator's name, with its domain unless that is ONNX's own."""
     return str(node.op_type) if node.domain in _STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"
 
 
 class _Counter:
-    """Sums over a graph and the graphs inside its nodes, and keeps what it cannot count."""
+    """Sums over a graph and the graphs inside its nodes, and collects what it cannot count."""
 
     def __init__(self, measured: Shapes | None = None) -> None:
         self.measured = measured or {}
@@ -74,7 +74,7 @@ class _Counter:
         self.unshaped: list[str] = []
 
     def graph(self, graph: Any, outer: Shapes, constants: Mapping[str, Any]) -> int:
-        """MACs of one run of a graph, which also sees the values of those around it."""
+        """MACs of one run of a graph, which can also use the values of outer graphs."""
         import onnx
 
         shapes = outer | shapes_of(graph) | self.measured
@@ -125,14 +125,14 @@ class _Counter:
         return 0
 
     def _if(self, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int:
-        """What either branch costs; where they differ, which one runs is up to the data."""
+        """The cost of either branch; if they differ, the data decide which one runs."""
         one, other = (self.graph(attributes[branch], shapes, constants) for branch in ("then_branch", "else_branch"))
         if one != other:
             self.unknown.add("If with branches of different cost")
         return one
 
     def _repeated(self, node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int:
-        """The body as often as it runs; a body without products is free, however often that is."""
+        """The body times its iterations; a body without products is free for any number."""
         once = self.graph(attributes["body"], shapes, constants)
         if once == 0:
             return 0
@@ -151,7 +151,7 @@ def _scan_length(node: Any, attributes: dict[str, Any], shapes: Shapes, constant
 
 
 def _loop_length(node: Any, attributes: dict[str, Any], shapes: Shapes, constants: Mapping[str, Any]) -> int | None:
-    """The constant number of repetitions, where nothing ends the loop before."""
+    """The constant number of iterations, if nothing ends the loop before."""
     import onnx
 
     limit, going = constants.get(node.input[0]), node.input[1]

@@ -22,7 +22,7 @@ class UnknownShapeError(Exception):
 
 @dataclass(frozen=True)
 class Operator:
-    """One node with the shapes of its values, None where a shape is not known."""
+    """One node with the shapes of its values, None if a shape is unknown."""
 
     attributes: dict[str, Any]
     input_names: tuple[str, ...]
@@ -51,17 +51,17 @@ Formula = Callable[[Operator], int]
 
 
 def _convolution(weight: int) -> Formula:
-    """Each element of the output meets (in / groups) x kernel weights; those are (out, in / groups, *kernel)."""
+    """Each element of the output uses (in / groups) x kernel weights; those are (out, in / groups, *kernel)."""
     return lambda node: prod(node.output) * prod(node.input(weight)[1:])
 
 
 def _transposed(node: Operator) -> int:
-    """Each element of the input meets (out / groups) x kernel weights, which are (in, out / groups, *kernel)."""
+    """Each element of the input uses (out / groups) x kernel weights, which are (in, out / groups, *kernel)."""
     return prod(node.input(0)) * prod(node.input(1)[1:])
 
 
 def _product(node: Operator) -> int:
-    """Each element of the output is a sum over the last axis of the first matrix, or over its first where turned."""
+    """Each element of the output is a sum over the last axis of the first matrix, or its first if transposed."""
     if node.attributes.get("transBatchA") or node.attributes.get("transBatchB"):
         raise UnknownCostError
     source, turned = node.input(0), node.attributes.get("transA", 0)
@@ -82,7 +82,7 @@ def _einsum(node: Operator) -> int:
 
 
 def _recurrent(node: Operator) -> int:
-    """Each step of each sequence meets all weights of both matrices, (directions, gates x hidden, ...)."""
+    """Each step of each sequence uses all weights of both matrices, (directions, gates x hidden, ...)."""
     source = node.input(0)
     return source[0] * source[1] * (prod(node.input(1)) + prod(node.input(2)))
 
@@ -134,7 +134,7 @@ FORMULAS: dict[str, Formula] = {
     "Conv": _convolution(1),
     "ConvInteger": _convolution(1),
     "ConvTranspose": _transposed,
-    "DeformConv": _convolution(1),  # sampling the image is free, as all interpolation is
+    "DeformConv": _convolution(1),  # sampling the image is free, like all interpolation
     "Einsum": _einsum,
     "GRU": _recurrent,
     "Gemm": _product,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-# Operator -> positions of constants that are no trained parameters: scales, zero points, running statistics, sizes.
+# Operator -> positions of constants that are not trained parameters: scales, zero points, running statistics, sizes.
 _NOT_TRAINED = {
     "BatchNormalization": (3, 4),
     "Clip": (1, 2),
@@ -27,7 +27,7 @@ _NOT_TRAINED = {
     "QuantizeLinear": (1, 2),
     "Resize": (1, 2, 3),
 }
-# Operators of com.microsoft with a scale and a zero point for each operand, and none that is trained.
+# Operators of com.microsoft with a scale and a zero point for each operand, and no trained constants.
 _ACTIVATIONS = (
     "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearReduceMean",
     "QLinearSigmoid", "QLinearSoftmax",
@@ -41,8 +41,8 @@ _PACKED = {"MatMulBnb4": 1, "MatMulNBits": 1}
 def count_parameters(model: Any) -> int:
     """Elements of the constants that the model computes with, each counted once.
 
-    Floating-point and quantized ones count, if they are no scalars and do not stand where an operator takes scales,
-    zero points, running statistics or sizes.
+    Floating-point and quantized constants count, unless they are scalars or are used as scales, zero points, running
+    statistics or sizes of an operator.
     """
     import onnx
 
@@ -68,7 +68,7 @@ def count_parameters(model: Any) -> int:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """Of the graph and of those inside its nodes."""
+    """Those of the graph and of the graphs inside its nodes."""
     for node in graph.node:
         yield node
         for inner in _inner(node):

@@ -7,16 +7,16 @@ from typing import Any
 
 Shapes = dict[str, tuple[int | None, ...]]
 
-_LARGE = 1024  # elements; the constants that shapes are computed from have fewer
+_LARGE = 1024  # elements; constants from which shapes are computed have fewer
 
 
 def infer_shapes(model: Any, name: str, shape: Sequence[int]) -> Shapes:
-    """The shapes of all tensors where the input `name` has this shape, as far as ONNX infers them."""
+    """The shapes of all tensors if the input `name` has this shape, as far as ONNX infers them."""
     return shapes_of(with_shapes(model, name, shape).graph)
 
 
 def with_shapes(model: Any, name: str, shape: Sequence[int]) -> Any:
-    """The model with the shapes that ONNX infers, in the graphs inside nodes too; large weights are left out."""
+    """The model with the shapes that ONNX infers, in the graphs inside nodes too; without large weights."""
     import onnx
 
     fixed = _without_weights(model)
@@ -24,7 +24,7 @@ def with_shapes(model: Any, name: str, shape: Sequence[int]) -> Any:
     source.type.tensor_type.ClearField("shape")
     for length in shape:
         source.type.tensor_type.shape.dim.add().dim_value = length
-    for value in fixed.graph.output:  # a symbolic batch there would contradict
+    for value in fixed.graph.output:  # a symbolic batch there would be a contradiction
         value.type.tensor_type.ClearField("shape")
     return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
 
@@ -52,7 +52,7 @@ def _without_weights(model: Any) -> Any:
 
 
 def shapes_of(graph: Any) -> Shapes:
-    """What one graph states of its values; a dimension that it leaves open is None."""
+    """The shapes that one graph states for its values; a free dimension is None."""
     shapes: Shapes = {
         value.name: tuple(
             dimension.dim_value if dimension.HasField("dim_value") else None
@@ -65,7 +65,7 @@ def shapes_of(graph: Any) -> Shapes:
 
 
 def run_shapes(model: Any, name: str, shape: Sequence[int], wanted: Iterable[str]) -> Shapes:
-    """The shapes of these values of the main graph in a real inference; none where onnxruntime cannot run the model."""
+    """The shapes of these values of the main graph in a real inference; none if onnxruntime cannot run the model."""
     import numpy as np
     import onnx
     import onnxruntime

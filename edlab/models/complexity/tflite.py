@@ -12,7 +12,7 @@ from edlab.models.complexity.tflite_operators import FORMULAS, FREE, Operator, S
 from edlab.models.complexity.unknown import cannot_be_counted
 from edlab.source import Complexity
 
-PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")  # whose types are a file's precision
+PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")  # whose types define a file's precision
 _METHOD = "tflite operators"
 _FREE_CUSTOM = ("TFLite_Detection_PostProcess",)  # decodes and selects boxes
 
@@ -20,8 +20,8 @@ _FREE_CUSTOM = ("TFLite_Detection_PostProcess",)  # decodes and selects boxes
 def count_tflite(path: Path, model: Any) -> Complexity:
     """MACs of one image, and elements of the constants that the file computes with.
 
-    `model` is what `edlab.tflite_file.parse` gives. The shapes are those that LiteRT allocates: where a file leaves the
-    batch free, those that it stores are wrong.
+    `model` is what `edlab.tflite_file.parse` returns. The shapes are those that LiteRT allocates: if the batch of a
+    file is free, its stored shapes are wrong.
     """
     parameters = _parameters(model)
     stored = [[_shape(tensor.shape) for tensor in graph.tensors] for graph in model.subgraphs]
@@ -44,13 +44,13 @@ def _shape(lengths: Sequence[Any] | None) -> Shape:
 
 
 def _allocated(path: Path, model: Any, stored: Sequence[Sequence[Shape]]) -> list[list[Shape]]:
-    """The shapes of all tensors at batch 1, or at the batch that the file fixes."""
+    """The shapes of all tensors at batch 1, or at the fixed batch of the file."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
         model_path=str(path),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,  # those hide what is inside
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,  # delegates hide operators
         experimental_preserve_all_tensors=True,
         num_threads=os.cpu_count(),
     )
@@ -67,12 +67,12 @@ def _allocated(path: Path, model: Any, stored: Sequence[Sequence[Shape]]) -> lis
     if all(one[graph][index] != two[graph][index] for graph, index in free):
         return one
     interpreter.set_tensor(source["index"], np.zeros((1, *source["shape"][1:]), source["dtype"]))
-    interpreter.invoke()  # a shape that the graph computes is settled only now
+    interpreter.invoke()  # a shape that the graph computes is known only now
     return _shapes(interpreter, stored)
 
 
 def _shapes_at(interpreter: Any, shape: Sequence[int], stored: Sequence[Sequence[Shape]]) -> list[list[Shape]]:
-    """The shapes that follow from that of the input before anything runs."""
+    """The shapes that follow from the input's shape before anything runs."""
     (source,) = interpreter.get_input_details()
     interpreter.resize_tensor_input(source["index"], shape)
     interpreter.allocate_tensors()
@@ -83,13 +83,13 @@ def _shapes(interpreter: Any, stored: Sequence[Sequence[Shape]]) -> list[list[Sh
     shapes = [list(graph) for graph in stored]
     for index, graph in enumerate(shapes):
         for tensor in interpreter.get_tensor_details(index):
-            if tensor["index"] < len(graph):  # those behind are LiteRT's own
+            if tensor["index"] < len(graph):  # the following ones are LiteRT's own
                 graph[tensor["index"]] = _shape(tensor["shape"])
     return shapes
 
 
 class _Counter:
-    """Sums over the graphs of a file, and keeps the names of the operators that it cannot count."""
+    """Sums over the graphs of a file, and collects the names of the operators that it cannot count."""
 
     def __init__(self, model: Any, shapes: Sequence[Sequence[Shape]]) -> None:
         from ai_edge_litert import schema_py_generated as schema
@@ -137,7 +137,7 @@ class _Counter:
         )
 
     def _while(self, index: int, operator: Any) -> int:
-        """The body as often as it runs; a body without products is free, however often that is."""
+        """The body times its iterations; a body without products is free for any number."""
         condition, body = operator.builtinOptions.condSubgraphIndex, operator.builtinOptions.bodySubgraphIndex
         macs = self.graph(condition) + self.graph(body)
         if macs == 0:
@@ -148,7 +148,7 @@ class _Counter:
         return macs * (times or 0)
 
     def _times(self, condition: int, index: int, operator: Any) -> int | None:
-        """How often a loop runs that counts from one constant to another, or does so in several ways at once."""
+        """The iterations of a loop that counts from one constant to another, possibly with several counters."""
         graphs, options = self._model.subgraphs, operator.builtinOptions
         test, body = graphs[options.condSubgraphIndex], graphs[options.bodySubgraphIndex]
         maker = _maker(test, condition)
@@ -168,7 +168,7 @@ class _Counter:
         return None if start is None or end is None or not width else max(ceil((end - start) / width), 0)
 
     def _integer(self, graph: Any, tensor: int) -> int | None:
-        """The value of a constant of one 32-bit integer."""
+        """The value of a constant that is one 32-bit integer."""
         data = self._model.buffers[graph.tensors[tensor].buffer].data
         return None if data is None or len(data) != 4 else int.from_bytes(bytes(data), "little", signed=True)
 
@@ -182,7 +182,7 @@ def _has_data(model: Any, tensor: Any) -> bool:
 
 
 def _parameters(model: Any) -> int:
-    """Elements of the constants that operators take, but scalars; the plain integers among them are shapes and axes.
+    """Elements of the constants that operators use, except scalars and plain integers, which are shapes and axes.
 
     Constants that share their data count once.
     """

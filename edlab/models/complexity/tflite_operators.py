@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator with the shapes of its tensors; those of an input that is left out are empty."""
+    """One operator with the shapes of its tensors; those of an absent input are empty."""
 
     options: Any
     inputs: Sequence[Shape]
@@ -29,7 +29,7 @@ def _convolution(operator: Operator) -> int:
 
 
 def _depthwise(operator: Operator) -> int:
-    """Kernels are (1, height, width, out); an element of the output sees one channel."""
+    """Kernels are (1, height, width, out); an element of the output depends on one channel."""
     return prod(operator.outputs[0]) * prod(operator.inputs[1][1:3])
 
 
@@ -49,17 +49,17 @@ def _transposed_3d(operator: Operator) -> int:
 
 
 def _fully_connected(operator: Operator) -> int:
-    """Weights are (out, in); whatever stands before the last axis of the output are rows."""
+    """Weights are (out, in); all axes of the output before the last one are rows."""
     return prod(operator.outputs[0]) * operator.inputs[1][1]
 
 
 def _batch_matmul(operator: Operator) -> int:
-    """Each element of the output is a sum over the columns of the first matrix, or over its rows where turned."""
+    """Each element of the output is a sum over the columns of the first matrix, or its rows if it is transposed."""
     return prod(operator.outputs[0]) * operator.inputs[0][-2 if operator.options.adjX else -1]
 
 
 def _recurrent(steps: int) -> Formula:
-    """Each step meets all matrices (input, recurrent, projection), the only constants of two dimensions.
+    """Each step uses all matrices (input, recurrent, projection), the only constants of two dimensions.
 
     `steps`: how many of the input's first axes are batch and time.
     """

@@ -18,9 +18,9 @@ _METHOD = "torch operators"
 def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: bool = True) -> Complexity:
     """MACs of one image, and elements of the parameters that the forward pass reads.
 
-    `module`: a live module in eval mode, or that of an exported program; `example`: a batch that it takes. The forward
-    pass runs on shapes, without data. With `cross_check`, thop counts too where it knows all products: a difference
-    above 5 % withholds the MACs.
+    `module`: a live module in eval mode, or that of an exported program; `example`: a valid batch. The forward pass
+    runs on shapes, without data. With `cross_check`, thop counts too if it supports all products: if the counts differ
+    by more than 5 %, the MACs are withheld.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -33,9 +33,7 @@ def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: 
             network(shapes.from_tensor(example))
     except Exception as error:  # a forward pass may raise anything
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        return Complexity(
-            macs=None, parameters=None, method=_METHOD, note=f"cannot be counted from shapes alone: {reason}"
-        )
+        return Complexity(macs=None, parameters=None, method=_METHOD, note=f"cannot be counted from shapes: {reason}")
     parameters, batch = sum(counter.used.values()), example.shape[0]
     if counter.unknown:
         return Complexity(macs=None, parameters=parameters, method=_METHOD, note=cannot_be_counted(counter.unknown))
@@ -50,7 +48,7 @@ def count_torch(module: torch.nn.Module, example: torch.Tensor, *, cross_check: 
 
 
 def _copied(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
-    """Not the module itself: some keep tensors of the forward pass, and those of a pass on shapes have no data."""
+    """A copy, because some modules keep tensors of the forward pass, and those of a pass on shapes have no data."""
     import torch
 
     try:

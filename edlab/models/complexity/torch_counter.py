@@ -1,4 +1,4 @@
-"""The dispatch mode that counts; apart from `torch.py`, so that importing that one imports no framework."""
+"""The dispatch mode that counts; separate from `torch.py`, so that importing `torch.py` imports no framework."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from edlab.models.complexity.torch_operators import FORMULAS, FREE
 
 
 class Counter(TorchDispatchMode):  # type: ignore[misc]
-    """Counts the products among the operators that are dispatched, and names those that it does not know.
+    """Counts the products among the operators that are dispatched, and names unknown operators.
 
-    `macs`: multiply-accumulates; `macs_in_known_layers`: those inside layers that thop counts alike; `unknown`: names
-    of operators that are neither free nor have a formula; `used`: elements of the parameters that were read, by id.
+    `macs`: multiply-accumulates; `macs_in_known_layers`: those inside layers that thop counts in the same way;
+    `unknown`: names of operators that are neither free nor have a formula; `used`: elements of the parameters that were
+    read, by id.
     """
 
     supports_higher_order_operators = True
@@ -66,7 +67,7 @@ class Counter(TorchDispatchMode):  # type: ignore[misc]
         return operator(*args, **keywords)
 
     def _higher_order(self, operator: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Graphs inside an operator: entered where they run once, or as one of two branches of one cost."""
+        """Graphs inside an operator: counted if they run once, or are one of two branches of equal cost."""
         name = operator.name()
         if name == "wrap_with_set_grad_enabled":
             return self._enter_graph(args[1], args[2:])[1]
@@ -85,7 +86,7 @@ class Counter(TorchDispatchMode):  # type: ignore[misc]
         return operator(*args, **keywords)
 
     def _enter_graph(self, graph: Any, operands: Sequence[Any]) -> tuple[int, Any]:
-        """What the graph costs, which is in the sum now, and its output."""
+        """The cost of the graph, which is already added to the sum, and its output."""
         before = self.macs
         with self:
             output = graph(*operands)
@@ -94,7 +95,7 @@ class Counter(TorchDispatchMode):  # type: ignore[misc]
 
 @contextmanager
 def plain_operators() -> Iterator[None]:
-    """Attention and recurrent layers as the products that they are made of, not as fused kernels."""
+    """Runs attention and recurrent layers as the products that they consist of, not as fused kernels."""
     fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
     torch.backends.mkldnn.enabled = False

@@ -1,4 +1,4 @@
-"""What ATen operators cost in multiply-accumulates. Views and pointwise operators are free by PyTorch's own tags."""
+"""What ATen operators cost in multiply-accumulates. Views and pointwise operators are free, by PyTorch's own tags."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _product(first: int, second: int) -> Callable[[tuple[Any, ...], Any], int]:
 
 
 def _convolution(args: tuple[Any, ...], output: Any) -> int:
-    """Each element of the output meets (in / groups) x kernel weights; where transposed, each one of the input does."""
+    """Each element of the output uses (in / groups) x kernel weights; if transposed, each element of the input does."""
     source, weight, transposed = args[0], args[1], args[6]
     return int(prod((source if transposed else output).shape) * prod(weight.shape[1:]))
 
 
 def _deformable(args: tuple[Any, ...], output: Any) -> int:
-    """The convolution of the sampled image; sampling it is free, as all interpolation is."""
+    """The convolution of the sampled image; sampling it is free, like all interpolation."""
     return int(prod(output.shape) * prod(args[1].shape[1:]))
 
 
@@ -58,7 +58,7 @@ FORMULAS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
     "torchvision::deform_conv2d": _deformable,
 }
 
-# Operators that not all releases of PyTorch tag as views or pointwise, in place or not, and that do no products either:
+# Operators that not all releases of PyTorch tag as views or pointwise, in place or not, and that have no products:
 # activations and comparisons, normalisation, pooling, reductions, interpolation, and making, moving, selecting, sorting
 # and quantizing elements.
 _ATEN = """

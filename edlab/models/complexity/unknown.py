@@ -1,4 +1,4 @@
-"""How a count says what keeps it from being complete."""
+"""The note that states why a count is incomplete."""
 
 from __future__ import annotations
 

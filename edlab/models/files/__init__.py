@@ -1,4 +1,4 @@
-"""Model files that enter as they are: ONNX, TFLite, Keras and PyTorch's exported programs. One reader each."""
+"""Model files that are used directly: ONNX, TFLite, Keras and PyTorch's exported programs. One reader for each."""
 
 from __future__ import annotations
 
@@ -12,37 +12,35 @@ from edlab.models.files.base import ModelFile, damaged, random_operators, traini
 __all__ = ["ModelFile", "inputs_of", "load_file", "random_operators", "training_mode"]
 
 _READERS = {".onnx": onnx.read, ".tflite": tflite.read, ".keras": keras.read, ".pt2": pt2.read}
-_EXPORT = f"model.path takes {', '.join(_READERS)}; export other frameworks' models to ONNX"
+_EXPORT = f"supported: {', '.join(_READERS)}; export models of other frameworks to ONNX"
 
 
 def load_file(config: ModelConfig, folder: Path) -> ModelFile:
-    """Copy `config.path` to `folder`/source.<format> and read what it tells.
+    """Copy `config.path` to `folder`/source.<format> and read what it states.
 
     Raises `ModelError` for a file that is missing, damaged, of another format, or not an image classifier.
     """
     path = _existing(config.path)
     if path.suffix.lower() not in _READERS:
         kind, fix = foreign.identify(path)
-        raise ModelError(
-            f"{path.name} is of no format that edlab reads" + (f": it is {kind}" if fix else ""), hint=fix or _EXPORT
-        )
+        raise ModelError(f"unsupported model format: {path.name}" + (f" is {kind}" if fix else ""), hint=fix or _EXPORT)
     if config.weights != "auto":
         raise ModelError(
-            f"model.weights={config.weights} cannot be used with {path.name}: the file holds its weights",
-            hint="leave model.weights=auto",
+            f"model.weights={config.weights} is unsupported for {path.name}: the file contains its weights",
+            hint="set model.weights=auto",
         )
     foreign.ensure_is(path)
     suffix = path.suffix.lower()
     try:
         return _READERS[suffix](config, path, folder / f"source{suffix}")
-    except UnicodeDecodeError as error:  # of a name in the file: the libraries decode them as they are asked for
+    except UnicodeDecodeError as error:  # of a name in the file: the libraries decode them on demand
         raise damaged(path, suffix[1:].upper(), error) from error
 
 
 def inputs_of(config: ModelConfig) -> list[Path]:
-    """Every file that the model of `config.path` is read from: the file, and the data outside it that it names.
+    """Every file of the model `config.path`: the file itself, and the external data that it names.
 
-    Raises `ModelError` where one of them is missing.
+    Raises `ModelError` if one of them is missing.
     """
     path = _existing(config.path)
     return [path, *(onnx_external.files_of(path) if path.suffix.lower() == ".onnx" else [])]
@@ -59,5 +57,5 @@ def _existing(configured: str | None) -> Path:
             else f"set model.path to the file in it; {_EXPORT}",
         )
     if not configured or not path.is_file():
-        raise ModelError(f"there is no model file '{configured or ''}'", hint="set model.path=FILE")
+        raise ModelError(f"the model file '{configured or ''}' is not found", hint="set model.path=FILE")
     return path

@@ -1,4 +1,4 @@
-"""What every reader of a model file shares: what it finds, and how it refuses."""
+"""Shared by all readers of model files: their results and their errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING = Stated()
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file tells of itself."""
+    """What a model file states about itself."""
 
     format: str
     path: Path  # the copy
@@ -42,9 +42,9 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The images, or arrays, that a model file takes."""
+    """The images, or arrays, that a model file accepts."""
 
-    layout: Layout  # means nothing for arrays
+    layout: Layout  # unused for arrays
     preprocessing: Preprocessing | ArrayInput
     origins: dict[str, Origin]
     note: str
@@ -62,22 +62,22 @@ class ModelInput:
 
 
 def damaged(path: Path, kind: str, error: Exception) -> ModelError:
-    """For a file that no reader of its format can parse."""
+    """The error for a file that the reader of its format cannot parse."""
     return ModelError(
         f"{path} cannot be read as {kind}: {first_line(error)}",
-        hint="the file is damaged or of another format: export it again",
+        hint="the file is damaged or has another format: export it again",
     )
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of any library says, short enough for a message."""
+    """The first line of an exception of any library, shortened for a message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def read_input(config: ModelConfig, path: Path, shape: Sequence[int | None], stated: Stated = _NOTHING) -> ModelInput:
-    """The images for an input of this shape, None for a dimension that is free. Raises `ModelError`.
+    """The images for an input of this shape, None for a free dimension. Raises `ModelError`.
 
-    What the configuration sets stands over what the file states, and that over what is assumed.
+    The configuration overrides what the file states, which overrides what is assumed.
     """
     if config.input == InputKind.array:
         return ModelInput("NCHW", _array(config, path, shape), {}, "")
@@ -99,22 +99,22 @@ def read_input(config: ModelConfig, path: Path, shape: Sequence[int | None], sta
         layout = layouts[0]
     else:
         raise ModelError(
-            f"the layout of the input {tuple(shape)} of {path.name} is not clear",
-            hint="set model.layout=NCHW or model.layout=NHWC; the model takes images of 3 channels, or of 1",
+            f"the layout of the input {tuple(shape)} of {path.name} is unclear",
+            hint="set model.layout=NCHW or model.layout=NHWC; images must have 3 channels or 1",
         )
     channels, height, width = shape[1:] if layout == "NCHW" else (shape[3], shape[1], shape[2])
     values = {"channels": "gray", **stated.values} if channels == 1 else stated.values
     preprocessing, origins = preprocessing_of_size(height, width, config, values)
     if channels not in (None, preprocessing.channel_count):
         raise ModelError(
-            f"{path.name} takes images of {channels} channels, not of {preprocessing.channel_count}",
-            hint="leave model.preprocessing.channels out, or set it to "
-            + ("gray" if channels == 1 else "rgb or bgr" if channels == 3 else "that of another model"),
+            f"{path.name} needs images with {channels} channels, not {preprocessing.channel_count}",
+            hint="remove model.preprocessing.channels, or "
+            + ("set it to gray" if channels == 1 else "set it to rgb or bgr" if channels == 3 else "use another model"),
         )
     if (height or preprocessing.height, width or preprocessing.width) != (preprocessing.height, preprocessing.width):
         raise ModelError(
-            f"{path.name} takes {height} x {width} pixels, not {preprocessing.height} x {preprocessing.width}",
-            hint="leave model.preprocessing.height and width to the file",
+            f"{path.name} needs {height} x {width} pixels, not {preprocessing.height} x {preprocessing.width}",
+            hint="remove model.preprocessing.height and width",
         )
     if stated.range and "assumed" in (origins["mean"], origins["std"]):
         _ensure_used(path, stated.range, preprocessing)
@@ -122,10 +122,10 @@ def read_input(config: ModelConfig, path: Path, shape: Sequence[int | None], sta
 
 
 def _array(config: ModelConfig, path: Path, shape: Sequence[int | None]) -> ArrayInput:
-    """The shape of one array: that of the file, with `model.input_shape` for what is free there."""
+    """The shape of one array: that of the file, with `model.input_shape` for its free dimensions."""
     if not shape or shape[0] not in (None, 1):
         raise ModelError(
-            f"{path.name} has an input of shape {tuple(shape)}, without a batch of 1 in front",
+            f"{path.name} has an input of shape {tuple(shape)}, without a batch of 1 as the first dimension",
             hint="export it with a batch of 1, or with a free batch dimension",
         )
     wanted = config.input_shape or [0] * (len(shape) - 1)
@@ -133,26 +133,26 @@ def _array(config: ModelConfig, path: Path, shape: Sequence[int | None]) -> Arra
     if len(wanted) != len(shape) - 1 or 0 in filled or any(w and w != f for w, f in zip(wanted, filled, strict=True)):
         raise ModelError(
             f"{path.name} has an input of shape {tuple(shape)}, which model.input_shape={config.input_shape} does not "
-            "fill",
+            "match",
             hint=f"set model.input_shape to {len(shape) - 1} lengths, without the batch",
         )
     return ArrayInput(shape=filled)
 
 
 def _layouts(shape: Sequence[int | None], channels: int) -> list[Layout]:
-    """The layouts in which an input of this shape has so many channels."""
+    """The layouts in which an input of this shape has this number of channels."""
     layouts: list[tuple[Layout, int]] = [("NCHW", 1), ("NHWC", 3)]
     return [layout for layout, axis in layouts if shape[axis] == channels]
 
 
 def _ensure_used(path: Path, found: Range, preprocessing: Preprocessing) -> None:
-    """Raise `ModelError` where assumed values would leave most of an integer input's range unused, or outside it."""
+    """Raise `ModelError` if assumed values would leave most of an integer input's range unused, or exceed it."""
     if fits(found, preprocessing.mean, preprocessing.std):
         return
     mean, std = keys_for(found)
     raise ModelError(
-        f"{path.name} takes {found} by {found.note}, and its preprocessing is not known: pixels scaled to 0..1 would "
-        "use little of that range",
+        f"the preprocessing of {path.name} is missing: its input covers {found} by {found.note}, and pixels scaled to "
+        "0..1 would use little of that range",
         hint="set model.preprocessing.mean=[R,G,B] and model.preprocessing.std=[R,G,B] (of 0..1) as in training; "
         f"pixels spread over exactly this range are mean=[{mean:.4g},{mean:.4g},{mean:.4g}] "
         f"std=[{std:.4g},{std:.4g},{std:.4g}]",
@@ -160,26 +160,26 @@ def _ensure_used(path: Path, found: Range, preprocessing: Preprocessing) -> None
 
 
 def some(names: Sequence[str]) -> str:
-    """A list of names for a message, the first of a long one."""
+    """A list of names for a message, shortened if it is long."""
     unique = list(dict.fromkeys(names))
     more = f" and {len(unique) - _MOST_NAMED} more" if len(unique) > _MOST_NAMED else ""
     return ", ".join(unique[:_MOST_NAMED]) + more
 
 
 def training_mode(names: Sequence[str]) -> Reason:
-    """The reason for a graph with layers that behave as in training."""
+    """The verdict reason for a graph with layers in training mode."""
     return Reason(
         code="training_mode",
         message=f"the model is in training mode ({some(names)}): its outputs depend on the other images of a batch, "
         "or on chance",
-        advice="export it again after model.eval()",
+        advice="call model.eval(), and export it again",
     )
 
 
 def random_operators(names: Sequence[str]) -> Reason:
-    """The reason for a graph whose outputs depend on chance."""
+    """The verdict reason for a graph whose outputs depend on chance."""
     return Reason(
         code="random_operators",
         message=f"the model draws random numbers ({some(names)}): the same image gives different outputs",
-        advice="export it again after model.eval(), without the random operators",
+        advice="call model.eval(), remove the random operators, and export it again",
     )

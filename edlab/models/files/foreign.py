@@ -1,4 +1,4 @@
-"""What a file really is, by its first bytes: a name says little, and "damaged" is said only of what is damaged."""
+"""Identifies a file by its first bytes: its name is not enough, and only damaged files are reported as damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TORCH_EXPORT = 'torch.export.save(torch.export.export(model.eval(), (images,)),
 
 
 def ensure_is(path: Path) -> None:
-    """Raise `ModelError` where the file is known to be something else than its suffix says, and name it."""
+    """Raise `ModelError` if the content of the file is known to differ from its suffix, and name it."""
     kind, fix = identify(path)
     if kind and kind != path.suffix:
         if kind.startswith("."):
@@ -23,14 +23,14 @@ def ensure_is(path: Path) -> None:
 
 
 def identify(path: Path) -> tuple[str, str]:
-    """What the content is, and what makes a model file of it; a suffix where it is a model file; "" where unknown."""
+    """The type of the content, and how to get a model file from it; a suffix if it is a model file; "" if unknown."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "an empty file", "copy or download the model again"
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "a Git LFS pointer", "fetch the model itself: git lfs pull"
+        return "a Git LFS pointer", "download the model itself: git lfs pull"
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page", "download the model itself: open the link that serves the raw file"
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -56,12 +56,12 @@ def identify(path: Path) -> tuple[str, str]:
 
 
 def _identify_zip(path: Path) -> tuple[str, str]:
-    """Of PyTorch's and Keras' archives: what an archive holds says what wrote it."""
+    """For the archives of PyTorch and Keras: their contents show which program wrote them."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return "", ""  # a damaged one: its reader says so
+        return "", ""  # a damaged one: its reader reports it
     inner = {name.partition("/")[2] for name in names} | set(names)
     if "archive_format" in inner or any(name.startswith("models/") for name in inner):
         return ".pt2", ""

@@ -23,7 +23,7 @@ _OWN_MODULES = ("keras", "builtins")
 
 
 def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
-    """See `load_file`. The copy is the file as it is, unless an output was chosen."""
+    """See `load_file`. The copy is unchanged, unless an output was chosen."""
     keras = require_keras()
     try:
         network = keras.models.load_model(path, compile=False)
@@ -56,7 +56,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
 
 
 def with_outputs(network: Any, positions: Sequence[int]) -> Any:
-    """The network with those of the tensors of `outputs_of`."""
+    """The network with a selection of the tensors of `outputs_of`."""
     tensors = [outputs_of(network)[position][1] for position in positions]
     return require_keras().Model(network.inputs, tensors if len(tensors) > 1 else tensors[0])
 
@@ -79,7 +79,7 @@ def _precision(network: Any) -> str:
 
 
 def _explain(path: Path, error: Exception) -> ModelError:
-    """What a healthy file needs that Keras alone does not have; "damaged" where it needs nothing."""
+    """The error for what an intact file needs and Keras does not have; "damaged" if there is nothing of that kind."""
     layers = list(_layers(path))
     if lambdas := [name for kind, _, name in layers if kind == "Lambda"]:
         return ModelError(
@@ -91,7 +91,7 @@ def _explain(path: Path, error: Exception) -> ModelError:
         what = some(custom) if custom else unknown[1]  # type: ignore[index]
         return ModelError(
             f"{path.name} has classes that are not part of Keras: {what}",
-            hint="rebuild them of Keras' own layers, or build the model in Python: model=python "
+            hint="rebuild them from Keras' own layers, or build the model in Python: model=python "
             "model.target=package.module:factory",
         )
     if newer := _newer(path):
@@ -122,7 +122,7 @@ def _objects(value: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _newer(path: Path) -> str:
-    """Why a file of a newer Keras may be unreadable here; "" where it is not of a newer one."""
+    """Why a file of a newer Keras may be unreadable here; "" if it is not from a newer version."""
     import keras
 
     try:

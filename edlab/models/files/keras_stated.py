@@ -1,4 +1,4 @@
-"""What a Keras model says of its input: the input's type, its first layers; and layers that are in training mode."""
+"""What a Keras model states about its input: its type, its first layers; and layers that are in training mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edlab.models.files.base import training_mode
 from edlab.models.files.stated import Affine, Stated, raw_pixels
 from edlab.source import Reason
 
-# At inference they leave the values of pixels as they are, up to resizing.
+# At inference they do not change the values of pixels, except for resizing.
 _PASSING = frozenset(
     ("InputLayer", "Identity", "Resizing", "CenterCrop", "Cast", "Activation", "Dropout", "GaussianNoise")
 )
@@ -30,7 +30,7 @@ def stated(network: Any) -> Stated:
 
 
 def reasons(network: Any) -> tuple[Reason, ...]:
-    """Layers that are called with training=True, whatever the caller says: Monte Carlo dropout is made so."""
+    """Layers that are called with training=True, whatever the caller sets: for example Monte Carlo dropout."""
     training = [
         operation.name
         for operation, node in _calls(network)
@@ -42,7 +42,7 @@ def reasons(network: Any) -> tuple[Reason, ...]:
 
 
 def _operations(network: Any) -> list[Any]:
-    """The operations of a functional or sequential model, in the order in which they run; none of another."""
+    """The operations of a functional or sequential model, in the order in which they run; none for other models."""
     functional = getattr(network, "_functional", None) or network
     return list(getattr(functional, "operations", ()))
 
@@ -55,7 +55,7 @@ def _calls(network: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _follow(network: Any, affine: Affine) -> bool:
-    """Add to `affine` what the first operations do; whether all of the network was only such operations."""
+    """Add to `affine` what the first operations do; whether the whole network consists of such operations."""
     functional = getattr(network, "_functional", None) or network
     operations = _operations(network)
     (tensor,) = functional.inputs if operations and len(functional.inputs) == 1 else (None,)

@@ -33,7 +33,7 @@ _NEWEST_IR = re.compile(r"max supported IR version: (\d+)")
 
 
 def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
-    """See `load_file`. The copy is the file as it is, unless its weights lie outside or an output was chosen."""
+    """See `load_file`. The copy is unchanged, unless its weights are in other files or an output was chosen."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -55,7 +55,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     complexity = count_onnx(model, name, source.shape)
     unshared = _unshare_quantization(model)
     if outside or unshared or not chosen.all:
-        onnx.save(model, copy)  # weights that lay outside the file are now inside
+        onnx.save(model, copy)  # weights that were outside the file are now inside
     else:
         shutil.copyfile(path, copy)
     read = chosen.read(source.size, shapes=_run(path, model, copy, source.shape))
@@ -82,11 +82,11 @@ def _check(path: Path, model: Any) -> None:
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset > newest:
         raise ModelError(
-            f"{path.name} has opset {opset}, and the installed onnx {onnx.__version__} knows opsets up to {newest}",
+            f"{path.name} has opset {opset}, and the installed onnx {onnx.__version__} supports opsets up to {newest}",
             hint=f"export it with opset_version={newest} or lower, or upgrade: pip install -U onnx onnxruntime",
         )
     if model.ir_version > onnx.IR_VERSION:
-        return  # the checker refuses these unread; onnxruntime says what it is that it cannot read
+        return  # the checker refuses these without reading them; onnxruntime reports what it cannot read
     try:
         onnx.checker.check_model(path)
     except onnx.checker.ValidationError as error:
@@ -94,15 +94,15 @@ def _check(path: Path, model: Any) -> None:
 
 
 def _explain(path: Path, error: Exception) -> ModelError:
-    """What a healthy file needs that is not there; "damaged" where it is none of these."""
+    """The error for what an intact file needs and is missing; "damaged" if it is none of these."""
     text = str(error)
     if custom := _CUSTOM.search(text):
         operator = custom[1] or custom[2]
         return ModelError(
             f"{path.name} has the operator {operator}, which is neither a standard one of the file's opset nor "
             "onnxruntime's own",
-            hint="replace it by standard operators or an ONNX function and export again; operators of custom libraries "
-            "are unsupported",
+            hint="replace it with standard operators or an ONNX function and export again; operators of custom "
+            "libraries are unsupported",
         )
     if kernel := _NO_KERNEL.search(text):
         return ModelError(
@@ -113,7 +113,7 @@ def _explain(path: Path, error: Exception) -> ModelError:
 
 
 def _input_name(path: Path, model: Any) -> str:
-    """Of the one input. In files up to IR version 3 the weights are among the graph's inputs."""
+    """The only input. In files up to IR version 3 the weights are among the graph's inputs."""
     import onnx
 
     weights = {weight.name for weight in model.graph.initializer}
@@ -126,7 +126,7 @@ def _input_name(path: Path, model: Any) -> str:
     kind = inputs[0].type.tensor_type.elem_type
     if kind not in _INPUTS:
         raise ModelError(
-            f"{path.name} takes {onnx.TensorProto.DataType.Name(kind).lower()} values",
+            f"the input type {onnx.TensorProto.DataType.Name(kind).lower()} of {path.name} is unsupported",
             hint=f"export it with an input of {', '.join(_INPUTS.values())}",
         )
     name: str = inputs[0].name
@@ -138,7 +138,7 @@ def _declared(value: Any) -> list[int | None]:
 
 
 def _keep_outputs(model: Any, names: set[str]) -> None:
-    """Drop the other outputs of the graph, and what only they need."""
+    """Remove the other outputs of the graph, and what only they need."""
     graph = model.graph
     kept = [output for output in graph.output if output.name in names]
     del graph.output[:]
@@ -162,7 +162,7 @@ def _keep_outputs(model: Any, names: set[str]) -> None:
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """The tensors that a node needs, those that its bodies take from around them among them."""
+    """The tensors that a node needs, including those that its bodies use from the outer graph."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -172,16 +172,16 @@ def _reads(node: Any) -> Iterator[str]:
 
 
 def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> list[list[int]]:
-    """The shapes of the outputs of one inference, which also says whether onnxruntime can run the file.
+    """The shapes of the outputs of one inference, which also shows whether onnxruntime can run the file.
 
-    A file of a newer IR version than onnxruntime reads is rewritten to the newest that it does.
+    A file with a newer IR version than onnxruntime supports is rewritten to the newest supported one.
     """
     import numpy as np
     import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is to be quick
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # for speed
     options.log_severity_level = 4
     try:
         try:
@@ -198,7 +198,7 @@ def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> list[list[
     except Exception as error:  # onnxruntime's own exceptions have no common base
         if "Opset" in str(error) and "under development" in str(error):
             raise ModelError(
-                f"{path.name} has an opset that onnxruntime {onnxruntime.__version__} does not read: "
+                f"{path.name} has an opset that onnxruntime {onnxruntime.__version__} does not support: "
                 f"{first_line(error)}",
                 hint="export it with a lower opset_version, or upgrade: pip install -U onnxruntime",
             ) from error
@@ -211,7 +211,7 @@ def _types(model: Any) -> dict[str, int]:
 
 
 def _nodes(model: Any) -> Iterator[Any]:
-    """All nodes, with those of subgraphs and local functions."""
+    """All nodes, including those of subgraphs and local functions."""
     yield from _inside(model.graph.node)
     for function in model.functions:
         yield from _inside(function.node)
@@ -226,7 +226,7 @@ def _inside(nodes: Any) -> Iterator[Any]:
 
 
 def _reasons(model: Any) -> tuple[Reason, ...]:
-    """Nodes that behave as in training, and those that draw random numbers."""
+    """Nodes in training mode, and those that draw random numbers."""
     nodes = list(_nodes(model))
     constants = onnx_stated.constants(model)
     training = [node for node in nodes if _in_training(node, constants)]
@@ -244,8 +244,8 @@ def _called(node: Any) -> str:
 
 
 def _in_training(node: Any, constants: dict[str, Any]) -> bool:
-    """BatchNormalization says so by an attribute, before opset 14 by its further outputs; Dropout by its third input,
-    before opset 7 by an attribute."""
+    """BatchNormalization states it in an attribute, before opset 14 by its additional outputs; Dropout in its third
+    input, before opset 7 in an attribute."""
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     if node.op_type == "BatchNormalization":
         return bool(attributes.get("training_mode")) or sum(bool(output) for output in node.output) > 1
@@ -258,7 +258,7 @@ def _in_training(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def _unshare_quantization(model: Any) -> bool:
-    """Give each QuantizeLinear and DequantizeLinear node initializers of its own; whether any was shared.
+    """Give each QuantizeLinear and DequantizeLinear node its own initializers; whether any was shared.
 
     onnxruntime's exact int8 kernels (session.x64quantprecision) rewrite weights and zero points in place, and fail on
     those that several nodes share: "Attempt to replace the existing tensor".
@@ -280,8 +280,8 @@ def _unshare_quantization(model: Any) -> bool:
 
 
 def _precision(path: Path, model: Any) -> str:
-    """Of the arithmetic: int8 only where activations are quantized to 8 bits as well. Raises `ModelError` for another
-    kind of arithmetic, which no row of edlab is named after.
+    """The precision of the arithmetic: int8 only if activations are quantized to 8 bits too. Raises `ModelError` for
+    other arithmetic, for which edlab has no precision.
     """
     nodes, constants = list(_nodes(model)), _constant_types(model)
     operators = {node.op_type for node in nodes}
@@ -310,13 +310,13 @@ def _constant_types(model: Any) -> dict[str, str]:
 
 
 def _precision_of_pairs(path: Path, nodes: list[Any], constants: dict[str, str]) -> str:
-    """Of a graph with QuantizeLinear and DequantizeLinear nodes."""
+    """The precision of a graph with QuantizeLinear and DequantizeLinear nodes."""
     quantized = [node for node in nodes if node.op_type == "QuantizeLinear" and node.input[0] not in constants]
     if not quantized:
         raise ModelError(
             f"{path.name} has integer weights and computes in floating point (weight-only quantization), an "
             "unsupported precision",
-            hint="quantize its activations as well, or use the float model",
+            hint="quantize its activations too, or use the float model",
         )
     zero_points = [node.input[2] for node in quantized if len(node.input) > 2 and node.input[2] in constants]
     types = {constants[name] for name in zero_points} or {"uint8"}  # the default of QuantizeLinear

@@ -1,4 +1,4 @@
-"""The files beside an ONNX file that hold its tensors: https://onnx.ai/onnx/repo-docs/ExternalData.html."""
+"""The files next to an ONNX file that contain its tensors: https://onnx.ai/onnx/repo-docs/ExternalData.html."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from edlab.errors import ModelError
 
 
 def files_of(path: Path) -> list[Path]:
-    """Every file that a tensor of the model is in, wherever the tensor is: initializers, attributes, subgraphs,
-    functions. None for a file that cannot be parsed, which its reader names.
+    """Every file that contains a tensor of the model, wherever it is used: initializers, attributes, subgraphs,
+    functions. None for a model file that cannot be parsed, which its reader reports.
 
-    Raises `ModelError` where a file is missing, or lies outside the model's folder, which ONNX forbids.
+    Raises `ModelError` if a file is missing, or is outside the model's folder, which ONNX forbids.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -52,12 +52,12 @@ def _existing(model: Path, location: str) -> Path:
     folder = model.parent.resolve()
     if Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
         raise ModelError(
-            f"{model.name} names tensors in '{location}', outside its own folder, which ONNX does not allow",
-            hint="put the data into the model's folder, and save the model again with that location",
+            f"{model.name} names tensors in '{location}', outside the model's folder, which ONNX does not allow",
+            hint="move the data into the model's folder, and save the model again with that location",
         )
     if not file.is_file():
         raise ModelError(
             f"{model.name} has tensors in '{location}', and that file is missing from {model.parent}",
-            hint="copy it to that place, as the exporter wrote it",
+            hint="copy it there, as the exporter wrote it",
         )
     return file

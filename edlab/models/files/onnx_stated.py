@@ -1,4 +1,4 @@
-"""What an ONNX file says of its input and its classes: metadata, the input's type, the graph's first operators."""
+"""What an ONNX file states about its input and its classes: metadata, the input's type, the graph's first operators."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UINT8 = 2  # onnx.TensorProto.UINT8
 
 
 def stated(model: Any, value: Any) -> Stated:
-    """Of the input `value`: what the metadata says, else the input's type, else the first operators."""
+    """About the input `value`: what the metadata states, else the input's type, else the first operators."""
     metadata = {entry.key.lower(): entry.value for entry in model.metadata_props}
     found = _by_metadata(metadata)
     if "mean" not in found.values:
@@ -39,7 +39,7 @@ def stated(model: Any, value: Any) -> Stated:
 
 
 def class_names(model: Any, num_classes: int | None) -> tuple[str, ...]:
-    """The classes in order, where the metadata lists as many as there are."""
+    """The classes in order, if the metadata lists all of them."""
     metadata = {entry.key.lower(): entry.value for entry in model.metadata_props}
     for key in _LABEL_KEYS:
         names = _parse(metadata.get(key, ""))
@@ -159,7 +159,7 @@ def _quantized(node: Any, known: dict[str, NDArray[Any]]) -> Stated | None:
 
 
 def _apply(affine: Affine, node: Any, tensor: str, known: dict[str, NDArray[Any]]) -> bool:
-    """Whether the node computes the input with a constant; what it does is added to `affine`."""
+    """Whether the node combines the input with a constant; its effect is added to `affine`."""
     if node.op_type not in ("Mul", "Div", "Add", "Sub") or node.domain not in ("", "ai.onnx"):
         return False
     first, second = node.input
@@ -171,7 +171,7 @@ def _apply(affine: Affine, node: Any, tensor: str, known: dict[str, NDArray[Any]
 
 
 def _standardise(affine: Affine, node: Any, known: dict[str, NDArray[Any]]) -> None:
-    """A batch norm on the input itself: its statistics are those of the images that it was trained on."""
+    """A batch norm on the input itself: its statistics are those of the training images."""
     mean, variance = known.get(node.input[3]), known.get(node.input[4])
     if mean is not None and variance is not None and mean.size == 3:
         affine.subtract(mean, "BatchNormalization")

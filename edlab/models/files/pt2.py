@@ -25,19 +25,19 @@ from edlab.source import Reason
 if TYPE_CHECKING:
     import torch
 
-_EXPORT = "torch.export.save(torch.export.export(model.eval(), (images,)), FILE)"
+_EXPORT = "export it with torch.export.save(torch.export.export(model.eval(), (images,)), FILE)"
 SINGLE = "output"  # the name of an output that is one tensor, which PyTorch does not name
 _PASSING = ("aten.to", "aten._to_copy", "aten.contiguous", "aten.clone", "aten.alias", "aten.detach")
 _ARITHMETIC = {"aten.mul": "multiply", "aten.div": "divide", "aten.add": "add", "aten.sub": "subtract"}
 
 
 def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
-    """See `load_file`. The copy is the file as it is, unless an output was chosen."""
+    """See `load_file`. The copy is unchanged, unless an output was chosen."""
     import torch
 
     try:
         program = torch.export.load(path)
-    except Exception as error:  # torch.export's reader raises whatever its parts do
+    except Exception as error:  # torch.export's reader raises the exceptions of all its parts
         raise _explain(path, error) from error
     examples = torch.utils._pytree.tree_leaves(program.example_inputs or ())
     if len(examples) != 1 or not isinstance(examples[0], torch.Tensor):
@@ -73,15 +73,15 @@ def _run(path: Path, module: Any, example: torch.Tensor) -> Any:
     try:
         with torch.no_grad():
             return module(example)
-    except Exception as error:  # whatever the operators raise
+    except Exception as error:  # operators may raise anything
         raise ModelError(
-            f"{path.name} does not take one image of {tuple(example.shape)}: {first_line(error)}",
+            f"{path.name} does not accept one image of {tuple(example.shape)}: {first_line(error)}",
             hint="export it with a batch of 1, or with a free batch dimension that can be 1",
         ) from error
 
 
 def named_outputs(result: Any) -> list[tuple[str, torch.Tensor]]:
-    """The tensors of what a network returns, by their keys and indices: "logits", "0", "heads.1"."""
+    """The tensors that a network returns, by their keys and indices: "logits", "0", "heads.1"."""
     import torch
     from torch.utils import _pytree
 
@@ -98,7 +98,7 @@ def named_outputs(result: Any) -> list[tuple[str, torch.Tensor]]:
 
 
 def with_outputs(module: Any, positions: Sequence[int]) -> Any:
-    """The module with those of the tensors of `named_outputs` as its outputs: one tensor, or a tuple."""
+    """The module with a selection of the tensors of `named_outputs` as its outputs: one tensor, or a tuple."""
     import torch
 
     class WithOutputs(torch.nn.Module):  # type: ignore[misc,unused-ignore]
@@ -115,7 +115,7 @@ def with_outputs(module: Any, positions: Sequence[int]) -> Any:
 
 
 def _free_shape(program: Any, example: torch.Tensor) -> list[int | None]:
-    """Of the input, None for a dimension that was exported as dynamic."""
+    """The shape of the input, None for a dimension that was exported as dynamic."""
     name = next(iter(program.graph_signature.user_inputs), None)
     value = next((node.meta.get("val") for node in program.graph.nodes if node.name == name), None)
     shape = example.shape if value is None else value.shape
@@ -160,7 +160,7 @@ def _apply(affine: Affine, node: Any, tensor: Any, constants: dict[str, Any]) ->
 
 
 def reasons_of(program: Any) -> tuple[Reason, ...]:
-    """Operators that behave as in training, and those that draw random numbers."""
+    """Operators in training mode, and those that draw random numbers."""
     import torch
 
     training: list[str] = []
@@ -199,18 +199,18 @@ def _precision(program: Any) -> str:
 
 
 def _explain(path: Path, error: Exception) -> ModelError:
-    """What a healthy program needs that is not there: a library of operators, another PyTorch."""
+    """The error for what an intact program needs and is missing: a library of operators, another PyTorch."""
     import torch
 
     text = str(error)
     if "_OpNamespace" in text or ("no attribute" in text and "torch.ops" in text):
         return ModelError(
             f"{path.name} has operators of a library that is not part of PyTorch: {first_line(error)}",
-            hint="replace them by PyTorch's own and export again, or build the model in Python: model=python",
+            hint="replace them with PyTorch's own and export again, or build the model in Python: model=python",
         )
     if "version" in text.lower() and "schema" in text.lower():
         return ModelError(
-            f"{path.name} was exported by another version of PyTorch than {torch.__version__}: {first_line(error)}",
+            f"{path.name} was exported with another version of PyTorch than {torch.__version__}: {first_line(error)}",
             hint="export it again with the installed version",
         )
     return damaged(path, "an exported program", error)

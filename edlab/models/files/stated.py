@@ -1,4 +1,4 @@
-"""What a model file says of the values that its input takes: by its quantization, its metadata, its first operators."""
+"""What a model file states about the values of its input: by its quantization, its metadata, its first operators."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ALIKE = 0.9  # two ranges are the same range, but for rounding and for the images of a calibration
-_ROUNDING_STEPS = 1.5  # of its scale, by which the ends of such a range may miss the usual ones
+_ALIKE = 0.9  # two ranges are the same, except for rounding and the choice of calibration images
+_ROUNDING_STEPS = 1.5  # of its scale, by which the ends of such a range may differ from the usual ones
 _USABLE = 0.75  # of an integer input's range, and of the values fed: with less, most of one of the two is lost
 
-# The ranges that images are scaled to, and the preprocessing that does it. No other range says how it came about:
+# The ranges that images are scaled to, and the preprocessing for each. No other range identifies its preprocessing:
 # -2.1..2.6 may be ImageNet's mean and standard deviation, or those of another data set.
 _RANGES: tuple[tuple[float, float, float, float], ...] = (  # low, high, mean, std
     (0.0, 255.0, 0.0, 1 / 255),
@@ -24,14 +24,14 @@ _RANGES: tuple[tuple[float, float, float, float], ...] = (  # low, high, mean, s
 
 @dataclass(frozen=True)
 class Range:
-    """The values that an integer input can hold, and how the file says it."""
+    """The values that an integer input can represent, and where the file states it."""
 
     low: float
     high: float
     note: str  # "the input's quantization (scale 1, zero point -128)"
 
     def overlap(self, low: float, high: float) -> float:
-        """The length that both have in common, in lengths of the longer one: 1 where they are the same range."""
+        """The length that both ranges share, relative to the longer one: 1 if they are the same range."""
         common = min(self.high, high) - max(self.low, low)
         return max(0.0, common) / max(self.high - self.low, high - low, 1e-12)
 
@@ -41,7 +41,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Stated:
-    """Keys of `Preprocessing` that a file states, where they come from, and the range of an integer input."""
+    """Keys of `Preprocessing` that a file states, their source, and the range of an integer input."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -49,12 +49,12 @@ class Stated:
 
 
 def normalisation(mean: Sequence[float] | float, std: Sequence[float] | float, note: str) -> Stated:
-    """Mean and standard deviation of 0..1, one number or one for each channel."""
+    """Mean and standard deviation on 0..1, one number or one for each channel."""
     return Stated({"mean": _triple(mean), "std": _triple(std)}, note)
 
 
 def raw_pixels(note: str) -> Stated:
-    """The input takes 0..255."""
+    """The input is 0..255."""
     return normalisation(0.0, 1 / 255, note)
 
 
@@ -65,11 +65,11 @@ def quantized_range(scale: float, zero_point: int, dtype: Any, note: str) -> Ran
 
 
 def quantization(scale: float, zero_point: int, dtype: Any, where: str) -> Stated:
-    """What the quantization of an input says: pixels as 0..255, 0..1 or -1..1, or only the range.
+    """What the quantization of an input states: pixels as 0..255, 0..1 or -1..1, or only the range.
 
-    Where the ends differ by no more than rounding, a pixel goes in as its own integer (less 128 for int8), as vendors'
-    examples do (google-coral/pycoral, examples/classify_image.py): scale 1/128 ends at 0.992, and pixels normalised to
-    -1..1 would be a step off.
+    If the ends differ only by rounding, a pixel is fed as its own integer (minus 128 for int8), as in the vendors'
+    examples (google-coral/pycoral, examples/classify_image.py): scale 1/128 ends at 0.992, and pixels normalised to
+    -1..1 would be off by one step.
     """
     note = f"{where} (scale {scale:.6g}, zero point {zero_point})"
     found = quantized_range(scale, zero_point, dtype, note)
@@ -83,14 +83,14 @@ def quantization(scale: float, zero_point: int, dtype: Any, where: str) -> State
 
 
 def fits(found: Range, mean: Sequence[float], std: Sequence[float]) -> bool:
-    """Whether pixels so normalised use the range of an integer input, and stay in it."""
+    """Whether pixels normalised in this way use the range of an integer input, and stay within it."""
     low = min((0 - m) / s for m, s in zip(mean, std, strict=True))
     high = max((1 - m) / s for m, s in zip(mean, std, strict=True))
     return found.overlap(min(low, high), max(low, high)) >= _USABLE
 
 
 def alike(one: Stated, other: Stated, scale: float) -> bool:
-    """Whether two normalisations bring every pixel to the same step of an input's scale, but for rounding."""
+    """Whether two normalisations map every pixel to the same step of an input's scale, except for rounding."""
 
     def ends(stated: Stated) -> NDArray[np.float64]:
         mean, std = np.array(stated.values["mean"]), np.array(stated.values["std"])
@@ -100,7 +100,7 @@ def alike(one: Stated, other: Stated, scale: float) -> bool:
 
 
 def keys_for(found: Range) -> tuple[float, float]:
-    """The mean and std of 0..1 that bring pixels to exactly this range."""
+    """The mean and std on 0..1 that map pixels to exactly this range."""
     std = 1 / (found.high - found.low)
     return 0.0 - found.low * std, std
 
@@ -118,7 +118,7 @@ class Affine:
         return bool(self._steps)
 
     def multiply(self, factor: Any, name: str) -> bool:
-        """Whether `factor` is one number, or one for each of three channels; it is taken then."""
+        """Multiply by `factor` if it is one number, or one for each of three channels; whether it was."""
         values = _channels(factor)
         if values is None:
             return False
@@ -152,11 +152,11 @@ class Affine:
         return True
 
     def takes(self) -> Stated:
-        """The pixels that these operators bring to a usual range, where that is unmistakable; else nothing.
+        """The pixels that these operators map to a usual range, if that is unambiguous; otherwise nothing.
 
-        What they make of pixels has a spread of 1 to 6 (0..1, -1..1, or divided by standard deviations of 0.17 to 1)
-        and is zero at black or at a usual mean; or a mean of 0..255 is subtracted and no more. Of 0..1 only a mean that
-        is subtracted tells: a factor of about 1 may come after any normalisation.
+        Their result for pixels has a spread of 1 to 6 (0..1, -1..1, or divided by standard deviations of 0.17 to 1)
+        and is zero at black or at a usual mean; or only a mean of 0..255 is subtracted. 0..1 is recognised only by a
+        mean that is subtracted: a factor of about 1 may follow any normalisation.
         """
         if not self._steps or bool(np.any(self._scale <= 0)):
             return Stated()
@@ -175,7 +175,7 @@ def _usual(spread: NDArray[np.float64], zero: NDArray[np.float64], least: float)
 
 
 def _channels(value: Any) -> NDArray[np.float64] | None:
-    """Three numbers, of a constant that is one number or one for each channel; None for anything else."""
+    """Three numbers from a constant that is one number or one for each channel; None for anything else."""
     try:
         array = np.asarray(value, np.float64).ravel()
     except (TypeError, ValueError):

@@ -35,7 +35,7 @@ _PASSING = ("CAST", "RESHAPE")
 
 
 def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
-    """See `load_file`. The copy is the file as it is, unless an output was chosen."""
+    """See `load_file`. The copy is unchanged, unless an output was chosen."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise MissingDependencyError("TFLite files need LiteRT", hint="pip install 'edlab[litert]'")
     from ai_edge_litert import schema_py_generated as schema
@@ -69,7 +69,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     detection = stated_detection(model, chosen.positions)
     source = read_input(config, path, shape, _stated(model, inputs[0], metadata))
     if None in shape[1:]:
-        # A delegate would leave the shapes of the tensors that it computes as they were.
+        # A delegate would not update the shapes of the tensors that it computes.
         plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
             interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=plain)
@@ -113,12 +113,12 @@ def _refuse_foreign_operators(path: Path, model: Any) -> None:
     if _EDGE_TPU in custom:
         raise ModelError(
             f"{path.name} was compiled for the Edge TPU, and no CPU can run it",
-            hint="set model.path to the file from before edgetpu_compiler; device=coral compiles it by itself",
+            hint="set model.path to the file that edgetpu_compiler was given; device=coral compiles it",
         )
     if flex := [name for name in custom if name.startswith("Flex")]:
         raise ModelError(
             f"{path.name} has TensorFlow operators that LiteRT does not have: {some(flex)}",
-            hint="convert it again with target_spec.supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS] alone",
+            hint="convert it again with target_spec.supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS] only",
         )
 
 
@@ -128,7 +128,7 @@ def _explain(path: Path, model: Any, error: Exception) -> ModelError:
     if unresolved := [name for name in custom if name in str(error)]:
         return ModelError(
             f"{path.name} has the custom operator {some(unresolved)}, which LiteRT does not have",
-            hint="replace it by standard operators and convert again; operators of custom libraries are unsupported",
+            hint="replace it with standard operators and convert again; operators of custom libraries are unsupported",
         )
     if "find op for builtin opcode" in str(error):
         return ModelError(
@@ -139,12 +139,12 @@ def _explain(path: Path, model: Any, error: Exception) -> ModelError:
 
 
 def _refuse_choices(path: Path, model: Any) -> None:
-    """Raise `ModelError` where the file holds several functions: which one is meant, only its author knows."""
+    """Raise `ModelError` if the file contains several functions: only its author knows which one is meant."""
     signatures = [_text(signature.signatureKey) for signature in model.signatureDefs or ()]
     if len(signatures) > 1:
         raise ModelError(
             f"{path.name} has {len(signatures)} signatures: {some(signatures)}",
-            hint="convert it again with the one signature that classifies: TFLiteConverter.from_saved_model(folder, "
+            hint="convert it again with only the signature that classifies: TFLiteConverter.from_saved_model(folder, "
             f"signature_keys=['{signatures[0]}'])",
         )
     if signatures and model.signatureDefs[0].subgraphIndex != 0:
@@ -174,7 +174,7 @@ def _bodies(model: Any) -> set[int]:
 
 
 def _outputs(model: Any, interpreter: Any) -> list[tuple[str, list[int | None]]]:
-    """Names, by the signature as the model's author called them, else the tensors' own; and shapes."""
+    """Names (from the signature, as chosen by the model's author, else those of the tensors) and shapes."""
     graph = model.subgraphs[0]
     names = {index: _text(graph.tensors[index].name) for index in graph.outputs}
     for signature in model.signatureDefs or ():
@@ -185,7 +185,7 @@ def _outputs(model: Any, interpreter: Any) -> list[tuple[str, list[int | None]]]
 
 
 def _fix_size(model: Any, interpreter: Any, shape: Sequence[int]) -> None:
-    """Give a free height and width the configured ones, in all tensors: the agent opens files of a fixed size."""
+    """Set a free height and width to the configured ones, in all tensors: the agent opens files of a fixed size."""
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
     interpreter.allocate_tensors()
     tensors = model.subgraphs[0].tensors
@@ -200,9 +200,9 @@ def _free(shape: Iterable[int]) -> list[int | None]:
 
 
 def _stated(model: Any, detail: dict[str, Any], metadata: Metadata) -> Stated:
-    """The metadata, where it agrees with an integer input's range; else that range; else the first operators."""
+    """The metadata, if it agrees with an integer input's range; else that range; else the first operators."""
     dtype = np.dtype(detail["dtype"])
-    scale, zero_point = detail["quantization"]  # (0.0, 0) where it is not quantized
+    scale, zero_point = detail["quantization"]  # (0.0, 0) if it is not quantized
     if dtype.kind in "iu" and not scale:
         if dtype != np.uint8:
             return quantization(1.0, 0, dtype, "the input's type, integers without a scale")
@@ -215,7 +215,7 @@ def _stated(model: Any, detail: dict[str, Any], metadata: Metadata) -> Stated:
             [value / 255 for value in metadata.mean], [value / 255 for value in metadata.std], "TFLite metadata"
         )
         if by_graph.values and dtype.kind in "iu" and alike(stated, by_graph, float(scale)):
-            return Stated(by_graph.values, f"{by_graph.note}, as its TFLite metadata says", by_graph.range)
+            return Stated(by_graph.values, f"{by_graph.note}, as its TFLite metadata states", by_graph.range)
         if by_graph.range is None or fits(by_graph.range, stated.values["mean"], stated.values["std"]):
             return Stated(stated.values, stated.note, by_graph.range)
     return by_graph
@@ -247,7 +247,7 @@ def _by_graph(model: Any) -> Stated:
 
 
 def _apply(affine: Affine, model: Any, operator: Any, name: str, tensor: int) -> bool:
-    """Whether the operator computes the input with a float constant; what it does is added to `affine`."""
+    """Whether the operator combines the input with a float constant; its effect is added to `affine`."""
     actions = {"MUL": affine.multiply, "DIV": affine.divide, "ADD": affine.add, "SUB": affine.subtract}
     if name not in actions or (name in ("DIV", "SUB") and operator.inputs[0] != tensor):
         return False
@@ -269,7 +269,7 @@ def _operators(model: Any) -> list[str]:
 
 
 def _keep_outputs(model: Any, positions: Sequence[int]) -> None:
-    """Drop the other outputs of the graph, and what only they need."""
+    """Remove the other outputs of the graph, and what only they need."""
     graph = model.subgraphs[0]
     kept = [int(graph.outputs[position]) for position in positions]
     graph.outputs = np.array(kept, np.int32)

@@ -1,4 +1,4 @@
-"""What the operator TFLite_Detection_PostProcess says of the outputs that it gives.
+"""What the operator TFLite_Detection_PostProcess states about its outputs.
 
 Source: tensorflow/lite/kernels/detection_postprocess.cc: its options are a flexbuffer, and its outputs are boxes,
 classes, scores and their count. Classes are counted without the background.
@@ -14,7 +14,8 @@ _CLASSES, _SCORES = 1, 2  # among its outputs
 
 
 def stated_detection(model: Any, positions: Sequence[int]) -> dict[str, Any]:
-    """Of a `ModelT`, for its outputs at these positions: see `edlab.tasks.detection`. Empty without the operator."""
+    """What a `ModelT` states about its outputs at these positions: see `edlab.tasks.detection`. Empty without the
+    operator."""
     graph = model.subgraphs[0]
     codes = {place for place, code in enumerate(model.operatorCodes) if code.customCode == _OPERATOR}
     operator = next((operator for operator in graph.operators if operator.opcodeIndex in codes), None)

@@ -21,7 +21,7 @@ _AXIS_LABELS = 2  # of the enum AssociatedFileType
 
 @dataclass(frozen=True)
 class Metadata:
-    """`mean` and `std` of 0..255, of the first input; the label file of the first output, in order."""
+    """`mean` and `std` on 0..255, of the first input; the label file of the first output, in order."""
 
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -29,7 +29,7 @@ class Metadata:
 
 
 def read_metadata(content: bytes, model: Any, output: int) -> Metadata:
-    """Of a TFLite file's bytes and its `ModelT`; the labels are those of the output at this position."""
+    """The metadata of a TFLite file's bytes and its `ModelT`; the labels are those of the output at this position."""
     buffer = next((entry.buffer for entry in model.metadata or () if _text(entry.name) == _BUFFER), None)
     data = b"" if buffer is None else _bytes(model.buffers[buffer].data)
     if data[4:8] != _IDENTIFIER:
@@ -55,7 +55,7 @@ def _normalisation(tensor: _Table | None) -> tuple[tuple[float, ...], tuple[floa
 
 
 def _only_label_file(content: bytes) -> tuple[str, ...]:
-    """Of a file whose archive holds one text file with "label" in its name, whatever the metadata says of it."""
+    """The labels of a file whose archive has one text file with "label" in its name, whatever the metadata states."""
     names = [name for name in _archive(content) if "label" in name.lower() and name.endswith(".txt")]
     return _lines(content, names[0]) if len(names) == 1 else ()
 
@@ -89,7 +89,7 @@ class _Table:
         return cls(data, int.from_bytes(data[:4], "little"))
 
     def _field(self, number: int) -> int:
-        """Its offset from the table; 0 where the table leaves it out."""
+        """Its offset from the table; 0 if the table does not have it."""
         return int(self._table.Offset(4 + 2 * number))
 
     def byte(self, number: int) -> int:

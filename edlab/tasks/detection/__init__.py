@@ -1,4 +1,4 @@
-"""Object detection. Predictions and ground truth are described in `edlab.tasks.detection.annotations`."""
+"""Object detection. `edlab.tasks.detection.annotations` describes predictions and ground truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Task(base.Task):
         return bool(heads.fitting([shape for _, shape in outputs], size))
 
     def choose_outputs(self, config: ModelConfig, name: str, outputs: Outputs, size: Size) -> tuple[int, ...]:
-        """That of `model.output`, else all."""
+        """The output `model.output`, else all."""
         if config.output is not None:
             return (named_output(config.output, name, outputs),)
         return tuple(range(len(outputs)))
@@ -81,7 +81,7 @@ class Task(base.Task):
     def score(
         self, predictions: Predictions, labels: Any, source: SourceModel, baseline: Predictions | None = None
     ) -> Figures:
-        assert isinstance(source.preprocessing, Preprocessing)  # detectors take images
+        assert isinstance(source.preprocessing, Preprocessing)  # detectors need images
         return scoring.score(predictions, labels, source.preprocessing, source.label_offset, baseline=baseline)
 
     def drop(
@@ -110,16 +110,16 @@ class Task(base.Task):
         elif figures.get("accuracy_map50", 1.0) < _GUESSING and figures["accuracy_images"] >= _ENOUGH_IMAGES:
             yield Reason(
                 code="labels_do_not_match",
-                message=f"mAP at IoU 0.5 is {figures['accuracy_map50']:.1%}: hardly a box is of the right class in the "
-                "right place",
+                message=f"mAP at IoU 0.5 is {figures['accuracy_map50']:.1%}: almost no box has the right class and "
+                "position",
                 advice="likely causes: the label map (model.num_classes, model.label_offset, dataset.labels), "
-                "model.head, model.preprocessing (mean, std, channels, resize_mode), or a file that came badly "
-                "quantized",
+                "model.head, model.preprocessing (mean, std, channels, resize_mode), or a file that was "
+                "already quantized badly",
             )
 
 
 def _defaults(head: str) -> dict[str, Any]:
-    """What is assumed of the keys of `model.detection` that the head uses."""
+    """The assumed values of the keys of `model.detection` that the head uses."""
     assumed = Reader.options
     defaults: dict[str, Any] = {key: assumed[key] for key in ("score_threshold", "max_detections")}
     iou_threshold = heads.HEADS[head].iou_threshold if head in heads.HEADS else assumed["iou_threshold"]
@@ -134,11 +134,11 @@ def _classes(config: ModelConfig, name: str, head: str, found: int | None) -> in
     wanted = config.num_classes
     if wanted is None or found is None or wanted == found or (head == "detr" and wanted == found - 1):
         return found if wanted is None else wanted
-    raise ModelError(f"{name} has {found} classes by its outputs, not {wanted}", hint="leave model.num_classes out")
+    raise ModelError(f"the outputs of {name} have {found} classes, not {wanted}", hint="remove model.num_classes")
 
 
 def _scores_first(outputs: Outputs) -> bool | None:
-    """Whether the scores come before the classes, by the names of the outputs; None if they do not say."""
+    """Whether the scores are before the classes, by the names of the outputs; None if the names do not show it."""
     rows = [name.lower() for name, shape in outputs if len(shape) == 2]
     scores = [place for place, name in enumerate(rows) if "score" in name]
     classes = [place for place, name in enumerate(rows) if "class" in name]
@@ -146,42 +146,43 @@ def _scores_first(outputs: Outputs) -> bool | None:
 
 
 def _check_coding(options: Mapping[str, Any]) -> None:
-    """Raise `ModelError` for a value of `model.detection` that is not possible."""
+    """Raise `ModelError` for an invalid value of `model.detection`."""
     for key, valid in _CODING.items():
         if options.get(key, valid[0]) not in valid:
             raise ModelError(f"unknown model.detection.{key}={options[key]}", hint=f"valid: {', '.join(valid)}")
     weights = options.get("box_weights", _BOX_WEIGHTS)
     if len(weights) != len(_BOX_WEIGHTS) or min(weights) <= 0:
         raise ModelError(
-            f"model.detection.box_weights={list(weights)} are not four positive numbers",
-            hint="of x, y, width and height: [10,10,5,5] for SSD, [1,1,1,1] for RetinaNet",
+            f"model.detection.box_weights={list(weights)} must be four positive numbers",
+            hint="set those of x, y, width and height: [10,10,5,5] for SSD, [1,1,1,1] for RetinaNet",
         )
 
 
 def _anchors(config: ModelConfig, name: str, outputs: Outputs, stated: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Those of the file `model.detection.anchors`, else of the source; checked against the outputs."""
+    """The anchors of the file `model.detection.anchors`, else of the source; checked against the outputs."""
     boxes = next(shape for _, shape in outputs if len(shape) == 3 and shape[2] == 4)[1]
     if config.detection.anchors is not None:
         path = Path(config.detection.anchors).expanduser()
         try:
             anchors: NDArray[np.float32] = np.load(path, allow_pickle=False).astype(np.float32)
         except (OSError, ValueError) as error:
-            raise ModelError(f"cannot read the anchors {path}: {error}", hint="write them by numpy.save") from error
+            raise ModelError(f"cannot read the anchors {path}: {error}", hint="write them with numpy.save") from error
     elif "anchors" in stated:
         anchors = stated["anchors"]
     else:
         raise ModelError(
-            f"the boxes of {name} are coded, and its anchors are not known",
+            f"the anchors of {name} are missing: its boxes are coded relative to anchors",
             hint="set model.detection.anchors=FILE.npy: float32 (A, 4) of centre x, centre y, width, height in 0..1",
         )
     if anchors.shape != (boxes, 4):
         raise ModelError(
-            f"the anchors are {anchors.shape}, and {name} has {boxes} boxes",
-            hint=f"set model.detection.anchors to a file of ({boxes}, 4)",
+            f"the anchors have the shape {anchors.shape}, and {name} has {boxes} boxes",
+            hint=f"set model.detection.anchors to a file of shape ({boxes}, 4)",
         )
     if not (np.isfinite(anchors).all() and anchors[:, :2].max() <= _FARTHEST_CENTRE):
         raise ModelError(
-            f"the centres of the anchors of {name} go to {anchors[:, :2].max():g}: they are no fractions of the input",
+            f"the anchors of {name} are invalid: centres reach {anchors[:, :2].max():g}, and must be fractions of the "
+            "input (0..1)",
             hint="divide pixels by the width and height of the input",
         )
     return anchors

@@ -1,8 +1,8 @@
-"""Ground truth of object detection, and the layout of what a detector predicts.
+"""Ground truth of object detection, and the layout of a detector's predictions.
 
 Predictions of N images are float32 (N, K, 6): x1, y1, x2, y2 as fractions of the model's input (0..1 inside it), the
 score, and the class as the model numbers it, best first. Rows without a detection have class `NO_DETECTION` and zeros.
-A first row of NaN says that the model's outputs hold NaN.
+A first row of NaN means that the model's outputs contain NaN.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Boxes:
     """The objects of one image, in pixels of the image as it is decoded, before it is resized.
 
     `size`: its height and width. `corners`: float64 (n, 4) of x1, y1, x2, y2, as the data set states them: a box may
-    reach beyond its image or have no area. `classes`: int64 (n,) indices into `Annotations.class_names`. `crowds`:
-    bool (n,), regions of many objects that a detection may fall into without counting. `areas`: float64 (n,) in
-    pixels, by which COCO calls an object small, medium or large (that of its outline, not of its box).
+    extend beyond its image or have no area. `classes`: int64 (n,) indices into `Annotations.class_names`. `crowds`:
+    bool (n,), regions of many objects in which a detection does not count. `areas`: float64 (n,) in pixels, by which
+    COCO calls an object small, medium or large (the area of its outline, not of its box).
     """
 
     size: tuple[int, int]
@@ -39,8 +39,8 @@ class Boxes:
 class Annotations:
     """The objects of each image of a data set, in its order.
 
-    `class_names` are by the model's class, its background not counted. They name every class of the data set, those
-    without objects among them; "" is a class of the model that the data set does not have.
+    `class_names` are indexed by the model's class, its background not counted. They name every class of the data set,
+    including those without objects; "" is a class of the model that the data set does not have.
     """
 
     images: tuple[Boxes, ...]
@@ -50,11 +50,11 @@ class Annotations:
         return len(self.images)
 
     def __getitem__(self, rows: NDArray[np.integer] | Sequence[int]) -> Annotations:
-        """Those of these rows, in their order."""
+        """The annotations of these rows, in their order."""
         return Annotations(tuple(self.images[int(row)] for row in rows), self.class_names)
 
     def tolist(self) -> list[object]:
-        """The same as plain lists, of which a digest can be taken."""
+        """The annotations as plain lists, to compute a digest."""
         boxes = [
             [image.size, image.corners.tolist(), image.classes.tolist(), image.crowds.tolist(), image.areas.tolist()]
             for image in self.images

@@ -24,7 +24,7 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class Matches:
-    """How the detections of one class, best first over all images, meet the objects of that class."""
+    """How the detections of one class, best first over all images, match the objects of that class."""
 
     images: NDArray[np.int64]  # (D,) rows of the images
     found: NDArray[np.bool_]  # (thresholds, D): belongs to an object at this IoU threshold
@@ -38,7 +38,7 @@ Evaluation = Any  # pycocotools.cocoeval.COCOeval, which has no types
 def evaluate(detections: Detections, truth: Annotations, *, by_size: bool) -> Evaluation:
     """A `pycocotools.cocoeval.COCOeval` for boxes, with its default parameters, that has matched the detections.
 
-    Without `by_size` it has objects of any size alone, which takes a quarter of the time.
+    Without `by_size` it evaluates only all sizes together, which takes a quarter of the time.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -61,7 +61,7 @@ def evaluate(detections: Detections, truth: Annotations, *, by_size: bool) -> Ev
 
 
 def summary(evaluation: Evaluation) -> NDArray[np.float64]:
-    """COCOeval's twelve figures, of an evaluation by size; -1 where there is no object."""
+    """COCOeval's twelve figures, of an evaluation by size; -1 if there is no object."""
     _silent(type(evaluation).accumulate)(evaluation)
     _silent(type(evaluation).summarize)(evaluation)
     stats: NDArray[np.float64] = evaluation.stats
@@ -69,7 +69,7 @@ def summary(evaluation: Evaluation) -> NDArray[np.float64]:
 
 
 def matches(evaluation: Evaluation) -> list[Matches]:
-    """Of each class that has objects, for objects of any size."""
+    """The matches of each class that has objects, for objects of any size."""
     images, sizes = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
     of_classes = (
         evaluation.evalImgs[start : start + images] for start in range(0, len(evaluation.evalImgs), images * sizes)
@@ -99,7 +99,7 @@ def _of_class(entries: Sequence[dict[str, Any]], images: int) -> Matches:
 
 
 def _objects(truth: Annotations) -> Iterable[dict[str, Any]]:
-    """Numbered from 1: to COCOeval an object 0 is one that nothing was matched with."""
+    """Numbered from 1: for COCOeval, object 0 means no match."""
     number = 0
     for row, boxes in enumerate(truth.images):
         values = (_bbox(boxes.corners), boxes.classes.tolist(), boxes.areas.tolist(), boxes.crowds.tolist())
@@ -109,7 +109,7 @@ def _objects(truth: Annotations) -> Iterable[dict[str, Any]]:
 
 
 def _results(detections: Detections) -> Iterable[dict[str, Any]]:
-    """As COCO.loadRes has them."""
+    """In the format of COCO.loadRes."""
     values = (detections.images.tolist(), detections.classes.tolist(), _bbox(detections.corners))
     for number, (image, category, bbox, score) in enumerate(zip(*values, detections.scores.tolist(), strict=True), 1):
         area = bbox[2] * bbox[3]
@@ -121,13 +121,13 @@ def _annotation(number: int, image: int, category: int, bbox: list[float]) -> di
 
 
 def _bbox(corners: NDArray[np.float64]) -> list[list[float]]:
-    """x, y, width, height; no size where the corners are the wrong way round."""
+    """x, y, width, height; size 0 if the corners are swapped."""
     sides = np.maximum(corners[:, 2:] - corners[:, :2], 0)
     listed: list[list[float]] = np.concatenate([corners[:, :2], sides], axis=1).tolist()
     return listed
 
 
 def _silent(function: FunctionType) -> Callable[..., Any]:
-    """The function with a `print` that does nothing; that of other callers, and stdout, stay as they are."""
+    """The function with a `print` that does nothing; `print` of other callers, and stdout, are unchanged."""
     names = {**function.__globals__, "print": lambda *_: None}
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__)

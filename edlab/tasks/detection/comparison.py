@@ -1,4 +1,4 @@
-"""Whether detections are still those of the model that they should come from: pure functions of predictions.
+"""Checks whether detections still match those of their source model: pure functions of predictions.
 
 Predictions are (N, K, 6) as `annotations` describes them. Boxes are compared as fractions of the model's input: a
 ratio of areas is the same in pixels of the image.
@@ -18,10 +18,10 @@ from edlab.tasks import base
 from edlab.tasks.detection.annotations import NO_DETECTION
 from edlab.tasks.detection.scoring import find_unknown_class
 
-CONFIDENT = 0.3  # the least score of a detection that is compared; the default of mmdetection's demo, image_demo.py
+CONFIDENT = 0.3  # the minimum score of a detection that is compared; the default of mmdetection's demo, image_demo.py
 _SAME_OBJECT = 0.5  # IoU
-_FEW = 2  # detections that may differ whatever the share: of a handful, one is a large share
-_NO_CONFIDENT = f"the reference detects nothing with a score of {CONFIDENT} or more"
+_FEW = 2  # detections that may always differ: of a few, one is a large share
+_NO_CONFIDENT = f"the reference has no detection with a score of {CONFIDENT} or more"
 
 
 class _Rounding(NamedTuple):
@@ -30,8 +30,8 @@ class _Rounding(NamedTuple):
     """
 
     iou: float  # beyond it a box is the same
-    share: float  # the least of the confident detections that have the same box and class
-    score_difference: float  # the highest mean
+    share: float  # minimum share of the confident detections with the same box and class
+    score_difference: float  # maximum mean
 
 
 # By noise on the outputs of a trained detector (FastestDet, 128 photographs): float16 outputs leave 99.8 % of the boxes
@@ -49,7 +49,7 @@ class Comparison(base.Comparison):
 
     `confident` is how many the reference has with a score of `CONFIDENT` or more. `ious` and `score_differences`
     (float64, absolute) are of those that the candidate also has: of the same class, with an IoU of 0.5 or more.
-    `images` is how many were compared: those for which the reference gives no NaN.
+    `images` is how many were compared: those for which the reference has no NaN.
     """
 
     confident: int
@@ -59,7 +59,7 @@ class Comparison(base.Comparison):
 
     @property
     def agreement_boxes(self) -> float | None:
-        """The share of the reference's confident detections that the candidate has; None where it has none."""
+        """The share of the reference's confident detections that the candidate has; None if it has none."""
         return len(self.ious) / self.confident if self.confident else None
 
     def figures(self) -> Figures:
@@ -76,14 +76,14 @@ class Comparison(base.Comparison):
 
 
 def find_problem(reference: NDArray[np.floating], candidate: NDArray[np.floating], classes: range | None = None) -> str:
-    """What makes a candidate's detections useless. Empty where nothing does.
+    """What makes a candidate's detections useless. Empty if nothing does.
 
     Another shape; NaN or infinity that the reference does not have; with `classes`, those of the model as it numbers
-    them, a detection of any other; nothing in any of the images in which the reference has confident detections; or
-    the same detections for every image though they should differ.
+    them, a detection of another class; nothing in any of the images in which the reference has confident detections;
+    or the same detections for every image although they should differ.
     """
     if candidate.shape != reference.shape:
-        return f"predictions of shape {candidate.shape}, not {reference.shape}"
+        return f"the shape {candidate.shape} instead of {reference.shape}"
     numbers = ~_without_numbers(reference)
     broken = _without_numbers(candidate) & numbers
     if broken.any():
@@ -93,7 +93,7 @@ def find_problem(reference: NDArray[np.floating], candidate: NDArray[np.floating
     found = (candidate[..., 5] != NO_DETECTION).any(axis=1)
     wanted = _confident(reference).any(axis=1) & numbers
     if wanted.any() and not found[wanted].any():
-        return f"no detection in any of the {int(wanted.sum())} images in which there should be some"
+        return f"no detections in any of the {int(wanted.sum())} images that should have some"
     if found.any() and _is_constant(candidate) and not _is_constant(reference):
         return "the same detections for every image"
     return ""
@@ -102,9 +102,9 @@ def find_problem(reference: NDArray[np.floating], candidate: NDArray[np.floating
 def compare(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> Comparison:
     """Look for each confident detection of the reference, best first, among the candidate's.
 
-    It is matched with the one of its class that overlaps it most, by an IoU of 0.5 or more, and that no better one has
-    taken; the candidate's score does not matter. Images for which the reference has NaN are left out. The candidate is
-    one in which `find_problem` finds nothing.
+    It is matched with the one of its class that overlaps it most, with an IoU of 0.5 or more, and that is not matched
+    with a better one; the candidate's score does not matter. Images for which the reference has NaN are ignored. The
+    candidate must have passed `find_problem`.
     """
     numbers = ~_without_numbers(reference)
     reference, candidate = reference[numbers], candidate[numbers]
@@ -118,29 +118,28 @@ def compare(reference: NDArray[np.floating], candidate: NDArray[np.floating]) ->
 
 
 def difference(host: NDArray[np.floating], target: NDArray[np.floating], precision: str) -> str:
-    """How a target's detections differ from this machine's of the same file. Empty where only rounding does.
+    """How a target's detections differ from this machine's for the same file. Empty if they differ only by rounding.
 
-    The confident detections of each are looked for among the other's: the boxes and classes must be the same but for
-    rounding, and their scores close. `find_problem` finds nothing in them.
+    The confident detections of each are looked for among the other's: boxes and classes must be the same except for
+    rounding, and scores must be close. Both must have passed `find_problem`.
     """
     rounding = _SAME_FILE.get(precision, _SAME_INT8_FILE)
     for comparison in (compare(host, target), compare(target, host)):
         same = int((comparison.ious > rounding.iou).sum())
         if comparison.confident - same > _FEW and same < rounding.share * comparison.confident:
             return (
-                f"other detections ({same} of {comparison.confident} with the same class and an IoU over "
-                f"{rounding.iou:g}; at least {rounding.share:.0%} is rounding)"
+                f"different detections ({same} of {comparison.confident} with the same class and an IoU over "
+                f"{rounding.iou:g}; rounding leaves at least {rounding.share:.0%})"
             )
         if same and (apart := comparison.score_differences.mean()) > rounding.score_difference:
             return (
-                f"other scores (they differ by {apart:.2f} on average; at most {rounding.score_difference:g} is "
-                "rounding)"
+                f"different scores (by {apart:.2f} on average; rounding causes at most {rounding.score_difference:g})"
             )
     return ""
 
 
 def _match(wanted: NDArray[np.floating], given: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Of detections (n, 6) that have a match among others (m, 6): IoU and absolute difference of the scores."""
+    """IoU and absolute score difference of the detections (n, 6) that have a match among others (m, 6)."""
     free = np.where(wanted[:, None, 5] == given[None, :, 5], overlaps(wanted[:, :4], given[:, :4]), 0)
     pairs = []
     for row in np.argsort(-wanted[:, 4], kind="stable") if len(given) else ():

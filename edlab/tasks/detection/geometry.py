@@ -17,7 +17,7 @@ def to_pixels(
     """Corners (N, K, 4) as fractions of the model's input, as corners in pixels of the N original images.
 
     `sizes` are the images' heights and widths. The exact inverse of what `preprocessing` did to the image; a box may
-    lie beyond it, in the input's borders.
+    be outside it, in the input's borders.
     """
     scale, shift = np.empty((len(sizes), 1, 2)), np.empty((len(sizes), 1, 2))
     for index, (height, width) in enumerate(sizes):

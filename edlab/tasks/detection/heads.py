@@ -15,14 +15,14 @@ Shape = tuple[int | None, ...]
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))  # of YOLO's usual models, of P6 and of P2
 _YOLOV5_ANCHORS = 3  # of each cell
-_FEW_BOXES = 1000  # that a head without suppression gives at most
+_FEW_BOXES = 1000  # maximum of a head without suppression
 
 
 class Head(NamedTuple):
-    """Whether outputs have this form, and how many classes they then tell apart (None: they do not say).
+    """Whether outputs have this form, and how many classes they then distinguish (None: not stated).
 
-    `iou_threshold` is that of the suppression of overlapping boxes, as its authors evaluate it; None where there is
-    none.
+    `iou_threshold` is the threshold for suppressing overlapping boxes with which its authors evaluate it; None if boxes
+    are not suppressed.
     """
 
     fits: Callable[[list[Shape], Size], bool]
@@ -40,7 +40,7 @@ def _ssd(shapes: list[Shape], size: Size) -> bool:
 
 
 def _pair(shapes: list[Shape]) -> tuple[Shape, Shape] | None:
-    """The shapes of boxes (1, N, 4) and of classes (1, N, C); of two with four columns the first are the boxes."""
+    """The shapes of boxes (1, N, 4) and of classes (1, N, C); if both have four columns, the first are the boxes."""
     if len(shapes) != 2 or any(len(shape) != 3 for shape in shapes) or shapes[0][1] != shapes[1][1]:
         return None
     boxes = next((index for index, shape in enumerate(shapes) if shape[2] == 4), None)
@@ -66,7 +66,7 @@ def _detr(shapes: list[Shape], size: Size) -> bool:
 
 
 def _yolo(boxes: int, columns: int, size: Size, each: int) -> bool:
-    """Whether there are so many boxes, `each` in a cell; where the input's size is not known, more than columns."""
+    """Whether there is this number of boxes, `each` in a cell; if the input size is unknown, more than columns."""
     if size is None:
         return boxes > columns
     return any(boxes == each * sum((size[0] // n) * (size[1] // n) for n in strides) for strides in _STRIDES)
@@ -105,13 +105,13 @@ HEADS = {
 
 
 def fitting(shapes: Sequence[Sequence[int | None]], size: Size) -> list[str]:
-    """The heads that outputs of these shapes may have."""
+    """The heads that fit outputs of these shapes."""
     plain = [tuple(shape) for shape in shapes]
     return [name for name, head in HEADS.items() if head.fits(plain, size)]
 
 
 def choose(config: ModelConfig, name: str, outputs: Outputs, size: Size, stated: Mapping[str, Any]) -> str:
-    """The head of these outputs: `model.head`, that of the source, else the only that fits. Raises `ModelError`."""
+    """The head of these outputs: `model.head`, the source's, else the only one that fits. Raises `ModelError`."""
     if config.head is not None and ":" in config.head:
         return config.head
     fits = fitting([shape for _, shape in outputs], size)
@@ -124,7 +124,7 @@ def choose(config: ModelConfig, name: str, outputs: Outputs, size: Size, stated:
         return str(config.head)
     if config.head is not None:
         raise ModelError(
-            f"model.head={config.head} reads {HEADS[config.head].form}, and the outputs of {name} are "
+            f"model.head={config.head} decodes {HEADS[config.head].form}, and the outputs of {name} are "
             f"{listing(outputs)}",
             hint=f"set model.head={' or '.join(fits)}",
         )
@@ -134,22 +134,22 @@ def choose(config: ModelConfig, name: str, outputs: Outputs, size: Size, stated:
         fits.remove("ssd_raw")  # it cannot be decoded without anchors
     if len(fits) > 1:
         raise ModelError(
-            f"the outputs of {name} do not tell how boxes are read from them: {listing(outputs)}",
+            f"it is unclear how to decode boxes from the outputs of {name}: {listing(outputs)}",
             hint=f"set model.head={' or '.join(fits)}",
         )
     return fits[0]
 
 
 def _unfit(name: str, outputs: Outputs) -> ModelError:
-    """For outputs that no head reads."""
+    """The error for outputs that no head decodes."""
     if len(outputs) == 1 and sum(length != 1 for length in outputs[0][1][1:]) == 1:
         return ModelError(
-            f"{name} has the output of a classifier, {listing(outputs)}: one score a class, and no boxes",
-            hint="set dataset to one for classification (imagenet, image_folder), or take a detection model",
+            f"{name} has the output of a classifier, {listing(outputs)}: one score per class, and no boxes",
+            hint="set dataset to one for classification (imagenet, image_folder), or use a detection model",
         )
-    forms = "; ".join(f"{head} reads {HEADS[head].form}" for head in HEADS)
+    forms = "; ".join(f"{head} decodes {HEADS[head].form}" for head in HEADS)
     return ModelError(
-        f"no head that edlab has reads the outputs of {name}: {listing(outputs)}",
+        f"unsupported outputs: no detection head of edlab decodes the outputs of {name}: {listing(outputs)}",
         hint=f"set model.output to the one with the boxes, or model.head=package.module:function to decode them "
         f"yourself; {forms}",
     )

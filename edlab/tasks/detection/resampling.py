@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edlab.tasks.detection.coco import Matches
 
 RESAMPLES = 1000
-_SEED = 20140501  # any will do; one seed gives all rows of a sweep the same resamples
+_SEED = 20140501  # any value works; with one seed all rows of a sweep have the same resamples
 _RECALLS = np.linspace(0, 1, 101)  # COCOeval's Params.recThrs
 _BLOCK = 1 << 22  # detections x resamples at a time
 
@@ -22,9 +22,9 @@ def resampled(images: int) -> NDArray[np.int32]:
 
 
 def mean_average_precision(classes: Sequence[Matches], multiplicity: NDArray[np.integer]) -> NDArray[np.float64]:
-    """COCO's mAP over IoU 0.5 to 0.95 (0..1) of each resample: float64 (resamples,); NaN where it has no object.
+    """COCO's mAP over IoU 0.5 to 0.95 (0..1) of each resample: float64 (resamples,); NaN if it has no object.
 
-    `multiplicity` (images, resamples) is how often each image counts: with 1 for all the result is that of
+    `multiplicity` (images, resamples) is how often each image counts: with 1 for all, the result is that of
     `COCOeval.accumulate`. Classes without an object in a resample do not count in it, as in COCOeval.
     """
     total, present = np.zeros(multiplicity.shape[1]), np.zeros(multiplicity.shape[1])
@@ -42,10 +42,10 @@ def mean_average_precision(classes: Sequence[Matches], multiplicity: NDArray[np.
 def _average_precision(
     matches: Matches, multiplicity: NDArray[np.integer], objects: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Of one class, over its IoU thresholds and 101 recalls: (resamples,); 0 where it has no object.
+    """The mAP of one class, over its IoU thresholds and 101 recalls: (resamples,); 0 if it has no object.
 
-    Precision falls at each wrong detection and recall rises at right ones only, so COCO's interpolated precision, the
-    highest at this recall or any higher one, is reached at right detections: only they are looked at.
+    Precision drops at each wrong detection and recall rises only at right ones, so COCO's interpolated precision, the
+    highest at this recall or any higher one, is reached at right detections: only these are evaluated.
     """
     weights = multiplicity[matches.images]  # (D, resamples)
     seen = np.cumsum(weights, axis=0, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""COCO's metrics of a detector's predictions, with what they are compared to."""
+"""COCO's metrics of a detector's predictions, with intervals and the comparison to a baseline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STATS = (  # COCOeval's, in its order
     ("accuracy_ar100", "object"),
 )
 _CENTRAL = (2.5, 97.5)  # percentiles
-# Images from which on an interval is given: with fewer it holds the true value too rarely (docs/metrics.md).
+# Minimum number of images for an interval: with fewer it contains the true value too rarely (docs/metrics.md).
 _FEWEST_FOR_MAP = 2000
 _FEWEST_FOR_DROP = 30
 _MOST_KNOWN = 8
@@ -40,7 +40,7 @@ _MOST_KNOWN = 8
 
 @dataclass(frozen=True)
 class _Precision:
-    """mAP (0..1) of the images, NaN where they have no object, and of resamples of them."""
+    """mAP (0..1) of the images, NaN if they have no object, and of resamples of them."""
 
     value: float
     resamples: NDArray[np.float64]
@@ -49,8 +49,8 @@ class _Precision:
     def interval(self) -> Figures:
         """The 95 % interval of the basic bootstrap (Davison and Hinkley, Bootstrap methods and their application, 5.2).
 
-        mAP of few images is too high on average, and that of their resamples is so once more. So the interval lies
-        as far on the other side of the value: in simulations it holds the truth far more often than the percentiles.
+        mAP of few images is too high on average, and the mAP of their resamples is too high again. So the interval is
+        mirrored at the value: in simulations it contains the truth far more often than the percentiles.
         """
         names = ["accuracy_ci95_low", "accuracy_ci95_high"]
         if math.isnan(self.value):
@@ -61,7 +61,7 @@ class _Precision:
         return Figures(dict(zip(names, (max(0.0, float(low)), min(1.0, float(high))), strict=True)))
 
 
-_known: dict[str, _Precision] = {}  # by what it is of, the one used last at the end
+_known: dict[str, _Precision] = {}  # by its inputs; the most recently used one is last
 
 
 def score(
@@ -75,14 +75,14 @@ def score(
     """COCO's metrics (0..1) by pycocotools, mAP's bootstrap interval, and the drop against a baseline.
 
     `predictions`, `baseline`: (N, K, 6) of this model and of the unconverted one for the images of `truth`.
-    `preprocessing` is what they were made with; a class less `label_offset` is an index into the truth's class names.
-    `accuracy_drop` is baseline less this.
+    `preprocessing` is that of the predictions; a class minus `label_offset` is an index into the truth's class names.
+    `accuracy_drop` is the baseline minus this.
 
-    All K detections of an image are handed to COCOeval as they are, also where a box goes beyond the image. It scores
-    the best 100 of each class and image, so that an image can have more than 100; `accuracy_detections` counts those
-    that were handed over. Images with NaN among their outputs (`accuracy_nan_images`) have none.
+    All K detections of an image are passed to COCOeval unchanged, even if a box extends beyond the image. It scores
+    the best 100 of each class and image, so an image can have more than 100; `accuracy_detections` counts those that
+    were passed. Images with NaN in their outputs (`accuracy_nan_images`) have none.
 
-    Raises `DataError` where the shapes do not belong together, and where the truth does not have a predicted class.
+    Raises `DataError` if the shapes do not match, or if the truth does not have a predicted class.
     """
     evaluation, detections = _evaluate(predictions, truth, preprocessing, label_offset, by_size=True)
     figures = Figures(
@@ -110,9 +110,9 @@ def drop(
     label_offset: int,
     name: str = "",
 ) -> Figures:
-    """mAP of `baseline` less that of `predictions`, and its 95 % interval from resamples that both share.
+    """mAP of `baseline` minus that of `predictions`, and its 95 % interval from resamples that both share.
 
-    The metric is `accuracy_drop`, with `_name` behind it where there is one. The interval is the bootstrap's
+    The metric is `accuracy_drop`, with the suffix `_name` if there is a name. The interval is the bootstrap's
     percentiles (Efron and Tibshirani, An introduction to the bootstrap, 1993, 13.3): what resampling adds to both
     cancels. Raises as `score` does.
     """
@@ -121,7 +121,7 @@ def drop(
 
 
 def find_unknown_class(predictions: NDArray[np.floating], classes: range) -> str:
-    """What is wrong with the predicted classes, where one is not among `classes`. Empty where nothing is.
+    """What is wrong with the predicted classes if one is not among `classes`. Empty if none is wrong.
 
     Images with NaN do not count.
     """
@@ -130,7 +130,7 @@ def find_unknown_class(predictions: NDArray[np.floating], classes: range) -> str
     if not len(unknown):
         return ""
     shown = ", ".join(f"{number:g}" for number in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-    return f"detections of class {shown}: the classes are {classes.start} to {classes.stop - 1}"
+    return f"invalid classes ({shown}): valid are {classes.start} to {classes.stop - 1}"
 
 
 def _evaluate(
@@ -144,11 +144,11 @@ def _evaluate(
     if len(predictions) != len(truth):
         raise DataError(f"{len(predictions)} predictions do not belong to {len(truth)} images")
     if not len(truth):
-        raise DataError("there is no image to score", hint="lower dataset.calibration_fraction, or add images")
+        raise DataError("no images to score", hint="lower dataset.calibration_fraction, or add images")
     if unknown := find_unknown_class(predictions, range(label_offset, label_offset + len(truth.class_names))):
         raise DataError(
-            f"the model gives {unknown}",
-            hint="set the classes in the model's order (dataset.labels), and model.label_offset (1 where its class 0 "
+            f"the model outputs {unknown}",
+            hint="set the classes in the model's order (dataset.labels), and model.label_offset (1 if its class 0 "
             "is the background)",
         )
     detections = _detections(predictions, truth, preprocessing, label_offset)
@@ -166,7 +166,7 @@ def _detections(
 
 
 def _given(predictions: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """A mask (N, K) of what is a detection."""
+    """A mask (N, K) of the detections."""
     mask: NDArray[np.bool_] = (predictions[..., 5] != NO_DETECTION) & ~_nan_images(predictions)[:, None]
     return mask
 
@@ -179,7 +179,7 @@ def _nan_images(predictions: NDArray[np.floating]) -> NDArray[np.bool_]:
 def _precision_of(
     predictions: NDArray[np.floating], truth: Annotations, preprocessing: Preprocessing, label_offset: int
 ) -> _Precision:
-    """Of predictions that figures, or the rows of a sweep, share: they are matched once in a process."""
+    """For predictions that several metrics, or the rows of a sweep, share: they are matched once per process."""
     content = hashlib.sha256(predictions.tobytes()).hexdigest()
     key = digest([content, truth.tolist(), truth.class_names, preprocessing.model_dump(), label_offset])
     known = _known.pop(key, None)
@@ -209,4 +209,4 @@ def _drop(this: _Precision, baseline: _Precision, metric: str) -> Figures:
 
 
 def _too_few(images: int, fewest: int) -> str:
-    return f"{images} images are too few for an interval: it needs {fewest}"
+    return f"{images} images are too few for an interval: at least {fewest} are needed"

@@ -24,11 +24,11 @@ _TOOLS = {"pnnx": "edlab[ncnn]", "ncnn": "edlab[ncnn]", "onnx": "edlab"}
 
 
 class NcnnConverter(Converter):
-    """-> ONNX -> ncnn."""
+    """Converts to ncnn, via ONNX."""
 
     name = "ncnn"
     format = "ncnn"
-    takes = ("pt2", "onnx")  # of Keras models pnnx leaves operators, such as a one-sided padding, that ncnn lacks
+    takes = ("pt2", "onnx")  # of Keras models pnnx keeps operators that ncnn does not have, such as a one-sided padding
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),
         Precision.fp16: Capability(),
@@ -55,20 +55,20 @@ class NcnnConverter(Converter):
 
 
 def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
-    """ONNX -> ncnn; float16 is that of the weights, and the device chooses the arithmetic."""
+    """ONNX -> ncnn; float16 applies to the weights, and the device chooses the arithmetic."""
     import pnnx
 
-    with tempfile.TemporaryDirectory() as folder:  # pnnx writes more beside its input
+    with tempfile.TemporaryDirectory() as folder:  # pnnx writes more files next to its input
         name = Path(inputs[0]).name
         prepared = onnx_prepare.prepare(inputs[0], Path(folder, name), shape=options.get("shape"))
         if prepared == Path(inputs[0]):
             Path(folder, name).symlink_to(inputs[0])
-        given, made = _shapes(prepared)
+        input_shape, output_shape = _shapes(prepared)
         ended = subprocess.run(
             [
                 pnnx.EXEC_PATH,
                 name,
-                f"inputshape=[{','.join(map(str, given))}]",
+                f"inputshape=[{','.join(map(str, input_shape))}]",
                 f"fp16={int(options['fp16'])}",
                 f"ncnnparam={out}",
                 f"ncnnbin={Path(out).with_suffix('.bin')}",
@@ -77,14 +77,14 @@ def onnx_to_ncnn(inputs: list[str], out: str, options: dict[str, Any], calibrati
         )
     if ended.returncode:  # float16 ONNX files crash it
         raise ConversionError(
-            f"pnnx ended with {describe_exit(ended.returncode)}",
+            f"pnnx failed with {describe_exit(ended.returncode)}",
             hint="use a float32 model, or choose another converter for it",
         )
-    _finish(Path(out), {"in0": given[1:], "out0": made[1:]})
+    _finish(Path(out), {"in0": input_shape[1:], "out0": output_shape[1:]})
 
 
 def _shapes(path: Path) -> tuple[list[int], list[int]]:
-    """The shapes of the one input and of the first output, with a batch of 1."""
+    """The shapes of the only input and of the first output, with a batch of 1."""
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
@@ -98,22 +98,22 @@ def _shape(value: Any) -> list[int]:
     sizes = [1, *(dimension.dim_value for dimension in value.type.tensor_type.shape.dim[1:])]
     if not (2 <= len(sizes) <= 4 and all(sizes)):
         raise ModelError(
-            f"ncnn takes no '{value.name}' of shape {sizes}, 0 being a free dimension",
+            f"ncnn does not support the shape {sizes} of '{value.name}' (0 is a free dimension)",
             hint="export the model with a fixed height and width",
         )
     return sizes
 
 
 def _finish(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Refuse operators that pnnx could not express in ncnn, and write the shapes of the named blobs as hints."""
+    """Refuse operators that pnnx could not convert to ncnn, and write the shapes of the named blobs as hints."""
     import ncnn
 
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines[2:], start=2):  # after the magic number, and the counts of layers and blobs
-        kind, _, given, made, *rest = line.split()
+        kind, _, bottoms, tops_count, *rest = line.split()
         if ncnn.layer_to_index(kind) < 0:
             raise ConversionError(f"ncnn has no operator {kind}", hint="choose another converter for this model")
-        tops = rest[int(given) : int(given) + int(made)]
+        tops = rest[int(bottoms) : int(bottoms) + int(tops_count)]
         if tops and tops[0] in shapes:
             size = list(shapes[tops[0]])
             hint = [len(size), *reversed(size), *[1] * (3 - len(size))]

@@ -1,7 +1,7 @@
-"""ncnn, on the CPU. One net serves all requests in flight, each query with an extractor of its own.
+"""ncnn, on the CPU. One net serves all requests in flight; each query has its own extractor.
 
-The threads of a query spin while they wait for each other (libgomp), so that anything else that runs on the cores makes
-it many times slower. OMP_WAIT_POLICY=passive in the environment of the agent ends that.
+The threads of a query spin while they wait for each other (libgomp), so that any other program on the cores makes it
+many times slower. OMP_WAIT_POLICY=passive in the environment of the agent prevents that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edlab.agent.runtimes import base
 class Runtime(base.Runtime):
     packages = "ncnn"
     formats = ("ncnn",)
-    # Left alone, ncnn stores in float16 what it computes, and on Arm it computes in it, also for an fp32 model.
+    # By default, ncnn stores results in float16, and on Arm it also computes in float16, even for an fp32 model.
     options = {"fp16": False}  # noqa: RUF012
     separates_compile = False  # reading the weights lays them out for the instructions and threads that will use them
 
@@ -32,20 +32,20 @@ class Runtime(base.Runtime):
         return True
 
     def load(self) -> None:
-        import ncnn  # noqa: F401  -- importing is no part of the compile time
+        import ncnn  # noqa: F401  -- the compile time excludes the import
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
         import ncnn
 
         if batch > 1:
-            raise FixedBatchError("an ncnn net takes one image at a time")
+            raise FixedBatchError("ncnn runs one image at a time")
         net = ncnn.Net()
         net.opt.num_threads = self.threads_each(in_flight)
         for name in _FP16:
             setattr(net.opt, name, self.options["fp16"])
         weights = os.path.splitext(self.path)[0] + ".bin"
         if net.load_param(self.path) or net.load_model(weights):
-            raise ValueError("ncnn refuses it, or %s beside it" % os.path.basename(weights))
+            raise ValueError("ncnn cannot load it, or %s next to it" % os.path.basename(weights))
         blobs = net.blobs()
         inputs = [_spec(blobs[index]) for index in net.input_indexes()]
         outputs = [_spec(blobs[index]) for index in net.output_indexes()]
@@ -70,10 +70,10 @@ class _Request(base.Request):
         self._output_names = output_names
 
     def prepare(self, tensor: np.ndarray) -> Any:
-        return self._mat(tensor[0])  # read in place: ncnn makes no copy of it
+        return self._mat(tensor[0])  # ncnn reads it without a copy
 
     def set_input(self, prepared: Any) -> None:
-        # An extractor keeps what it has computed: used twice, it would give the first result again.
+        # An extractor keeps what it has computed: used twice, it would return the first result again.
         self._extractor = self._net.create_extractor()
         self._extractor.input(self._input_name, prepared)
 
@@ -82,7 +82,9 @@ class _Request(base.Request):
         for name in self._output_names:
             status, result = self._extractor.extract(name)
             if status:
-                raise AgentError("ncnn cannot run the model: extract gives %d" % status, hint="convert the model again")
+                raise AgentError(
+                    "ncnn cannot run the model: extract returned %d" % status, hint="convert the model again"
+                )
             self._results.append(result)
 
     def get_outputs(self) -> list[np.ndarray]:
@@ -90,12 +92,12 @@ class _Request(base.Request):
 
 
 def _spec(blob: Any) -> base.TensorSpec:
-    """A blob as its file's shape hint describes it, with the batch of 1 that ncnn leaves out."""
+    """A blob as its file's shape hint describes it, with the batch of 1 that ncnn omits."""
     shape = blob.shape
     if not shape.dims:
         raise AgentError(
-            "the file does not tell the shape of '%s'" % blob.name,
-            hint="convert the model with converter=ncnn, which writes it",
+            "the file does not state the shape of '%s'" % blob.name,
+            hint="convert the model with converter=ncnn, which writes the shape",
         )
     sizes = [shape.c, shape.h, shape.w][3 - shape.dims :]
     return base.TensorSpec(blob.name, (1, *sizes), "float32")
