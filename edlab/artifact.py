@@ -37,13 +37,13 @@ class StepRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
+    name: str  # of the step, such as `quantize_onnx`
     seconds: float  # of the run that made it, even if it was read from the cache
-    cached: bool
+    cached: bool  # it was read from the cache
     tools: dict[str, str]  # package -> version
-    options: dict[str, Any]
-    log: Path
-    report: StepReport = Field(default_factory=StepReport)
+    options: dict[str, Any]  # that determined the output
+    log: Path  # what the tool printed
+    report: StepReport = Field(default_factory=StepReport)  # what the tool reported about its work
 
 
 class Artifact(BaseModel):
@@ -52,11 +52,11 @@ class Artifact(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: str  # "pt2", "keras", "onnx", "openvino", "tflite", ...
-    precision: str
-    layout: Layout
-    files: tuple[Path, ...]
+    precision: str  # of the weights and activations
+    layout: Layout  # of the input
+    files: tuple[Path, ...]  # on the host, the one that the runtime opens first
     sha256: str  # over the contents of all files, in order
-    steps: tuple[StepRecord, ...] = ()
+    steps: tuple[StepRecord, ...] = ()  # of the conversion, in order
     portable: Self | None = None  # the last earlier form that a CPU can open; None: this one
     unquantized: Self | None = None  # the last earlier float32 form; None: this one, or there is none
 

@@ -15,7 +15,7 @@ from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
 from edlab.errors import AgentError, EdlabError
-from edlab.models.weights import WORDS
+from edlab.models.weights import NAMED_WEIGHTS
 
 _LOW_DISK_MB = 2000.0  # on a target
 
@@ -63,7 +63,7 @@ def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
 
 def _files(config: EdlabConfig) -> Iterator[Finding]:
     """The files that the model and the data set name. They are read when a run starts."""
-    weights = config.model.weights if config.model.weights not in WORDS else None
+    weights = config.model.weights if config.model.weights not in NAMED_WEIGHTS else None
     named = {"model.path": config.model.path, "model.weights": weights, "dataset.path": config.dataset.path}
     lost = {key: path for key, path in named.items() if path and not Path(path).expanduser().exists()}
     for key, path in lost.items():

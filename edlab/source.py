@@ -44,16 +44,20 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    resize: int | None = Field(default=None, gt=0)
-    resize_mode: Literal["crop", "squash", "letterbox"] = "squash"
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
-    antialias: bool = True
-    border: tuple[_Grey, _Grey, _Grey] = (0, 0, 0)
-    channels: Literal["rgb", "bgr", "gray"] = "rgb"
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    height: int = Field(gt=0)  # of the input, pixels
+    width: int = Field(gt=0)  # of the input, pixels
+    resize: int | None = Field(
+        default=None, gt=0
+    )  # length of the shorter side after resizing, pixels; see `resize_mode`
+    resize_mode: Literal["crop", "squash", "letterbox"] = (
+        "squash"  # how the image is fitted into height x width: see above
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"  # filter of the resize
+    antialias: bool = True  # whether the filter is widened if the image is made smaller
+    border: tuple[_Grey, _Grey, _Grey] = (0, 0, 0)  # color of borders, RGB, 0..255
+    channels: Literal["rgb", "bgr", "gray"] = "rgb"  # order of the channels
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # is subtracted, one number for each channel, of values 0..1
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)  # is divided by, one number for each channel, of values 0..1
 
     @property
     def channel_count(self) -> int:
@@ -99,7 +103,7 @@ class ArrayInput(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # without the batch
 
 
 def input_shape(preprocessing: Preprocessing | ArrayInput, layout: Layout) -> tuple[int, ...]:
@@ -129,11 +133,11 @@ class Complexity(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    macs: int | None
-    parameters: int | None
+    macs: int | None  # multiply-accumulates of one inference
+    parameters: int | None  # number of trained parameters
     method: str  # how it was counted: "torch.utils.flop_counter", "onnx shapes", ...
     thop_macs: int | None = None  # a cross-check, if thop can count this model
-    note: str = ""
+    note: str = ""  # why a number is missing
 
     @property
     def flops(self) -> int | None:
@@ -146,9 +150,9 @@ class OutputReader(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    options: dict[str, Any] = Field(default_factory=dict)
-    origins: dict[str, Origin] = Field(default_factory=dict)
-    files: dict[str, Path] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)  # of the task, by name
+    origins: dict[str, Origin] = Field(default_factory=dict)  # where notable options come from
+    files: dict[str, Path] = Field(default_factory=dict)  # options that are files
     modules: tuple[str, ...] = ()  # of the user's own code: their packages are sent with the agent
 
 
@@ -157,30 +161,32 @@ class SourceModel(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    format: Literal["pt2", "keras", "onnx", "tflite"]
-    path: Path
-    sha256: str
+    name: str  # name in the configuration
+    format: Literal["pt2", "keras", "onnx", "tflite"]  # of the file
+    path: Path  # of the file on the host
+    sha256: str  # of the file
     layout: Layout  # of the model's input
     precision: str = "fp32"  # a file may already be quantized: "int8"
-    preprocessing: Preprocessing | ArrayInput
+    preprocessing: Preprocessing | ArrayInput  # from an image to the input
     preprocessing_origins: dict[str, Origin] = Field(default_factory=dict)  # by key of Preprocessing
     preprocessing_note: str = ""  # the source of the values that were read
-    task: str = "classification"
+    task: str = "classification"  # what the outputs mean
     num_classes: int | None  # None if the source does not state it
     class_names: tuple[str, ...] = ()  # of the classes in order, if the source names them
     label_offset: int = 0  # 1 for a model whose class 0 is "background"
-    label_offset_origin: Origin = "assumed"
+    label_offset_origin: Origin = "assumed"  # where `label_offset` comes from
     output: str = ""  # name of the output that is read, in the source; several are joined by ", "
     outputs: tuple[str, ...] = ()  # all outputs of the source
-    reader: OutputReader = OutputReader()
+    reader: OutputReader = OutputReader()  # how the outputs are read
     reasons: tuple[Reason, ...] = ()  # why metrics of this model are doubtful: training mode, random operators
     weights: WeightsOrigin  # what the weights really are, whatever was requested
     weights_note: str = ""  # their source, or why they are untrained
     claimed_top1: float | None = None  # 0..1
-    claimed_source: str = ""
-    complexity: Complexity = Complexity(macs=None, parameters=None, method="", note="it was not counted")
-    license: str = ""
+    claimed_source: str = ""  # who published `claimed_top1`
+    complexity: Complexity = Complexity(
+        macs=None, parameters=None, method="", note="it was not counted"
+    )  # operations and parameters
+    license: str = ""  # SPDX identifier or name of the license, if known
 
     @property
     def assumed(self) -> tuple[str, ...]:

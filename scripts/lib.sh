@@ -19,7 +19,7 @@ pip_install() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint "$root/constraints.txt" "$@"
 }
 
-# The default build of PyTorch for Linux brings CUDA, 3 GB or more. Its CPU builds have an index of their own: PyTorch's
+# The default build of PyTorch for Linux brings CUDA, 3 GB or more. Its CPU builds have a separate index: PyTorch's
 # installation page, https://pytorch.org/get-started/locally/
 install_cpu_torch() {
     if [ -e /proc/driver/nvidia/version ]; then

@@ -23,7 +23,7 @@ RETIRED = {
     r"beside": "next to, besides",
     r"where (there )?(is|are) (no|none)": "if there is no",
     r"give [a-z_.]+=": "set",
-    r"(is|are) no(?! (longer|more|less|fewer|better|worse|different|one)\b) [a-z]+ (of|in|that|name|file|model)": "is not a",
+    r"(is|are) no(?! (longer|more|less|fewer|better|worse|one)\b) [a-z]+ (of|in|that|name|file|model)": "is not a",
     r"whoever|whosoever": "anyone who",
     r"(hang|hangs|hung) on": "depend on",
     r"in place of": "instead of",

@@ -33,7 +33,7 @@ class Activity(NamedTuple):
     None if the system does not report it.
     """
 
-    seconds: float
+    seconds: float  # length of the phase
     own: Optional[float]  # used by the agent's process
     others: Optional[float]  # used by other processes and the kernel
     stolen: Optional[float]  # used by the hypervisor for other machines
@@ -45,25 +45,25 @@ class Activity(NamedTuple):
 class Pool(NamedTuple):
     """The images that the queries of a phase cycle through: rows of a uint8 npy file (N, H, W, C)."""
 
-    images: str
-    indices: List[int]
+    images: str  # the npy file
+    indices: List[int]  # of the rows
 
 
 class TensorSpec(NamedTuple):
     """One input or output; None in `shape` is a free dimension; scale and zero point if it is quantized."""
 
-    name: str
-    shape: Tuple[Optional[int], ...]
+    name: str  # in the file
+    shape: Tuple[Optional[int], ...]  # with the batch
     dtype: str  # as numpy names it
-    scale: Optional[float] = None
-    zero_point: Optional[int] = None
+    scale: Optional[float] = None  # real value = scale x (integer - zero point)
+    zero_point: Optional[int] = None  # see `scale`
 
 
 class Setting(NamedTuple):
     """A batch, and the number of requests that are kept in flight."""
 
-    batch: int
-    in_flight: int
+    batch: int  # images of one query
+    in_flight: int  # requests at the same time
 
     @property
     def size(self) -> Tuple[int, int]:
@@ -74,10 +74,10 @@ class Setting(NamedTuple):
 class Trial(NamedTuple):
     """The result of one trial of a setting: inferences per second; None and a note if the model cannot run with it."""
 
-    batch: int
-    in_flight: int
-    ips: Optional[float]
-    note: str = ""
+    batch: int  # images of one query
+    in_flight: int  # requests at the same time
+    ips: Optional[float]  # inferences per second
+    note: str = ""  # why the model cannot run with it
 
     @property
     def setting(self) -> Setting:
@@ -102,7 +102,7 @@ class Int8Kernels(NamedTuple):
     int8_kernels: str  # EXACT, SATURATING or UNKNOWN: the kernels that run
     int8_kernels_of_fast: str  # the runtime's default kernels
     arithmetic: str  # as text
-    in_float: bool
+    in_float: bool  # the int8 file is computed in floating point
 
 
 # ---- the target
@@ -115,40 +115,40 @@ class Nothing(NamedTuple):
 class Machine(NamedTuple):
     """The agent that answers, and its machine."""
 
-    pid: int
-    executable: str
+    pid: int  # of the agent's process
+    executable: str  # the agent's Python interpreter
     agent: str  # versions
-    python: str
-    numpy: str
-    platform: str
-    machine: str
+    python: str  # version
+    numpy: str  # version
+    platform: str  # operating system and its release
+    machine: str  # architecture of the processor
     stand_in: Optional[str]  # how a machine that stands in for a board describes itself
-    board: Optional[str]
-    cpu: Optional[str]
-    virtual: bool
-    instruction_sets: Optional[str]
+    board: Optional[str]  # model of the board, as the device tree states it
+    cpu: Optional[str]  # model of the processor
+    virtual: bool  # it is a virtual machine
+    instruction_sets: Optional[str]  # that matter for inference, such as avx2
     cpus: List[int]  # the cores that the agent may use
-    memory_mb: Optional[float]
+    memory_mb: Optional[float]  # of the machine
     l4t: Optional[str] = None  # the release of Jetson Linux
     gpu: Optional[str] = None  # NVIDIA cards, in the order of nvidia-smi
-    gpu_driver: Optional[str] = None
+    gpu_driver: Optional[str] = None  # version of NVIDIA's driver
 
 
 class State(NamedTuple):
     """What changes during a benchmark. See `edlab.agent.system.state` and `edlab.agent.boards.jetson.state`."""
 
-    clocks_mhz: List[float]
-    governor: Optional[str]
-    scaling_driver: Optional[str]
-    temperatures_c: Dict[str, float]
-    throttle_count: Optional[int]
-    load_1m: float
-    peak_memory_mb: Optional[float]
-    free_disk_mb: float
-    power_mode: Optional[str] = None
-    power_mode_number: Optional[int] = None
-    gpu_clock_mhz: Optional[float] = None
-    jetson_clocks: Optional[bool] = None
+    clocks_mhz: List[float]  # of each core
+    governor: Optional[str]  # the clock governor of the first core
+    scaling_driver: Optional[str]  # of the first core's clock
+    temperatures_c: Dict[str, float]  # by thermal zone
+    throttle_count: Optional[int]  # thermal events that the processor counted since it started
+    load_1m: float  # load average of the last minute
+    peak_memory_mb: Optional[float]  # of the agent
+    free_disk_mb: float  # where the agent stores files
+    power_mode: Optional[str] = None  # of a Jetson, by name
+    power_mode_number: Optional[int] = None  # of a Jetson, as nvpmodel numbers it
+    gpu_clock_mhz: Optional[float] = None  # of a Jetson's GPU
+    jetson_clocks: Optional[bool] = None  # the clocks of a Jetson are locked to their highest
 
 
 class Available(NamedTuple):
@@ -255,8 +255,8 @@ class SetKnob(NamedTuple):
 class KnobSet(NamedTuple):
     """The previous value and the current one."""
 
-    before: str
-    value: str
+    before: str  # the previous value
+    value: str  # the current value
 
 
 # ---- files on a board
@@ -359,15 +359,15 @@ class Opened(NamedTuple):
     the runtime does both in one step. Importing the runtime is in neither.
     """
 
-    runtime: str
-    version: str
-    load_ms: float
-    compile_ms: Optional[float]
-    inputs: List[TensorSpec]
-    outputs: List[TensorSpec]
+    runtime: str  # that opened it
+    version: str  # of the runtime
+    load_ms: float  # see above
+    compile_ms: Optional[float]  # see above
+    inputs: List[TensorSpec]  # of the opened model
+    outputs: List[TensorSpec]  # of the opened model
     options: Dict[str, Any]  # that are used
     on_cpu: bool  # it runs on the processor whose clocks the agent monitors
-    int8: Optional[Int8Kernels]
+    int8: Optional[Int8Kernels]  # which int8 kernels run; null without int8 layers
 
 
 # ---- phases
@@ -383,11 +383,11 @@ class Predict(NamedTuple):
 class PredictReport(NamedTuple):
     """The report of the accuracy pass."""
 
-    images: int
-    seconds: float
-    in_flight: int
+    images: int  # that were run
+    seconds: float  # length of the phase
+    in_flight: int  # requests at the same time
     options: Dict[str, Any]  # that are used
-    activity: Activity
+    activity: Activity  # what else the machine did
 
 
 class Idle(NamedTuple):
@@ -399,9 +399,9 @@ class Idle(NamedTuple):
 class IdleReport(NamedTuple):
     """A period without inference, on the agent's clock."""
 
-    start_ns: int
-    end_ns: int
-    activity: Activity
+    start_ns: int  # on the agent's clock
+    end_ns: int  # on the agent's clock
+    activity: Activity  # what else the machine did
 
 
 class Warmup(NamedTuple):
@@ -417,11 +417,11 @@ class Warmup(NamedTuple):
 class WarmupReport(NamedTuple):
     """The warm-up."""
 
-    first_inference_ms: float
-    queries: int
-    seconds: float
-    settled: bool
-    activity: Activity
+    first_inference_ms: float  # of the first query
+    queries: int  # that were run
+    seconds: float  # length of the phase
+    settled: bool  # the latency had settled when it ended
+    activity: Activity  # what else the machine did
 
 
 class Latency(NamedTuple):
@@ -442,10 +442,10 @@ class Latency(NamedTuple):
 class LatencyReport(NamedTuple):
     """The report of the latency phase."""
 
-    queries: int
-    seconds: float
+    queries: int  # that were timed
+    seconds: float  # length of the phase
     truncated: bool  # `max_seconds` was reached before the two minima
-    activity: Activity
+    activity: Activity  # what else the machine did
     peak_memory_mb: Optional[float]  # peak of the agent so far
 
 
@@ -458,10 +458,10 @@ class HostWork(NamedTuple):
 class HostWorkReport(NamedTuple):
     """Means over `queries`."""
 
-    preprocess_ms: float
-    postprocess_ms: float
-    queries: int
-    activity: Activity
+    preprocess_ms: float  # to normalise one image
+    postprocess_ms: float  # to read the outputs of one image
+    queries: int  # that were timed
+    activity: Activity  # what else the machine did
 
 
 class Throughput(NamedTuple):
@@ -483,22 +483,22 @@ class Throughput(NamedTuple):
 class ThroughputReport(NamedTuple):
     """The throughput window, on the agent's clock, and the search before it."""
 
-    throughput_ips: float
+    throughput_ips: float  # inferences per second in the window
     batch1_ips: Optional[float]  # None if it was not measured: `batch1_note` states why
-    batch1_note: str
+    batch1_note: str  # why `batch1_ips` is missing
     driver_limit_ips: Optional[float]  # None if the rate is too low for it to matter
-    batch: int
-    in_flight: int
+    batch: int  # images of one query
+    in_flight: int  # requests at the same time
     completed: float  # images
-    ips_by_second: List[float]
-    seconds: float
+    ips_by_second: List[float]  # inferences per second in each second of the window
+    seconds: float  # length of the window
     truncated: bool  # `max_seconds` cut the window short
     search_truncated: bool  # it ended the search, or cut one of its trials short
     activity: Activity  # of the window
     search_activity: Optional[Activity]  # None if nothing was searched
-    start_ns: int
-    end_ns: int
-    search: List[Trial]
+    start_ns: int  # of the window, on the agent's clock
+    end_ns: int  # of the window, on the agent's clock
+    search: List[Trial]  # settings that were tried
     options: Dict[str, Any]  # that are used
 
 

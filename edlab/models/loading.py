@@ -27,7 +27,7 @@ from edlab.models.files.pt2 import named_outputs, reasons_of, with_outputs
 from edlab.models.network import Network, origins, override_preprocessing
 from edlab.models.origins import ORIGINS
 from edlab.models.outputs import ReadOutputs, choose_outputs, shapes_of
-from edlab.models.weights import WORDS, settle_batch_norm, settle_keras_batch_norm, weights_files
+from edlab.models.weights import NAMED_WEIGHTS, settle_batch_norm, settle_keras_batch_norm, weights_files
 from edlab.source import Origin, OutputReader, SourceModel
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def _key(config: ModelConfig) -> str | None:
     if not origin.cached:
         return None
     paths = list(origin.files(config))
-    if config.weights not in WORDS:
+    if config.weights not in NAMED_WEIGHTS:
         paths += weights_files(config.weights)
     if config.detection.anchors is not None and Path(config.detection.anchors).expanduser().is_file():
         paths.append(Path(config.detection.anchors).expanduser())

@@ -19,7 +19,7 @@ from edlab.models.network import Weights
 if TYPE_CHECKING:
     import torch
 
-WORDS = ("auto", "pretrained", "random")
+NAMED_WEIGHTS = ("auto", "pretrained", "random")
 _SEED = 0
 _PROBE_S = 3.0
 _STALL_S = 10.0
@@ -43,7 +43,7 @@ def choose(
     """
     if config.weights == "random":
         return Weights(untrained(), "untrained", f"random weights, as requested (seed {_SEED})")
-    if config.weights not in WORDS:
+    if config.weights not in NAMED_WEIGHTS:
         network = untrained()
         load_file(network, weights_file(config.weights))
         return Weights(network, "file", f"from the file {Path(config.weights).name}")
@@ -68,7 +68,7 @@ def weights_file(path: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ModelError(
-            f"model.weights={path} is neither one of {', '.join(WORDS)} nor a file",
+            f"model.weights={path} is neither one of {', '.join(NAMED_WEIGHTS)} nor a file",
             hint="set model.weights=auto, or set it to the path of a state dict",
         )
     return file

@@ -87,6 +87,9 @@ def page() -> str:
 
 
 def _fields(cls: Class) -> str:
+    """The table of a class's fields. Exits if one has no comment, which is its meaning."""
+    if bare := [field.name for field in cls.fields if field.name != "model_config" and not field.comment]:
+        raise SystemExit(f"{cls.name}.{bare[0]} has no meaning: add a comment to its line")
     rows = [
         [markdown.code(field.name), _type(field.type), markdown.with_null(field.comment)]
         for field in cls.fields
