@@ -49,9 +49,7 @@ class Preprocessing(BaseModel):
     resize: int | None = Field(
         default=None, gt=0
     )  # length of the shorter side after resizing, pixels; see `resize_mode`
-    resize_mode: Literal["crop", "squash", "letterbox"] = (
-        "squash"  # how the image is fitted into height x width: see above
-    )
+    resize_mode: Literal["crop", "squash", "letterbox"] = "squash"  # how the image is resized
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"  # filter of the resize
     antialias: bool = True  # whether the filter is widened if the image is made smaller
     border: tuple[_Grey, _Grey, _Grey] = (0, 0, 0)  # color of borders, RGB, 0..255
