@@ -46,9 +46,7 @@ class Preprocessing(BaseModel):
 
     height: int = Field(gt=0)  # of the input, pixels
     width: int = Field(gt=0)  # of the input, pixels
-    resize: int | None = Field(
-        default=None, gt=0
-    )  # length of the shorter side after resizing, pixels; see `resize_mode`
+    resize: int | None = Field(default=None, gt=0)  # length of the shorter side, pixels
     resize_mode: Literal["crop", "squash", "letterbox"] = "squash"  # how the image is resized
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"  # filter of the resize
     antialias: bool = True  # whether the filter is widened if the image is made smaller
