@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import html.parser
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 
 import pytest
+
+from edlab.composition import Composer, with_new_keys
+from edlab.engine.plan import plan
 
 ROOT = Path(__file__).parent.parent
 _PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md")  # outside of docs/, where mkdocs does not look
@@ -98,3 +103,37 @@ def test_the_readme_names_the_commands_that_ci_runs() -> None:
         assert command in text
         assert (ROOT / command).is_file()
     assert "python -m edlab.main -m model=inception_v3,mnasnet device=jetson,coral" in text
+
+
+_COMMAND = re.compile(r"^ *((?:[A-Z_]+=\S+ )*(?:edlab (?:run|doctor)|python -m edlab\.main)\b.*)$", re.MULTILINE)
+_GUIDES = [
+    page.relative_to(ROOT).as_posix()
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if page.name != "adding-a-device.md" and page.parent.name != "reference"  # run by a test; generated
+]
+
+
+def _commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of each `edlab run` and `edlab doctor` of a page."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    variables = dict(re.findall(r"^ *([A-Z]+)=[\"'](.*)[\"']$", text, re.MULTILINE))
+    for line in _COMMAND.findall(text):
+        words = shlex.split(Template(line).safe_substitute(variables), comments=True)
+        start = next(index for index, word in enumerate(words) if word in ("run", "doctor", "edlab.main"))
+        yield words[start + 1 :]
+
+
+@pytest.mark.parametrize("name", _GUIDES)
+def test_the_commands_of_the_guides_are_valid(name: str) -> None:
+    """Every override exists and has a valid value; whether files and boards exist is for the reader's machine."""
+    composer = Composer()
+    for arguments in _commands(ROOT / name):
+        if not {"--help", "..."} & set(arguments):
+            overrides = [argument for argument in arguments if not argument.startswith("-") and argument != "job"]
+            for sample in plan(with_new_keys(overrides), "-m" in arguments).samples():
+                composer.compose(sample)
+
+
+def test_commands_are_found_on_the_front_pages() -> None:
+    assert len(list(_commands(ROOT / "README.md"))) >= 3
+    assert len(list(_commands(ROOT / "docs/quickstart.md"))) >= 6
