@@ -36,8 +36,8 @@ def page() -> str:
         "and the advice, and puts them into [result.json](result-json.md) as `reason` and `hint`. The Python classes "
         "are those of [the Python API](python-api.md); each derives from `EdlabError`.",
         *(_section(name, tree[name], bases[name], found.get(name, {})) for name in tree),
-        "## Missing metrics\n\nWhy a metric has no value: `missing` in result.json, `edlab.missing.<metric>` in MLflow, "
-        "and below the table.\n\n" + "\n".join(f"- {markdown.code(text)}" for text in withheld()),
+        "## Missing metrics\n\nWhy a metric has no value: `missing` in result.json, `edlab.missing.<metric>` in "
+        "MLflow, and below the table.\n\n" + "\n".join(f"- {markdown.code(text)}" for text in withheld()),
     )
 
 
