@@ -161,7 +161,7 @@ class RuntimeConformance:
     def test_an_unknown_option_is_refused_by_name(self, session: AgentSession, artifact: Artifact) -> None:
         with pytest.raises(AgentError, match="no option 'speed_factor'") as caught:
             session.open(artifact, PREPROCESSING, self.device(speed_factor=2))
-        assert caught.value.hint
+        assert "options" in caught.value.hint
 
     def test_a_missing_file_is_named(self, session: AgentSession, tmp_path: Path, artifact: Artifact) -> None:
         missing = artifact.model_copy(update={"files": (tmp_path / "nothing.bin",)})

@@ -218,7 +218,7 @@ def test_another_machine_is_reached_as_boards_are(builder: sshd.LoopbackBoard, t
 @pytest.mark.parametrize("ask", [identity, lambda options: compile_edgetpu([__file__], os.devnull, options, None)])
 def test_a_machine_that_is_not_reached_says_why(builder: sshd.LoopbackBoard, ask: Callable[[Any], object]) -> None:
     builder.known_hosts.write_text("")
-    with pytest.raises(DeviceError, match="host key of board is") as caught:
+    with pytest.raises(DeviceError, match="host key of board is unknown") as caught:
         ask({"compiler": "ssh:board", "min_runtime_version": 0, "timeout_s": 0})
     assert f"`ssh -F {builder.config} board`" in caught.value.hint
 
