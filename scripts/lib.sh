@@ -27,9 +27,9 @@ install_torch() {
         echo "  an NVIDIA driver is installed: installing PyTorch with CUDA, 3 GB more"
         return
     fi
-    pip_install --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu torch torchvision
-    if "$venv/bin/python" -m pip show nvidia-cuda-runtime >/dev/null 2>&1; then
-        echo "  the CPU build of PyTorch is not available: PyTorch with CUDA is installed, 3 GB more"
+    pip_install --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu torch torchvision
+    if "$venv/bin/python" -m pip show torch | grep -q nvidia-; then
+        echo "  the CPU build of PyTorch is not available: installing PyTorch with CUDA, 3 GB more"
     fi
 }
 
