@@ -137,7 +137,7 @@ def test_another_hydra_application_of_the_process_is_left_alone(tmp_path: Path) 
 def test_parameters_are_flat_and_dotted() -> None:
     flat = describe(compose_config(["quantization=int8"]))
     assert flat["model.name"] == "digits_cnn"
-    assert flat["quantization.calibration.images"] == 64
+    assert "quantization.calibration.images" not in flat  # decided once the data set is known
     assert flat["quantization.precision"] == "int8"
 
 
