@@ -30,7 +30,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "protocol_weakened",
             f"{', '.join(facts.weaker_settings)} are weaker than protocol={facts.tier} requires",
-            "remove these overrides, or choose a shorter tier",
+            f"remove {', '.join(facts.weaker_settings)}, or choose a shorter tier",
         )
     if facts.tier == "smoke":
         yield degraded(
