@@ -36,4 +36,4 @@ def test_its_figures_are_said_to_be_of_one_process() -> None:
     record.status, record.stage = Status.interrupted, Stage.measure
     fill_record(record, compose_config(["protocol.repeats=5"]), Outcome(measurement=measurement), ())
     assert record.metrics["latency_ms"] == 2
-    assert "of one process" in record.missing["latency_run_spread"]
+    assert "from one process" in record.missing["latency_run_spread"]
