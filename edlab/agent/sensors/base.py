@@ -40,6 +40,8 @@ class Sensor(ABC):
     updated.
     """
 
+    paced = True  # False: `read` itself waits for the next reading, at most a second, and reads follow each other
+
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
         self.name = name
         self.kind = kind
@@ -52,6 +54,9 @@ class Sensor(ABC):
 
         Raises `OSError` or `ValueError` if this reading failed; the next one may succeed.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """Release the device; a later `read` opens it again."""
 
 
 class PowerSensor(Sensor):
@@ -158,5 +163,5 @@ class Recorder:
                     self._samples.append(sample)
             except Exception as error:  # a thread that dies reports nothing: the samples would end without a reason
                 self._failures.append((time.perf_counter_ns(), "%s: %s" % (type(error).__name__, error)))
-            if self._stop.wait(pause(self._interval_s, generator)):
+            if self._stop.wait(pause(self._interval_s, generator) if self._sensor.paced else 0):
                 return
