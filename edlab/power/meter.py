@@ -12,7 +12,16 @@ from edlab.power.clock import compare_clocks
 from edlab.registry import Group
 
 # A package adds one by the entry point group `edlab.meters`: a class with the keyword arguments `power.meter_options`.
-METERS = Group("meters", Sensor, {})  # type: ignore[type-abstract]
+METERS = Group(
+    "meters",
+    Sensor,  # type: ignore[type-abstract]
+    {
+        "command": "edlab.power.meters.command:Command",
+        "shelly": "edlab.power.meters.shelly:Shelly",
+        "tasmota": "edlab.power.meters.tasmota:Tasmota",
+        "um25c": "edlab.power.meters.um25c:Um25c",
+    },
+)
 
 
 class HostMeter(Source):
