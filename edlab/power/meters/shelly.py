@@ -121,10 +121,10 @@ class _Meter(NamedTuple):
 
     def watts(self, status: dict[str, Any]) -> float:
         meters = status.get("emeters") or status.get("meters") or []
-        if self.channel >= len(meters):
+        if not isinstance(meters, list) or self.channel >= len(meters):
             raise ValueError(f"the device has {len(meters)} meters, numbered from 0: channel {self.channel} is not one")
         meter = meters[self.channel]
-        if not meter.get("is_valid", True):
+        if not isinstance(meter, dict) or not meter.get("is_valid", True):
             raise ValueError(f"the device says that the power of channel {self.channel} is not valid")
         return _number(meter, ("power",))
 
@@ -202,7 +202,7 @@ def _metered(status: dict[str, Any], channel: int) -> _Component:
     found = [
         _Component(kind, channel)
         for kind in _NAMESPACES
-        if any(name in status.get(f"{kind}:{channel}", {}) for name in _POWERS)
+        if isinstance(component := status.get(f"{kind}:{channel}"), dict) and not component.keys().isdisjoint(_POWERS)
     ]
     if len(found) != 1:
         names = ", ".join(f"{each.kind}:{each.number}" for each in found) or "no component"
