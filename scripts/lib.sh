@@ -16,18 +16,20 @@ find_python() {
 
 pip_install() {
     # --no-compile: Python compiles what is imported, and most of what is installed never is.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint "$root/constraints.txt" "$@"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+        --use-pep517 --constraint "$root/constraints.txt" "$@"
 }
 
 # The default build of PyTorch for Linux brings CUDA, 3 GB or more. Its CPU builds have a separate index: PyTorch's
 # installation page, https://pytorch.org/get-started/locally/
-install_cpu_torch() {
+install_torch() {
     if [ -e /proc/driver/nvidia/version ]; then
         echo "  an NVIDIA driver is installed: installing PyTorch with CUDA, 3 GB more"
-    elif ! pip_install --retries 0 --timeout 20 --index-url https://download.pytorch.org/whl/cpu torch torchvision \
-        2>"$venv/cpu-torch.log"; then
-        echo "  the CPU build of PyTorch is not available (see $venv/cpu-torch.log):" \
-            "installing the default one, which may bring CUDA, 3 GB more"
+        return
+    fi
+    pip_install --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu torch torchvision
+    if "$venv/bin/python" -m pip show torch | grep -q nvidia-; then
+        echo "  the CPU build of PyTorch is not available: installing PyTorch with CUDA, 3 GB more"
     fi
 }
 
@@ -42,8 +44,8 @@ install() {
     if [ ! -x "$venv/bin/python" ]; then
         "$(find_python)" -m venv "$venv"
     fi
-    if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-        install_cpu_torch
+    if ! "$venv/bin/python" -m pip show torch >/dev/null 2>&1; then
+        install_torch
     fi
     pip_install --editable "$root[$extras]"
     touch "$stamp"

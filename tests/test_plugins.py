@@ -213,7 +213,7 @@ def test_what_the_device_cannot_run_is_refused_with_the_nearest(acme: Workplace)
     assert result.returncode == 1
     (record,) = acme.records()
     assert record.status == "skipped"
-    assert record.hint == "acme_npu runs int8: quantization=int8"
+    assert record.hint == "set quantization to one of: int8"
 
 
 def test_one_that_cannot_be_imported_costs_the_rows_that_use_it_and_nothing_else(acme: Workplace) -> None:

@@ -56,7 +56,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recorder = Recorder(configs[0].tracking)
     recorder.open()  # creates the database before parallel runs need it; fails in the first seconds without a server
     recorder.flush()
-    runs = "runs chosen by Hydra's sweeper" if total is None else counted(total, "run")
+    runs = "runs chosen by Hydra's sweeper" if total is None else f"{total} run{'s' if total > 1 else ''}"
     console.print(f"sweep {sweep_id}: {runs}, in {folder}", highlight=False)
     for number in range(total or 0):  # while there is space for them
         (folder / str(number)).mkdir(parents=True, exist_ok=True)

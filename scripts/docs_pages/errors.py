@@ -36,6 +36,8 @@ def page() -> str:
         "and the advice, and puts them into [result.json](result-json.md) as `reason` and `hint`. The Python classes "
         "are those of [the Python API](python-api.md); each derives from `EdlabError`.",
         *(_section(name, tree[name], bases[name], found.get(name, {})) for name in tree),
+        "## Missing metrics\n\nWhy a metric has no value: `missing` in result.json, `edlab.missing.<metric>` in "
+        "MLflow, and below the table.\n\n" + "\n".join(f"- {markdown.code(text)}" for text in withheld()),
     )
 
 
@@ -66,6 +68,20 @@ def messages() -> dict[str, dict[str, list[str]]]:
     return {
         name: {message: list(dict.fromkeys(hints)) for message, hints in of_it.items()} for name, of_it in found.items()
     }
+
+
+def withheld() -> list[str]:
+    """The reasons that a metric can be withheld for."""
+    found = [
+        _line(text)
+        for module in modules()
+        for call, scope in calls(module)
+        if called(call) == "withheld" and len(call.args) > 1
+        for bound in expansions(scope, [call.args[1]])
+        for text in texts(call.args[1], bound)
+        if has_words(text)
+    ]
+    return sorted(longest(found), key=str.lower)
 
 
 def _line(text: str) -> str:

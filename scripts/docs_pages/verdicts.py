@@ -13,8 +13,7 @@ from docs_pages.fields import classes
 from docs_pages.texts import Scope, called, calls, expansions, has_words, longest, modules, texts
 
 _EITHER = "DEGRADED or INVALID"
-_STATES = {"degraded": "DEGRADED", "invalid": "INVALID", "Reason": "DEGRADED"}
-_GRADED = "_grade"  # the rule determines the severity
+_STATES = {"degraded": "DEGRADED", "invalid": "INVALID", "graded": _EITHER, "Reason": "DEGRADED"}
 
 
 @dataclass
@@ -75,14 +74,7 @@ def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
 def _made() -> Iterator[tuple[ast.Call, Scope, str]]:
     """Where a reason is created, and the verdict that it causes."""
     for module in modules():
-        graded = _graded(module.tree)
         for call, scope in calls(module):
             within = scope.function.name if scope.function else ""
             if called(call) in _STATES and within not in _STATES:
-                yield call, scope, _EITHER if id(call) in graded else _STATES[called(call)]
-
-
-def _graded(tree: ast.Module) -> set[int]:
-    """The reasons that stand in a pair with a call of `_grade`."""
-    pairs = [node.elts for node in ast.walk(tree) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
-    return {id(reason) for state, reason in pairs if isinstance(state, ast.Call) and called(state) == _GRADED}
+                yield call, scope, _STATES[called(call)]

@@ -338,7 +338,7 @@ def test_a_crash_names_its_signal_and_shows_the_tail(session: AgentSession, tmp_
         session.call(messages.OPEN, odd("crash", tmp_path))
     assert not isinstance(caught.value, AgentError)
     assert "about to crash" in caught.value.log
-    with pytest.raises(DeviceError, match="has ended"):
+    with pytest.raises(DeviceError, match="has exited"):
         session.hello()
 
 

@@ -100,6 +100,11 @@ def invalid(code: str, message: str, advice: str) -> Finding:
     return VerdictState.invalid, Reason(code=code, message=message, advice=advice)
 
 
+def graded(code: str, message: str, advice: str, *, severe: bool) -> Finding:
+    """A reason that makes a run INVALID if it is severe, else DEGRADED."""
+    return (invalid if severe else degraded)(code, message, advice)
+
+
 def steadier(facts: Facts) -> str:
     """How to make the latency steadier, as far as that is possible on the machine: one advice for all that disturbs it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edlab.metrics.verdict.facts import STOP_OTHERS, Facts, Finding, degraded, invalid, steadier
+from edlab.metrics.verdict.facts import STOP_OTHERS, Facts, Finding, degraded, graded, invalid, steadier
 from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
@@ -51,11 +51,11 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
     timed = facts.timed_shares
     others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
     if others and (share := others[worst := max(others, key=others.__getitem__)]) > _BUSY:
-        grade = invalid if share > _MOSTLY_BUSY and not worst.startswith("idle") else degraded
-        yield grade(
+        yield graded(
             "background_load",
             f"other programs took {share:.0%} of the cores in the {worst} phase",
             STOP_OTHERS,
+            severe=share > _MOSTLY_BUSY and not worst.startswith("idle"),
         )
     stolen = {
         name: activity.stolen

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 from edlab.agent.messages import Activity
 from edlab.metrics.stability import Stability
-from edlab.metrics.verdict.facts import NOTABLE, Facts, Finding, degraded, invalid, steadier
-from edlab.record import VerdictState
-from edlab.source import Reason
+from edlab.metrics.verdict.facts import NOTABLE, Facts, Finding, degraded, graded, invalid, steadier
 
 _DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % between the middles of the first and the last window
 _CHANGE = 0.05  # between the first and the last window
@@ -53,13 +51,11 @@ def stability_rules(facts: Facts) -> Iterator[Finding]:
         low, high = facts.latency_interval_ms
         width = (high - low) / facts.latency_ms
         if width > min(facts.max_interval, _SEVERE_INTERVAL):
-            yield (
-                _grade(width > _SEVERE_INTERVAL and facts.repeats == 1),  # few repeats are uncertain, not wrong
-                Reason(
-                    code="wide_confidence_interval",
-                    message=f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + _meanwhile(facts, "latency"),
-                    advice=steadier(facts),
-                ),
+            yield graded(
+                "wide_confidence_interval",
+                f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + _meanwhile(facts, "latency"),
+                steadier(facts),
+                severe=width > _SEVERE_INTERVAL and facts.repeats == 1,  # few repeats are uncertain, not wrong
             )
     if facts.stability:
         yield from _change_rules(facts, facts.stability)
@@ -76,13 +72,11 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
             if drifts
             else f"at the end differs by {change:+.1%} from the start"
         )
-        yield (
-            _grade(abs(change) > _SEVERE_DRIFT),
-            Reason(
-                code="latency_drift",
-                message=f"the latency {how}" + _meanwhile(facts, "latency"),
-                advice=steadier(facts),
-            ),
+        yield graded(
+            "latency_drift",
+            f"the latency {how}" + _meanwhile(facts, "latency"),
+            steadier(facts),
+            severe=abs(change) > _SEVERE_DRIFT,
         )
     if stability.bursts > _BURSTS:
         yield degraded(
@@ -110,7 +104,3 @@ def _causes(activity: Activity) -> list[str]:
     if clocks and max(clocks) > (1 + _CHANGE) * min(clocks):
         causes.append(f"the clocks ranged from {min(clocks):.0f} to {max(clocks):.0f} MHz")
     return causes
-
-
-def _grade(severe: bool) -> VerdictState:
-    return VerdictState.invalid if severe else VerdictState.degraded
