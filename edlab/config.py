@@ -377,12 +377,22 @@ class PowerConfig:
 
     name: str = MISSING  # name in tables
     sensor: Sensor = Sensor.auto  # which power sensor is read
-    meter: Optional[str] = None  # power meter of a plugin; this machine reads it instead of the target's sensors
-    meter_options: Dict[str, Any] = field(default_factory=dict)  # options of that meter
     interval_s: float = number(0.05, 0.001)  # seconds between two readings
     idle_seconds: float = number(5.0, 0.1)  # length of the idle phase
     active_seconds: float = number(10.0, 0)  # minimum length of the throughput phase if a sensor is read
     active_samples: int = number(100, 1)  # minimum number of readings in the throughput phase
+
+
+@dataclass
+class MeterConfig:
+    """A power meter next to the target, which this machine reads instead of the target's sensors.
+
+    The meter defines its `options`.
+    """
+
+    name: str = MISSING  # name in tables
+    kind: Optional[str] = None  # kind of meter; None: none is connected
+    options: Dict[str, Any] = field(default_factory=dict)  # the meter's options, such as its port or its address
 
 
 class SweepOrder(StrEnum):
@@ -427,6 +437,7 @@ class EdlabConfig:
     dataset: DatasetConfig = MISSING
     protocol: ProtocolConfig = MISSING
     power: PowerConfig = MISSING
+    meter: MeterConfig = MISSING
     tracking: TrackingConfig = MISSING
     sweep: SweepConfig = field(default_factory=SweepConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

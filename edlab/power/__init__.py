@@ -8,7 +8,8 @@ from edlab.power.board import BoardSensor, Target
 from edlab.power.choose import choose, measures
 from edlab.power.clock import ClockOffset, compare_clocks
 from edlab.power.estimate import Estimate
-from edlab.power.meter import METERS, HostMeter
+from edlab.power.meter import METERS, HostMeter, open_meter
+from edlab.power.trial import MeterTrial, try_out
 
 __all__ = [
     "METERS",
@@ -16,10 +17,13 @@ __all__ = [
     "ClockOffset",
     "Estimate",
     "HostMeter",
+    "MeterTrial",
     "Series",
     "Source",
     "Target",
     "choose",
     "compare_clocks",
     "measures",
+    "open_meter",
+    "try_out",
 ]

@@ -65,6 +65,9 @@ class Source(ABC):
     def stop(self) -> None:
         """Stop sampling; `series` still has the samples."""
 
+    def close(self) -> None:  # noqa: B027
+        """Release the meter's connection, after the last phase."""
+
     @abstractmethod
     def series(self, start_ns: int, end_ns: int) -> Series:
         """The readings of a span of the agent's clock, and one beyond either end if there is one.

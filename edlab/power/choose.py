@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from edlab.agent.messages import SensorFound, UnusableSensor
-from edlab.agent.sensors.base import Sensor as AgentSensor
-from edlab.config import DeviceConfig, PowerConfig, Sensor
-from edlab.errors import ConfigError, MeasurementError
+from edlab.config import DeviceConfig, MeterConfig, PowerConfig, Sensor
+from edlab.errors import MeasurementError
 from edlab.power.base import Source
 from edlab.power.board import BoardSensor, Target
 from edlab.power.estimate import Estimate, estimate
-from edlab.power.meter import METERS, HostMeter
+from edlab.power.meter import HostMeter, open_meter
 
 
-def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
+def choose(config: PowerConfig, meter: MeterConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
     """The source that the configuration requests: a meter of this machine, or one of the sensors of the target's agent.
 
     Only sensors that measure the device are used (`device.sensors`: kinds, or prefixes of names). `auto` uses the first
@@ -26,8 +22,8 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
     found = target.sensors()
     if device.stand_in and not any(each.stand_in.startswith(device.stand_in) for each in found.sensors):
         return Estimate(f"{device.stand_in} is not the device: its watts say nothing about it")
-    if config.meter is not None:
-        return HostMeter(_meter(config.meter, config.meter_options), config.interval_s, target.clock)
+    if opened := open_meter(meter):
+        return HostMeter(opened, config.interval_s, target.clock)
     if config.sensor is Sensor.none:
         return Estimate("power=none was requested")
     if config.sensor is Sensor.estimated:
@@ -47,14 +43,6 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
         "(/sys/class/powercap/*/energy_uj); "
         "device.sensors lists the sensors that measure the device",
     )
-
-
-def _meter(name: str, options: Mapping[str, Any]) -> AgentSensor:
-    """Raises `ConfigError` for a meter that no package adds, or invalid options."""
-    try:
-        return METERS.load(name)(**options)
-    except TypeError as error:
-        raise ConfigError(f"cannot open the power meter {name}: {error}", hint="check power.meter_options") from error
 
 
 def measures(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:

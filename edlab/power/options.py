@@ -1,4 +1,4 @@
-"""Checks of a meter's options, as a user sets them in `power.meter_options`.
+"""Checks of a meter's options, as a user sets them in `meter.options`.
 
 Each returns the value, or raises `ConfigError` with the option's name.
 """
@@ -15,16 +15,14 @@ from edlab.errors import ConfigError
 def text(name: str, value: object) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"the meter option {name} is {value!r}, not a text", hint=f"set power.meter_options.{name}")
+        raise ConfigError(f"the meter option {name} is {value!r}, not a text", hint=f"set meter.options.{name}")
     return value.strip()
 
 
 def integer(name: str, value: object, least: int = 0) -> int:
     """A whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(
-            f"the meter option {name} is {value!r}", hint=f"set power.meter_options.{name} to {least} or more"
-        )
+        raise ConfigError(f"the meter option {name} is {value!r}", hint=f"set meter.options.{name} to {least} or more")
     return value
 
 
@@ -33,7 +31,7 @@ def number(name: str, value: object, least: float = 0.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
         raise ConfigError(
             f"the meter option {name} is {value!r}",
-            hint=f"set power.meter_options.{name} to a number, {least:g} or more",
+            hint=f"set meter.options.{name} to a number, {least:g} or more",
         )
     return float(value)
 
@@ -43,7 +41,7 @@ def boundary(value: object) -> str:
     if value not in BOUNDARIES:
         raise ConfigError(
             f"the meter option boundary is {value!r}",
-            hint=f"set power.meter_options.boundary to one of {', '.join(BOUNDARIES)}",
+            hint=f"set meter.options.boundary to one of {', '.join(BOUNDARIES)}",
         )
     return str(value)
 
@@ -59,6 +57,6 @@ def host(value: object) -> str:
     if not valid or any(character.isspace() for character in name):
         raise ConfigError(
             f"the meter option host is {value!r}",
-            hint="set power.meter_options.host to a name or an address, without http://: 192.168.1.20",
+            hint="set meter.options.host to a name or an address, without http://: 192.168.1.20",
         )
     return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,11 @@ def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress)
 
 
 def _run_timed(bench: Bench) -> None:
-    bench.measurement.power = power.choose(bench.config.power, bench.session, bench.deployment.device)
-    for phase in TIMED:
-        phase.measure(bench)
+    config = bench.config
+    bench.measurement.power = power.choose(config.power, config.meter, bench.session, bench.deployment.device)
+    with closing(bench.source) if bench.source else nullcontext():
+        for phase in TIMED:
+            phase.measure(bench)
     bench.measurement.after = bench.session.state()
 
 

@@ -190,7 +190,7 @@ def _arguments(command: str) -> list[str]:
     if shutil.which(arguments[0]) is None:
         raise ConfigError(
             f"the meter's program {arguments[0]} is not found, or cannot be executed",
-            hint="set power.meter_options.command to a program on the PATH, or to its path",
+            hint="set meter.options.command to a program on the PATH, or to its path",
         )
     return arguments
 

@@ -103,7 +103,7 @@ class Shelly(Sensor):
             answer = self._request(path, deadline)
         if answer.status == 401:
             problem = "refuses the username or the password" if self._password else "asks for a password"
-            raise PermissionError(f"{self._host} {problem}: set power.meter_options.password")
+            raise PermissionError(f"{self._host} {problem}: set meter.options.password")
         if answer.status != 200:
             raise OSError(f"{self._host} answered HTTP {answer.status} for {path}: {answer.body[:80]!r}")
         return answer
@@ -192,7 +192,7 @@ def _component(name: str) -> _Component:
     if kind not in _NAMESPACES or not number.isdecimal():
         raise ConfigError(
             f"the meter option component is {name!r}",
-            hint=f"set power.meter_options.component to one of {', '.join(_NAMESPACES)} and its number: em1:0",
+            hint=f"set meter.options.component to one of {', '.join(_NAMESPACES)} and its number: em1:0",
         )
     return _Component(kind, int(number))
 
@@ -208,6 +208,6 @@ def _metered(status: dict[str, Any], channel: int) -> _Component:
         names = ", ".join(f"{each.kind}:{each.number}" for each in found) or "no component"
         raise ValueError(
             f"{names} with the number {channel} measures power (components: {', '.join(status)}): "
-            "set power.meter_options.component, or channel"
+            "set meter.options.component, or channel"
         )
     return found[0]

@@ -71,7 +71,7 @@ class Tasmota(Sensor):
         answer = get(f"http://{self._host}/cm?{query}", deadline)
         if answer.status == 401 or (answer.status == 200 and "WARNING" in answer.json()):
             problem = "refuses the username or the password" if self._login else "asks for a password"
-            raise PermissionError(f"{self._host} {problem}: set power.meter_options.password")
+            raise PermissionError(f"{self._host} {problem}: set meter.options.password")
         if answer.status != 200:
             raise OSError(f"{self._host} answered HTTP {answer.status} for {command}: {answer.body[:80]!r}")
         return answer

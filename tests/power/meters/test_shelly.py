@@ -343,4 +343,4 @@ def test_a_device_that_never_finishes_an_answer_is_a_failed_reading(drip: bytes)
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as refused:
         Shelly(**options)
-    assert "power.meter_options" in refused.value.hint
+    assert "meter.options" in refused.value.hint

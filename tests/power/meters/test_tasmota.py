@@ -129,7 +129,7 @@ def test_a_missing_or_wrong_password_is_said_and_not_shown(
     problem = "refuses" if password else "asks for a password"
     with pytest.raises(PermissionError, match=problem) as refused:
         Tasmota(host=peer.host, password=password).read()
-    assert "power.meter_options.password" in str(refused.value)
+    assert "meter.options.password" in str(refused.value)
     assert "wrong" not in str(refused.value)
     assert next_sample(Tasmota(host=peer.host, password=plug.password)).watts == 5.0
 
@@ -206,4 +206,4 @@ def test_a_proxy_of_the_environment_is_not_used(peer: HttpPeer, monkeypatch: pyt
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as refused:
         Tasmota(**options)
-    assert "power.meter_options" in refused.value.hint
+    assert "meter.options" in refused.value.hint

@@ -1,0 +1,43 @@
+"""A run whose power is read by a meter, from end to end, with a PEER that speaks the meter's protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from um25c_peer import UM25C, Peer, frame
+from workplace import Workplace
+
+from edlab.record import Status
+
+SHORT = ("power.idle_seconds=2", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[Path]:
+    """A UM25C at 5 V, whose current rises by 10 mA each second: load, which comes later, is above idle."""
+    start = time.perf_counter()
+    peer = Peer(tmp_path / "rfcomm0", lambda: [frame(UM25C, 5000, 2000 + int(100 * (time.perf_counter() - start)))])
+    yield tmp_path / "rfcomm0"
+    peer.close()
+
+
+def test_a_usb_meter_fills_all_six_metrics(port: Path, workplace: Workplace) -> None:
+    result = workplace.run("meter=um25c", f"meter.options.port={port}", *SHORT)
+    (record,) = workplace.records()
+    assert record.status is Status.ok, result.stdout + result.stderr
+    names = ("accuracy_top1", "accuracy_drop", "latency_ms", "throughput_ips", "flops_per_s", "power_w")
+    assert {*names, "efficiency_ips_per_w"} <= {*record.metrics}
+    assert 1.0 < record.metrics["idle_power_w"] < record.metrics["power_w"] < 6.0
+    assert record.tags["power_boundary"] == "usb"
+    assert record.tags["power_source"] == f"um25c {port}"
+    assert "W: measured at the USB port (usb)" in result.stdout
+
+
+def test_an_option_without_a_meter_is_an_error(workplace: Workplace) -> None:
+    result = workplace.run("meter.options.port=/dev/rfcomm0")
+    assert result.returncode == 2
+    assert "no meter is chosen" in result.stderr
+    assert "um25c" in result.stderr
