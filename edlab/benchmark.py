@@ -54,7 +54,7 @@ def run(
         with _ended_early(record), cache.in_use():
             with _stage(record, Stage.load):
                 outcome.inputs = load(config, cache, folder, on_progress, module)
-                config = decide(config, outcome.inputs.source)
+                config = decide(config, outcome.inputs.source, len(outcome.inputs.data.calibration_pool))
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
             _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
         record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed early

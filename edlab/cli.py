@@ -108,7 +108,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
     runs.set_defaults(action=_runs)
 
     show = commands.add_parser("show", help="show one run in detail, or compare the runs of a sweep")
-    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id")
+    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id, or the beginning of it")
     show.set_defaults(action=_show)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")

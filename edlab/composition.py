@@ -30,6 +30,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from edlab.agent import boards
 from edlab.config import (
     ConverterConfig,
+    DatasetConfig,
     DeviceConfig,
     EdlabConfig,
     Execution,
@@ -44,7 +45,7 @@ from edlab.config import (
 from edlab.devices import runtimes
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean, load_target, places, plugins
-from edlab.source import SourceModel
+from edlab.source import USUAL_CALIBRATION_IMAGES, SourceModel
 
 _VERSION_BASE = "1.3"  # the version of Hydra's behaviour
 _composing = threading.Lock()  # Hydra's plugins, schema store and resolvers are shared by the entire process
@@ -53,6 +54,12 @@ _ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all runtimes that run
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
 _OF_THE_DEVICE = ("device.options.", "device.knobs.", "device.power_mode")
+
+_MODEL_FILES = {".onnx", ".tflite", ".keras", ".pt2", ".pt", ".pth", ".h5"}
+
+# What states which model it is, for origins other than libraries of architectures.
+_KEYS_OF_ORIGIN = {ModelOrigin.file: "path", ModelOrigin.python: "target"}
+_EXAMPLES = {"path": "FILE", "arch": "NAME; `edlab models` has examples"}
 
 # Mappings that accept any key; other modules check them.
 _OPEN = (
@@ -136,6 +143,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
         raise _explain_value(error, "") from error
     assert isinstance(plain, EdlabConfig)
     _check_origin(plain.model)
+    _check_dataset(plain.dataset)
     _resolve_auto(plain)
     _check_numbers(plain)
     _check_runtime_options(plain.device)
@@ -161,15 +169,16 @@ def _resolve_auto(config: EdlabConfig) -> None:
         config.device.runtimes = {**runtimes.on_processors(), **stated}
 
 
-def decide(config: EdlabConfig, source: SourceModel) -> EdlabConfig:
-    """The configuration with `quantization=auto` resolved: a model file is measured in its own precision.
-
-    The configuration is unchanged if nothing is `auto`.
+def decide(config: EdlabConfig, source: SourceModel, calibration_pool: int) -> EdlabConfig:
+    """The configuration with what the model and its data decide: `quantization=auto`, a file's own precision, and the
+    number of calibration images, of which the data set provides `calibration_pool`.
     """
-    if config.quantization.precision is not Precision.auto:
-        return config
     quantization = dataclasses.replace(config.quantization)
-    _set_precision(quantization, Precision(source.precision))
+    if quantization.precision is Precision.auto:
+        _set_precision(quantization, Precision(source.precision))
+    if quantization.calibration.images is None:
+        images = max(1, min(USUAL_CALIBRATION_IMAGES, calibration_pool))
+        quantization.calibration = dataclasses.replace(quantization.calibration, images=images)
     return dataclasses.replace(config, quantization=quantization)
 
 
@@ -224,10 +233,31 @@ def _check_target(config: DictConfig, device: DeviceConfig) -> None:
 
 
 def _check_origin(model: ModelConfig) -> None:
-    """Raise `ConfigError` for an unknown source of models."""
+    """Raise `ConfigError` for an unknown source of models, and for keys that it needs or does not read."""
     known = [*ModelOrigin, *plugins("model_origins")]
     if model.origin not in known:
         raise ConfigError(f"unknown model.origin '{model.origin}'", hint=_suggest(model.origin, known, "model.origin"))
+    if model.origin not in [*ModelOrigin]:
+        return
+    needed = _KEYS_OF_ORIGIN.get(ModelOrigin(model.origin), "arch")
+    for key in ("path", "target", "arch"):
+        value = getattr(model, key)
+        if key == needed and not value and model.origin != ModelOrigin.python:  # a live module has no target
+            raise ConfigError(f"model={model.origin} needs model.{key}", hint=f"set model.{key}={_EXAMPLES[key]}")
+        if key != needed and value:
+            able = next((name for name, of_it in _KEYS_OF_ORIGIN.items() if of_it == key), "timm")
+            raise ConfigError(
+                f"model.{key}={value} is set, and model={model.name or model.origin} does not use it",
+                hint=f"set model={able} as well",
+            )
+
+
+def _check_dataset(dataset: DatasetConfig) -> None:
+    """Raise `ConfigError` for an option that this kind of data set does not read."""
+    if dataset != DatasetConfig(dataset.name, dataset.kind):
+        from edlab import data  # with numpy, which `--help` does not need
+
+        data.check_options(dataset)
 
 
 def _check_knobs(device: DeviceConfig) -> None:
@@ -347,7 +377,9 @@ def explain(error: Exception) -> ConfigError:
             if not places(entry.value)
         ]
         hint = _suggest(name, error.options or [], group) + "".join(lost)
-        if group == "model":
+        if group == "model" and Path(name).suffix in _MODEL_FILES:
+            hint = f"for a model file, set model=file model.path={name}"
+        elif group == "model":
             hint += f"; for another model, set model=timm or model=torchvision with model.arch={name}, or model=file"
         return ConfigError(f"unknown {group} '{name}'", hint=hint)
     cause = error.__cause__ or error.__context__  # for a wrong key in a yaml file Hydra keeps only the context

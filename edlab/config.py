@@ -201,7 +201,7 @@ class ModelConfig:
 class CalibrationConfig:
     """The images from which the ranges of activations are computed: their number and seed, and the method."""
 
-    images: int = number(64, 1)  # number of calibration images
+    images: Optional[int] = number(None, 1)  # number of calibration images; None: 64, or all if there are fewer
     method: CalibrationMethod = CalibrationMethod.minmax  # how ranges are computed from the images
     seed: int = number(0, 0)  # of the random choice of the images
 

@@ -44,7 +44,7 @@ def models() -> Group:
 def devices() -> Table:
     """The devices by name, with the files that each runs."""
     table = _table("device", "reached as", "runs", "precisions")
-    for name in options("device"):
+    for name in sorted(options("device"), key=lambda name: (name != "cpu", name == "virtual_board", name)):
         try:
             device = compose_config([f"device={name}"]).device
         except EdlabError as error:

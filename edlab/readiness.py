@@ -14,7 +14,7 @@ from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
-from edlab.errors import AgentError, EdlabError
+from edlab.errors import AgentError, ConfigError, EdlabError
 from edlab.models.weights import NAMED_WEIGHTS
 
 _METER_SECONDS = 5.0
@@ -63,20 +63,38 @@ def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
     yield from meter(config)
 
 
+def files_exist(config: EdlabConfig) -> bool:
+    """Whether all files and folders of the model and its data exist."""
+    return all(finding.ok for finding in _files(config))
+
+
+def check_files(config: EdlabConfig) -> None:
+    """Raise `ConfigError` for the first file or folder of the model or its data that does not exist."""
+    for finding in _files(config):
+        if not finding.ok:
+            raise ConfigError(finding.details, hint=finding.fix)
+
+
 def _files(config: EdlabConfig) -> Iterator[Finding]:
     """The files that the model and the data set name. They are read when a run starts."""
     weights = config.model.weights if config.model.weights not in NAMED_WEIGHTS else None
-    named = {"model.path": config.model.path, "model.weights": weights, "dataset.path": config.dataset.path}
-    lost = {key: path for key, path in named.items() if path and not Path(path).expanduser().exists()}
-    for key, path in lost.items():
-        yield Finding(key, False, f"{path} is not found", f"fix {key}")
-    if not lost:
-        existing = [f"found {path}" for path in named.values() if path]
-        yield Finding(f"model={config.model.name}", True, "; ".join([f"dataset={config.dataset.name}", *existing]))
+    named = {
+        "model.path": config.model.path,
+        "model.weights": weights,
+        "dataset.path": config.dataset.path,
+        "dataset.calibration_path": config.dataset.calibration_path,
+    }
+    yield Finding(f"model={config.model.name}", True, f"dataset={config.dataset.name}")
+    for key, path in named.items():
+        if path and Path(path).expanduser().exists():
+            yield Finding(key, True, path)
+        elif path:
+            fix = f"fix {key}" + ("" if Path(path).is_absolute() else f": it is relative to {Path.cwd()}")
+            yield Finding(key, False, f"{key}={path} does not exist", fix)
 
 
 def _output_formats(config: ConverterConfig) -> list[str]:
-    """The output format of this converter; None if it cannot be loaded, which is already a finding."""
+    """The output format of this converter; empty if it cannot be loaded, which is already a finding."""
     with contextlib.suppress(EdlabError):
         return [converters.load(config.name).format]
     return []

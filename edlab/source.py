@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edlab.agent.messages import NO_CHANNELS
 
+USUAL_CALIBRATION_IMAGES = 64  # fewer are used only if the data set provides fewer, or if the user sets a number
+
 Layout = Literal["NCHW", "NHWC"]
 Origin = Literal["read", "given", "assumed"]  # read from the source, given by the user, or assumed by edlab
 _Grey = Annotated[int, Field(ge=0, le=255)]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,8 +37,19 @@ _MARKS = {
 }
 
 
+_WIDE = 1000  # columns of a file or a pipe, so that nothing is wrapped that another program reads
+
+
 class PatientConsole(Console):
-    """A console whose reader may go away: `edlab run | head` continues to measure, and prints no more."""
+    """A console whose reader may go away: `edlab run | head` continues to measure, and prints no more.
+
+    Lines are wrapped for a terminal only, or to COLUMNS.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _WIDE
 
     def on_broken_pipe(self) -> None:
         """Stop printing; rich's default ends the program, and would leave a run half recorded."""

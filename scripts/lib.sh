@@ -28,7 +28,7 @@ install_torch() {
         return
     fi
     pip_install --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu torch torchvision
-    if "$venv/bin/python" -m pip show torch | grep -q nvidia-; then
+    if "$venv/bin/python" -m pip show torch | grep nvidia- >/dev/null; then
         echo "  the CPU build of PyTorch is not available: installing PyTorch with CUDA, 3 GB more"
     fi
 }
@@ -36,13 +36,14 @@ install_torch() {
 # install EXTRAS DOWNLOAD: the project in editable mode with these extras, unless that was done already. DOWNLOAD says how
 # much is downloaded.
 install() {
-    local extras=$1 download=$2 stamp="$venv/.edlab-$1" started=$SECONDS
+    local extras=$1 download=$2 stamp="$venv/.edlab-$1" started=$SECONDS python
     if [ -e "$stamp" ] && [ "$stamp" -nt "$root/pyproject.toml" ] && [ "$stamp" -nt "$root/constraints.txt" ]; then
         return
     fi
     echo "installing edlab[$extras] in $venv: the download is about $download, without packages that pip has in its cache"
     if [ ! -x "$venv/bin/python" ]; then
-        "$(find_python)" -m venv "$venv"
+        python=$(find_python)
+        "$python" -m venv "$venv"
     fi
     if ! "$venv/bin/python" -m pip show torch >/dev/null 2>&1; then
         install_torch

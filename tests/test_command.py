@@ -77,3 +77,34 @@ def test_a_shell_gets_completions(workplace: Workplace, tmp_path: Path) -> None:
 def test_other_shells_have_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert "_ARGCOMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "hint"),
+    [
+        (["model.path=net.onnx"], "model=digits_cnn does not use it", "set model=file"),
+        (["model=file"], "model=file needs model.path", "model.path=FILE"),
+        (["model=timm"], "model=timm needs model.arch", "edlab models"),
+        (["model=net.onnx"], "unknown model 'net.onnx'", "set model=file model.path=net.onnx"),
+        (["model=file", "model.path=lost.onnx"], "model.path=lost.onnx does not exist", "relative to"),
+        (["dataset=image_folder", "dataset.path=/lost"], "dataset.path=/lost does not exist", "fix dataset.path"),
+        (["dataset.path=/tmp"], "dataset.path is unsupported for dataset.kind=digits", "remove it"),
+        (["converter.options.percent=3"], "no option 'percent'", "did you mean 'percentile'"),
+    ],
+)
+def test_what_cannot_run_is_an_error_before_anything_runs(
+    workplace: Workplace, overrides: list[str], message: str, hint: str
+) -> None:
+    result = workplace.edlab("run", *overrides)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert hint in result.stderr
+    assert not result.stdout
+    assert not (workplace.folder / "mlruns" / "sweeps").exists()
+
+
+def test_a_pipe_gets_whole_lines(workplace: Workplace) -> None:
+    """No command or id is wrapped that another program reads."""
+    del workplace.environment["COLUMNS"]
+    result = workplace.edlab("devices")
+    assert "onnx by onnxruntime, openvino by openvino" in result.stdout

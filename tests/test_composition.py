@@ -141,7 +141,7 @@ def test_another_hydra_application_of_the_process_is_left_alone(tmp_path: Path) 
 def test_parameters_are_flat_and_dotted() -> None:
     flat = describe(compose_config(["quantization=int8"]))
     assert flat["model.name"] == "digits_cnn"
-    assert flat["quantization.calibration.images"] == 64
+    assert "quantization.calibration.images" not in flat  # decided once the data set is known
     assert flat["quantization.precision"] == "int8"
 
 
@@ -158,10 +158,16 @@ class TestAuto:
         assert config.converter.name == converter
         assert config.quantization.precision is Precision.auto
         assert not {"quantization.name", "quantization.precision"} & describe(config).keys()
-        decided = decide(config, source("int8"))
+        decided = decide(config, source("int8"), 100)
         assert (decided.quantization.name, decided.quantization.precision) == ("int8", Precision.int8)
         assert describe(decided)["quantization.precision"] == "int8"
-        assert decide(decided, source("fp32")) is decided
+        assert decide(decided, source("fp32"), 10) == decided
+
+    @pytest.mark.parametrize(("stated", "pool", "used"), [("", 100, 64), ("", 4, 4), ("7", 4, 7)])
+    def test_calibration_uses_64_images_or_all_that_there_are(self, stated: str, pool: int, used: int) -> None:
+        words = [f"quantization.calibration.images={stated}"] if stated else []
+        decided = decide(compose_config(["quantization=int8", *words]), source("fp32"), pool)
+        assert describe(decided)["quantization.calibration.images"] == used
 
     def test_other_models_are_measured_in_fp32(self) -> None:
         config = compose_config([])

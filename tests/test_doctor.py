@@ -111,8 +111,8 @@ def test_the_overview_says_what_a_device_cannot_run(workplace: Workplace) -> Non
 def test_doctor_names_the_files_of_a_run_that_are_missing(workplace: Workplace) -> None:
     result = workplace.edlab("doctor", "model=file", "model.path=lost.onnx", "dataset=image_folder", "dataset.path=/no")
     assert result.returncode == 1
-    assert "lost.onnx is not found" in result.stdout
-    assert "fix dataset.path" in result.stdout
+    assert "lost.onnx does not exist" in result.stdout
+    assert "dataset.path=/no does not exist" in result.stdout
 
 
 def test_doctor_refuses_a_wrong_word(workplace: Workplace) -> None:

@@ -18,6 +18,7 @@ _T975 = (
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
     2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
+_NORMAL975 = 1.96  # for more degrees of freedom: the limit of Student's t
 LEAST_WINDOWS, MOST_WINDOWS = 5, len(_T975) + 1
 QUERIES_PER_WINDOW = 3  # with fewer queries a window's mean is too uncertain
 
@@ -61,7 +62,8 @@ def mean_interval(durations: np.ndarray, windows: int) -> tuple[float, float] | 
 def _independent_half_width(durations: np.ndarray) -> float:
     """Half the 95 % interval of the mean of (N,) durations that do not depend on one another."""
     count = len(durations)
-    return float(_T975[min(count - 2, len(_T975) - 1)] * np.std(durations, ddof=1) / np.sqrt(count))
+    quantile = _T975[count - 2] if count - 2 < len(_T975) else _NORMAL975
+    return float(quantile * np.std(durations, ddof=1) / np.sqrt(count))
 
 
 def half_width(sums: np.ndarray, counts: np.ndarray) -> float:

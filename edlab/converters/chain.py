@@ -116,7 +116,7 @@ def _write_record(step: Step, folder: Path, versions: dict[str, str], seconds: f
 def _ensure_files(folder: Path, step: Step) -> None:
     """Raise `ConversionError` if the step did not write its output, or wrote anything other than files."""
     maker = step.function.partition(":")[0] or f"the toolchain {step.toolchain}"
-    fix = f"{maker} must write the file {step.output}, and no folders next to it"
+    fix = f"{maker} must write the file {step.output}, and only regular files next to it"
     if not (folder / step.output).exists():
         raise ConversionError(
             f"{step.name} finished without an error, but its output {step.output} is missing", hint=fix

@@ -18,6 +18,5 @@ def load_module(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
 
     program = torch.export.load(path)
     (example,), _ = program.example_inputs
-    return torch.export.unflatten(program).eval(), example[
-        :1
-    ]  # if the batch is free, the example may have several images
+    # If the batch is free, the example may have several images.
+    return torch.export.unflatten(program).eval(), example[:1]

@@ -4,6 +4,16 @@ from edlab.data.base import Dataset, Wanted
 from edlab.data.catalogue import Catalogue
 from edlab.data.datasets import DATASETS
 from edlab.data.pixels import Decoded
-from edlab.data.prepared import PreparedData, prepare, task_of
+from edlab.data.prepared import PreparedData, check_options, prepare, task_of
 
-__all__ = ["DATASETS", "Catalogue", "Dataset", "Decoded", "PreparedData", "Wanted", "prepare", "task_of"]
+__all__ = [
+    "DATASETS",
+    "Catalogue",
+    "Dataset",
+    "Decoded",
+    "PreparedData",
+    "Wanted",
+    "check_options",
+    "prepare",
+    "task_of",
+]

@@ -54,7 +54,7 @@ def _download(archive: Path, on_progress: Callable[[float], None]) -> None:
             if total:
                 on_progress(file.tell() / total)
     if digest.hexdigest() != MD5:
-        raise DataError(f"the file downloaded from {URL} is damaged (wrong MD5)", hint=hint)
+        raise DataError(f"the file downloaded from {URL} is damaged, or another file (wrong MD5)", hint=hint)
 
 
 def _read(response: object, hint: str) -> bytes:

@@ -101,7 +101,7 @@ def prepare(
     Raises `DataError` for a data set that is missing, empty, all unreadable, or has another number of classes;
     `ConfigError` for a wrong setting.
     """
-    _refuse_unread(config)
+    check_options(config)
     report = on_progress or (lambda fraction: None)
     wanted = Wanted(num_classes, class_names, cache, report)
     catalogue = _list(config, preprocessing, wanted)
@@ -149,8 +149,8 @@ def task_of(kind: str) -> str | None:
     return DATASETS.load(kind).task
 
 
-def _refuse_unread(config: DatasetConfig) -> None:
-    """Raises `ConfigError` for an option that is set and that this kind of data set does not read."""
+def check_options(config: DatasetConfig) -> None:
+    """Raise `ConfigError` for an option that is set and that this kind of data set does not read."""
     read = {*OPTIONS_OF_ALL, *DATASETS.load(config.kind).options}
     for option in dataclasses.fields(config):
         if option.name in read or getattr(config, option.name) == option.default:

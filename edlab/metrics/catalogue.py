@@ -33,6 +33,11 @@ class Column:
     optional: bool = False  # only in tables in which a row has a value
     listed: bool = False  # also in listings, in which names need most of the width
 
+    @property
+    def title(self) -> str:
+        """The heading in one line."""
+        return self.heading.replace("\n/", "/").replace("\n", " ")
+
     def write(self, value: float) -> str:
         """Format a value as a cell of the column."""
         value *= self.scale

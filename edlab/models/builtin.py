@@ -63,7 +63,10 @@ def build(config: ModelConfig) -> Network:
     """One of `MODELS` by its name. Raises `ModelError` for any other name."""
     found = MODELS.get(config.arch or "")
     if found is None:
-        raise ModelError(f"unknown built-in model '{config.arch}'", hint=f"set model.arch to {' or '.join(MODELS)}")
+        raise ModelError(
+            f"unknown built-in model '{config.arch}'",
+            hint=f"set model.arch to {' or '.join(MODELS)}, or set model=timm or model=torchvision as well",
+        )
     module, _, name = found.network.partition(":")
     create = getattr(importlib.import_module(f"edlab.models.{module}"), name)
 

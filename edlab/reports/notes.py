@@ -45,7 +45,7 @@ def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterat
     yield from _boundaries(records)
     for kernels, numbers in _group(records, _int8_kernels).items():
         yield Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
-    if any(record.metrics.get("throughput_batch", 1) > 1 for record in records):
+    if any((_metric(record, "throughput_batch") or 1) > 1 for record in records):
         for reason, numbers in _group(records, _batch_one_only).items():
             yield Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
@@ -90,10 +90,10 @@ def _missing(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Ite
     """Why rows that succeeded have no value in a column."""
 
     def missing(record: RunRecord) -> Iterator[tuple[str, str]]:
+        available = _available(record) | {name.removeprefix("estimated_") for name in record.metrics}
         for name, column in columns.items():
-            available = _available(record) | {name.removeprefix("estimated_") for name in record.metrics}
             if record.status is Status.ok and name not in available and name in record.missing:
-                yield record.missing[name], column.heading.replace("\n", "" if "\n/" in column.heading else " ")
+                yield record.missing[name], column.title
 
     headings: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for (reason, heading), numbers in _group(records, missing).items():
@@ -122,8 +122,8 @@ def _medians(records: Sequence[RunRecord]) -> Iterator[Note]:
     medians = [
         f"#{number} {latency.write(median)}"
         for number, record in enumerate(records, 1)
-        if (median := record.metrics.get("latency_p50_ms"))
-        if abs(record.metrics["latency_ms"] / median - 1) > _SKEWED
+        if (median := _metric(record, "latency_p50_ms")) and (mean := _metric(record, "latency_ms"))
+        if abs(mean / median - 1) > _SKEWED
     ]
     if medians:
         yield Note(f"ms is the mean, which includes slow queries; median: {', '.join(medians)}", "dim")
@@ -132,6 +132,11 @@ def _medians(records: Sequence[RunRecord]) -> Iterator[Note]:
 def _available(record: RunRecord) -> set[str]:
     """The names of a record's metrics, emulated or not."""
     return {name.removeprefix("emulated_") for name in record.metrics}
+
+
+def _metric(record: RunRecord, name: str) -> float | None:
+    """The value of a metric that was measured, on the target or on a stand-in."""
+    return record.metrics.get(name, record.metrics.get(f"emulated_{name}"))
 
 
 def _boundaries(records: Sequence[RunRecord]) -> Iterator[Note]:

@@ -99,7 +99,7 @@ def markdown(records: Sequence[RunRecord]) -> str:
     titles = [
         "#",
         *titles,
-        *(column.heading.replace("\n", " ").replace(" /", "/") for column in columns.values()),
+        *(column.title for column in columns.values()),
         "verdict",
     ]
     lines = [titles, ["---"] * len(titles)]

@@ -75,6 +75,7 @@ def convert(
 def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:
     """The images from which activation ranges are computed: drawn with the seed, never scored."""
     calibration = config.quantization.calibration
+    assert calibration.images is not None  # `composition.decide`
     return CalibrationData(
         images=inputs.data.calibration_images,
         indices=inputs.data.calibration_indices(calibration.images, calibration.seed),

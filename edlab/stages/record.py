@@ -165,7 +165,7 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
         "left_out": data.left_out,
         "problem": inputs.data_problem.message if inputs.data_problem else "",
     }
-    if config.quantization.precision is Precision.int8 and source.precision == Precision.fp32:
+    if _calibration_images(config, inputs) is not None:
         record.details["calibration_files"] = _calibration_files(config.quantization.calibration, data)
     complexity = source.complexity
     counts = {"macs": complexity.macs, "flops": complexity.flops, "parameters": complexity.parameters}
@@ -176,9 +176,15 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
             record.metrics[name] = count
 
 
+def _calibration_images(config: EdlabConfig, inputs: Inputs) -> int | None:
+    """The number of images from which the ranges were computed; None if there are no ranges."""
+    calibrated = config.quantization.precision is Precision.int8 and inputs.source.precision == Precision.fp32
+    return config.quantization.calibration.images if calibrated else None
+
+
 def _calibration_files(config: CalibrationConfig, data: PreparedData) -> list[str]:
     """The images from which the ranges were computed; none if there were too few, which fails the conversion."""
-    if config.images > len(data.calibration_pool):
+    if config.images is None or config.images > len(data.calibration_pool):
         return []
     return [data.calibration_files[index] for index in data.calibration_indices(config.images, config.seed)]
 
@@ -305,6 +311,8 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
         drop_ci95=interval("accuracy_drop_ci95"),
         max_drop=config.protocol.max_accuracy_drop,
         scored_images=int(figures.get("accuracy_images", 0)),
+        calibration_images=_calibration_images(config, inputs),
+        calibration_pool=len(inputs.data.calibration_pool),
         doubts=tuple(
             inputs.task.doubts(
                 figures,

@@ -37,7 +37,7 @@ from edlab.config import (
 from edlab.converters import CalibrationData
 from edlab.converters.inspect import reader, weight_dtypes
 from edlab.errors import ConfigError, ConversionError, UnsupportedError
-from edlab.source import Preprocessing, SourceModel
+from edlab.source import USUAL_CALIBRATION_IMAGES, Preprocessing, SourceModel
 from edlab.stages.reference import this_machine
 from edlab.stages.workshops import on_this_machine
 from edlab.tasks.classification import Task
@@ -163,7 +163,7 @@ class ConverterConformance:
                 cls.converter,
                 source,
                 wanted,
-                lambda: small_calibration(folder, wanted.calibration.images),
+                lambda: small_calibration(folder, wanted.calibration.images or USUAL_CALIBRATION_IMAGES),
                 cache or Cache(folder / "cache"),
             )
 

@@ -135,7 +135,8 @@ class Tracker:
         if not named:
             raise TrackingError(
                 f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
-                hint="`edlab runs` lists all runs; for another experiment, set MLFLOW_EXPERIMENT_NAME=...",
+                hint="`edlab runs` lists the latest runs (--last N for more); for another experiment, set "
+                "MLFLOW_EXPERIMENT_NAME=...",
             )
         return next((run for run in named if wanted(run)), named[0])
 
@@ -154,16 +155,16 @@ class Tracker:
         `sweep_id` may be the beginning of an id, with the date at least. Raises `TrackingError` if several sweeps have
         it.
         """
-        anything = (
-            "%" if re.match(r"\d{8}", sweep_id) else ""
-        )  # after less than the date, it is the start of a run's id
+        # Less than a date may as well be the beginning of a run's id.
+        anything = "%" if re.match(r"\d{8}", sweep_id) else ""
         with self._store.explained(f"read sweep '{sweep_id}'"):
             runs = self._search(f"tags.`edlab.sweep_id` LIKE '{_without_quotes(sweep_id)}{anything}'")
-        found = {run.data.tags["edlab.sweep_id"]: None for run in runs}
-        if len(found) > 1 and sweep_id not in found:
-            raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(sorted(found))}")
-        runs = [run for run in runs if len(found) == 1 or run.data.tags["edlab.sweep_id"] == sweep_id]
-        return [self._record(run) for run in reversed(runs)]
+        found = {run.data.tags["edlab.sweep_id"] for run in runs}
+        begun = sorted(each for each in found if each.startswith(sweep_id)) if anything else [sweep_id]
+        if len(begun) > 1 and sweep_id not in begun:
+            raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(begun)}")
+        wanted = sweep_id if sweep_id in begun else next(iter(begun), "")
+        return [self._record(run) for run in reversed(runs) if run.data.tags["edlab.sweep_id"] == wanted]
 
     def pull(self, name: str, to: Path) -> list[Path]:
         """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.

@@ -12,7 +12,6 @@ from edlab.source import Reason
 
 Finding = tuple[VerdictState, Reason]
 
-NOTABLE = 0.01  # what took this share of the cores' time is named as a likely cause
 _LOADED = 0.05  # other programs that took this share of the cores' time are the first thing to stop
 STOP_OTHERS = "stop other programs on the target"
 
@@ -29,6 +28,8 @@ class OutputFacts:
     drop_ci95: tuple[float, float] | None = None
     max_drop: float = 0.01  # the allowed accuracy drop of a conversion
     scored_images: int = 0
+    calibration_images: int | None = None  # from which the ranges of an int8 file were computed
+    calibration_pool: int = 0  # images that the data set provides for it
     doubts: tuple[Reason, ...] = ()  # of the task: outputs that differ from the source's, labels that do not match
     nan_images: int = 0
     int8_kernels: str | None = None  # of the kernels that ran: edlab.agent.int8; None if nothing ran in int8
@@ -112,8 +113,9 @@ def steadier(facts: Facts) -> str:
     that it does not control.
     """
     repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
-    others = max((activity.others or 0 for activity in facts.timed_shares.values()), default=0)
-    stolen = max((activity.stolen or 0 for activity in facts.timed_shares.values()), default=0)
+    busy = [activity for name, activity in facts.timed_shares.items() if not name.startswith("idle")]
+    others = max((activity.others or 0 for activity in busy), default=0)
+    stolen = max((activity.stolen or 0 for activity in busy), default=0)
     if others >= max(_LOADED, stolen):
         return STOP_OTHERS
     if facts.virtual_machine or stolen:

@@ -9,12 +9,14 @@ from edlab.agent.int8 import SATURATING
 from edlab.metrics.accuracy import Z95
 from edlab.metrics.verdict.facts import Facts, Finding, OutputFacts, degraded
 from edlab.record import VerdictState
+from edlab.source import USUAL_CALIBRATION_IMAGES
 
 
 def output_rules(facts: Facts) -> Iterator[Finding]:
     """Whether the outputs of the model are correct, and how many of them were scored."""
     outputs = facts.outputs
     yield from _kernel_rules(outputs)
+    yield from _calibration_rules(outputs)
     if not facts.trained:
         return
     if outputs.drop_ci95 and outputs.converted:
@@ -42,6 +44,18 @@ def _kernel_rules(outputs: OutputFacts) -> Iterator[Finding]:
             f"the int8 file was computed in floating point{_why_in_float(outputs)}: its accuracy is exact, but "
             "its speed is not the speed of int8",
             f"measure speed on a processor with VNNI, or with device.options.{outputs.runtime}.int8_kernels=fast",
+        )
+
+
+def _calibration_rules(outputs: OutputFacts) -> Iterator[Finding]:
+    """Whether the data set provided enough images; a user may choose a lower number."""
+    images = outputs.calibration_images
+    if images is not None and images < USUAL_CALIBRATION_IMAGES and images == outputs.calibration_pool:
+        yield degraded(
+            "few_calibration_images",
+            f"only {images} images were used for calibration, all that the data set provides; "
+            f"{USUAL_CALIBRATION_IMAGES} are usual",
+            "add images, raise dataset.calibration_fraction, or set dataset.calibration_path=FOLDER",
         )
 
 

@@ -8,7 +8,7 @@ from edlab.metrics.verdict.facts import STOP_OTHERS, Facts, Finding, degraded, g
 from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
-_MOSTLY_BUSY = 0.50  # other programs took more of the processor than the model can have had
+_MOSTLY_BUSY = 0.50  # other programs took more of the processor than was left for the model
 _STOLEN = 0.02
 _SLOW_GOVERNORS = ("powersave", "conservative")
 # Their "powersave" is the usual policy, which follows the load: Linux, admin-guide/pm/intel_pstate.rst, amd-pstate.rst.
@@ -50,17 +50,15 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
     """The worst phase counts: one name and one figure say more than four."""
     timed = facts.timed_shares
     others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
-    if others and (share := others[worst := max(others, key=others.__getitem__)]) > _BUSY:
+    if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
         yield graded(
             "background_load",
-            f"other programs took {share:.0%} of the cores in the {worst} phase",
+            f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
             STOP_OTHERS,
-            severe=share > _MOSTLY_BUSY and not worst.startswith("idle"),
+            severe=facts.on_cpu and any(share > _MOSTLY_BUSY for name, share in others.items() if not _is_idle(name)),
         )
     stolen = {
-        name: activity.stolen
-        for name, activity in timed.items()
-        if activity.stolen is not None and not name.startswith("idle")
+        name: activity.stolen for name, activity in timed.items() if activity.stolen is not None and not _is_idle(name)
     }
     if stolen and stolen[worst := max(stolen, key=stolen.__getitem__)] > _STOLEN:
         yield degraded(
@@ -68,3 +66,7 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
             f"the hypervisor stole {stolen[worst]:.1%} of the CPU in the {worst} phase",
             steadier(facts),
         )
+
+
+def _is_idle(phase: str) -> bool:
+    return phase.startswith("idle")  # also that of a repeat

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edlab.agent.messages import Activity
 from edlab.metrics.stability import Stability
-from edlab.metrics.verdict.facts import NOTABLE, Facts, Finding, degraded, graded, invalid, steadier
+from edlab.metrics.verdict.facts import Facts, Finding, degraded, graded, invalid, steadier
 
 _DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % between the middles of the first and the last window
 _CHANGE = 0.05  # between the first and the last window
@@ -15,6 +15,7 @@ _SCATTERS = 4.0  # and this many times the usual difference of two windows, whic
 _SEVERE_DRIFT = 0.20
 _SEVERE_INTERVAL = 0.25
 _BURSTS = 0.05  # of the time
+_NOTABLE = 0.01  # load of this share of the cores' time is named as a likely cause
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
@@ -29,7 +30,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "protocol_weakened",
             f"{', '.join(facts.weaker_settings)} are weaker than protocol={facts.tier} requires",
-            "remove these overrides, or choose a shorter tier",
+            f"remove {', '.join(facts.weaker_settings)}, or choose a shorter tier",
         )
     if facts.tier == "smoke":
         yield degraded(
@@ -96,9 +97,9 @@ def _meanwhile(facts: Facts, phase: str) -> str:
 
 def _causes(activity: Activity) -> list[str]:
     causes = []
-    if activity.stolen is not None and activity.stolen >= NOTABLE:
+    if activity.stolen is not None and activity.stolen >= _NOTABLE:
         causes.append(f"the hypervisor stole {activity.stolen:.1%} of the CPU")
-    if activity.others is not None and activity.others >= NOTABLE:
+    if activity.others is not None and activity.others >= _NOTABLE:
         causes.append(f"other programs took {activity.others:.1%} of the cores")
     clocks = activity.clocks_mhz
     if clocks and max(clocks) > (1 + _CHANGE) * min(clocks):
