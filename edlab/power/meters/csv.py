@@ -23,7 +23,7 @@ from edlab.power import options
 _WAIT_S = 0.9
 _POLL_S = 0.02
 _TAIL_BYTES = 65536  # of a file with a longer history only the end is read
-_AHEAD_NS = 1_000_000_000  # a row's time may be this much later than now: clocks are read one after the other
+_AHEAD_S = 1.0  # a row's time may be this much later than now: it may be the end of the reading
 _MARGIN_S = 2.0  # between two rows, in addition to `flush_s`
 _PAUSE_S = 2.0  # without a reading
 _NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
@@ -94,11 +94,15 @@ class Csv(Sensor):
             log.close()
 
     def _next(self, deadline: float) -> Sample | None:
-        while (line := self._next_line()) is None:
-            if time.monotonic() >= deadline:
-                self._check_patience()
-                return None
-            time.sleep(_POLL_S)
+        try:
+            while (line := self._next_line()) is None:
+                if time.monotonic() >= deadline:
+                    self._check_patience()
+                    return None
+                time.sleep(_POLL_S)
+        except OSError:
+            time.sleep(max(0.0, deadline - time.monotonic()))  # the next reading follows at once
+            raise
         self._row_at = time.monotonic()
         return self._sample(line)
 
@@ -129,10 +133,9 @@ class Csv(Sensor):
         watts = math.prod(self._number(field, line) for field in fields[1:])
         if not math.isfinite(watts) or watts < 0:
             raise ValueError(f"{self._path} has the row {line[:80]!r}, whose power is {watts:g} W")
-        now_ns, here_ns = time.time_ns(), time.perf_counter_ns()
         t_ns = self._time_ns(fields[0])
-        age_s = (now_ns - t_ns) / 1e9
-        if t_ns - now_ns > _AHEAD_NS or t_ns < self._log.since_ns:
+        age_s = (time.time_ns() - t_ns) / 1e9
+        if age_s < -_AHEAD_S or t_ns < self._log.since_ns:
             where = f"{age_s:.1f} s before" if age_s > 0 else f"{-age_s:.1f} s after"
             raise ValueError(
                 f"{self._path} has a new row whose time {fields[0]!r} is {where} now: check the clock of the "
@@ -143,7 +146,7 @@ class Csv(Sensor):
                 f"{self._path} has the row {line[:80]!r}, whose time is not after that of the row before it"
             )
         self._last_ns = t_ns
-        return Sample(t_ns + here_ns - now_ns, watts)
+        return Sample(t_ns - _wall_clock_ns(), watts)
 
     def _time_ns(self, text: str) -> int:
         """Nanoseconds since 1970. Raises `ValueError`."""
@@ -159,7 +162,7 @@ class Csv(Sensor):
 
 
 class _Log:
-    """An open log, which grows. Its rows from before `since_ns` (Unix time) are history until its end is reached."""
+    """An open log, which grows. Its first rows are history if they are from before `since_ns` (Unix time)."""
 
     def __init__(self, path: Path, columns: list[Column], delimiter: str, since_ns: int) -> None:
         """Raises `OSError`."""
@@ -243,10 +246,22 @@ class _Log:
             self._note = self._note if self._has_rows else line
             return self._is_history or not self._has_rows
         self._has_rows, self._note = True, ""
-        return self._is_history and is_old
+        self._is_history = self._is_history and is_old
+        return self._is_history
 
     def _split(self, line: str) -> list[str]:
         return next(csv.reader([line], delimiter=self._delimiter), [])
+
+
+def _wall_clock_ns() -> int:
+    """Unix time less time.perf_counter_ns. Both clocks are read several times: the fastest reading has the least error."""
+    tries = []
+    for _ in range(3):
+        before_ns = time.perf_counter_ns()
+        wall_ns = time.time_ns()
+        after_ns = time.perf_counter_ns()
+        tries.append((after_ns - before_ns, wall_ns - (before_ns + after_ns) // 2))
+    return min(tries)[1]
 
 
 def _columns(time_column: object, watts: object, volts: object, amps: object) -> list[Column]:
@@ -266,7 +281,7 @@ def _columns(time_column: object, watts: object, volts: object, amps: object) ->
     if len({type(column) for column in columns}) > 1:
         raise ConfigError(
             f"the columns {', '.join(map(repr, columns))} of the meter csv are both names and numbers",
-            hint="set all of them to names of the header, or to numbers from 1",
+            hint="set all of power.meter_options.*_column to names of the header, or to numbers from 1",
         )
     return columns
 

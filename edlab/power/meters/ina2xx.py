@@ -28,6 +28,7 @@ from edlab.power import options
 
 _I2C_SLAVE = 0x0703  # linux/i2c-dev.h
 _CONFIGURATION, _SHUNT_VOLTAGE, _BUS_VOLTAGE = 0, 1, 2
+_ROUNDED = 1 + 1e-9  # 0.4 A over 0.1 ohm are 40 mV
 _SLOWEST = 1.15  # of the usual conversion time: the most that the data sheets state
 
 
@@ -215,7 +216,7 @@ class Ina219(_Ina2xx):
 
     def _range(self) -> int:
         for bits in range(4):
-            if self._largest <= 0.040 * 2**bits:
+            if self._largest <= _ROUNDED * 0.040 * 2**bits:
                 return bits
         raise _too_large(self._largest, self._ohms, 0.320)
 
@@ -265,7 +266,7 @@ class Ina226(_Ina2xx):
         )
 
     def _mode(self) -> int:
-        if self._largest > 0.08192:
+        if self._largest > _ROUNDED * 0.08192:
             raise _too_large(self._largest, self._ohms, 0.08192)
         return 0x4000 | 0b100 << 6 | 0b100 << 3 | 0b111
 

@@ -24,6 +24,7 @@ differs between the sources: only the time of day is read.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -34,7 +35,8 @@ from edlab.power import options
 from edlab.power.lines import LineConnection
 
 _PORT = 8888
-_WAIT_S = 0.9
+_WAIT_S = 0.5
+_RETRY_S = 0.5  # from a failure to the next connection
 _PATIENCE_S = 10.0  # for an answer, in addition to the interval
 _UNCERTAINTY_S = 30.0  # from one request of it to the next
 _CHANNELS = 14  # the place of their number in the answer to Identify
@@ -62,15 +64,19 @@ class SpecPtd(Sensor):
         self._connection: LineConnection | None = None
         self._request = ""
         self._last_ns = 0
+        self._failed_at = -math.inf
 
     def read(self) -> Sample | None:
         """See `Sensor.read`: the next sample. None: there is none yet."""
+        if self._connection is None:
+            time.sleep(max(0.0, self._failed_at + _RETRY_S - time.monotonic()))  # the next reading follows at once
         deadline = time.monotonic() + _WAIT_S
         try:
             if self._connection is None:
                 self._start(LineConnection(self._host, _PORT, deadline))
             self._talk(deadline)
         except OSError:
+            self._failed_at = time.monotonic()
             self.close()
             raise
         if not self._samples:
