@@ -254,7 +254,7 @@ class _Log:
 
 
 def _wall_clock_ns() -> int:
-    """Unix time less time.perf_counter_ns. Both clocks are read several times: the fastest reading has the least error."""
+    """Unix time less time.perf_counter_ns. Both are read several times: the fastest reading has the least error."""
     tries = []
     for _ in range(3):
         before_ns = time.perf_counter_ns()
