@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import TracebackType
 
 import numpy as np
 
@@ -20,7 +21,12 @@ METERS = Group(
     Sensor,  # type: ignore[type-abstract]
     {
         "command": "edlab.power.meters.command:Command",
+        "csv": "edlab.power.meters.csv:Csv",
+        "ina219": "edlab.power.meters.ina2xx:Ina219",
+        "ina226": "edlab.power.meters.ina2xx:Ina226",
+        "scpi": "edlab.power.meters.scpi:Scpi",
         "shelly": "edlab.power.meters.shelly:Shelly",
+        "spec_ptd": "edlab.power.meters.spec_ptd:SpecPtd",
         "tasmota": "edlab.power.meters.tasmota:Tasmota",
         "um25c": "edlab.power.meters.um25c:Um25c",
     },
@@ -72,6 +78,13 @@ class HostMeter(Source):
 
     def close(self) -> None:
         self._meter.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._recorder and kind is None:  # Ctrl-C waits for no reading
+            self._recorder.catch_up()
+        super().__exit__(kind, error, trace)
 
     def series(self, start_ns: int, end_ns: int) -> Series:
         """See `Source.series`. The drift between the two clocks since the start is part of the error."""

@@ -41,6 +41,7 @@ class Sensor(ABC):
     """
 
     paced = True  # False: `read` itself waits for the next reading, at most a second, and reads follow each other
+    late_s = 0.0  # how much later than its time a reading may arrive: in a recording, the last ones are waited for
 
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
         self.name = name
@@ -139,6 +140,12 @@ class Recorder:
     def start(self) -> None:
         """Read now, and then repeatedly."""
         self._thread.start()
+
+    def catch_up(self) -> None:
+        """Wait for a reading of now or later, if readings arrive late; at most the sensor's `late_s`."""
+        now_ns, end = time.perf_counter_ns(), time.monotonic() + self._sensor.late_s
+        while time.monotonic() < end and not (self._samples and self._samples[-1].t_ns >= now_ns):
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop reading, and wait for a reading in progress."""

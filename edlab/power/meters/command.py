@@ -30,7 +30,7 @@ _RESTART_S = 1.0  # from one start to the next
 _GRACE_S = 1.0  # from SIGTERM to SIGKILL
 _JOIN_S = 0.2
 _MOST_CHARACTERS = 1000  # of a line
-_MOST_LINES = 10_000  # that nobody has read
+_MOST_LINES = 10_000  # that no one has read
 
 
 class Command(Sensor):
@@ -93,7 +93,7 @@ class _Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # a group of its own, which can be killed with its children, and gets no Ctrl-C
+            start_new_session=True,  # a separate group, which can be killed with its children, and gets no Ctrl-C
         )
         assert self._process.stdout
         assert self._process.stderr

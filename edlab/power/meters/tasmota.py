@@ -2,7 +2,7 @@
 
 Sources: https://tasmota.github.io/docs/Commands: `/cm?cmnd=Status%2010` shows the sensors, `WattRes` the number of
 decimals of the power, and a password is sent as `user=` and `password=` in the URL. The answer is
-`{"StatusSNS": {"ENERGY": {"Power": 5}}}` in watts, with a list in place of the number if the plug has several channels.
+`{"StatusSNS": {"ENERGY": {"Power": 5}}}` in watts, with a list instead of the number if the plug has several channels.
 Without the right password it is `{"WARNING": ...}`, with HTTP 401 in newer versions (Tasmota,
 tasmota_xdrv_driver/xdrv_01_9_webserver.ino).
 
