@@ -100,7 +100,7 @@ class TestEdgeTpu(RuntimeConformance):
         request = Throughput(
             pool, seconds=0.1, max_seconds=60, max_batch=2, max_in_flight=1, gain=0.0, trial_seconds=0.05
         )
-        assert "batch of 1" in session.measure(messages.THROUGHPUT, request).search[-1].note
+        assert "batch 1" in session.measure(messages.THROUGHPUT, request).search[-1].note
 
 
 def test_without_libedgetpu_the_error_says_what_to_install(cache: Cache, tmp_path: Path) -> None:
