@@ -65,6 +65,7 @@ class Sensor(StrEnum):
     """The source of power values: the first sensor that exists, one by name, the specification, or none."""
 
     auto = "auto"  # the first of device.sensors that exists, else an estimate
+    all = "all"  # all of device.sensors that exist; the first one is the source of the power metrics
     rapl = "rapl"  # energy counters of Intel and AMD processors
     nvml = "nvml"  # NVIDIA graphics cards
     hwmon = "hwmon"  # sensors with a Linux kernel driver

@@ -5,7 +5,7 @@ Only a source yields `power_w`. An estimate has its own names and the boundary `
 
 from edlab.power.base import Series, Source
 from edlab.power.board import BoardSensor, Target
-from edlab.power.choose import choose, measures
+from edlab.power.choose import choose, measures, others
 from edlab.power.clock import ClockOffset, compare_clocks
 from edlab.power.estimate import Estimate
 from edlab.power.meter import METERS, HostMeter, open_meter
@@ -25,5 +25,6 @@ __all__ = [
     "compare_clocks",
     "measures",
     "open_meter",
+    "others",
     "try_out",
 ]

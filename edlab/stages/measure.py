@@ -12,7 +12,7 @@ from edlab import metrics, power
 from edlab.agent.messages import Setting
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import OnProgress
-from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Throughput
+from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Other, Throughput
 
 
 def measure(bench: Bench) -> None:
@@ -47,7 +47,9 @@ def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress)
 
 def _run_timed(bench: Bench) -> None:
     config = bench.config
-    bench.measurement.power = power.choose(config.power, config.meter, bench.session, bench.deployment.device)
+    chosen = (config.power, config.meter, bench.session, bench.deployment.device)
+    bench.measurement.power = power.choose(*chosen)
+    bench.measurement.others = [Other(source) for source in power.others(*chosen)]
     with closing(bench.source) if bench.source else nullcontext():
         for phase in TIMED:
             phase.measure(bench)

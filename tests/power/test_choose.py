@@ -10,7 +10,7 @@ from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.composition import compose_config
 from edlab.config import DeviceConfig, MeterConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
-from edlab.power import Estimate, Series, Source, choose
+from edlab.power import Estimate, Series, Source, choose, others
 
 RAPL = SensorFound("rapl package-0", "rapl", "package", lag_s=0.0, stand_in="")
 NVML = SensorFound("nvml gpu0", "nvml", "module", lag_s=0.0, stand_in="")
@@ -131,3 +131,21 @@ def test_the_cpu_has_no_estimate_of_another_processor() -> None:
         source = estimated(choose(config(Sensor.auto), NO_METER, found(), compose_config([f"device={name}"]).device))
         assert source.watts is None
         assert "device.specification.typical_watts" in source.reason
+
+
+def test_all_records_the_other_sensors_of_the_device_too() -> None:
+    board = found(NVML, METER, RAPL)
+    assert measured(choose(config(Sensor.all), NO_METER, board, SPECIFIED)).name == RAPL.name
+    assert [source.name for source in others(config(Sensor.all), NO_METER, board, SPECIFIED)] == [METER.name]
+    assert not others(config(Sensor.auto), NO_METER, board, SPECIFIED)
+
+
+def test_next_to_a_meter_the_devices_first_sensor_is_recorded() -> None:
+    meter = MeterConfig(name="um25c", kind="um25c")
+    board = found(NVML, METER, RAPL)
+    assert [source.name for source in others(config(Sensor.auto), meter, board, SPECIFIED)] == [RAPL.name]
+    assert not others(config(Sensor.none), meter, board, SPECIFIED)
+
+
+def test_all_without_a_sensor_is_an_estimate() -> None:
+    assert estimated(choose(config(Sensor.all), NO_METER, found(), SPECIFIED)).watts == 10.0

@@ -41,3 +41,24 @@ def test_an_option_without_a_meter_is_an_error(workplace: Workplace) -> None:
     assert result.returncode == 2
     assert "no meter is chosen" in result.stderr
     assert "um25c" in result.stderr
+
+
+def test_a_sensor_of_the_target_is_recorded_next_to_the_meter(port: Path, workplace: Workplace, tmp_path: Path) -> None:
+    """From a tree of files instead of /sys: the sensor shows the path of its figures, and nothing of a chip."""
+    chip = tmp_path / "sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("power_meter\n")
+    (chip / "power1_average").write_text("7500000\n")
+    sysfs = f"+device.env.EDLAB_SYSFS={tmp_path / 'sys'}"
+    result = workplace.run("meter=um25c", f"meter.options.port={port}", sysfs, *SHORT)
+    (record,) = workplace.records()
+    assert record.status is Status.ok, result.stdout + result.stderr
+    assert record.tags["power_source"] == f"um25c {port}"
+    (other,) = record.details["power_sources"]
+    assert other["boundary"] == "board_dc"
+    assert other["metrics"]["idle_power_w"] == 7.5
+    assert "power_stuck" in other["missing"]["power_w"]  # a file that no driver renews
+    shown = workplace.edlab("show", record.run_id[:12]).stdout
+    assert "power by hwmon:power_meter power1" in shown
+    folder = next((workplace.folder / "mlruns/sweeps").glob("*/0"))
+    assert (folder / "power_samples_2.csv").read_text().startswith("time_ns,power_w\n")
