@@ -62,8 +62,9 @@ def test_a_truncated_onnx_file(workplace: Workplace) -> None:
 
 
 def test_a_model_file_that_is_not_there(workplace: Workplace) -> None:
-    record = the_record(workplace, "model=file", "model.path=there is none.onnx")
-    assert "there is none.onnx" in record.reason
+    result = workplace.run("model=file", "model.path=there is none.onnx")
+    assert result.returncode == 2
+    assert "there is none.onnx does not exist" in result.stderr
 
 
 def test_a_class_count_mismatch(workplace: Workplace) -> None:
@@ -98,8 +99,9 @@ def test_more_calibration_images_than_there_are(workplace: Workplace) -> None:
 
 
 def test_an_option_that_the_converter_does_not_have(workplace: Workplace) -> None:
-    record = the_record(workplace, "converter.options.percentle=99")
-    assert "percentle" in record.reason
+    result = workplace.run("converter.options.percentle=99")
+    assert result.returncode == 2
+    assert "did you mean 'percentile'" in result.stderr
 
 
 def test_a_state_dict_of_another_model(workplace: Workplace) -> None:

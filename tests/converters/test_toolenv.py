@@ -220,8 +220,8 @@ class TestOnTheCommandLine:
 
     def test_it_is_refused_where_there_is_none(self, workplace: Workplace) -> None:
         result = workplace.run(*FAST, "model=digits_cnn", f"converter.python={sys.executable}")
-        assert result.returncode == 1
-        assert "no tool environment" in result.stdout
+        assert result.returncode == 2
+        assert "no tool environment" in result.stderr
 
     def test_the_list_says_where_the_tools_are(self, workplace: Workplace, environments: Cache) -> None:
         result = workplace.edlab("doctor", "converter=acme")
