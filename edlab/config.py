@@ -386,9 +386,9 @@ class PowerConfig:
 
 @dataclass
 class MeterConfig:
-    """A power meter next to the target, which this machine reads instead of the target's sensors.
+    """A power meter next to the target, which this machine reads. It is the source of the power metrics.
 
-    The meter defines its `options`.
+    The meter defines its `options`: see docs/reference/meters.md.
     """
 
     name: str = MISSING  # name in tables
