@@ -238,10 +238,11 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("word", ["quantization=fp32", "model.weights=/nowhere/net.pt"])
+@pytest.mark.parametrize("word", ["quantization=fp32", "model.weights=broken.pt"])
 def test_no_secret_is_written_or_sent(workplace: Workplace, server: MlflowServer, tmp_path: Path, word: str) -> None:
     workplace.environment["MLFLOW_TRACKING_URI"] = f"http://me:{SECRETS['address']}@{server.address}"
     workplace.environment["HF_TOKEN"] = SECRETS["variable"]
+    (workplace.folder / "broken.pt").write_bytes(b"no weights")
     result = workplace.run(word, f"+device.env.VENDOR_TOKEN={SECRETS['device']}")
     (record,) = workplace.records()
     assert record.status is (Status.ok if word == "quantization=fp32" else Status.failed), record.reason

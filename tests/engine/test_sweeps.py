@@ -7,7 +7,7 @@ from workplace import Workplace
 
 from edlab.record import Stage
 
-NO_MODEL = ("model=file", "model.path=absent.onnx")
+NO_MODEL = ("model=file", "model.path=broken.onnx")  # fails when it is loaded
 
 
 def test_a_sweep_that_cannot_start_is_not_announced(workplace: Workplace) -> None:
@@ -27,6 +27,7 @@ def test_a_wrong_value_at_the_end_of_a_sweep_stops_it_before_anything_runs(workp
 
 @pytest.mark.parametrize("targets", ["null,CPU", "CPU,null"])
 def test_overrides_that_do_not_go_together_cost_their_run_alone(workplace: Workplace, targets: str) -> None:
+    (workplace.folder / "broken.onnx").write_bytes(b"not a model")
     result = workplace.run("-m", *NO_MODEL, "device=cpu,intel", f"device.target={targets}")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
@@ -37,6 +38,7 @@ def test_overrides_that_do_not_go_together_cost_their_run_alone(workplace: Workp
 
 
 def test_a_sweeper_of_hydra_decides_on_the_runs(workplace: Workplace) -> None:
+    (workplace.folder / "broken.onnx").write_bytes(b"not a model")
     words = ("-m", *NO_MODEL, "hydra/sweeper=basic", "hydra.sweep.dir=elsewhere", "device.threads=1,2")
     result = workplace.run(*words)
     assert result.returncode == 1
