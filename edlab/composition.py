@@ -34,6 +34,7 @@ from edlab.config import (
     DeviceConfig,
     EdlabConfig,
     Execution,
+    MeterConfig,
     ModelConfig,
     ModelOrigin,
     PowerConfig,
@@ -66,7 +67,7 @@ _OPEN = (
     "converter.options.",
     "device.env.",
     "device.knobs.",
-    "power.meter_options.",
+    "meter.options.",
     "device.options.",
     "device.runtimes.",
     "device.runtimes=",
@@ -106,6 +107,8 @@ def register_configs() -> None:
         store.store(group="device", name=name, node=_device_node(name, entry.value), package="_global_")
     for name in plugins("converters"):
         store.store(group="converter", name=name, node={"name": name})
+    for name in plugins("meters"):
+        store.store(group="meter", name=name, node={"name": name, "kind": name})
     for name in plugins("datasets"):
         store.store(group="dataset", name=name, node={"name": name, "kind": name})
 
@@ -147,6 +150,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
     _check_target(config, plain.device)
     _check_knobs(plain.device)
     _check_converter(plain.converter)
+    _check_meter(plain.meter)
     return plain
 
 
@@ -275,6 +279,14 @@ def _check_converter(config: ConverterConfig) -> None:
     except EdlabError:  # unknown, or of a broken package: only its runs fail
         return
     kind(config)
+
+
+def _check_meter(config: MeterConfig) -> None:
+    """Raise `ConfigError` for an unknown meter, or options that it does not have; nothing is connected to."""
+    if config.kind is not None or config.options:
+        from edlab import power  # with numpy, which `--help` does not need
+
+        power.open_meter(config)
 
 
 class Composer:

@@ -65,6 +65,7 @@ class Sensor(StrEnum):
     """The source of power values: the first sensor that exists, one by name, the specification, or none."""
 
     auto = "auto"  # the first of device.sensors that exists, else an estimate
+    all = "all"  # all of device.sensors that exist; the first one is the source of the power metrics
     rapl = "rapl"  # energy counters of Intel and AMD processors
     nvml = "nvml"  # NVIDIA graphics cards
     hwmon = "hwmon"  # sensors with a Linux kernel driver
@@ -377,12 +378,22 @@ class PowerConfig:
 
     name: str = MISSING  # name in tables
     sensor: Sensor = Sensor.auto  # which power sensor is read
-    meter: Optional[str] = None  # power meter of a plugin; this machine reads it instead of the target's sensors
-    meter_options: Dict[str, Any] = field(default_factory=dict)  # options of that meter
     interval_s: float = number(0.05, 0.001)  # seconds between two readings
     idle_seconds: float = number(5.0, 0.1)  # length of the idle phase
     active_seconds: float = number(10.0, 0)  # minimum length of the throughput phase if a sensor is read
     active_samples: int = number(100, 1)  # minimum number of readings in the throughput phase
+
+
+@dataclass
+class MeterConfig:
+    """A power meter next to the target, which this machine reads. It is the source of the power metrics.
+
+    The meter defines its `options`: see docs/reference/meters.md.
+    """
+
+    name: str = MISSING  # name in tables
+    kind: Optional[str] = None  # kind of meter; None: none is connected
+    options: Dict[str, Any] = field(default_factory=dict)  # the meter's options, such as its port or its address
 
 
 class SweepOrder(StrEnum):
@@ -427,6 +438,7 @@ class EdlabConfig:
     dataset: DatasetConfig = MISSING
     protocol: ProtocolConfig = MISSING
     power: PowerConfig = MISSING
+    meter: MeterConfig = MISSING
     tracking: TrackingConfig = MISSING
     sweep: SweepConfig = field(default_factory=SweepConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

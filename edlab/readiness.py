@@ -17,6 +17,7 @@ from edlab.devices import agent_zip
 from edlab.errors import AgentError, ConfigError, EdlabError
 from edlab.models.weights import NAMED_WEIGHTS
 
+_METER_SECONDS = 5.0
 _LOW_DISK_MB = 2000.0  # on a target
 
 
@@ -59,6 +60,7 @@ def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
     yield from _files(config)
     yield from converter(config.converter, cache)
     yield from device(config.device, cache, _output_formats(config.converter))
+    yield from meter(config)
 
 
 def files_exist(config: EdlabConfig) -> bool:
@@ -161,6 +163,23 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
     for file_format in wanted:
         yield _runtime(config, file_format, found)
     yield from _power(config, sensors)
+
+
+def meter(config: EdlabConfig) -> Iterator[Finding]:
+    """Read the power meter for some seconds: its watts, how often it is renewed, and its resolution."""
+    try:
+        opened = power.open_meter(config.meter)
+    except EdlabError as error:
+        yield Finding(f"meter={config.meter.name}", False, error.message, error.hint)
+        return
+    if opened is None:
+        return
+    tried = power.try_out(opened, config.power.interval_s, _METER_SECONDS)
+    part = f"meter={config.meter.name}"
+    if tried.readings:
+        yield Finding(part, True, f"{opened.name}: {tried}")
+    else:
+        yield Finding(part, False, tried.error or "no reading", "check the meter, its connection and meter.options")
 
 
 def plugins() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import Field, fields, is_dataclass
@@ -54,6 +55,11 @@ def test_every_shipped_config_composes(group: str) -> None:
             overrides.append("model.arch=resnet18")
         if (group, name) == ("model", "python"):
             overrides.append("model.target=package.module:factory")
+        if group == "meter":  # what has no default
+            yaml = (config_dir() / group / f"{name}.yaml").read_text()
+            values = {"command": "ls", "max_amperes": "0.5"}
+            keys = re.findall(r"^  (\w+): \?\?\?", yaml, re.MULTILINE)
+            overrides += [f"meter.options.{key}={values.get(key, 'name')}" for key in keys]
         assert getattr(compose_config(overrides), group).name
 
 

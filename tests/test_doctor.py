@@ -158,3 +158,18 @@ def test_a_sweep_says_first_what_it_will_lack_and_makes_what_it_can(workplace: W
     pulled = workplace.edlab("pull", board.run_id, "--to", "converted")
     assert pulled.returncode == 0
     assert (workplace.folder / "converted" / "model.onnx").exists()
+
+
+def test_doctor_reads_a_meter_and_states_its_boundary_rate_and_resolution(workplace: Workplace) -> None:
+    program = "meter.options.command=\"sh -c 'while sleep 0.1; do echo 4.5; echo 4.75; done'\""
+    result = workplace.edlab("doctor", "meter=command", program, "meter.options.boundary=usb")
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = " ".join(result.stdout.split())
+    assert "W (usb)" in found
+    assert "smallest step 0.25 W" in found
+
+
+def test_doctor_says_why_a_meter_cannot_be_read(workplace: Workplace) -> None:
+    result = workplace.edlab("doctor", "meter=um25c", f"meter.options.port={workplace.folder}/rfcomm0")
+    assert result.returncode == 1
+    assert "No such file or directory" in result.stdout

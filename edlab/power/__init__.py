@@ -5,10 +5,11 @@ Only a source yields `power_w`. An estimate has its own names and the boundary `
 
 from edlab.power.base import Series, Source
 from edlab.power.board import BoardSensor, Target
-from edlab.power.choose import choose, measures
+from edlab.power.choose import choose, measures, others
 from edlab.power.clock import ClockOffset, compare_clocks
 from edlab.power.estimate import Estimate
-from edlab.power.meter import METERS, HostMeter
+from edlab.power.meter import METERS, HostMeter, open_meter
+from edlab.power.trial import MeterTrial, try_out
 
 __all__ = [
     "METERS",
@@ -16,10 +17,14 @@ __all__ = [
     "ClockOffset",
     "Estimate",
     "HostMeter",
+    "MeterTrial",
     "Series",
     "Source",
     "Target",
     "choose",
     "compare_clocks",
     "measures",
+    "open_meter",
+    "others",
+    "try_out",
 ]

@@ -34,8 +34,9 @@ class Series:
         return dataclasses.replace(self, t_ns=self.t_ns + offset.ns, clock_error_ns=offset.error_ns)
 
     def save(self, path: Path) -> None:
-        """Write npy, float64 (n, 2): t_ns and watts."""
-        np.save(path, np.column_stack((self.t_ns, self.watts)).astype(np.float64))
+        """Write CSV: the nanoseconds of the agent's clock, and watts."""
+        rows = (f"{t_ns},{watts:.9g}" for t_ns, watts in zip(self.t_ns.tolist(), self.watts.tolist(), strict=True))
+        path.write_text("\n".join(["time_ns,power_w", *rows]) + "\n")
 
 
 class Source(ABC):
@@ -64,6 +65,9 @@ class Source(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Stop sampling; `series` still has the samples."""
+
+    def close(self) -> None:  # noqa: B027
+        """Release the meter's connection, after the last phase."""
 
     @abstractmethod
     def series(self, start_ns: int, end_ns: int) -> Series:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from edlab.agent.messages import SensorFound, UnusableSensor
-from edlab.agent.sensors.base import Sensor as AgentSensor
-from edlab.config import DeviceConfig, PowerConfig, Sensor
-from edlab.errors import ConfigError, MeasurementError
+from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
+from edlab.config import DeviceConfig, MeterConfig, PowerConfig, Sensor
+from edlab.errors import MeasurementError
 from edlab.power.base import Source
 from edlab.power.board import BoardSensor, Target
 from edlab.power.estimate import Estimate, estimate
-from edlab.power.meter import METERS, HostMeter
+from edlab.power.meter import HostMeter, open_meter
 
 
-def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
+def choose(config: PowerConfig, meter: MeterConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
     """The source that the configuration requests: a meter of this machine, or one of the sensors of the target's agent.
 
     Only sensors that measure the device are used (`device.sensors`: kinds, or prefixes of names). `auto` uses the first
@@ -24,21 +20,19 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
     device's own, as a recording does.
     """
     found = target.sensors()
-    if device.stand_in and not any(each.stand_in.startswith(device.stand_in) for each in found.sensors):
+    if not _is_real(device, found):
         return Estimate(f"{device.stand_in} is not the device: its watts say nothing about it")
-    if config.meter is not None:
-        return HostMeter(_meter(config.meter, config.meter_options), config.interval_s, target.clock)
+    if opened := open_meter(meter):
+        return HostMeter(opened, config.interval_s, target.clock)
     if config.sensor is Sensor.none:
         return Estimate("power=none was requested")
     if config.sensor is Sensor.estimated:
         return estimate(device.specification, "power=estimated was requested")
-    for name in device.sensors:
-        for sensor in found.sensors:
-            if _is_called(sensor, name) and config.sensor in (Sensor.auto, sensor.kind):
-                return BoardSensor(target, sensor, config.interval_s)
+    if sensors := _sensors(config, target, device, found):
+        return sensors[0]
     refused = [f"{each.name}: {each.reason}" for each in found.unusable if measures(device, each)]
     why = f" ({'; '.join(refused)})" if refused else ""
-    if config.sensor is Sensor.auto:
+    if config.sensor in (Sensor.auto, Sensor.all):
         return estimate(device.specification, f"the device has no readable power sensor{why}")
     names = ", ".join(sensor.name for sensor in found.sensors) or "none"
     raise MeasurementError(
@@ -49,12 +43,29 @@ def choose(config: PowerConfig, target: Target, device: DeviceConfig) -> Source 
     )
 
 
-def _meter(name: str, options: Mapping[str, Any]) -> AgentSensor:
-    """Raises `ConfigError` for a meter that no package adds, or invalid options."""
-    try:
-        return METERS.load(name)(**options)
-    except TypeError as error:
-        raise ConfigError(f"cannot open the power meter {name}: {error}", hint="check power.meter_options") from error
+def others(config: PowerConfig, meter: MeterConfig, target: Target, device: DeviceConfig) -> list[Source]:
+    """The sources that are recorded next to the one of `choose`, each with its own boundary.
+
+    With a meter, these are the target's sensors; with `power=all`, all sensors of the device after the first.
+    """
+    found = target.sensors()
+    if not _is_real(device, found):
+        return []
+    sensors = _sensors(config, target, device, found)
+    return sensors if meter.kind else sensors[1:]
+
+
+def _is_real(device: DeviceConfig, found: Sensors) -> bool:
+    """Whether sensors measure the device: a stand-in for it has none, unless it has stand-ins for the device's own."""
+    return not device.stand_in or any(each.stand_in.startswith(device.stand_in) for each in found.sensors)
+
+
+def _sensors(config: PowerConfig, target: Target, device: DeviceConfig, found: Sensors) -> list[Source]:
+    """The requested sensors of the device, in the order of `device.sensors`."""
+    named = [sensor for name in device.sensors for sensor in found.sensors if _is_called(sensor, name)]
+    wanted = list(dict.fromkeys(each for each in named if config.sensor in (Sensor.auto, Sensor.all, each.kind)))
+    used = wanted if config.sensor is Sensor.all else wanted[:1]
+    return [BoardSensor(target, sensor, config.interval_s) for sensor in used]
 
 
 def measures(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:

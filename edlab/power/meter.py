@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from types import TracebackType
 
 import numpy as np
 
 from edlab.agent.sensors.base import Recorder, Sensor
+from edlab.config import MeterConfig
+from edlab.errors import ConfigError
 from edlab.power.base import Series, Source
 from edlab.power.clock import compare_clocks
-from edlab.registry import Group
+from edlab.registry import Group, did_you_mean
 
-# A package adds one by the entry point group `edlab.meters`: a class with the keyword arguments `power.meter_options`.
-METERS = Group("meters", Sensor, {})  # type: ignore[type-abstract]
+# A package adds one by the entry point group `edlab.meters`: a class with `meter.options` as keyword arguments.
+METERS = Group(
+    "meters",
+    Sensor,  # type: ignore[type-abstract]
+    {
+        "command": "edlab.power.meters.command:Command",
+        "csv": "edlab.power.meters.csv:Csv",
+        "ina219": "edlab.power.meters.ina2xx:Ina219",
+        "ina226": "edlab.power.meters.ina2xx:Ina226",
+        "scpi": "edlab.power.meters.scpi:Scpi",
+        "shelly": "edlab.power.meters.shelly:Shelly",
+        "spec_ptd": "edlab.power.meters.spec_ptd:SpecPtd",
+        "tasmota": "edlab.power.meters.tasmota:Tasmota",
+        "um25c": "edlab.power.meters.um25c:Um25c",
+    },
+)
+
+
+def open_meter(config: MeterConfig) -> Sensor | None:
+    """The configured meter, whose device is opened by its first reading; None if there is none.
+
+    Raises `ConfigError` for an unknown meter or invalid options, `MissingDependencyError` if it needs a package.
+    """
+    if config.kind is None:
+        if config.options:
+            raise ConfigError(
+                f"meter.options.{next(iter(config.options))} is set, and no meter is chosen",
+                hint=f"set meter to one of: {', '.join(METERS.names())}",
+            )
+        return None
+    kind = METERS.load(config.kind)
+    known = list(inspect.signature(kind).parameters)
+    for option in config.options:
+        if option not in known:
+            valid = f"{did_you_mean(option, known)}its options: {', '.join(known) or 'none'}"
+            raise ConfigError(f"meter={config.name} has no option '{option}'", hint=valid)
+    try:
+        return kind(**config.options)
+    except TypeError as error:  # an option without a default is not set
+        raise ConfigError(f"meter={config.name}: {error}", hint=f"set meter.options.KEY: {', '.join(known)}") from error
 
 
 class HostMeter(Source):
@@ -33,6 +75,16 @@ class HostMeter(Source):
     def stop(self) -> None:
         if self._recorder:
             self._recorder.stop()
+
+    def close(self) -> None:
+        self._meter.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._recorder and kind is None:  # Ctrl-C waits for no reading
+            self._recorder.catch_up()
+        super().__exit__(kind, error, trace)
 
     def series(self, start_ns: int, end_ns: int) -> Series:
         """See `Source.series`. The drift between the two clocks since the start is part of the error."""

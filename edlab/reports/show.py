@@ -25,6 +25,10 @@ def show(record: RunRecord) -> RenderableType:
         named = {name: value for name, value in record.metrics.items() if _section(name) is section}
         if named:
             parts += ["", _pairs(section, {name: _number(value) for name, value in named.items()})]
+    for other in record.details.get("power_sources", []):
+        values = {name: _number(value) for name, value in other["metrics"].items()}
+        missing = {name: f"missing: {reason}" for name, reason in other["missing"].items()}
+        parts += ["", _pairs(f"power by {other['source']} ({other['boundary']})", values | missing)]
     throughput = record.details.get("phases", {}).get("throughput", {})
     if trials := throughput.get("search"):
         found = _trials(trials) | _at_limits(throughput, record.params)

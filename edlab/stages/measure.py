@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from edlab import metrics, power
 from edlab.agent.messages import Setting
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import OnProgress
-from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Throughput
+from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Other, Throughput
 
 
 def measure(bench: Bench) -> None:
@@ -45,9 +46,13 @@ def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress)
 
 
 def _run_timed(bench: Bench) -> None:
-    bench.measurement.power = power.choose(bench.config.power, bench.session, bench.deployment.device)
-    for phase in TIMED:
-        phase.measure(bench)
+    config = bench.config
+    chosen = (config.power, config.meter, bench.session, bench.deployment.device)
+    bench.measurement.power = power.choose(*chosen)
+    bench.measurement.others = [Other(source) for source in power.others(*chosen)]
+    with closing(bench.source) if bench.source else nullcontext():
+        for phase in TIMED:
+            phase.measure(bench)
     bench.measurement.after = bench.session.state()
 
 

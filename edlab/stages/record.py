@@ -212,6 +212,16 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.power:
         record.tags["power_boundary"] = measurement.power.boundary
         record.tags["power_source"] = measurement.power.description
+    if measurement.others:
+        record.details["power_sources"] = [
+            {
+                "source": other.source.description,
+                "boundary": other.source.boundary,
+                "metrics": other.figures.values,
+                "missing": other.figures.missing,
+            }
+            for other in measurement.others
+        ]
     if measurement.batch_one_only:
         record.tags["batch_one_only"] = measurement.batch_one_only
     if deployment:

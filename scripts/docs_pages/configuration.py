@@ -199,6 +199,8 @@ def _flat(prefix: str, content: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in content.items():
         path = f"{prefix}{name}"
+        if path == "meter.options":  # each meter has its own: reference/meters.md
+            continue
         if path in known:
             found[path] = value
         else:

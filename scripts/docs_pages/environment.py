@@ -76,6 +76,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "OPENBLAS_NUM_THREADS": _THREADS,
         "OPENVINO_TELEMETRY_DISABLED": _NO_TELEMETRY,
         "PYTHONHASHSEED": "always `0` in conversion steps, so that the same model is converted to the same file",
+        "PYTHONUNBUFFERED": "always `1` in the program of `meter=command`, so that it prints each reading at once",
         "PYTHONPATH": "always edlab's own import path in the processes that load and convert models",
     },
     _INTERNAL: {

@@ -23,6 +23,7 @@ _NESTED = {
 _SHOWN = {name for names in _NESTED.values() for name in names} | {"Status", "Stage", "VerdictState"}
 
 DETAILS = {
+    "power_sources": "further sources of power: `source`, `boundary`, its own `metrics`, and why others are `missing`",
     "artifact": "the converted model: [Artifact](#artifact)",
     "cache_dropped": "damaged cache entries that this run removed and created again",
     "calibration_files": "the images on which the activation ranges of an int8 conversion were measured",

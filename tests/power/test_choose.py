@@ -8,13 +8,14 @@ import pytest
 
 from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.composition import compose_config
-from edlab.config import DeviceConfig, PowerConfig, Sensor, SpecificationConfig
+from edlab.config import DeviceConfig, MeterConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
-from edlab.power import Estimate, Series, Source, choose
+from edlab.power import Estimate, Series, Source, choose, others
 
 RAPL = SensorFound("rapl package-0", "rapl", "package", lag_s=0.0, stand_in="")
 NVML = SensorFound("nvml gpu0", "nvml", "module", lag_s=0.0, stand_in="")
 METER = SensorFound("hwmon:power_meter power1", "hwmon", "board_dc", lag_s=0.0, stand_in="")
+NO_METER = MeterConfig(name="none")
 SPECIFIED = DeviceConfig(
     name="cpu",
     sensors=["rapl", "hwmon:power_meter"],
@@ -60,45 +61,48 @@ def measured(chosen: Source | Estimate) -> Source:
 
 
 def test_auto_takes_the_first_sensor() -> None:
-    source = measured(choose(config(Sensor.auto), found(RAPL, NVML), SPECIFIED))
+    source = measured(choose(config(Sensor.auto), NO_METER, found(RAPL, NVML), SPECIFIED))
     assert (source.name, source.boundary) == ("rapl package-0", "package")
 
 
 def test_a_sensor_of_another_device_does_not_count() -> None:
-    assert choose(config(Sensor.auto), found(NVML), SPECIFIED).boundary == "estimated"
-    assert measured(choose(config(Sensor.auto), found(NVML, RAPL), SPECIFIED)).name == "rapl package-0"
+    assert choose(config(Sensor.auto), NO_METER, found(NVML), SPECIFIED).boundary == "estimated"
+    assert measured(choose(config(Sensor.auto), NO_METER, found(NVML, RAPL), SPECIFIED)).name == "rapl package-0"
 
 
 def test_a_sensor_can_be_named() -> None:
-    assert measured(choose(config(Sensor.hwmon), found(RAPL, METER), SPECIFIED)).name == "hwmon:power_meter power1"
+    assert (
+        measured(choose(config(Sensor.hwmon), NO_METER, found(RAPL, METER), SPECIFIED)).name
+        == "hwmon:power_meter power1"
+    )
 
 
 def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
     card = SensorFound("hwmon:amdgpu PPT", "hwmon", "module", lag_s=0.0, stand_in="")
-    assert choose(config(Sensor.auto), found(card), SPECIFIED).boundary == "estimated"
+    assert choose(config(Sensor.auto), NO_METER, found(card), SPECIFIED).boundary == "estimated"
 
 
 def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None:
-    source = estimated(choose(config(Sensor.auto), found(), SPECIFIED))
+    source = estimated(choose(config(Sensor.auto), NO_METER, found(), SPECIFIED))
     assert (source.watts, source.boundary) == (10.0, "estimated")
     assert source.description == "data sheet, table 3"
     assert "no readable power sensor" in source.reason
 
 
 def test_without_a_specification_there_is_a_reason() -> None:
-    source = estimated(choose(config(Sensor.auto), found(), DeviceConfig(name="bare")))
+    source = estimated(choose(config(Sensor.auto), NO_METER, found(), DeviceConfig(name="bare")))
     assert source.watts is None
     assert "typical_watts" in source.reason
 
 
 def test_none_reads_nothing() -> None:
-    source = estimated(choose(config(Sensor.none), found(RAPL), SPECIFIED))
+    source = estimated(choose(config(Sensor.none), NO_METER, found(RAPL), SPECIFIED))
     assert (source.boundary, source.reason) == ("none", "power=none was requested")
 
 
 def test_a_named_sensor_that_is_absent_is_an_error_not_an_estimate() -> None:
     with pytest.raises(MeasurementError, match="no nvml sensor measures cpu") as caught:
-        choose(config(Sensor.nvml), found(RAPL), SPECIFIED)
+        choose(config(Sensor.nvml), NO_METER, found(RAPL), SPECIFIED)
     assert "power=auto" in caught.value.hint
 
 
@@ -107,21 +111,41 @@ def test_why_a_sensor_that_sees_the_device_cannot_be_read_is_said() -> None:
         UnusableSensor("rapl", "rapl", "1 of 2 packages cannot be read: [Errno 13]", hint=""),
         UnusableSensor("nvml:0 Card", "nvml", "error 3", hint=""),
     ]
-    source = estimated(choose(config(Sensor.auto), found(unusable=unusable), SPECIFIED))
+    source = estimated(choose(config(Sensor.auto), NO_METER, found(unusable=unusable), SPECIFIED))
     assert "rapl: 1 of 2 packages" in source.reason
     assert "Card" not in source.reason
     with pytest.raises(MeasurementError, match="1 of 2 packages"):
-        choose(config(Sensor.rapl), found(unusable=unusable), SPECIFIED)
+        choose(config(Sensor.rapl), NO_METER, found(unusable=unusable), SPECIFIED)
 
 
 def test_a_tree_of_files_is_named_where_the_figure_comes_from() -> None:
-    source = measured(choose(config(Sensor.auto), found(RAPL._replace(lag_s=0.5, stand_in="/tmp/tree")), SPECIFIED))
+    source = measured(
+        choose(config(Sensor.auto), NO_METER, found(RAPL._replace(lag_s=0.5, stand_in="/tmp/tree")), SPECIFIED)
+    )
     assert (source.lag_s, source.stand_in) == (0.5, "/tmp/tree")
     assert "/tmp/tree" in source.description
 
 
 def test_the_cpu_has_no_estimate_of_another_processor() -> None:
     for name in ("cpu", "raspberry_pi"):
-        source = estimated(choose(config(Sensor.auto), found(), compose_config([f"device={name}"]).device))
+        source = estimated(choose(config(Sensor.auto), NO_METER, found(), compose_config([f"device={name}"]).device))
         assert source.watts is None
         assert "device.specification.typical_watts" in source.reason
+
+
+def test_all_records_the_other_sensors_of_the_device_too() -> None:
+    board = found(NVML, METER, RAPL)
+    assert measured(choose(config(Sensor.all), NO_METER, board, SPECIFIED)).name == RAPL.name
+    assert [source.name for source in others(config(Sensor.all), NO_METER, board, SPECIFIED)] == [METER.name]
+    assert not others(config(Sensor.auto), NO_METER, board, SPECIFIED)
+
+
+def test_next_to_a_meter_the_devices_first_sensor_is_recorded() -> None:
+    meter = MeterConfig(name="um25c", kind="um25c")
+    board = found(NVML, METER, RAPL)
+    assert [source.name for source in others(config(Sensor.auto), meter, board, SPECIFIED)] == [RAPL.name]
+    assert not others(config(Sensor.none), meter, board, SPECIFIED)
+
+
+def test_all_without_a_sensor_is_an_estimate() -> None:
+    assert estimated(choose(config(Sensor.all), NO_METER, found(), SPECIFIED)).watts == 10.0

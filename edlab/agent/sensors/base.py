@@ -40,6 +40,9 @@ class Sensor(ABC):
     updated.
     """
 
+    paced = True  # False: `read` itself waits for the next reading, at most a second, and reads follow each other
+    late_s = 0.0  # how much later than its time a reading may arrive: in a recording, the last ones are waited for
+
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
         self.name = name
         self.kind = kind
@@ -52,6 +55,9 @@ class Sensor(ABC):
 
         Raises `OSError` or `ValueError` if this reading failed; the next one may succeed.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """Release the device; a later `read` opens it again."""
 
 
 class PowerSensor(Sensor):
@@ -135,6 +141,12 @@ class Recorder:
         """Read now, and then repeatedly."""
         self._thread.start()
 
+    def catch_up(self) -> None:
+        """Wait for a reading of now or later, if readings arrive late; at most the sensor's `late_s`."""
+        now_ns, end = time.perf_counter_ns(), time.monotonic() + self._sensor.late_s
+        while time.monotonic() < end and not (self._samples and self._samples[-1].t_ns >= now_ns):
+            time.sleep(0.01)
+
     def stop(self) -> None:
         """Stop reading, and wait for a reading in progress."""
         self._stop.set()
@@ -158,5 +170,5 @@ class Recorder:
                     self._samples.append(sample)
             except Exception as error:  # a thread that dies reports nothing: the samples would end without a reason
                 self._failures.append((time.perf_counter_ns(), "%s: %s" % (type(error).__name__, error)))
-            if self._stop.wait(pause(self._interval_s, generator)):
+            if self._stop.wait(pause(self._interval_s, generator) if self._sensor.paced else 0):
                 return

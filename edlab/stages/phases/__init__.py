@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edlab.stages.phases.accuracy import Accuracy
-from edlab.stages.phases.base import Bench, Measurement, Phase
+from edlab.stages.phases.base import Bench, Measurement, Other, Phase
 from edlab.stages.phases.host_work import HostWork
 from edlab.stages.phases.idle import Idle
 from edlab.stages.phases.latency import LATENCIES_FILE, Latency
@@ -22,6 +22,7 @@ __all__ = [
     "Idle",
     "Latency",
     "Measurement",
+    "Other",
     "Phase",
     "Throughput",
     "Warmup",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ class Phase(ABC, Generic[R]):
     """One phase: the request to the agent, and the metrics from its report."""
 
     name: ClassVar[str]  # in result.json
-    # The file for the readings of the power source (npy), which is then sampled while the phase runs. The phase's
+    # The file for the readings of the power source (CSV), which is then sampled while the phase runs. The phase's
     # report has `start_ns` and `end_ns`. Empty: the source is not read, because reading it takes time from the
     # measurement.
     samples_file: ClassVar[str] = ""
@@ -48,6 +48,10 @@ class Phase(ABC, Generic[R]):
 
     def figures(self, bench: Bench, report: R, series: Series | None) -> Figures:
         """Its metrics; `series` are the power source's readings, if any. Other results go into the measurement."""
+        return Figures()
+
+    def power(self, bench: Bench, report: R, source: Source, series: Series, earlier: Figures) -> Figures:
+        """The power metrics of one source in this phase; `earlier` are those of its earlier phases."""
         return Figures()
 
     def activities(self, report: R) -> dict[str, Activity]:
@@ -62,15 +66,27 @@ class Phase(ABC, Generic[R]):
         """Run it, with the power source sampled or not, and add its results to the measurement immediately."""
         measurement = bench.measurement
         source = bench.source if self.samples_file else None
-        with source or nullcontext():
+        others = measurement.others if self.samples_file else []
+        with ExitStack() as stack:
+            for each in (source, *(other.source for other in others)):
+                if each:
+                    stack.enter_context(each)
             report = self.run(bench)
         result = measurement.results[type(self)] = Result(self, report)
         if source:
-            span: Any = report
-            result.series = source.series(span.start_ns, span.end_ns)
-            result.series.save(bench.folder / self.samples_file)
-            measurement.files[self.samples_file] = bench.folder / self.samples_file
+            result.series = self._series(bench, report, source, self.samples_file)
         measurement.figures |= self.figures(bench, report, result.series)
+        for number, other in enumerate(others, 2):
+            name = f"{Path(self.samples_file).stem}_{number}.csv"
+            series = self._series(bench, report, other.source, name)
+            other.figures |= self.power(bench, report, other.source, series, other.figures)
+
+    def _series(self, bench: Bench, report: Any, source: Source, name: str) -> Series:
+        """A source's readings in this phase, which are also a file of the run."""
+        series = source.series(report.start_ns, report.end_ns)
+        path = bench.measurement.files[name] = bench.folder / name
+        series.save(path)
+        return series
 
 
 @dataclass
@@ -83,6 +99,14 @@ class Result(Generic[R]):
 
 
 @dataclass
+class Other:
+    """A source of power next to the one of the power metrics, and its own metrics."""
+
+    source: Source
+    figures: Figures = field(default_factory=Figures)
+
+
+@dataclass
 class Measurement:
     """The results of the phases, added as each ends, so that a run that fails keeps its results so far."""
 
@@ -90,6 +114,7 @@ class Measurement:
     results: dict[type[Phase[Any]], Result[Any]] = field(default_factory=dict)
     stability: Stability | None = None
     power: Source | Estimate | None = None
+    others: list[Other] = field(default_factory=list)
     watts_by_second: list[float | None] | None = None  # over the throughput window, if a source was sampled
     batch_one_only: str = ""  # why no larger batch could be tried; empty if one could
     check: Comparison | None = None  # the target's outputs compared with the source model's
@@ -150,6 +175,12 @@ class Bench:
     def source(self) -> Source | None:
         """The source of power readings; None if there is none."""
         return self.measurement.power if isinstance(self.measurement.power, Source) else None
+
+    @property
+    def lag_s(self) -> float:
+        """How far back a reading of any source of power may reach, in seconds."""
+        sources = [self.source, *(other.source for other in self.measurement.others)]
+        return max((source.lag_s for source in sources if source), default=0.0)
 
     @cached_property
     def pool(self) -> Pool:

@@ -6,7 +6,7 @@ from edlab import metrics
 from edlab.agent import messages
 from edlab.agent.messages import IdleReport
 from edlab.metrics import Figures
-from edlab.power import Series
+from edlab.power import Series, Source
 from edlab.stages.phases.base import Bench, Phase
 
 _WITHOUT_SOURCE_S = 1.0  # long enough to detect other load on the target
@@ -16,11 +16,11 @@ class Idle(Phase[IdleReport]):
     """Does nothing for as long as the power source needs."""
 
     name = "idle"
-    samples_file = "idle_samples.npy"
+    samples_file = "idle_samples.csv"
 
     def run(self, bench: Bench) -> IdleReport:
         source, config = bench.source, bench.config.power
-        seconds = config.idle_seconds + source.lag_s if source else _WITHOUT_SOURCE_S
+        seconds = config.idle_seconds + bench.lag_s if source else _WITHOUT_SOURCE_S
         message = f"reading {source.name}" if source else ""
         return bench.session.measure(
             messages.IDLE,
@@ -29,9 +29,11 @@ class Idle(Phase[IdleReport]):
         )
 
     def figures(self, bench: Bench, report: IdleReport, series: Series | None) -> Figures:
-        source = bench.source
-        if series is None or source is None:
+        if series is None or bench.source is None:
             return Figures()
+        return self.power(bench, report, bench.source, series, Figures())
+
+    def power(self, bench: Bench, report: IdleReport, source: Source, series: Series, earlier: Figures) -> Figures:
         return metrics.idle_power(
             series.t_ns,
             series.watts,

@@ -18,13 +18,13 @@ class Throughput(Phase[ThroughputReport]):
     """Searches for the setting, unless it is known (`Bench.setting`)."""
 
     name = "throughput"
-    samples_file = "power_samples.npy"
+    samples_file = "power_samples.csv"
 
     def run(self, bench: Bench) -> ThroughputReport:
         protocol, power = bench.config.protocol, bench.config.power
         search, seconds = protocol.throughput, protocol.window_seconds
         if bench.source:
-            seconds = max(seconds, power.active_seconds + bench.source.lag_s)
+            seconds = max(seconds, power.active_seconds + bench.lag_s)
         beyond = max(seconds - protocol.seconds, 0)  # an intentionally long window does not shorten the search
         request = messages.Throughput(
             pool=bench.pool,
@@ -53,7 +53,28 @@ class Throughput(Phase[ThroughputReport]):
             return figures | metrics.estimated_power(source.watts, rate, source.reason)
         assert source is not None
         assert series is not None
-        return figures | _power(bench, source, report, series)
+        bench.measurement.watts_by_second = metrics.watts_by_second(
+            series.t_ns, series.watts, report.start_ns, len(report.ips_by_second), _bounds(bench, source, Figures())
+        )
+        return figures | self.power(bench, report, source, series, bench.measurement.figures)
+
+    def power(
+        self, bench: Bench, report: ThroughputReport, source: Source, series: Series, earlier: Figures
+    ) -> Figures:
+        """The power over the window, from the source's readings in that time."""
+        config = bench.config.power
+        return Figures({"power_readings_failed": series.failed}) | metrics.power(
+            series.t_ns,
+            series.watts,
+            report.start_ns,
+            report.end_ns,
+            report.throughput_ips,
+            min_seconds=config.active_seconds,
+            min_samples=config.active_samples,
+            lag_s=source.lag_s,
+            bounds=_bounds(bench, source, earlier),
+            error=series.error,
+        )
 
     def activities(self, report: ThroughputReport) -> dict[str, Activity]:
         found = super().activities(report)
@@ -68,29 +89,14 @@ class Throughput(Phase[ThroughputReport]):
         return phases
 
 
-def _power(bench: Bench, source: Source, window: ThroughputReport, series: Series) -> Figures:
-    """The power over the window, from the source's readings in that time."""
-    idle, config = bench.measurement.figures.values, bench.config.power
-    bounds = metrics.Bounds(
+def _bounds(bench: Bench, source: Source, earlier: Figures) -> metrics.Bounds:
+    """What is known of the power that `source` can report; `earlier` has its idle power."""
+    idle = earlier.values
+    return metrics.Bounds(
         source.boundary,
         idle_w=idle.get("idle_power_w"),
         idle_standard_error_w=idle.get("idle_power_standard_error_w", 0.0),
         max_watts=bench.config.device.specification.max_watts,
-    )
-    bench.measurement.watts_by_second = metrics.watts_by_second(
-        series.t_ns, series.watts, window.start_ns, len(window.ips_by_second), bounds
-    )
-    return Figures({"power_readings_failed": series.failed}) | metrics.power(
-        series.t_ns,
-        series.watts,
-        window.start_ns,
-        window.end_ns,
-        window.throughput_ips,
-        min_seconds=config.active_seconds,
-        min_samples=config.active_samples,
-        lag_s=source.lag_s,
-        bounds=bounds,
-        error=series.error,
     )
 
 

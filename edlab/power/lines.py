@@ -1,0 +1,87 @@
+"""A TCP connection over which an instrument exchanges lines of text. No step of it waits longer than its deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
+
+_SEND_S = 0.5
+_MOST_BYTES = 100_000  # of one line
+
+
+class LineConnection:
+    """A connection to `address`, "host" or "host:port". Deadlines are of time.monotonic."""
+
+    def __init__(self, address: str, default_port: int, deadline: float) -> None:
+        """Connect. Raises `OSError`; `TimeoutError` after `deadline`."""
+        parts = urlsplit(f"//{address}")
+        self.address = address
+        self._socket = _connect(parts.hostname or "", parts.port or default_port, deadline)
+        self._received = b""
+
+    def send(self, line: str) -> None:
+        """Send a line; its end is added. Raises `OSError`."""
+        self._socket.settimeout(_SEND_S)
+        self._socket.sendall(line.encode() + b"\n")
+
+    def receive(self, deadline: float) -> str | None:
+        """The next line without its end; None if it is not complete before `deadline`.
+
+        Raises `OSError` if the instrument closed the connection, or sends bytes without end.
+        """
+        while b"\n" not in self._received:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            self._socket.settimeout(left_s)
+            try:
+                self._take(self._socket.recv(65536))
+            except TimeoutError:
+                return None
+            if len(self._received) > _MOST_BYTES and b"\n" not in self._received:
+                raise OSError(f"{self.address} sent {len(self._received)} bytes without the end of a line")
+        line, _, self._received = self._received.partition(b"\n")
+        return line.decode(errors="replace").strip()
+
+    def discard(self) -> None:
+        """Drop what has arrived, such as an answer that came too late. Raises `OSError`."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._take(self._socket.recv(65536))
+                self._received = b""
+        self._received = b""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _take(self, received: bytes) -> None:
+        if not received:
+            raise ConnectionError(f"{self.address} closed the connection")
+        self._received += received
+
+
+def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    """A thread connects: no time limit of a socket applies to a name server."""
+    left_s = max(deadline - time.monotonic(), 0.01)
+    box: queue.SimpleQueue[socket.socket | OSError] = queue.SimpleQueue()
+
+    def connect() -> None:
+        try:
+            box.put(socket.create_connection((host, port), timeout=left_s))
+        except OSError as error:
+            box.put(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        connection = box.get(timeout=left_s)
+    except queue.Empty:
+        raise TimeoutError(f"cannot reach {host}:{port}: no answer in time") from None
+    if isinstance(connection, OSError):
+        raise ConnectionError(f"cannot reach {host}:{port}: {connection}")
+    return connection
