@@ -63,16 +63,14 @@ def of_run(config: EdlabConfig, cache: Cache) -> Iterator[Finding]:
     yield from meter(config)
 
 
-def files_exist(config: EdlabConfig) -> bool:
-    """Whether all files and folders of the model and its data exist."""
-    return all(finding.ok for finding in _files(config))
+def check_files(configs: Sequence[EdlabConfig]) -> None:
+    """Raise `ConfigError` for a missing file or folder of the model or its data, if each of these runs has one.
 
-
-def check_files(config: EdlabConfig) -> None:
-    """Raise `ConfigError` for the first file or folder of the model or its data that does not exist."""
-    for finding in _files(config):
-        if not finding.ok:
-            raise ConfigError(finding.details, hint=finding.fix)
+    Otherwise the rows with missing ones fail, and the others run.
+    """
+    missing = [next((finding for finding in _files(config) if not finding.ok), None) for config in configs]
+    if (first := missing[0]) and all(missing):
+        raise ConfigError(first.details, hint=first.fix)
 
 
 def _files(config: EdlabConfig) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from edlab.engine.launcher import Launcher, Sweep
 from edlab.engine.plan import Plan, plan
 from edlab.errors import ConfigError, StorageError
 from edlab.identity import new_sweep_folder
-from edlab.readiness import check_files, files_exist, preflight
+from edlab.readiness import check_files, preflight
 from edlab.record import RunRecord, Status
 from edlab.scratch import temporary_folder
 from edlab.terminal import counted, tracked
@@ -104,8 +104,7 @@ def _checked(planned: Plan, composer: Composer, console: Console) -> list[EdlabC
     for override, reason in refused.items():
         if override not in valid and not any(map(composer.accepts, planned.around(override))):
             raise reason
-    if not any(map(files_exist, configs)):  # else the rows with the missing ones fail, and the others run
-        check_files(configs[0])
+    check_files(configs)
     return configs
 
 

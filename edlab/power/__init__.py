@@ -5,7 +5,7 @@ Only a source yields `power_w`. An estimate has its own names and the boundary `
 
 from edlab.power.base import Series, Source
 from edlab.power.board import BoardSensor, Target
-from edlab.power.choose import choose, measures, others
+from edlab.power.choose import Choice, choose, measures
 from edlab.power.clock import ClockOffset, compare_clocks
 from edlab.power.estimate import Estimate
 from edlab.power.meter import METERS, HostMeter, open_meter
@@ -14,6 +14,7 @@ from edlab.power.trial import MeterTrial, try_out
 __all__ = [
     "METERS",
     "BoardSensor",
+    "Choice",
     "ClockOffset",
     "Estimate",
     "HostMeter",
@@ -25,6 +26,5 @@ __all__ = [
     "compare_clocks",
     "measures",
     "open_meter",
-    "others",
     "try_out",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.config import DeviceConfig, MeterConfig, PowerConfig, Sensor
 from edlab.errors import MeasurementError
@@ -11,25 +13,41 @@ from edlab.power.estimate import Estimate, estimate
 from edlab.power.meter import HostMeter, open_meter
 
 
-def choose(config: PowerConfig, meter: MeterConfig, target: Target, device: DeviceConfig) -> Source | Estimate:
+class Choice(NamedTuple):
+    """The source of a run's power metrics, or the estimate, and the sources that are recorded next to it."""
+
+    power: Source | Estimate
+    others: list[Source]
+
+
+def choose(config: PowerConfig, meter: MeterConfig, target: Target, device: DeviceConfig) -> Choice:
     """The source that the configuration requests: a meter of this machine, or one of the sensors of the target's agent.
 
     Only sensors that measure the device are used (`device.sensors`: kinds, or prefixes of names). `auto` uses the first
     of them, else the estimate. A requested kind that is not among them raises `MeasurementError`. The message includes
     why sensors of the device are `unusable`. A stand-in for the device has no sensors, unless it has stand-ins for the
     device's own, as a recording does.
+
+    The others, each with its own boundary, are the requested sensors next to a meter, and with `power=all` all sensors
+    of the device after the first.
     """
     found = target.sensors()
     if not _is_real(device, found):
-        return Estimate(f"{device.stand_in} is not the device: its watts say nothing about it")
+        return Choice(Estimate(f"{device.stand_in} is not the device: its watts say nothing about it"), [])
+    sensors = _sensors(config, target, device, found)
     if opened := open_meter(meter):
-        return HostMeter(opened, config.interval_s, target.clock)
+        return Choice(HostMeter(opened, config.interval_s, target.clock), sensors)
+    if sensors:
+        return Choice(sensors[0], sensors[1:])
+    return Choice(_without_sensor(config, device, found), [])
+
+
+def _without_sensor(config: PowerConfig, device: DeviceConfig, found: Sensors) -> Estimate:
+    """The estimate, or none. Raises `MeasurementError` if a kind of sensor was requested."""
     if config.sensor is Sensor.none:
         return Estimate("power=none was requested")
     if config.sensor is Sensor.estimated:
         return estimate(device.specification, "power=estimated was requested")
-    if sensors := _sensors(config, target, device, found):
-        return sensors[0]
     refused = [f"{each.name}: {each.reason}" for each in found.unusable if measures(device, each)]
     why = f" ({'; '.join(refused)})" if refused else ""
     if config.sensor in (Sensor.auto, Sensor.all):
@@ -41,18 +59,6 @@ def choose(config: PowerConfig, meter: MeterConfig, target: Target, device: Devi
         "(/sys/class/powercap/*/energy_uj); "
         "device.sensors lists the sensors that measure the device",
     )
-
-
-def others(config: PowerConfig, meter: MeterConfig, target: Target, device: DeviceConfig) -> list[Source]:
-    """The sources that are recorded next to the one of `choose`, each with its own boundary.
-
-    With a meter, these are the target's sensors; with `power=all`, all sensors of the device after the first.
-    """
-    found = target.sensors()
-    if not _is_real(device, found):
-        return []
-    sensors = _sensors(config, target, device, found)
-    return sensors if meter.kind else sensors[1:]
 
 
 def _is_real(device: DeviceConfig, found: Sensors) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import queue
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NamedTuple
+
+from edlab.power.within import within
 
 # A meter is in the local network: the proxy of the environment does not reach it.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -38,25 +38,13 @@ class Answer(NamedTuple):
 
 
 def get(url: str, deadline: float, headers: Mapping[str, str] | None = None) -> Answer:
-    """Request `url` and return the answer, or raise `OSError`; `TimeoutError` after `deadline` (time.monotonic).
-
-    A thread makes the request: the time limits of sockets apply neither to a name server, nor to an entire answer.
-    """
-    left_s = max(deadline - time.monotonic(), 0.01)
-    box: queue.SimpleQueue[Answer | OSError] = queue.SimpleQueue()
+    """Request `url` and return the answer, or raise `OSError`; `TimeoutError` after `deadline` (time.monotonic)."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
-    threading.Thread(target=lambda: box.put(_answer(request, left_s)), daemon=True).start()
-    try:
-        answer = box.get(timeout=left_s)
-    except queue.Empty:
-        raise TimeoutError(f"{request.host} did not answer in time") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
+    return within(deadline, f"{request.host} did not answer in time", lambda left_s: _answer(request, left_s))
 
 
-def _answer(request: urllib.request.Request, timeout_s: float) -> Answer | OSError:
-    """The messages name the host only: a URL may contain a password."""
+def _answer(request: urllib.request.Request, timeout_s: float) -> Answer:
+    """The answer. Raises `OSError`, whose message names the host only: a URL may contain a password."""
     start_ns = time.perf_counter_ns()
     try:
         with _OPENER.open(request, timeout=timeout_s) as response:
@@ -66,11 +54,12 @@ def _answer(request: urllib.request.Request, timeout_s: float) -> Answer | OSErr
         with error:
             body = error.read(_MOST_BYTES)
         return Answer(error.code, error.headers, body, (start_ns + time.perf_counter_ns()) // 2)
-    except TimeoutError:
-        return TimeoutError(f"{request.host} did not answer in time")
+    except TimeoutError as error:
+        raise TimeoutError(f"{request.host} did not answer in time") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
-            return TimeoutError(f"{request.host} did not answer in time")
-        return ConnectionError(f"cannot reach {request.host}: {error.reason}")
+            raise TimeoutError(f"{request.host} did not answer in time") from error
+        raise ConnectionError(f"cannot reach {request.host}: {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        return ConnectionError(f"the connection to {request.host} broke: {type(error).__name__} {error}".rstrip())
+        broken = f"the connection to {request.host} broke: {type(error).__name__} {error}"
+        raise ConnectionError(broken.rstrip()) from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import socket
-import threading
 import time
 from urllib.parse import urlsplit
+
+from edlab.power.within import within
 
 _SEND_S = 0.5
 _MOST_BYTES = 100_000  # of one line
@@ -67,21 +67,10 @@ class LineConnection:
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
-    """A thread connects: no time limit of a socket applies to a name server."""
-    left_s = max(deadline - time.monotonic(), 0.01)
-    box: queue.SimpleQueue[socket.socket | OSError] = queue.SimpleQueue()
-
-    def connect() -> None:
+    def connect(left_s: float) -> socket.socket:
         try:
-            box.put(socket.create_connection((host, port), timeout=left_s))
+            return socket.create_connection((host, port), timeout=left_s)
         except OSError as error:
-            box.put(error)
+            raise ConnectionError(f"cannot reach {host}:{port}: {error}") from error
 
-    threading.Thread(target=connect, daemon=True).start()
-    try:
-        connection = box.get(timeout=left_s)
-    except queue.Empty:
-        raise TimeoutError(f"cannot reach {host}:{port}: no answer in time") from None
-    if isinstance(connection, OSError):
-        raise ConnectionError(f"cannot reach {host}:{port}: {connection}")
-    return connection
+    return within(deadline, f"cannot reach {host}:{port}: no answer in time", connect)

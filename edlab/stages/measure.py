@@ -47,9 +47,8 @@ def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress)
 
 def _run_timed(bench: Bench) -> None:
     config = bench.config
-    chosen = (config.power, config.meter, bench.session, bench.deployment.device)
-    bench.measurement.power = power.choose(*chosen)
-    bench.measurement.others = [Other(source) for source in power.others(*chosen)]
+    chosen = power.choose(config.power, config.meter, bench.session, bench.deployment.device)
+    bench.measurement.power, bench.measurement.others = chosen.power, list(map(Other, chosen.others))
     with closing(bench.source) if bench.source else nullcontext():
         for phase in TIMED:
             phase.measure(bench)

@@ -10,7 +10,7 @@ from edlab.agent.messages import SensorFound, Sensors, UnusableSensor
 from edlab.composition import compose_config
 from edlab.config import DeviceConfig, MeterConfig, PowerConfig, Sensor, SpecificationConfig
 from edlab.errors import MeasurementError
-from edlab.power import Estimate, Series, Source, choose, others
+from edlab.power import Choice, Estimate, Series, Source, choose
 
 RAPL = SensorFound("rapl package-0", "rapl", "package", lag_s=0.0, stand_in="")
 NVML = SensorFound("nvml gpu0", "nvml", "module", lag_s=0.0, stand_in="")
@@ -36,6 +36,9 @@ class Board:
     def sensors(self) -> Sensors:
         return self.found
 
+    def clock(self) -> int:
+        raise NotImplementedError
+
     def record_start(self, sensor: str, interval_s: float) -> None:
         raise NotImplementedError
 
@@ -50,14 +53,14 @@ def found(*sensors: SensorFound, unusable: Sequence[UnusableSensor] = ()) -> Boa
     return Board(Sensors(list(sensors), list(unusable)))
 
 
-def estimated(chosen: Source | Estimate) -> Estimate:
-    assert isinstance(chosen, Estimate)
-    return chosen
+def estimated(chosen: Choice) -> Estimate:
+    assert isinstance(chosen.power, Estimate)
+    return chosen.power
 
 
-def measured(chosen: Source | Estimate) -> Source:
-    assert isinstance(chosen, Source)
-    return chosen
+def measured(chosen: Choice) -> Source:
+    assert isinstance(chosen.power, Source)
+    return chosen.power
 
 
 def test_auto_takes_the_first_sensor() -> None:
@@ -66,7 +69,7 @@ def test_auto_takes_the_first_sensor() -> None:
 
 
 def test_a_sensor_of_another_device_does_not_count() -> None:
-    assert choose(config(Sensor.auto), NO_METER, found(NVML), SPECIFIED).boundary == "estimated"
+    assert choose(config(Sensor.auto), NO_METER, found(NVML), SPECIFIED).power.boundary == "estimated"
     assert measured(choose(config(Sensor.auto), NO_METER, found(NVML, RAPL), SPECIFIED)).name == "rapl package-0"
 
 
@@ -79,7 +82,7 @@ def test_a_sensor_can_be_named() -> None:
 
 def test_a_rail_that_is_not_the_devices_does_not_count() -> None:
     card = SensorFound("hwmon:amdgpu PPT", "hwmon", "module", lag_s=0.0, stand_in="")
-    assert choose(config(Sensor.auto), NO_METER, found(card), SPECIFIED).boundary == "estimated"
+    assert choose(config(Sensor.auto), NO_METER, found(card), SPECIFIED).power.boundary == "estimated"
 
 
 def test_without_a_sensor_the_specification_is_an_estimate_and_says_so() -> None:
@@ -136,15 +139,15 @@ def test_the_cpu_has_no_estimate_of_another_processor() -> None:
 def test_all_records_the_other_sensors_of_the_device_too() -> None:
     board = found(NVML, METER, RAPL)
     assert measured(choose(config(Sensor.all), NO_METER, board, SPECIFIED)).name == RAPL.name
-    assert [source.name for source in others(config(Sensor.all), NO_METER, board, SPECIFIED)] == [METER.name]
-    assert not others(config(Sensor.auto), NO_METER, board, SPECIFIED)
+    assert [source.name for source in choose(config(Sensor.all), NO_METER, board, SPECIFIED).others] == [METER.name]
+    assert not choose(config(Sensor.auto), NO_METER, board, SPECIFIED).others
 
 
 def test_next_to_a_meter_the_devices_first_sensor_is_recorded() -> None:
-    meter = MeterConfig(name="um25c", kind="um25c")
+    meter = MeterConfig(name="um25c", kind="um25c", options={"port": "/dev/rfcomm0"})
     board = found(NVML, METER, RAPL)
-    assert [source.name for source in others(config(Sensor.auto), meter, board, SPECIFIED)] == [RAPL.name]
-    assert not others(config(Sensor.none), meter, board, SPECIFIED)
+    assert [source.name for source in choose(config(Sensor.auto), meter, board, SPECIFIED).others] == [RAPL.name]
+    assert not choose(config(Sensor.none), meter, board, SPECIFIED).others
 
 
 def test_all_without_a_sensor_is_an_estimate() -> None:

@@ -124,7 +124,8 @@ def test_a_real_clock_of_an_agent_is_that_of_the_phases(tmp_path: Path) -> None:
     assert len(series.t_ns) > 20
     assert abs(series.t_ns[0] - span.start_ns) < 0.1e9
     assert abs(series.t_ns[-1] - span.end_ns) < 0.1e9
-    series.save(tmp_path / "samples.npy")
-    saved = np.load(tmp_path / "samples.npy")
+    series.save(tmp_path / "samples.csv")
+    assert (tmp_path / "samples.csv").read_text().startswith("time_ns,power_w\n")
+    saved = np.loadtxt(tmp_path / "samples.csv", delimiter=",", skiprows=1)
     assert (saved.dtype, saved.shape) == (np.float64, (len(series.t_ns), 2))
     assert (saved[:, 0] == series.t_ns).all()

@@ -41,6 +41,8 @@ class Sensor(ABC):
     """
 
     paced = True  # False: `read` itself waits for the next reading, at most a second, and reads follow each other
+    resolution_w = None  # type: float | None  # one step of a reading, in watts; None: unknown
+    accuracy = None  # type: float | None  # of a reading, as a fraction of it; None: unknown
     late_s = 0.0  # how much later than its time a reading may arrive: in a recording, the last ones are waited for
 
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:

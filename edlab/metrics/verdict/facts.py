@@ -90,6 +90,11 @@ class Facts:
         """Those of the phases in which load would change a metric."""
         return {name: activity for name, activity in self.cpu_shares.items() if not name.startswith(_UNTIMED)}
 
+    @property
+    def busy_shares(self) -> Mapping[str, Activity]:
+        """Those of the phases in which the model runs."""
+        return {name: activity for name, activity in self.timed_shares.items() if not name.startswith("idle")}
+
 
 def degraded(code: str, message: str, advice: str) -> Finding:
     """A reason that makes a run DEGRADED at least."""
@@ -113,9 +118,8 @@ def steadier(facts: Facts) -> str:
     that it does not control.
     """
     repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
-    busy = [activity for name, activity in facts.timed_shares.items() if not name.startswith("idle")]
-    others = max((activity.others or 0 for activity in busy), default=0)
-    stolen = max((activity.stolen or 0 for activity in busy), default=0)
+    others = max((activity.others or 0 for activity in facts.busy_shares.values()), default=0)
+    stolen = max((activity.stolen or 0 for activity in facts.busy_shares.values()), default=0)
     if others >= max(_LOADED, stolen):
         return STOP_OTHERS
     if facts.virtual_machine or stolen:

@@ -47,26 +47,20 @@ def system_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def _load_rules(facts: Facts) -> Iterator[Finding]:
-    """The worst phase counts: one name and one figure say more than four."""
-    timed = facts.timed_shares
-    others = {name: activity.others for name, activity in timed.items() if activity.others is not None}
+    """Only the worst phase is reported: one name and one number are clearer than four."""
+    busy = facts.busy_shares
+    others = {name: activity.others for name, activity in facts.timed_shares.items() if activity.others is not None}
     if others and others[worst := max(others, key=others.__getitem__)] > _BUSY:
         yield graded(
             "background_load",
             f"other programs took {others[worst]:.0%} of the cores in the {worst} phase",
             STOP_OTHERS,
-            severe=facts.on_cpu and any(share > _MOSTLY_BUSY for name, share in others.items() if not _is_idle(name)),
+            severe=facts.on_cpu and any((activity.others or 0) > _MOSTLY_BUSY for activity in busy.values()),
         )
-    stolen = {
-        name: activity.stolen for name, activity in timed.items() if activity.stolen is not None and not _is_idle(name)
-    }
+    stolen = {name: activity.stolen for name, activity in busy.items() if activity.stolen is not None}
     if stolen and stolen[worst := max(stolen, key=stolen.__getitem__)] > _STOLEN:
         yield degraded(
             "cpu_stolen",
             f"the hypervisor stole {stolen[worst]:.1%} of the CPU in the {worst} phase",
             steadier(facts),
         )
-
-
-def _is_idle(phase: str) -> bool:
-    return phase.startswith("idle")  # also that of a repeat

@@ -47,8 +47,6 @@ class Command(Sensor):
         self._arguments = _arguments(command)
         name = f"command {shlex.join(self._arguments)}"[:80]
         super().__init__(name, "command", options.boundary(boundary), options.number("lag_s", lag_s))
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None
         self._patience_s = options.number("patience_s", patience_s)
         self._program: _Program | None = None
         self._started = -math.inf

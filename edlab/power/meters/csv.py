@@ -64,8 +64,6 @@ class Csv(Sensor):
         """
         self._path = Path(options.text("path", path)).expanduser()
         super().__init__(f"csv {self._path}", "csv", options.boundary(boundary), options.number("lag_s", lag_s))
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None
         self.late_s = options.number("flush_s", flush_s)
         self._columns = _columns(time_column, watts_column, volts_column, amps_column)
         self._unit = _choice("time_unit", time_unit, (*_NS, _ISO))

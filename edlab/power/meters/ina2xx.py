@@ -88,6 +88,7 @@ class _Ina2xx(Sensor):
 
     kind_of_chip: ClassVar[str]
     averages: ClassVar[Mapping[int, tuple[int, float]]]  # readings in a mean -> its bits, seconds for a new power
+    usual_averages: ClassVar[int]
     volts_per_step: ClassVar[float]  # of the shunt voltage
     gain_error: ClassVar[float]  # of current and voltage together, at most, at 25 degrees Celsius
     device = I2cDevice
@@ -96,13 +97,15 @@ class _Ina2xx(Sensor):
         self,
         *,
         max_amperes: float,
-        bus: int,
-        address: int,
-        shunt_ohms: float,
-        shunt_tolerance: float,
-        averages: int,
-        boundary: str,
+        bus: int = 1,
+        address: int = 0x40,
+        shunt_ohms: float = 0.1,
+        shunt_tolerance: float = 0.01,
+        averages: int | None = None,
+        boundary: str = "board_dc",
     ) -> None:
+        """`averages` is `usual_averages` by default. Raises `ConfigError`, also if no range includes `max_amperes`."""
+        averages = self.usual_averages if averages is None else averages
         self._path = f"/dev/i2c-{options.integer('bus', bus)}"
         self._address = _address(address)
         self._ohms = _positive("shunt_ohms", shunt_ohms)
@@ -117,8 +120,7 @@ class _Ina2xx(Sensor):
         name = f"{self.kind_of_chip} {self._path} 0x{self._address:02x}"
         # A reading is the mean of a cycle, and stays for the next one.
         super().__init__(name, self.kind_of_chip, options.boundary(boundary), 2 * self._cycle_s)
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = self.gain_error + options.number("shunt_tolerance", shunt_tolerance)
+        self.accuracy = self.gain_error + options.number("shunt_tolerance", shunt_tolerance)
         self._chip: I2cDevice | None = None
         self._ready_at = 0.0
 
@@ -189,30 +191,9 @@ class Ina219(_Ina2xx):
             [(1, 532), (2, 1060), (4, 2130), (8, 4260), (16, 8510), (32, 17020), (64, 34050), (128, 68100)]
         )
     }
+    usual_averages = 128
     volts_per_step = 10e-6
     gain_error = 0.005 + 0.005  # current and bus voltage, INA219A; an INA219B is better
-
-    def __init__(
-        self,
-        *,
-        max_amperes: float,
-        bus: int = 1,
-        address: int = 0x40,
-        shunt_ohms: float = 0.1,
-        shunt_tolerance: float = 0.01,
-        averages: int = 128,
-        boundary: str = "board_dc",
-    ) -> None:
-        """`max_amperes` chooses the range: the smallest one that includes it. Raises `ConfigError`."""
-        super().__init__(
-            max_amperes=max_amperes,
-            bus=bus,
-            address=address,
-            shunt_ohms=shunt_ohms,
-            shunt_tolerance=shunt_tolerance,
-            averages=averages,
-            boundary=boundary,
-        )
 
     def _range(self) -> int:
         for bits in range(4):
@@ -240,30 +221,9 @@ class Ina226(_Ina2xx):
     averages: ClassVar[Mapping[int, tuple[int, float]]] = {
         number: (bits << 9, number * 2 * 1.1e-3) for bits, number in enumerate([1, 4, 16, 64, 128, 256, 512, 1024])
     }
+    usual_averages = 64
     volts_per_step = 2.5e-6
     gain_error = 0.001 + 0.001  # shunt and bus voltage
-
-    def __init__(
-        self,
-        *,
-        max_amperes: float,
-        bus: int = 1,
-        address: int = 0x40,
-        shunt_ohms: float = 0.1,
-        shunt_tolerance: float = 0.01,
-        averages: int = 64,
-        boundary: str = "board_dc",
-    ) -> None:
-        """`max_amperes` is checked against the only range. Raises `ConfigError`."""
-        super().__init__(
-            max_amperes=max_amperes,
-            bus=bus,
-            address=address,
-            shunt_ohms=shunt_ohms,
-            shunt_tolerance=shunt_tolerance,
-            averages=averages,
-            boundary=boundary,
-        )
 
     def _mode(self) -> int:
         if self._largest > _ROUNDED * 0.08192:

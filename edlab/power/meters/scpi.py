@@ -61,8 +61,6 @@ class Scpi(Sensor):
         self._queries = _queries(query, voltage_query, current_query)
         name = f"scpi {self._host or self._resource}"
         super().__init__(name, "scpi", options.boundary(boundary), options.number("lag_s", lag_s))
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None
         self._visa = _pyvisa() if self._resource else None
         self._instrument: _Instrument | None = None
 

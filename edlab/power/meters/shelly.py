@@ -52,8 +52,6 @@ class Shelly(Sensor):
         """`username` counts for the first generation only. Raises `ConfigError`."""
         self._host = options.host(host)
         super().__init__(f"shelly {self._host}", "shelly", options.boundary(boundary), options.number("lag_s", lag_s))
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None
         self._channel = options.integer("channel", channel)
         self._component = None if component is None else _component(component)
         self._username = options.text("username", username)

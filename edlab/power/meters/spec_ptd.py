@@ -59,8 +59,6 @@ class SpecPtd(Sensor):
         self._host = options.host(host)
         self._interval_ms = options.integer("interval_ms", interval_ms, least=1)
         super().__init__(f"spec_ptd {self._host}", "spec_ptd", options.boundary(boundary), self._interval_ms / 1000)
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None
         self._connection: LineConnection | None = None
         self._request = ""
         self._last_ns = 0

@@ -29,7 +29,8 @@ class Tasmota(Sensor):
     """The power of one channel of a plug; `channel` counts from 1, as Tasmota does.
 
     The first reading asks for the number of decimals, and returns None; then `resolution_w` is one step of the last of
-    them: 1 W unless the plug was set up with `WattRes 1`, 2 or 3. The chip's own steps may be wider.
+    them: 1 W unless the plug was set up with `WattRes 1`, 2 or 3. The chip's own steps may be wider. The
+    accuracy is unknown: each plug is calibrated by its user.
     """
 
     def __init__(
@@ -45,8 +46,6 @@ class Tasmota(Sensor):
         """Raises `ConfigError`."""
         self._host = options.host(host)
         super().__init__(f"tasmota {self._host}", "tasmota", options.boundary(boundary), options.number("lag_s", lag_s))
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None  # each plug is calibrated by its user
         self._channel = options.integer("channel", channel, least=1)
         self._login = {"user": options.text("username", username), "password": str(password)} if password else {}
         self._asked = False

@@ -60,8 +60,6 @@ class Um25c(Sensor):
         """`port` is the device file. Raises `ConfigError`."""
         self._path = options.text("port", port)
         super().__init__(f"um25c {self._path}", "um25c", options.boundary(boundary), _LAG_S)
-        self.resolution_w: float | None = None
-        self.accuracy: float | None = None
         self._port: FileIO | None = None
         self._silences = 0
 

@@ -13,15 +13,14 @@ from typing import Any, ClassVar
 
 import psutil
 import pytest
+from readings import PATIENCE_S, next_error, next_sample
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
 from edlab.power.meter import METERS
 from edlab.power.meters.command import Command
 from edlab.testing.meter import MeterConformance
 
 STEADY = "import itertools, time\nfor n in itertools.count(): print(5 + n % 2); time.sleep(0.01)"
-PATIENCE_S = 30.0
 
 Open = Callable[..., Command]
 
@@ -42,26 +41,6 @@ def opened() -> Iterator[Open]:
     yield of
     for meter in meters:
         meter.close()
-
-
-def next_sample(meter: Command) -> Sample:
-    """The next line: a program takes its time to start."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if sample := meter.read():
-            return sample
-    pytest.fail("the program printed no line")
-
-
-def next_error(meter: Command) -> Exception:
-    """The next failed reading."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        try:
-            meter.read()
-        except (OSError, ValueError) as error:
-            return error
-    pytest.fail("no reading failed")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from readings import PATIENCE_S, next_sample
 
 from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
@@ -21,7 +22,6 @@ from edlab.power.meters import csv
 from edlab.power.meters.csv import Csv
 from edlab.testing.meter import MeterConformance
 
-PATIENCE_S = 30.0
 NAMED: dict[str, Any] = {"time_column": "time", "watts_column": "watts"}
 LOGGER = """
 import sys, time
@@ -54,14 +54,6 @@ class Log:
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "log.csv")
-
-
-def next_sample(meter: Csv) -> Sample:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if sample := meter.read():
-            return sample
-    pytest.fail("no row came")
 
 
 def sample_of(meter: Csv) -> Sample | None:

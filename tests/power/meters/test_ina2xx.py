@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from readings import PATIENCE_S, next_sample
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
 from edlab.power.meter import METERS
 from edlab.power.meters.ina2xx import I2cDevice, Ina219, Ina226
 from edlab.testing.meter import MeterConformance
 
-PATIENCE_S = 30.0
 I2C_SLAVE = 0x0703  # linux/i2c-dev.h
 
 
@@ -78,16 +77,6 @@ def chip226(monkeypatch: pytest.MonkeyPatch) -> type[FakeChip]:
 
     monkeypatch.setattr(Ina226, "device", Fake226)
     return Fake226
-
-
-def next_sample(meter: Ina219 | Ina226) -> Sample:
-    """The first reading configures the chip, whose first conversion takes its time."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if sample := meter.read():
-            return sample
-        time.sleep(0.001)
-    pytest.fail("no reading came")
 
 
 class TestConformance219(MeterConformance):

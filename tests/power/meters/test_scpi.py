@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 from line_peer import LinePeer
+from readings import next_answer
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError, MissingDependencyError
 from edlab.power.meter import METERS
 from edlab.power.meters.scpi import Scpi
@@ -42,18 +42,6 @@ def peer(supply: Supply) -> Iterator[LinePeer]:
     peer.close()
 
 
-def next_sample(meter: Scpi) -> Sample:
-    """The first reading connects. On a busy machine, the peer may answer too late."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            if sample := meter.read():
-                return sample
-        except TimeoutError:
-            if time.monotonic() > end:
-                raise
-
-
 class TestConformance(MeterConformance):
     meter = "scpi"
     options: ClassVar[dict[str, str]] = {}
@@ -75,7 +63,7 @@ def test_the_power_in_all_forms_of_a_number(peer: LinePeer, supply: Supply, answ
     supply.answers["MEAS:POW?"] = answer
     meter = Scpi(host=peer.host)
     before_ns = time.perf_counter_ns()
-    sample = next_sample(meter)
+    sample = next_answer(meter)
     assert sample.watts == pytest.approx(watts)
     assert before_ns < sample.t_ns < time.perf_counter_ns()
     assert (meter.boundary, meter.lag_s, meter.paced) == ("board_dc", 0.2, True)
@@ -83,13 +71,13 @@ def test_the_power_in_all_forms_of_a_number(peer: LinePeer, supply: Supply, answ
 
 def test_another_query(peer: LinePeer, supply: Supply) -> None:
     supply.answers["MEAS:POW? CH2"] = "7.5"
-    assert next_sample(Scpi(host=peer.host, query="MEAS:POW? CH2")).watts == 7.5
+    assert next_answer(Scpi(host=peer.host, query="MEAS:POW? CH2")).watts == 7.5
 
 
 def test_the_product_of_voltage_and_current(peer: LinePeer, supply: Supply) -> None:
     supply.answers = {"MEAS:VOLT?": "5.0V", "MEAS:CURR?": "400mA"}
     meter = Scpi(host=peer.host, voltage_query="MEAS:VOLT?", current_query="MEAS:CURR?")
-    assert next_sample(meter).watts == pytest.approx(2.0)
+    assert next_answer(meter).watts == pytest.approx(2.0)
     assert set(peer.lines) == {"MEAS:VOLT?", "MEAS:CURR?"}
 
 
@@ -98,13 +86,13 @@ def test_an_answer_that_is_no_power_fails_and_a_later_reading_succeeds(
     peer: LinePeer, supply: Supply, answer: str | bytes
 ) -> None:
     meter = Scpi(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     supply.answers["MEAS:POW?"] = answer
     for _ in range(2):
         with pytest.raises(ValueError, match=r"answered|reports -0\.5 W"):
             meter.read()
     supply.answers["MEAS:POW?"] = "6.0"
-    assert next_sample(meter).watts == 6.0
+    assert next_answer(meter).watts == 6.0
 
 
 def test_a_query_that_the_instrument_does_not_have_is_a_failed_reading(peer: LinePeer, supply: Supply) -> None:
@@ -117,13 +105,13 @@ def test_a_query_that_the_instrument_does_not_have_is_a_failed_reading(peer: Lin
 
 def test_an_answer_that_comes_too_late_is_not_that_of_the_next_query(peer: LinePeer, supply: Supply) -> None:
     meter = Scpi(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     peer.push(b"99.0\n")
     supply.answers["MEAS:POW?"] = b"98"  # half of an answer
     with pytest.raises(TimeoutError):
         meter.read()
     supply.answers["MEAS:POW?"] = "6.0"
-    assert next_sample(meter).watts == 6.0
+    assert next_answer(meter).watts == 6.0
 
 
 def test_an_answer_without_end_is_a_failed_reading(peer: LinePeer, supply: Supply) -> None:
@@ -136,16 +124,16 @@ def test_an_answer_without_end_is_a_failed_reading(peer: LinePeer, supply: Suppl
 
 def test_an_instrument_that_goes_away_and_comes_back(peer: LinePeer) -> None:
     meter = Scpi(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     peer.close()
     with pytest.raises(OSError, match=r"closed the connection|reset|roken pipe"):
         meter.read()
     with pytest.raises(OSError, match="cannot reach " + peer.host):
         meter.read()
     peer.open()
-    assert next_sample(meter).watts == 5.25
+    assert next_answer(meter).watts == 5.25
     meter.close()
-    assert next_sample(meter).watts == 5.25
+    assert next_answer(meter).watts == 5.25
 
 
 @pytest.mark.parametrize(
@@ -186,22 +174,22 @@ class TestVisa:
 
     def test_the_power(self, resource: str) -> None:
         meter = Scpi(resource=resource)
-        assert next_sample(meter).watts == 5.25
+        assert next_answer(meter).watts == 5.25
         meter.close()
-        assert next_sample(meter).watts == 5.25
+        assert next_answer(meter).watts == 5.25
 
     def test_an_instrument_that_does_not_answer(self, resource: str, supply: Supply) -> None:
         meter = Scpi(resource=resource)
-        next_sample(meter)
+        next_answer(meter)
         supply.answers = {}
         with pytest.raises(TimeoutError, match=r"did not answer MEAS:POW\?"):
             meter.read()
         supply.answers["MEAS:POW?"] = "6.0"
-        assert next_sample(meter).watts == 6.0
+        assert next_answer(meter).watts == 6.0
 
     def test_an_instrument_that_goes_away(self, resource: str, peer: LinePeer) -> None:
         meter = Scpi(resource=resource)
-        next_sample(meter)
+        next_answer(meter)
         peer.close()
         with pytest.raises(OSError, match=r"127\.0\.0\.1"):
             meter.read()
@@ -209,4 +197,4 @@ class TestVisa:
         with pytest.raises(OSError, match=r"127\.0\.0\.1"):
             meter.read()
         peer.open()
-        assert next_sample(meter).watts == 5.25
+        assert next_answer(meter).watts == 5.25

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import pytest
 from http_peer import HttpPeer, Reply, Request, SilentPeer
+from readings import next_answer
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
 from edlab.power.meter import METERS
 from edlab.power.meters.shelly import Shelly
@@ -122,18 +122,6 @@ def peer() -> Iterator[HttpPeer]:
     peer.close()
 
 
-def next_sample(meter: Shelly) -> Sample:
-    """The first reading only finds out what the device is. On a busy machine, the peer may answer too late."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            if sample := meter.read():
-                return sample
-        except TimeoutError:
-            if time.monotonic() > end:
-                raise
-
-
 class TestConformance(MeterConformance):
     meter = "shelly"
     options: ClassVar[dict[str, str]] = {}
@@ -154,13 +142,13 @@ def test_the_meters_of_the_first_generation(peer: HttpPeer, first: FirstGenerati
     peer.answer = first.answer
     meter = Shelly(host=peer.host)
     before_ns = time.perf_counter_ns()
-    sample = next_sample(meter)
+    sample = next_answer(meter)
     assert sample.watts == 4.71
     assert before_ns < sample.t_ns < time.perf_counter_ns()
     assert (meter.boundary, meter.paced) == ("wall_ac", True)
     # a 3EM
     first.status = {"emeters": [{"power": 10.66, "is_valid": True}, {"power": 0.5, "is_valid": True}], "meters": []}
-    assert next_sample(Shelly(host=peer.host, channel=1)).watts == 0.5
+    assert next_answer(Shelly(host=peer.host, channel=1)).watts == 0.5
 
 
 @pytest.mark.parametrize(
@@ -184,14 +172,14 @@ def test_the_components_of_later_generations(
 ) -> None:
     later.status = status
     peer.answer = later.answer
-    assert next_sample(Shelly(host=peer.host, **options)).watts == watts
+    assert next_answer(Shelly(host=peer.host, **options)).watts == watts
     assert peer.requests[-1].target == path
 
 
 def test_once_identified_a_reading_is_one_request(peer: HttpPeer, device: FirstGeneration | LaterGeneration) -> None:
     peer.answer = device.answer
     meter = Shelly(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     count = len(peer.requests)
     for _ in range(3):
         assert meter.read()
@@ -219,7 +207,7 @@ def test_a_later_device_that_does_not_report_the_power(
     meter = Shelly(host=peer.host, **options)
     for _ in range(2):
         with pytest.raises((OSError, ValueError), match=problem):
-            next_sample(meter)
+            next_answer(meter)
 
 
 @pytest.mark.parametrize(
@@ -240,16 +228,16 @@ def test_a_first_device_that_does_not_report_the_power(
     first.status = status
     peer.answer = first.answer
     with pytest.raises(ValueError, match=problem):
-        next_sample(Shelly(host=peer.host, **options))
+        next_answer(Shelly(host=peer.host, **options))
 
 
 def test_the_password_of_the_first_generation(peer: HttpPeer, first: FirstGeneration) -> None:
     first.login = ("owner", "s:cret ß")
     peer.answer = first.answer
-    assert next_sample(Shelly(host=peer.host, username="owner", password="s:cret ß")).watts == 4.71
+    assert next_answer(Shelly(host=peer.host, username="owner", password="s:cret ß")).watts == 4.71
     for password, problem in (("", "asks for a password"), ("wrong", "refuses")):
         with pytest.raises(PermissionError, match=problem) as refused:
-            next_sample(Shelly(host=peer.host, username="owner", password=password))
+            next_answer(Shelly(host=peer.host, username="owner", password=password))
         assert "wrong" not in str(refused.value)
 
 
@@ -257,7 +245,7 @@ def test_the_password_of_later_generations(peer: HttpPeer, later: LaterGeneratio
     later.password = "s:cret ß"
     peer.answer = later.answer
     meter = Shelly(host=peer.host, password=later.password)
-    assert next_sample(meter).watts == 5.3
+    assert next_answer(meter).watts == 5.3
     count = len(peer.requests)
     assert meter.read()
     assert len(peer.requests) == count + 1  # it is not asked for again each time
@@ -266,13 +254,13 @@ def test_the_password_of_later_generations(peer: HttpPeer, later: LaterGeneratio
     assert later.counts == [1]
     for password, problem in (("", "asks for a password"), ("wrong", "refuses")):
         with pytest.raises(PermissionError, match=problem) as refused:
-            next_sample(Shelly(host=peer.host, password=password))
+            next_answer(Shelly(host=peer.host, password=password))
         assert "wrong" not in str(refused.value)
 
 
 def test_the_password_is_not_sent_before_it_is_asked_for(peer: HttpPeer, later: LaterGeneration) -> None:
     peer.answer = later.answer
-    next_sample(Shelly(host=peer.host, password="secret"))
+    next_answer(Shelly(host=peer.host, password="secret"))
     assert not any(request.authorization for request in peer.requests)
 
 
@@ -289,13 +277,13 @@ def test_a_bad_answer_fails_and_a_later_reading_succeeds(
 ) -> None:
     peer.answer = device.answer
     meter = Shelly(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     peer.answer = lambda request: reply
     for _ in range(2):
         with pytest.raises((OSError, ValueError)):
             meter.read()
     peer.answer = device.answer
-    assert next_sample(meter).watts > 4
+    assert next_answer(meter).watts > 4
 
 
 def test_a_device_that_goes_away_and_comes_back_as_another(
@@ -303,15 +291,15 @@ def test_a_device_that_goes_away_and_comes_back_as_another(
 ) -> None:
     peer.answer = first.answer
     meter = Shelly(host=peer.host)
-    assert next_sample(meter).watts == 4.71
+    assert next_answer(meter).watts == 4.71
     peer.close()
     with pytest.raises(OSError, match="cannot reach " + peer.host):
         meter.read()
     peer.answer = later.answer
     peer.open()
-    assert next_sample(meter).watts == 5.3
+    assert next_answer(meter).watts == 5.3
     meter.close()
-    assert next_sample(meter).watts == 5.3
+    assert next_answer(meter).watts == 5.3
 
 
 @pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\n"])

@@ -15,15 +15,14 @@ from typing import Any, ClassVar
 
 import pytest
 from line_peer import LinePeer
+from readings import PATIENCE_S, next_error, next_sample
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
 from edlab.power.meter import METERS
 from edlab.power.meters import spec_ptd
 from edlab.power.meters.spec_ptd import SpecPtd
 from edlab.testing.meter import MeterConformance
 
-PATIENCE_S = 30.0
 NOON = datetime(2026, 3, 4, 12, 0, 0)
 
 
@@ -94,24 +93,6 @@ def peer(ptd: Ptd) -> Iterator[LinePeer]:
     peer = LinePeer(ptd.answer)
     yield peer
     peer.close()
-
-
-def next_sample(meter: SpecPtd) -> Sample:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if sample := meter.read():
-            return sample
-    pytest.fail("no sample came")
-
-
-def next_error(meter: SpecPtd) -> Exception:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        try:
-            meter.read()
-        except (OSError, ValueError) as error:
-            return error
-    pytest.fail("no reading failed")
 
 
 class TestConformance(MeterConformance):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 from http_peer import HttpPeer, Reply, Request, SilentPeer
+from readings import next_answer
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
 from edlab.power.meter import METERS
 from edlab.power.meters.tasmota import Tasmota
@@ -52,18 +52,6 @@ def peer(plug: Plug) -> Iterator[HttpPeer]:
     peer.close()
 
 
-def next_sample(meter: Tasmota) -> Sample:
-    """The first reading only asks for the decimals. On a busy machine, the peer may answer too late."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            if sample := meter.read():
-                return sample
-        except TimeoutError:
-            if time.monotonic() > end:
-                raise
-
-
 class TestConformance(MeterConformance):
     meter = "tasmota"
     options: ClassVar[dict[str, str]] = {}
@@ -84,7 +72,7 @@ def test_the_power_of_a_channel(peer: HttpPeer, plug: Plug, power: Any, channel:
     plug.power = power
     meter = Tasmota(host=peer.host, channel=channel)
     before_ns = time.perf_counter_ns()
-    sample = next_sample(meter)
+    sample = next_answer(meter)
     assert sample.watts == watts
     assert before_ns < sample.t_ns < time.perf_counter_ns()
     assert (meter.boundary, meter.paced) == ("wall_ac", True)
@@ -97,7 +85,7 @@ def test_the_resolution_is_what_the_plug_is_set_to(
     plug.decimals = decimals
     meter = Tasmota(host=peer.host)
     assert meter.resolution_w is None
-    next_sample(meter)
+    next_answer(meter)
     assert meter.resolution_w == resolution_w
     assert meter.accuracy is None
 
@@ -107,14 +95,14 @@ def test_what_is_no_power_is_a_failed_reading(peer: HttpPeer, plug: Plug, power:
     plug.power = power
     meter = Tasmota(host=peer.host, channel=2 if power == [1] else 1)
     with pytest.raises(ValueError, match=peer.host):
-        next_sample(meter)
+        next_answer(meter)
     plug.power = [1, 2]
-    assert next_sample(meter).watts in (1, 2)
+    assert next_answer(meter).watts in (1, 2)
 
 
 def test_a_plug_without_a_meter_is_said_to_have_none(peer: HttpPeer, plug: Plug) -> None:
     meter = Tasmota(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     peer.answer = lambda request: Reply(json.dumps({"StatusSNS": {"Time": "2026-01-02T03:04:05"}}))
     with pytest.raises(ValueError, match="no power meter"):
         meter.read()
@@ -131,11 +119,11 @@ def test_a_missing_or_wrong_password_is_said_and_not_shown(
         Tasmota(host=peer.host, password=password).read()
     assert "meter.options.password" in str(refused.value)
     assert "wrong" not in str(refused.value)
-    assert next_sample(Tasmota(host=peer.host, password=plug.password)).watts == 5.0
+    assert next_answer(Tasmota(host=peer.host, password=plug.password)).watts == 5.0
 
 
 def test_no_password_is_sent_if_none_is_set(peer: HttpPeer) -> None:
-    next_sample(Tasmota(host=peer.host))
+    next_answer(Tasmota(host=peer.host))
     assert [request.query for request in peer.requests] == [{"cmnd": "WattRes"}, {"cmnd": "Status 10"}]
 
 
@@ -153,24 +141,24 @@ def test_no_password_is_sent_if_none_is_set(peer: HttpPeer) -> None:
 )
 def test_a_bad_answer_fails_and_the_next_reading_succeeds(peer: HttpPeer, plug: Plug, reply: Reply) -> None:
     meter = Tasmota(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     peer.answer = lambda request: reply
     with pytest.raises((OSError, ValueError)):
         meter.read()
     peer.answer = plug.answer
-    assert next_sample(meter).watts == 5.0
+    assert next_answer(meter).watts == 5.0
 
 
 def test_a_plug_that_goes_away_and_comes_back(peer: HttpPeer) -> None:
     meter = Tasmota(host=peer.host)
-    next_sample(meter)
+    next_answer(meter)
     peer.close()
     with pytest.raises(OSError, match="cannot reach " + peer.host):
         meter.read()
     peer.open()
-    assert next_sample(meter).watts == 5.0
+    assert next_answer(meter).watts == 5.0
     meter.close()
-    assert next_sample(meter).watts == 5.0
+    assert next_answer(meter).watts == 5.0
 
 
 @pytest.mark.parametrize("drip", [b"", b"x", b"HTTP/1.1 200 OK\r\n"])
@@ -185,7 +173,7 @@ def test_a_plug_that_never_finishes_an_answer_is_a_failed_reading(drip: bytes) -
 
 def test_a_proxy_of_the_environment_is_not_used(peer: HttpPeer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert next_sample(Tasmota(host=peer.host)).watts == 5.0
+    assert next_answer(Tasmota(host=peer.host)).watts == 5.0
 
 
 @pytest.mark.parametrize(

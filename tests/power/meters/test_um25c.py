@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from readings import next_answer
 from um25c_peer import FRAME, UM24C, UM25C, UM34C, Peer, frame
 
-from edlab.agent.sensors.base import Sample
 from edlab.errors import ConfigError
 from edlab.power.meter import METERS
 from edlab.power.meters.um25c import Um25c
@@ -34,17 +34,6 @@ def meter(port: Path, peer: Peer) -> Iterator[Um25c]:
     meter = Um25c(port=str(port))
     yield meter
     meter.close()
-
-
-def next_sample(meter: Um25c) -> Sample:
-    """On a busy machine, the peer may answer too late."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return meter.read()
-        except TimeoutError:
-            if time.monotonic() > end:
-                raise
 
 
 class TestConformance(MeterConformance):
@@ -74,7 +63,7 @@ def test_the_model_decides_the_scales(
 ) -> None:
     peer.answer = lambda: [answer]
     before_ns = time.perf_counter_ns()
-    sample = next_sample(meter)
+    sample = next_answer(meter)
     assert before_ns < sample.t_ns < time.perf_counter_ns()
     assert sample.watts == pytest.approx(watts)
     assert meter.resolution_w == pytest.approx(resolution_w)
@@ -89,7 +78,7 @@ def test_the_watts_are_of_usb_unless_set(port: Path) -> None:
 
 def test_an_answer_may_come_in_pieces_and_after_garbage(meter: Um25c, peer: Peer) -> None:
     peer.answer = lambda: [b"\x09\xc9 noise ", FRAME[:1], FRAME[1:70], FRAME[70:]]
-    assert next_sample(meter).watts == pytest.approx(0.580, abs=1e-3)
+    assert next_answer(meter).watts == pytest.approx(0.580, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +97,13 @@ def test_a_bad_answer_fails_and_the_next_reading_succeeds(meter: Um25c, peer: Pe
     with pytest.raises(TimeoutError, match=r"sent \d+ bytes, not an answer of 130"):
         meter.read()
     peer.answer = lambda: [FRAME]
-    assert next_sample(meter).watts == pytest.approx(0.580, abs=1e-3)
+    assert next_answer(meter).watts == pytest.approx(0.580, abs=1e-3)
 
 
 def test_an_answer_that_comes_too_late_is_not_that_of_the_next_request(meter: Um25c, peer: Peer) -> None:
-    next_sample(meter)
+    next_answer(meter)
     peer.send(frame(UM25C, 20000, 50000))
-    assert next_sample(meter).watts == pytest.approx(0.580, abs=1e-3)
+    assert next_answer(meter).watts == pytest.approx(0.580, abs=1e-3)
 
 
 def test_a_meter_that_never_answers_is_a_failed_reading_each_time_and_is_opened_again(
@@ -126,14 +115,14 @@ def test_a_meter_that_never_answers_is_a_failed_reading_each_time_and_is_opened_
             meter.read()
     other = Peer(port)
     try:
-        assert next_sample(meter).watts == pytest.approx(0.580, abs=1e-3)
+        assert next_answer(meter).watts == pytest.approx(0.580, abs=1e-3)
         assert other.requests
     finally:
         other.close()
 
 
 def test_a_meter_that_is_unplugged_and_comes_back(meter: Um25c, peer: Peer, port: Path) -> None:
-    next_sample(meter)
+    next_answer(meter)
     peer.close()
     with pytest.raises(OSError, match="rfcomm0"):
         meter.read()
@@ -141,7 +130,7 @@ def test_a_meter_that_is_unplugged_and_comes_back(meter: Um25c, peer: Peer, port
         meter.read()
     back = Peer(port, lambda: [frame(UM25C, 5000, 20000)])
     try:
-        assert next_sample(meter).watts == pytest.approx(10.0)
+        assert next_answer(meter).watts == pytest.approx(10.0)
     finally:
         back.close()
 
@@ -156,10 +145,10 @@ def test_a_port_that_does_not_exist_or_is_none_is_a_failed_reading(tmp_path: Pat
 
 def test_it_can_be_closed_twice_and_read_again(meter: Um25c) -> None:
     meter.close()
-    next_sample(meter)
+    next_answer(meter)
     meter.close()
     meter.close()
-    assert next_sample(meter).watts == pytest.approx(0.580, abs=1e-3)
+    assert next_answer(meter).watts == pytest.approx(0.580, abs=1e-3)
 
 
 @pytest.mark.parametrize("options", [{"port": ""}, {"port": 0}, {"port": "/dev/rfcomm0", "boundary": "battery"}])
