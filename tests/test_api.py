@@ -114,7 +114,7 @@ def test_ctrl_c_is_raised_once_the_run_is_recorded(cut_in_a_wait: bool, monkeypa
 
 
 def test_a_wrong_name_is_raised() -> None:
-    with pytest.raises(ConfigError, match="no model 'nope'"):
+    with pytest.raises(ConfigError, match="unknown model 'nope'"):
         edlab.run("nope")
 
 
