@@ -6,9 +6,9 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
@@ -43,6 +43,7 @@ exit code: 0 at least one run was measured and none failed; 1 a run failed, or a
 invalid or runs cannot be recorded, and nothing ran; 130 interrupted"""
 
 
+_FIRST_STEP = "Start with `edlab run protocol=smoke`, then `edlab doctor`. Guide: docs/quickstart.md"
 _RUN = "a run's id, a unique prefix of the id, or a run's name (the latest)"
 
 
@@ -57,8 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdlabError as error:
         if debug:
             raise
-        print_error(Console(stderr=True), error)
+        print_error(PatientConsole(stderr=True), error)
         return 2
+    except BrokenPipeError:  # Hydra prints by itself: `edlab run --cfg job | head`
+        console.on_broken_pipe()
+        return 0
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return 130
@@ -82,15 +86,34 @@ def _dispatch(arguments: list[str], console: Console) -> int:
     if not arguments[0].startswith("-") and arguments[0] not in commands:
         hint = f"{did_you_mean(arguments[0], commands)}commands: {', '.join(commands)}"
         raise ConfigError(f"unknown command '{arguments[0]}'", hint=hint)
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        commands.get(arguments[0], parser).refuse(unknown[0])
+    if "action" not in options:
+        parser.error("the command is missing")
     return int(options.action(options, console))
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+class _Parser(argparse.ArgumentParser):
+    """Reports errors as edlab does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `ConfigError`."""
+        raise ConfigError(message, hint=" ".join(self.format_usage().split()))
+
+    def refuse(self, unknown: str) -> NoReturn:
+        """Raise `ConfigError` for an unknown argument, with near names."""
+        if not unknown.startswith("-"):
+            self.error(f"unexpected '{unknown}'")
+        near = did_you_mean(unknown, [option for option in self._option_string_actions if option.startswith("--")])
+        raise ConfigError(f"unknown option '{unknown}'", hint=f"{near}`{self.prog} --help` lists the options")
+
+
+def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     """The parser and its commands."""
-    parser = argparse.ArgumentParser(prog="edlab", description="Benchmarks for edge deep learning accelerators.")
+    parser = _Parser(prog="edlab", description="Benchmarks for edge deep learning accelerators.", epilog=_FIRST_STEP)
     parser.add_argument("--version", action="version", version=f"edlab {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     run = commands.add_parser("run", help="convert, run, measure and record (see `edlab run --help`)")
     _add_overrides(run, "settings that differ from the defaults")

@@ -93,12 +93,18 @@ def _section(title: str, findings: Sequence[Finding], *, one_line: bool = False)
     table.add_column("details")
     overflow: OverflowMethod = "ellipsis" if one_line else "fold"
     for finding in findings:
-        mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]" if finding.optional else "[red]✗[/]"
+        mark = _mark(finding)
         details = Text(finding.details, overflow=overflow, no_wrap=one_line)
         if finding.fix and not (one_line and finding.optional):
             details.append(f"\n{finding.fix}", "cyan")
         table.add_row(mark, finding.part, details)
     return table
+
+
+def _mark(finding: Finding) -> str:
+    if finding.ok and not finding.absent:
+        return "[green]✓[/]"
+    return "[yellow]–[/]" if finding.absent or finding.optional else "[red]✗[/]"
 
 
 def _core(cache: Cache) -> Iterator[Finding]:

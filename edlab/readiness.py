@@ -25,7 +25,8 @@ _LOW_DISK_MB = 2000.0  # on a target
 class Finding:
     """One line of a report: a part, whether it can be used, the details, and the fix if it cannot.
 
-    `optional` is a part that edlab does not require: the runtime of an extra, a board that is not configured.
+    `optional` is a part that edlab does not require: the runtime of an extra, a board that is not configured. `absent`
+    is a part that is not there, which is no error: a device without a power sensor.
     """
 
     part: str
@@ -33,6 +34,7 @@ class Finding:
     details: str
     fix: str = ""
     optional: bool = False
+    absent: bool = False
 
 
 def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
@@ -214,7 +216,7 @@ def _power(config: DeviceConfig, found: Sensors) -> Iterator[Finding]:
     files = {sensor.stand_in for sensor in measuring if sensor.stand_in}
     note = f"; from the files under {files.pop()}, not the hardware" if files else ""
     note += f"; not in device.sensors: {_listed(others)}" if others else ""
-    yield Finding(part, True, (_listed(measuring) or _without_sensor(config)) + note)
+    yield Finding(part, True, (_listed(measuring) or _without_sensor(config)) + note, absent=not measuring)
     for unusable in found.unusable:
         if power.measures(config, unusable):
             yield Finding(part, False, f"{unusable.name}: {unusable.reason}", unusable.hint, optional=True)

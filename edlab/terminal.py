@@ -114,7 +114,7 @@ class RunDisplay:
 
     def __call__(self, phase: str, fraction: float | None = None, message: str = "") -> None:
         step = message if fraction is None else ""  # a phase of unknown length names its current step
-        if (phase, step) != self._phase:
+        if phase != self._phase[0] or step not in ("", self._phase[1]):
             self._phase = (phase, step)
             self._start_phase(phase, step)
         if self._task is not None:

@@ -111,8 +111,9 @@ def test_edlab_is_the_wheels(outside: Outside) -> None:
 
 
 def test_its_parts_are_known(outside: Outside) -> None:
-    (row,) = (line for line in passed(outside.run("edlab", "devices")).splitlines() if line.startswith("acme"))
-    assert row.split() == ["acme", "local", "acme", "by", "acme", "int8,", "fp16"]
+    rows = [line.split() for line in passed(outside.run("edlab", "devices")).splitlines() if line.startswith("acme")]
+    assert ["acme", "local", "acme", "by", "acme", "int8,", "fp16"] in rows
+    assert ["acme_board", "ssh", "onnx", "by", "onnxruntime", "fp32,", "int8"] in rows
     report = passed(outside.run("edlab", "doctor", "device=acme"))
     assert "3.2 runs acme" in report
     assert "acme:0" in report

@@ -20,6 +20,7 @@ def test_alone_it_prints_its_help(arguments: list[str], capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     for command in ("run", "doctor", "show", "pull", "completion", "version"):
         assert f"\n    {command}" in printed
+    assert "Start with `edlab run protocol=smoke`" in printed
 
 
 def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +35,23 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_a_misspelt_command_suggests_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", "pul"]) == 2
     assert "did you mean 'pull'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--versoin"], "did you mean '--version'? `edlab --help`"),
+        (["runs", "--lats", "3"], "did you mean '--last'? `edlab runs --help`"),
+        (["show"], "usage: edlab show [-h] RUN"),
+        (["pull", "a", "b"], "unexpected 'b'"),
+        (["--"], "unknown option '--'"),
+    ],
+)
+def test_a_misspelt_option_is_an_error_with_the_next_step(
+    typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

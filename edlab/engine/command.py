@@ -123,10 +123,13 @@ def _sweep_by_hydra(arguments: Sequence[str], planned: Plan, sweep: Sweep, launc
 
 def _preflight(configs: Sequence[EdlabConfig], cache: Cache, console: Console) -> None:
     """Report in the first seconds what these runs are missing; they still run as far as possible."""
-    for finding in preflight(configs, cache):
+    findings = preflight(configs, cache)
+    for finding in findings:
         console.print(f"[yellow]missing[/] {escape(finding.part)}", highlight=False)
         console.print(Padding(Text(finding.details), (0, 0, 0, 3)))
         console.print(Padding(Text(finding.fix, "cyan"), (0, 0, 0, 3)))
+    if findings:
+        console.print("runs that need what is missing will fail; the others continue", highlight=False)
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

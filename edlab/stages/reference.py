@@ -58,7 +58,7 @@ def predictions(
     on_progress: OnProgress,
 ) -> Predictions:
     """The results of the source's task for a model file and these rows of the data, run on this machine."""
-    indices = rows.tolist()
+    indices, place = rows.tolist(), f"{artifact.format} on this machine"
     key = digest(
         [
             artifact.sha256,
@@ -76,7 +76,8 @@ def predictions(
     def make(folder: Path) -> None:
         with devices.connect(device, cache, source.reader.modules) as session:
             session.open(artifact, source.preprocessing, device, source.task, source.reader)
-            session.predict(Pool(str(data.images), indices), folder / _FILE, on_progress)
+            pool = Pool(str(data.images), indices)
+            session.predict(pool, folder / _FILE, lambda phase, fraction, _: on_progress("reference", fraction, place))
 
     try:
         read: Predictions = read_array(cache.get_or_make("predictions", key, make) / _FILE)

@@ -220,7 +220,8 @@ def _wrong_labels(figures: Mapping[str, float], classes: int, claimed: float | N
         yield Reason(
             code="labels_do_not_match",
             message=f"top-1 is {accuracy:.1%} for {classes} classes; guessing gives {chance:.1%}",
-            advice="likely causes: the order of the classes (dataset.labels, dataset.class_order), model.label_offset, "
-            "model.preprocessing (mean, std, channels, resize), model.output, or a file that was already quantized "
-            "badly",
+            advice="likely causes: model.preprocessing (for an ImageNet network trained in PyTorch: "
+            "'model.preprocessing.mean=[.485,.456,.406]' 'model.preprocessing.std=[.229,.224,.225]'), the order of the "
+            "classes (dataset.labels, dataset.class_order), model.label_offset, model.output, or a file that was "
+            "already quantized badly",
         )

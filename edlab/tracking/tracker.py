@@ -135,8 +135,8 @@ class Tracker:
         if not named:
             raise TrackingError(
                 f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
-                hint="`edlab runs` lists the latest runs (--last N for more); for another experiment, set "
-                "MLFLOW_EXPERIMENT_NAME=...",
+                hint="`edlab runs` lists the latest runs (--last N for more); of a sweep's id, give the date at least "
+                "(20261127); for another experiment, set MLFLOW_EXPERIMENT_NAME=...",
             )
         return next((run for run in named if wanted(run)), named[0])
 
