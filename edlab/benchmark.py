@@ -19,7 +19,7 @@ from edlab.record import RunRecord, Stage, Status
 from edlab.stages.convert import check, convert, read_weights
 from edlab.stages.deploy import deploy
 from edlab.stages.load import Inputs, OnProgress, load
-from edlab.stages.measure import join_repeats, measure, measure_again
+from edlab.stages.measure import derive, join_repeats, measure, measure_again
 from edlab.stages.phases import Bench
 from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
 from edlab.tracking import Files, Recorder
@@ -110,6 +110,7 @@ def _make(
             with _stage(record, Stage.measure):
                 measure_again(bench, again, progress)
     join_repeats(outcome.measurement, folder)
+    derive(bench)
 
 
 def _numbered(on_progress: OnProgress, number: int, total: int) -> OnProgress:

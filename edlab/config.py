@@ -372,16 +372,16 @@ class ProtocolConfig:
 class PowerConfig:
     """Which sensor is read, and for how long.
 
-    One sample is taken every `interval_s`: for `idle_seconds` while nothing runs, and in the throughput phase for at
-    least `active_seconds` and `active_samples`.
+    One reading is taken every `interval_s`: for `idle_seconds` while nothing runs, and in the single-stream and
+    throughput phases for at least `active_seconds`, and as long as a slow sensor needs for `active_samples`.
     """
 
     name: str = MISSING  # name in tables
     sensor: Sensor = Sensor.auto  # which power sensor is read
     interval_s: float = number(0.05, 0.001)  # seconds between two readings
     idle_seconds: float = number(5.0, 0.1)  # length of the idle phase
-    active_seconds: float = number(10.0, 0)  # minimum length of the throughput phase if a sensor is read
-    active_samples: int = number(100, 1)  # minimum number of readings in the throughput phase
+    active_seconds: float = number(10.0, 0)  # minimum length of the single-stream and throughput phases with a sensor
+    active_samples: int = number(20, 1)  # minimum number of new readings in each; a repeated one does not count
 
 
 @dataclass

@@ -19,7 +19,7 @@ def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path
     ns = np.full(40, 2_000_000)
     np.save(tmp_path / LATENCIES_FILE, ns)
     activity = Activity(0.08, None, None, None, 0, [], None)
-    results = {Latency: Result(Latency(), LatencyReport(len(ns), 0.08, False, activity, None))}
+    results = {Latency: Result(Latency(), LatencyReport(len(ns), 0, 80_000_000, 0.08, False, activity, None))}
     files = {LATENCIES_FILE: tmp_path / LATENCIES_FILE}
     measurement = Measurement(figures=latency(ns), results=results, files=files, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")

@@ -192,7 +192,7 @@ class TestAuto:
         (["protocol=normal", "protocol.max_interval=0.2"], "protocol.max_interval"),
         (["protocol=normal", "protocol.throughput.gain=1"], "protocol.throughput.gain"),
         (["protocol=normal", "power.active_seconds=1"], "power.active_seconds"),
-        (["protocol=normal", "power.active_samples=20"], "power.active_samples"),
+        (["protocol=normal", "power.active_samples=10"], "power.active_samples"),
         (["protocol=smoke", "protocol.name=mine"], "protocol.seconds"),  # of no tier: less than the least
     ],
 )

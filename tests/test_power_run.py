@@ -23,7 +23,7 @@ SHORT = ("power.idle_seconds=2", "power.active_seconds=6", "power.active_samples
 
 
 class Package:
-    """A RAPL package whose power rises by 2 W each second, so that load, which comes later, is above idle."""
+    """A RAPL package whose power rises by 0.3 W each second, so that load, which comes later, is above idle."""
 
     def __init__(self, zone: Path) -> None:
         zone.mkdir(parents=True)
@@ -47,7 +47,7 @@ class Package:
     def _count(self) -> None:
         seconds = time.perf_counter() - self._start
         scratch = self._counter.with_suffix(".new")
-        scratch.write_text(f"{int((5 * seconds + seconds**2) * 1e6)}\n")
+        scratch.write_text(f"{int((5 * seconds + 0.15 * seconds**2) * 1e6)}\n")
         scratch.replace(self._counter)
 
 
@@ -73,7 +73,18 @@ def test_power_goes_from_a_tree_of_files_to_the_record_which_says_so(
         record.metrics["throughput_ips"] / record.metrics["power_w"]
     )
     assert record.metrics["power_readings_dropped"] == record.metrics["power_readings_failed"] == 0
-    assert record.details["phases"]["throughput"]["readings"] == {"failed": 0, "error": "", "clock_error_ns": 0}
+    assert record.metrics["power_ci95_low_w"] < record.metrics["power_w"] < record.metrics["power_ci95_high_w"]
+    assert record.metrics["dynamic_power_w"] == record.metrics["power_w"] - record.metrics["idle_power_w"]
+    assert record.missing.get("latency_power_w") is None
+    assert record.metrics["idle_power_w"] < record.metrics["latency_power_w"] < record.metrics["power_w"]
+    per_query_mj = record.metrics["latency_energy_per_inference_mj"]
+    assert per_query_mj > 0.9 * record.metrics["latency_power_w"] * record.metrics["latency_min_ms"]
+    assert record.metrics["edp_mj_ms"] == per_query_mj * record.metrics["latency_ms"]
+    loss = 1 - record.metrics["accuracy_top1"]
+    assert record.metrics["ledp_mj_ms"] == pytest.approx(loss * record.metrics["edp_mj_ms"])
+    readings = record.details["phases"]["throughput"]["readings"]
+    assert 0 < readings.pop("refresh_s") < 0.5
+    assert readings == {"failed": 0, "error": "", "clock_error_ns": 0, "clock_drift": 0.0}
     assert record.verdict
     assert record.verdict.state is VerdictState.invalid
     assert "power_from_files" in [reason.code for reason in record.verdict.reasons]

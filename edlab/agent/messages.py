@@ -443,6 +443,8 @@ class LatencyReport(NamedTuple):
     """The report of the latency phase."""
 
     queries: int  # that were timed
+    start_ns: int  # of the first of them, on the agent's clock
+    end_ns: int  # of the last one
     seconds: float  # length of the phase
     truncated: bool  # `max_seconds` was reached before the two minima
     activity: Activity  # what else the machine did

@@ -222,6 +222,8 @@ class Agent:
         _save(ask.out, measured.stages_ns)
         return messages.LatencyReport(
             queries=len(measured.stages_ns),
+            start_ns=measured.start_ns,
+            end_ns=measured.end_ns,
             seconds=measured.seconds,
             truncated=measured.truncated,
             activity=measured.activity,

@@ -4,7 +4,16 @@ from edlab.metrics.accuracy import accuracy, drop
 from edlab.metrics.catalogue import headlines
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency, pooled_latency
-from edlab.metrics.power import Bounds, estimated_power, idle_power, power
+from edlab.metrics.power import (
+    Window,
+    energy_delay,
+    estimated_power,
+    idle_power,
+    power,
+    sampling_cost,
+    single_stream_power,
+)
+from edlab.metrics.readings import Bounds, Instrument, refresh_s
 from edlab.metrics.repeats import over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
 from edlab.metrics.sustained import by_window, sustained, watts_by_second
@@ -15,14 +24,17 @@ __all__ = [
     "Bounds",
     "Facts",
     "Figures",
+    "Instrument",
     "OutputFacts",
     "PowerFacts",
     "Stability",
+    "Window",
     "accuracy",
     "batch1",
     "batch_one_only",
     "by_window",
     "drop",
+    "energy_delay",
     "estimated_power",
     "headlines",
     "idle_power",
@@ -32,7 +44,10 @@ __all__ = [
     "over_runs",
     "pooled_latency",
     "power",
+    "refresh_s",
+    "sampling_cost",
     "setting",
+    "single_stream_power",
     "stability",
     "stability_figures",
     "sustained",

@@ -62,6 +62,7 @@ def _family(pattern: str, *parts: str) -> tuple[str, ...]:
     return tuple(pattern.format(part) for part in parts)
 
 
+_ESTIMATE = ("", "_ci95_low", "_ci95_high")
 _PERCENTILES = ("50", "90", "95", "97", "99", "99_9")
 
 CATALOGUE = (
@@ -285,8 +286,14 @@ CATALOGUE = (
     Metric(
         ("power_standard_error_w",),
         Section.power,
-        "of the mean, from the means of 10 blocks of readings; with `protocol.repeats` from the spread of the "
-        "processes if that is larger",
+        "of the mean, from the scatter of single readings around the load; with `protocol.repeats` from the spread of "
+        "the processes if that is larger",
+    ),
+    Metric(
+        _family("power_ci95_{}_w", "low", "high") + _family("efficiency_ci95_{}_ips_per_w", "low", "high"),
+        Section.power,
+        "95 % intervals: scatter of the readings, the sensor's resolution and accuracy as far as they are stated, and "
+        "the alignment of the clocks",
     ),
     Metric(
         ("idle_power_w", "idle_power_standard_error_w"),
@@ -299,14 +306,41 @@ CATALOGUE = (
         "`power_w` / `throughput_ips`, in millijoules",
     ),
     Metric(
+        ("dynamic_power_w",),
+        Section.power,
+        "`power_w` - `idle_power_w`",
+    ),
+    Metric(
+        ("latency_power_w", "latency_energy_per_inference_mj"),
+        Section.power,
+        "mean power in the single-stream phase (batch 1, one query in flight), and that times the time from one query "
+        "to the next",
+    ),
+    Metric(
+        ("edp_mj_ms",),
+        Section.power,
+        "energy-delay product: `latency_energy_per_inference_mj` × `latency_ms`, which is P × latency²",
+    ),
+    Metric(
+        ("ledp_mj_ms",),
+        Section.power,
+        "loss-energy-delay product of the EDLAB paper: (1 - top-1 or mAP) × `edp_mj_ms`",
+    ),
+    Metric(
+        tuple(f"sampling_{each}_cost{end}" for each in ("latency", "throughput") for end in _ESTIMATE),
+        Section.power,
+        "how much longer a query, and an inference at the highest throughput, take while the power source is read, as "
+        "a fraction, with its 95 % interval; measured once for each target and source",
+    ),
+    Metric(
         ("power_readings",),
         Section.power,
-        "number of valid readings in the window",
+        "number of new readings in the window: a reading that the sensor only repeats is none",
     ),
     Metric(
         ("power_readings_dropped",),
         Section.power,
-        "readings that were negative, not finite, above 3 × `device.specification.max_watts`, or above what the "
+        "readings that were negative, not finite, above 2 × `device.specification.max_watts`, or above what the "
         "boundary allows at all (a rail or module 5 kW, USB 240 W, otherwise 20 kW)",
     ),
     Metric(

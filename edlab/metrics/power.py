@@ -1,109 +1,156 @@
-"""Power and efficiency: measured by a sensor over the throughput window, or estimated from a specification."""
+"""Power and energy: measured by a sensor over a window of inference, or estimated from a specification."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from edlab.metrics.figures import Figures
+from edlab.metrics.readings import Bounds, Instrument, Mean, are_believable, interval, mean, stuck_s
 from edlab.source import Reason
 
 _HEADLINES = ("power_w", "energy_per_inference_mj", "efficiency_ips_per_w")
-_MEASURED = (*_HEADLINES, "power_standard_error_w", "power_readings", "power_readings_dropped")
+_MEASURED = (
+    *_HEADLINES,
+    "power_ci95_low_w",
+    "power_ci95_high_w",
+    "efficiency_ci95_low_ips_per_w",
+    "efficiency_ci95_high_ips_per_w",
+    "power_standard_error_w",
+    "power_readings",
+    "power_readings_dropped",
+    "dynamic_power_w",
+)
+_SINGLE_STREAM = ("latency_power_w", "latency_energy_per_inference_mj")
 _IDLE = ("idle_power_w", "idle_power_standard_error_w")
+_UNKNOWN, _UNBOUNDED = Instrument(), Bounds()
 _NS_PER_S = 1e9
 _ALWAYS = -(2**63)  # ns: before any reading
 _LARGEST_GAP = 0.1  # of the window: if the sensor was silent for longer, interpolation would invent the result
 _LARGEST_GAP_IDLE = 1 / 3  # of a shorter span, whose result is only for comparison
 _LARGEST_SHARE = 0.05  # of the readings: the most that may be dropped, or be zero
-_LEAST_RENEWED = 20  # readings; with fewer, a window's mean is too uncertain
+_LEAST_IDLE_READINGS = 10
 _MARGIN = 1.25  # for the window that is proposed for a slow sensor
-_BLOCKS = 10  # of the readings in a window, for the standard error of its mean
 _SIGMAS = 3.0
 _LEAST_OF_IDLE = 0.3
 _MOST_OF_SPECIFIED = 1.3  # of a window's mean: sensors have errors of some percent, and cards overshoot their limit
-_MOST_OF_ONE_READING = 3.0  # of the specified watts: peaks are higher than means
-# Watts of one reading that no target of this size can use. USB: the maximum of Power Delivery 3.1.
-_MOST_WATTS = {"rail": 5e3, "module": 5e3, "package": 20e3, "board_dc": 20e3, "usb": 240.0, "wall_ac": 20e3}
+_IDLE_DRIFT = 0.05  # of the idle power, from the first half of its window to the second: more is not idle yet
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Other facts about the power of a target, to check a sensor's readings. None: unknown."""
+class Window:
+    """The span of a measurement, on the clock of its readings, and what it needs at least."""
 
-    boundary: str = "wall_ac"
-    idle_w: float | None = None
-    idle_standard_error_w: float = 0.0
-    max_watts: float | None = None  # from the device's specification
+    start_ns: int
+    end_ns: int
+    min_seconds: float = 10.0
+    min_readings: int = 20  # new ones: with fewer, the mean is too uncertain
 
-    @property
-    def most_of_one_reading(self) -> float:
-        """Watts above which a reading is impossible."""
-        specified = math.inf if self.max_watts is None else _MOST_OF_ONE_READING * self.max_watts
-        return min(_MOST_WATTS[self.boundary], specified)
+
+class _Measured(NamedTuple):
+    mean: Mean
+    low: float
+    high: float
+    dropped: int
 
 
 def power(
     t_ns: NDArray[np.int64],
     watts: NDArray[np.float64],
-    start_ns: int,
-    end_ns: int,
+    window: Window,
     throughput_ips: float,
     *,
-    min_seconds: float = 10.0,
-    min_samples: int = 100,
-    lag_s: float = 0.0,
-    bounds: Bounds = Bounds(),
+    instrument: Instrument = _UNKNOWN,
+    bounds: Bounds = _UNBOUNDED,
     error: str = "",
 ) -> Figures:
     """Mean power over the window in which `throughput_ips` was measured, energy per inference, and efficiency.
 
     `t_ns` (N,) int64 times and `watts` (N,) float64 readings of a real sensor, in order of time; they may extend beyond
-    the window [start_ns, end_ns], whose ends are interpolated. Energy is the trapezoid over the window, which begins
-    `lag_s` later: until then the sensor still reports earlier power. `error` is the error of the last failed reading.
-    Impossible readings are dropped and counted.
+    the window. Energy is the trapezoid over the window, which begins the instrument's lag later: until then the sensor
+    still reports earlier power. `error` is the error of the last failed reading. Impossible readings are dropped and
+    counted. The 95 % intervals are those of `edlab.metrics.readings.interval`.
 
-    All are withheld if the window is shorter than `min_seconds` or has fewer than `min_samples` readings, and with a
-    doubt if the sensor was silent for a tenth of it or its readings are not plausible.
+    All are withheld if the window is too short or has too few new readings, and with a doubt if the sensor was silent
+    for a tenth of it or its readings are not plausible.
     """
-    start_ns += round(lag_s * _NS_PER_S)
-    seconds = (end_ns - start_ns) / _NS_PER_S
-    inside = (t_ns >= start_ns) & (t_ns <= end_ns)
-    believable = are_believable(watts, bounds)
-    read, count = int(np.count_nonzero(inside)), int(np.count_nonzero(inside & believable))
-    if seconds >= min_seconds and read == 0:
-        return Figures.doubted(_MEASURED, _unreadable(error))
-    if read - count > _LARGEST_SHARE * read:
-        return Figures.doubted(_MEASURED, _absurd(watts[inside & ~believable], read, bounds))
-    if seconds < min_seconds or count < min_samples:
-        needs = f"needs {min_seconds:g} s and {min_samples} readings, there are {seconds:.1f} s and {count}"
-        return Figures.withheld(_MEASURED, f"{needs}; the last error: {error}" if error else needs)
-    t_ns, watts, inside = t_ns[believable], watts[believable], inside[believable]
-    times = np.concatenate(([start_ns], t_ns[inside], [end_ns]))
-    gap = float(np.diff(times).max()) / _NS_PER_S
-    if gap > _LARGEST_GAP * seconds:
-        return Figures.doubted(_MEASURED, _silent(gap, seconds, error))
-    mean_watts = _mean_watts(times, np.interp(times, t_ns, watts))
-    standard_error = _standard_error(watts[inside])
-    if doubt := next(_doubts(watts[inside], seconds, mean_watts, standard_error, bounds), None):
-        return Figures.doubted(_MEASURED, doubt)
+    measured = _measure(_MEASURED, t_ns, watts, window, instrument, bounds, error)
+    if isinstance(measured, Figures):
+        return measured
+    watts_used = measured.mean.watts
     if throughput_ips <= 0:
-        return Figures.withheld(_MEASURED, f"the sensor read {mean_watts:.3g} W at {throughput_ips:.3g} inferences/s")
-    return Figures(
+        return Figures.withheld(_MEASURED, f"the sensor read {watts_used:.3g} W at {throughput_ips:.3g} inferences/s")
+    figures = Figures(
         {
-            "power_w": mean_watts,
-            "power_standard_error_w": standard_error,
-            "power_readings": count,
-            "power_readings_dropped": read - count,
-            "energy_per_inference_mj": 1e3 * mean_watts / throughput_ips,
-            "efficiency_ips_per_w": throughput_ips / mean_watts,
+            "power_w": watts_used,
+            "power_ci95_low_w": measured.low,
+            "power_ci95_high_w": measured.high,
+            "power_standard_error_w": measured.mean.standard_error,
+            "power_readings": measured.mean.readings,
+            "power_readings_dropped": measured.dropped,
+            "energy_per_inference_mj": 1e3 * watts_used / throughput_ips,
+            "efficiency_ips_per_w": throughput_ips / watts_used,
+            "efficiency_ci95_low_ips_per_w": throughput_ips / measured.high,
         }
     )
+    if measured.low > 0:
+        figures |= Figures({"efficiency_ci95_high_ips_per_w": throughput_ips / measured.low})
+    if bounds.idle_w is None:
+        return figures | Figures.withheld(["dynamic_power_w"], "idle_power_w is missing")
+    return figures | Figures({"dynamic_power_w": watts_used - bounds.idle_w})
+
+
+def single_stream_power(
+    t_ns: NDArray[np.int64],
+    watts: NDArray[np.float64],
+    window: Window,
+    seconds_per_query: float,
+    *,
+    instrument: Instrument = _UNKNOWN,
+    bounds: Bounds = _UNBOUNDED,
+    error: str = "",
+) -> Figures:
+    """Mean power over a window with one query at a time, and the energy of a query. See `power` for the arguments.
+
+    `seconds_per_query` is the time from one query to the next.
+    """
+    measured = _measure(_SINGLE_STREAM, t_ns, watts, window, instrument, bounds, error)
+    if isinstance(measured, Figures):
+        return measured
+    watts_used = measured.mean.watts
+    return Figures(dict(zip(_SINGLE_STREAM, (watts_used, 1e3 * watts_used * seconds_per_query), strict=True)))
+
+
+def energy_delay(figures: Figures, score: str) -> Figures:
+    """The energy-delay product of a query, and the same weighted by the loss of accuracy; `score` is the accuracy used.
+
+    `edp_mj_ms` = `latency_energy_per_inference_mj` x `latency_ms`, which is P x latency^2 of the original EDLAB tool
+    with the power of single queries. `ledp_mj_ms` = (1 - accuracy) x `edp_mj_ms`. Empty if power was not measured.
+    """
+    values = figures.values
+    if not {"latency_energy_per_inference_mj", "latency_ms"} <= values.keys():
+        return Figures()
+    product = values["latency_energy_per_inference_mj"] * values["latency_ms"]
+    weighted = {"ledp_mj_ms": (1 - values[score]) * product} if score in values else {}
+    return Figures({"edp_mj_ms": product, **weighted})
+
+
+def sampling_cost(name: str, pairs: NDArray[np.float64]) -> Figures:
+    """How much longer inference takes while the power source is read, as a fraction, and its 95 % interval.
+
+    `pairs` (N, 2): the time of an inference without and with reading, in any unit. Student's t over the logarithms.
+    """
+    gains = np.log(pairs[:, 1] / pairs[:, 0])
+    half = float(scipy.stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains)))
+    middle = float(gains.mean())
+    names = (f"sampling_{name}_cost{end}" for end in ("", "_ci95_low", "_ci95_high"))
+    return Figures(dict(zip(names, map(math.expm1, (middle, middle - half, middle + half)), strict=True)))
 
 
 def idle_power(
@@ -111,11 +158,12 @@ def idle_power(
     watts: NDArray[np.float64],
     *,
     start_ns: int = _ALWAYS,
-    bounds: Bounds = Bounds(),
+    bounds: Bounds = _UNBOUNDED,
 ) -> Figures:
     """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on. See `power` for the arrays.
 
-    Withheld if there are too few readings: then the power under load is not compared with it either.
+    Withheld if there are too few readings, or if the power was still changing: then the power under load is not
+    compared with it either.
     """
     t_ns, watts = t_ns[t_ns >= start_ns], watts[t_ns >= start_ns]
     believable = are_believable(watts, bounds)
@@ -123,12 +171,20 @@ def idle_power(
     if len(dropped) > _LARGEST_SHARE * len(watts):
         return Figures.withheld(_IDLE, _absurd(dropped, len(watts), bounds).message)
     t_ns, watts = t_ns[believable], watts[believable]
-    if len(t_ns) < _BLOCKS:
-        return Figures.withheld(_IDLE, f"needs {_BLOCKS} readings, there are {len(t_ns)}")
+    if len(t_ns) < _LEAST_IDLE_READINGS:
+        return Figures.withheld(_IDLE, f"needs {_LEAST_IDLE_READINGS} readings, there are {len(t_ns)}")
     gap, seconds = float(np.diff(t_ns).max()) / _NS_PER_S, float(t_ns[-1] - t_ns[0]) / _NS_PER_S
     if gap > _LARGEST_GAP_IDLE * seconds:
         return Figures.withheld(_IDLE, _silent(gap, seconds, "").message)
-    return Figures(dict(zip(_IDLE, (_mean_watts(t_ns, watts), _standard_error(watts)), strict=True)))
+    first, second = (
+        mean(t_ns[half], watts[half], *t_ns[half][[0, -1]]) for half in np.array_split(np.arange(len(t_ns)), 2)
+    )
+    drift = second.watts - first.watts
+    if abs(drift) > max(_IDLE_DRIFT * first.watts, _SIGMAS * math.hypot(first.standard_error, second.standard_error)):
+        changed = f"from {first.watts:.3g} W to {second.watts:.3g} W in {seconds:.1f} s"
+        return Figures.withheld(_IDLE, f"the idle power changed {changed}: raise power.idle_seconds")
+    whole = mean(t_ns, watts, *t_ns[[0, -1]])
+    return Figures(dict(zip(_IDLE, (whole.watts, whole.standard_error), strict=True)))
 
 
 def estimated_power(specified_watts: float | None, throughput_ips: float, reason: str) -> Figures:
@@ -144,8 +200,46 @@ def estimated_power(specified_watts: float | None, throughput_ips: float, reason
     )
 
 
+def _measure(
+    names: tuple[str, ...],
+    t_ns: NDArray[np.int64],
+    watts: NDArray[np.float64],
+    window: Window,
+    instrument: Instrument,
+    bounds: Bounds,
+    error: str,
+) -> _Measured | Figures:
+    """The mean power of the window after the lag; or why all metrics of these names are missing."""
+    start_ns, end_ns = window.start_ns + round(instrument.lag_s * _NS_PER_S), window.end_ns
+    seconds = (end_ns - start_ns) / _NS_PER_S
+    inside = (t_ns >= start_ns) & (t_ns <= end_ns)
+    believable = are_believable(watts, bounds)
+    read, count = int(np.count_nonzero(inside)), int(np.count_nonzero(inside & believable))
+    if seconds >= window.min_seconds and read == 0:
+        return Figures.doubted(names, _unreadable(error))
+    if read - count > _LARGEST_SHARE * read:
+        return Figures.doubted(names, _absurd(watts[inside & ~believable], read, bounds))
+    if seconds < window.min_seconds or count < window.min_readings:
+        needs = f"needs {window.min_seconds:g} s and {window.min_readings} readings"
+        found = f"{needs}, there are {seconds:.1f} s and {count}"
+        return Figures.withheld(names, f"{found}; the last error: {error}" if error else found)
+    t_ns, watts, inside = t_ns[believable], watts[believable], inside[believable]
+    gap = float(np.diff(np.concatenate(([start_ns], t_ns[inside], [end_ns]))).max()) / _NS_PER_S
+    if gap > _LARGEST_GAP * seconds:
+        return Figures.doubted(names, _silent(gap, seconds, error))
+    found_mean = mean(t_ns, watts, start_ns, end_ns)
+    if doubt := next(_doubts(t_ns[inside], watts[inside], seconds, found_mean, window, bounds), None):
+        return Figures.doubted(names, doubt)
+    return _Measured(found_mean, *interval(found_mean, instrument, float(np.ptp(watts)), seconds), read - count)
+
+
 def _doubts(
-    watts: NDArray[np.float64], seconds: float, mean: float, standard_error: float, bounds: Bounds
+    t_ns: NDArray[np.int64],
+    watts: NDArray[np.float64],
+    seconds: float,
+    mean: Mean,
+    window: Window,
+    bounds: Bounds,
 ) -> Iterator[Reason]:
     """Why the readings of a window are not plausible, the clearest reason first."""
     zeros = int(np.count_nonzero(watts == 0))
@@ -161,33 +255,41 @@ def _doubts(
             message=f"all {len(watts)} readings are {watts[0]:.6g} W",
             advice="check the sensor's driver: its reading is not updated, or its steps are too coarse for this load",
         )
-    renewed = 1 + int(np.count_nonzero(np.diff(watts)))
-    if renewed < _LEAST_RENEWED:
+    if (stuck := stuck_s(t_ns, watts)) > _LARGEST_GAP * seconds:
+        yield Reason(
+            code="power_stuck",
+            message=f"the sensor repeated one reading for {stuck:.1f} s of {seconds:.1f} s",
+            advice="check the sensor, its driver and its connection: its reading was not updated",
+        )
+    if mean.readings < window.min_readings:
+        needed = math.ceil(_MARGIN * seconds * window.min_readings / mean.readings)
         yield Reason(
             code="power_few_readings",
-            message=f"the sensor updated its reading only {renewed} times in the window; {_LEAST_RENEWED} are needed",
-            advice=f"set power.active_seconds={math.ceil(_MARGIN * seconds * _LEAST_RENEWED / renewed)}",
+            message=f"the sensor updated its reading only {mean.readings} times in the window; "
+            f"{window.min_readings} are needed",
+            advice=f"set power.active_seconds={needed}",
         )
-    if bounds.max_watts is not None and mean > _MOST_OF_SPECIFIED * bounds.max_watts:
+    if bounds.max_watts is not None and mean.watts > _MOST_OF_SPECIFIED * bounds.max_watts:
         yield Reason(
             code="power_implausible",
-            message=f"{mean:.3g} W is more than {_MOST_OF_SPECIFIED:g} times device.specification.max_watts "
+            message=f"{mean.watts:.3g} W is more than {_MOST_OF_SPECIFIED:g} times device.specification.max_watts "
             f"({bounds.max_watts:g} W)",
             advice="choose a sensor that measures this device alone (device.sensors), or fix max_watts",
         )
     if bounds.idle_w is None:
         return
-    if mean < _LEAST_OF_IDLE * bounds.idle_w:
+    if mean.watts < _LEAST_OF_IDLE * bounds.idle_w:
         yield Reason(
             code="power_implausible",
-            message=f"{mean:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the idle power "
+            message=f"{mean.watts:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the idle power "
             f"({bounds.idle_w:.3g} W)",
             advice="check that the target was idle before the run, and that the sensor measures the device",
         )
-    if mean - bounds.idle_w <= _SIGMAS * math.hypot(standard_error, bounds.idle_standard_error_w):
+    if mean.watts - bounds.idle_w <= _SIGMAS * math.hypot(mean.standard_error, bounds.idle_standard_error_w):
         yield Reason(
             code="power_not_above_idle",
-            message=f"{mean:.4g} W under load is not {_SIGMAS:g} sigma above the idle power ({bounds.idle_w:.4g} W)",
+            message=f"{mean.watts:.4g} W under load is not {_SIGMAS:g} sigma above the idle power "
+            f"({bounds.idle_w:.4g} W)",
             advice="choose a sensor that measures the device (device.sensors; `edlab doctor` lists the available "
             "sensors), or raise power.active_seconds",
         )
@@ -216,18 +318,3 @@ def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds) -> Reason:
         f"for example {watts[0]:.6g} W",
         advice="check the sensor's driver and scale, and device.specification.max_watts if it is set",
     )
-
-
-def are_believable(watts: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:
-    """Which readings, (N,) watts, are possible."""
-    return np.isfinite(watts) & (watts >= 0) & (watts <= bounds.most_of_one_reading)
-
-
-def _standard_error(watts: NDArray[np.float64]) -> float:
-    """The standard error of the mean, from the means of blocks, which are less correlated than successive readings."""
-    blocks = [float(block.mean()) for block in np.array_split(watts, min(_BLOCKS, len(watts)))]
-    return float(np.std(blocks, ddof=1) / math.sqrt(len(blocks)))
-
-
-def _mean_watts(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> float:
-    return float(scipy.integrate.trapezoid(watts, t_ns) / (t_ns[-1] - t_ns[0]))

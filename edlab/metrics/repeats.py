@@ -37,7 +37,7 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
             measured = [run.values[name] for run in runs]
             figures |= Figures({spread: (max(measured) - min(measured)) / values[name]})
     if "latency_ms" in values:
-        half = max(_half_width_over(runs), _half_width_within(runs))
+        half = max(_half_width_over(runs, "latency_ms"), _half_width_within(runs))
         figures |= mean_and_interval(values["latency_ms"], half)
     for name in ("power", "idle_power"):
         if f"{name}_standard_error_w" in values:
@@ -45,7 +45,22 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     if "power_w" in values:
         rate, watts = values["throughput_ips"], values["power_w"]
         figures |= Figures({"efficiency_ips_per_w": rate / watts, "energy_per_inference_mj": 1e3 * watts / rate})
+        if "power_ci95_low_w" in values:
+            figures |= _power_intervals(runs, watts, rate)
     return figures
+
+
+def _power_intervals(runs: Sequence[Figures], watts: float, rate: float) -> Figures:
+    """The 95 % intervals of power and efficiency: Student's t over the runs, or within the runs if that is wider.
+
+    The runs share the errors of their sensor, so their own intervals do not become narrower together.
+    """
+    low, high = (_values(runs, f"power_ci95_{end}_w") for end in ("low", "high"))
+    half = max(float((high - low).mean()) / 2, _half_width_over(runs, "power_w"))
+    least, most = max(watts - half, 0.0), watts + half
+    figures = Figures({"power_ci95_low_w": least, "power_ci95_high_w": most})
+    figures |= Figures({"efficiency_ci95_low_ips_per_w": rate / most})
+    return figures | Figures({"efficiency_ci95_high_ips_per_w": rate / least} if least else {})
 
 
 def typical(runs: Sequence[Stability]) -> Stability:
@@ -78,8 +93,8 @@ def _standard_error(runs: Sequence[Figures], name: str) -> float:
     return float(max(over, np.sqrt(np.sum(errors**2)) / len(runs)))
 
 
-def _half_width_over(runs: Sequence[Figures]) -> float:
-    means = _values(runs, "latency_ms")
+def _half_width_over(runs: Sequence[Figures], name: str) -> float:
+    means = _values(runs, name)
     return float(scipy.stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab.metrics.figures import Figures
-from edlab.metrics.power import Bounds, are_believable
+from edlab.metrics.readings import Bounds, are_believable
 
 _NS_PER_S = 1_000_000_000
 WINDOW_S = 300

@@ -6,7 +6,7 @@ Only a source yields `power_w`. An estimate has its own names and the boundary `
 from edlab.power.base import Series, Source
 from edlab.power.board import BoardSensor, Target
 from edlab.power.choose import Choice, choose, measures
-from edlab.power.clock import ClockOffset, compare_clocks
+from edlab.power.clock import ClockOffset, ClockRelation, compare_clocks
 from edlab.power.estimate import Estimate
 from edlab.power.meter import METERS, HostMeter, open_meter
 from edlab.power.trial import MeterTrial, try_out
@@ -16,6 +16,7 @@ __all__ = [
     "BoardSensor",
     "Choice",
     "ClockOffset",
+    "ClockRelation",
     "Estimate",
     "HostMeter",
     "MeterTrial",

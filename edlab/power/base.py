@@ -12,15 +12,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.power.clock import ClockOffset
+from edlab.power.clock import ClockRelation
 
 
 @dataclass(frozen=True)
 class Series:
     """Readings in order of time: `t_ns` (n,) int64 of the agent's clock, and `watts` (n,) float64.
 
-    `clock_error_ns` is the possible common error of all times. A failed reading is a gap: `failed` counts them, and
-    `error` is the last error.
+    `clock_error_ns` is the possible common error of all times, and `clock_drift` the seconds that the agent's clock
+    gained on the source's in each second. A failed reading is a gap: `failed` counts them, and `error` is the last
+    error.
     """
 
     t_ns: NDArray[np.int64]
@@ -28,10 +29,12 @@ class Series:
     failed: int = 0
     error: str = ""
     clock_error_ns: int = 0
+    clock_drift: float = 0.0
 
-    def on_agents_clock(self, offset: ClockOffset) -> Series:
+    def on_agents_clock(self, clocks: ClockRelation) -> Series:
         """The readings of a source with the host's clock, at the times of the agent's clock."""
-        return dataclasses.replace(self, t_ns=self.t_ns + offset.ns, clock_error_ns=offset.error_ns)
+        t_ns = clocks.agent_ns(self.t_ns)
+        return dataclasses.replace(self, t_ns=t_ns, clock_error_ns=clocks.error_ns, clock_drift=clocks.drift)
 
     def save(self, path: Path) -> None:
         """Write CSV: the nanoseconds of the agent's clock, and watts."""
@@ -43,15 +46,26 @@ class Source(ABC):
     """Samples power while its context is open; the context can be entered again.
 
     `boundary`, one of BOUNDARIES in edlab/agent/sensors/base.py, defines what the watts include; `lag_s` is how far
-    back a reading may reach. `stand_in` is the folder of files from which the readings are, if they are not from the
-    hardware.
+    back a reading may reach; `resolution_w` and `accuracy` are those of a reading, None if unknown: see `Sensor`
+    there. `stand_in` is the folder of files from which the readings are, if they are not from the hardware.
     """
 
-    def __init__(self, name: str, boundary: str, lag_s: float = 0.0, stand_in: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        boundary: str,
+        lag_s: float = 0.0,
+        stand_in: str = "",
+        *,
+        resolution_w: float | None = None,
+        accuracy: float | None = None,
+    ) -> None:
         self.name = name
         self.boundary = boundary
         self.lag_s = lag_s
         self.stand_in = stand_in
+        self.resolution_w = resolution_w
+        self.accuracy = accuracy
 
     @property
     def description(self) -> str:

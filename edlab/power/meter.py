@@ -12,7 +12,7 @@ from edlab.agent.sensors.base import Recorder, Sensor
 from edlab.config import MeterConfig
 from edlab.errors import ConfigError
 from edlab.power.base import Series, Source
-from edlab.power.clock import compare_clocks
+from edlab.power.clock import ClockRelation, compare_clocks
 from edlab.registry import Group, did_you_mean
 
 # A package adds one by the entry point group `edlab.meters`: a class with `meter.options` as keyword arguments.
@@ -61,7 +61,9 @@ class HostMeter(Source):
     """A meter, read about every `interval_s`; `agent_ns` returns the agent's time."""
 
     def __init__(self, meter: Sensor, interval_s: float, agent_ns: Callable[[], int]) -> None:
-        super().__init__(meter.name, meter.boundary, meter.lag_s)
+        super().__init__(
+            meter.name, meter.boundary, meter.lag_s, resolution_w=meter.resolution_w, accuracy=meter.accuracy
+        )
         self._meter = meter
         self._interval_s = interval_s
         self._agent_ns = agent_ns
@@ -69,7 +71,7 @@ class HostMeter(Source):
 
     def start(self) -> None:
         self._recorder = Recorder(self._meter, self._interval_s)
-        self._offset = compare_clocks(self._agent_ns)
+        self._before = compare_clocks(self._agent_ns)
         self._recorder.start()
 
     def stop(self) -> None:
@@ -87,11 +89,10 @@ class HostMeter(Source):
         super().__exit__(kind, error, trace)
 
     def series(self, start_ns: int, end_ns: int) -> Series:
-        """See `Source.series`. The drift between the two clocks since the start is part of the error."""
+        """See `Source.series`."""
         assert self._recorder
-        offset = compare_clocks(self._agent_ns)
-        drift_ns = abs(offset.ns - self._offset.ns)
-        here = start_ns - offset.ns, end_ns - offset.ns
+        clocks = ClockRelation(self._before, compare_clocks(self._agent_ns))
+        here = clocks.host_ns(start_ns), clocks.host_ns(end_ns)
         samples, failures = self._recorder.series(*here), self._recorder.failures(*here)
         read = Series(samples[:, 0].astype(np.int64), samples[:, 1], failures.failed, failures.error)
-        return read.on_agents_clock(offset._replace(error_ns=offset.error_ns + drift_ns))
+        return read.on_agents_clock(clocks)

@@ -13,6 +13,7 @@ from edlab.agent.messages import Setting
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import OnProgress
 from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Other, Throughput
+from edlab.stages.sampling_cost import sampling_cost
 
 
 def measure(bench: Bench) -> None:
@@ -51,13 +52,22 @@ def _run_timed(bench: Bench) -> None:
     bench.measurement.power, bench.measurement.others = chosen.power, list(map(Other, chosen.others))
     with closing(bench.source) if bench.source else nullcontext():
         for phase in TIMED:
-            phase.measure(bench)
-    bench.measurement.after = bench.session.state()
+            if phase.applies(bench):
+                phase.measure(bench)
+        bench.measurement.after = bench.session.state()
+        if bench.setting is None:  # not in a repeat
+            bench.measurement.figures |= sampling_cost(bench)
 
 
 def _repeat_folder(folder: Path, number: int) -> Path:
     """The folder for the files of a repeat; the first run, number 1, uses the run's folder itself."""
     return folder / f"repeat-{number}"
+
+
+def derive(bench: Bench) -> None:
+    """Add the metrics that depend on several phases, after the last of them."""
+    measurement = bench.measurement
+    measurement.figures |= metrics.energy_delay(measurement.figures, bench.inputs.task.scores[0])
 
 
 def join_repeats(measurement: Measurement, folder: Path) -> None:

@@ -112,8 +112,8 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
     "latency": (
         [messages.Latency(POOL, 100, 10.0, 60.0, 10, 0.05, "/latency.npy")],
         [
-            messages.LatencyReport(100, 10.5, False, ACTIVITY, 310.5),
-            messages.LatencyReport(9, 60.0, True, ACTIVITY, None),
+            messages.LatencyReport(100, 1_000, 10_500_001_000, 10.5, False, ACTIVITY, 310.5),
+            messages.LatencyReport(9, 5, 60_000_000_005, 60.0, True, ACTIVITY, None),
         ],
     ),
     "host_work": ([messages.HostWork(POOL)], [messages.HostWorkReport(0.5, 0.25, 64, ACTIVITY)]),

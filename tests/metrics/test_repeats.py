@@ -101,3 +101,12 @@ def test_what_comes_back_in_most_runs_is_typical() -> None:
     heating = Stability(0.08, (0.07, 0.09), 0.08, 0.01, 0.0)
     assert typical([steady, heating, heating]) == heating
     assert typical([steady, steady, heating]) == steady
+
+
+def test_the_interval_of_power_is_never_narrower_than_within_a_run() -> None:
+    within = {"power_ci95_low_w": 9.5, "power_ci95_high_w": 10.5}
+    alike = over_runs([run(1.0, power_w=10.0, **within), run(1.0, power_w=10.0, **within)], NO_POOL).values
+    assert (alike["power_ci95_low_w"], alike["power_ci95_high_w"]) == pytest.approx((9.5, 10.5))
+    apart = over_runs([run(1.0, power_w=8.0, **within), run(1.0, power_w=12.0, **within)], NO_POOL).values
+    assert apart["power_ci95_high_w"] - 10.0 == pytest.approx(12.706 * 2.0, rel=1e-3)
+    assert apart["efficiency_ci95_low_ips_per_w"] == pytest.approx(apart["throughput_ips"] / apart["power_ci95_high_w"])

@@ -16,7 +16,7 @@ from edlab.agent.messages import SensorFound
 from edlab.agent.sensors.base import PowerSensor
 from edlab.cache import Cache
 from edlab.config import DeviceConfig
-from edlab.power import BoardSensor, HostMeter, Series, Source, Target, compare_clocks
+from edlab.power import BoardSensor, ClockRelation, HostMeter, Series, Source, Target, compare_clocks
 
 AHEAD_NS = 7_000_000_000  # the agent's clock, less the host's
 WATTS = 5.0
@@ -59,7 +59,7 @@ class FakeMeter(Source):
         t_ns = np.arange(0, 20_000_000_000, 100_000_000)
         watts = np.where(t_ns < self.step_ns, WATTS, 2 * WATTS) + 0.01 * np.sin(t_ns / 1e9)  # as no meter stands still
         read = Series(t_ns, watts, failed=1, error="one was lost")
-        here = read.on_agents_clock(compare_clocks(self.clocks.agent, self.clocks.host))
+        here = read.on_agents_clock(ClockRelation(*(compare_clocks(self.clocks.agent, self.clocks.host) for _ in "ab")))
         inside = slice(*np.searchsorted(here.t_ns, (start_ns, end_ns)))
         return Series(here.t_ns[inside], here.watts[inside], here.failed, here.error, here.clock_error_ns)
 
@@ -90,7 +90,7 @@ def test_a_series_of_the_hosts_clock_comes_on_the_agents() -> None:
     assert series.t_ns[np.argmax(series.watts > 1.5 * WATTS)] == AHEAD_NS + 10_000_000_000
     assert series.clock_error_ns == 200_000
     assert (series.failed, series.error) == (1, "one was lost")
-    figures = metrics.power(series.t_ns, series.watts, start_ns, end_ns, throughput_ips=100.0, min_samples=50)
+    figures = metrics.power(series.t_ns, series.watts, metrics.Window(start_ns, end_ns, min_readings=50), 100.0)
     assert figures.values["power_w"] == pytest.approx(1.5 * WATTS, rel=0.01)
 
 

@@ -23,6 +23,8 @@ class Latencies(NamedTuple):
     """int64 ns (N, 3) of each query in order: input copy, execute, output copy. Their sum is the latency."""
 
     stages_ns: np.ndarray
+    start_ns: int  # of the first timed query
+    end_ns: int  # of the last one
     seconds: float
     truncated: bool  # the time limit was reached before the minima
     activity: Activity
@@ -42,7 +44,7 @@ def latency(
     """
     inputs = [request.prepare(tensor) for tensor in tensors]
     stages = array("q")
-    start = time.perf_counter_ns()
+    start = first = time.perf_counter_ns()
     goal_s, measured_s = ask.seconds, 0.0
 
     shown = 0.0
@@ -57,6 +59,7 @@ def latency(
         while True:
             with no_garbage_collection():
                 run_untimed(request, inputs)
+                first = first if stages else time.perf_counter_ns()
                 measured_s += _stretch(
                     request, inputs, stages, ask.queries, goal_s - measured_s, ask.max_seconds - measured_s
                 )
@@ -69,7 +72,14 @@ def latency(
                 break
             goal_s = longer_s
     truncated = count < ask.queries or measured_s < ask.seconds
-    return Latencies(np.array(stages, np.int64).reshape(-1, 3), measured_s, truncated, observer.activity)
+    return Latencies(
+        np.array(stages, np.int64).reshape(-1, 3),
+        first,
+        time.perf_counter_ns(),
+        measured_s,
+        truncated,
+        observer.activity,
+    )
 
 
 def goal_after(seconds: float, width: float, wanted: float, max_seconds: float) -> float | None:

@@ -9,10 +9,12 @@ from edlab.stages.phases.base import Bench, Measurement, Other, Phase
 from edlab.stages.phases.host_work import HostWork
 from edlab.stages.phases.idle import Idle
 from edlab.stages.phases.latency import LATENCIES_FILE, Latency
+from edlab.stages.phases.single_stream import ANY_INTERVAL, SingleStream
 from edlab.stages.phases.throughput import Throughput
 from edlab.stages.phases.warmup import Warmup
 
 __all__ = [
+    "ANY_INTERVAL",
     "LATENCIES_FILE",
     "SCORED",
     "TIMED",
@@ -24,9 +26,17 @@ __all__ = [
     "Measurement",
     "Other",
     "Phase",
+    "SingleStream",
     "Throughput",
     "Warmup",
 ]
 
-TIMED: tuple[Phase[Any], ...] = (Idle(), Warmup(), Latency(), HostWork(), Throughput())  # again in each repeat
+TIMED: tuple[Phase[Any], ...] = (
+    Idle(),
+    Warmup(),
+    Latency(),
+    SingleStream(),
+    HostWork(),
+    Throughput(),
+)  # again in each repeat
 SCORED: tuple[Phase[Any], ...] = (Accuracy(),)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from edlab import metrics
 from edlab.agent.messages import Activity, Pool, Setting, State, encode
 from edlab.cache import Cache
 from edlab.config import EdlabConfig
@@ -32,6 +33,8 @@ class Report(Protocol):
 
 R = TypeVar("R", bound=Report)
 
+_MARGIN = 1.25  # of the time that a slow source needs for its readings
+
 
 class Phase(ABC, Generic[R]):
     """One phase: the request to the agent, and the metrics from its report."""
@@ -41,6 +44,10 @@ class Phase(ABC, Generic[R]):
     # report has `start_ns` and `end_ns`. Empty: the source is not read, because reading it takes time from the
     # measurement.
     samples_file: ClassVar[str] = ""
+
+    def applies(self, bench: Bench) -> bool:
+        """Whether it is part of this run."""
+        return True
 
     @abstractmethod
     def run(self, bench: Bench) -> R:
@@ -97,6 +104,11 @@ class Result(Generic[R]):
     report: R
     series: Series | None = None
 
+    @property
+    def refresh_s(self) -> float | None:
+        """How often the source renewed its readings in this phase, in seconds; None if it is not known."""
+        return metrics.refresh_s(self.series.t_ns, self.series.watts) if self.series else None
+
 
 @dataclass
 class Other:
@@ -128,6 +140,11 @@ class Measurement:
         result: Result[R] | None = self.results.get(phase)
         return result.report if result else None
 
+    def refresh_s(self) -> float | None:
+        """How often the source renews its readings, in seconds, from those so far; None if that is not known."""
+        found = [result.refresh_s for result in self.results.values()]
+        return min((each for each in found if each is not None), default=None)
+
     def activities(self) -> dict[str, Activity]:
         """What the machine did in each phase, by its name."""
         found: dict[str, Activity] = {}
@@ -147,8 +164,10 @@ class Measurement:
             phases |= result.phase.as_json(result.report, self)
             if result.phase.samples_file:
                 series = result.series
-                keys = ("failed", "error", "clock_error_ns")
-                readings = {key: getattr(series, key) for key in keys} if series else None
+                keys = ("failed", "error", "clock_error_ns", "clock_drift")
+                readings = (
+                    {key: getattr(series, key) for key in keys} | {"refresh_s": result.refresh_s} if series else None
+                )
                 phases[result.phase.name]["readings"] = readings
         return phases
 
@@ -181,6 +200,21 @@ class Bench:
         """How far back a reading of any source of power may reach, in seconds."""
         sources = [self.source, *(other.source for other in self.measurement.others)]
         return max((source.lag_s for source in sources if source), default=0.0)
+
+    @property
+    def power_seconds(self) -> float:
+        """How long a phase must be, so that the source's readings in it are enough; at most the protocol's limit.
+
+        That is longer for a source whose readings were renewed slowly in the phases so far.
+        """
+        config, refresh_s = self.config.power, self.measurement.refresh_s()
+        renewals_s = _MARGIN * config.active_samples * refresh_s if refresh_s else 0.0
+        return max(config.active_seconds, min(renewals_s, self.config.protocol.max_seconds)) + self.lag_s
+
+    def power_window(self, start_ns: int, end_ns: int) -> metrics.Window:
+        """The span of a phase, with what its readings need."""
+        config = self.config.power
+        return metrics.Window(start_ns, end_ns, config.active_seconds, config.active_samples)
 
     @cached_property
     def pool(self) -> Pool:

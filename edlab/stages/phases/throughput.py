@@ -12,6 +12,7 @@ from edlab.agent.messages import Activity, ThroughputReport, Trial
 from edlab.metrics import Figures
 from edlab.power import Estimate, Series, Source
 from edlab.stages.phases.base import Bench, Measurement, Phase
+from edlab.stages.phases.readings import bounds, instrument
 
 
 class Throughput(Phase[ThroughputReport]):
@@ -21,10 +22,10 @@ class Throughput(Phase[ThroughputReport]):
     samples_file = "power_samples.csv"
 
     def run(self, bench: Bench) -> ThroughputReport:
-        protocol, power = bench.config.protocol, bench.config.power
+        protocol = bench.config.protocol
         search, seconds = protocol.throughput, protocol.window_seconds
         if bench.source:
-            seconds = max(seconds, power.active_seconds + bench.lag_s)
+            seconds = max(seconds, bench.power_seconds)
         beyond = max(seconds - protocol.seconds, 0)  # an intentionally long window does not shorten the search
         request = messages.Throughput(
             pool=bench.pool,
@@ -54,7 +55,7 @@ class Throughput(Phase[ThroughputReport]):
         assert source is not None
         assert series is not None
         bench.measurement.watts_by_second = metrics.watts_by_second(
-            series.t_ns, series.watts, report.start_ns, len(report.ips_by_second), _bounds(bench, source, Figures())
+            series.t_ns, series.watts, report.start_ns, len(report.ips_by_second), bounds(bench, source, Figures())
         )
         return figures | self.power(bench, report, source, series, bench.measurement.figures)
 
@@ -62,17 +63,13 @@ class Throughput(Phase[ThroughputReport]):
         self, bench: Bench, report: ThroughputReport, source: Source, series: Series, earlier: Figures
     ) -> Figures:
         """The power over the window, from the source's readings in that time."""
-        config = bench.config.power
         return Figures({"power_readings_failed": series.failed}) | metrics.power(
             series.t_ns,
             series.watts,
-            report.start_ns,
-            report.end_ns,
+            bench.power_window(report.start_ns, report.end_ns),
             report.throughput_ips,
-            min_seconds=config.active_seconds,
-            min_samples=config.active_samples,
-            lag_s=source.lag_s,
-            bounds=_bounds(bench, source, earlier),
+            instrument=instrument(source, series),
+            bounds=bounds(bench, source, earlier),
             error=series.error,
         )
 
@@ -87,17 +84,6 @@ class Throughput(Phase[ThroughputReport]):
         if measurement.watts_by_second is not None:
             phases[self.name]["watts_by_second"] = measurement.watts_by_second
         return phases
-
-
-def _bounds(bench: Bench, source: Source, earlier: Figures) -> metrics.Bounds:
-    """What is known of the power that `source` can report; `earlier` has its idle power."""
-    idle = earlier.values
-    return metrics.Bounds(
-        source.boundary,
-        idle_w=idle.get("idle_power_w"),
-        idle_standard_error_w=idle.get("idle_power_standard_error_w", 0.0),
-        max_watts=bench.config.device.specification.max_watts,
-    )
 
 
 def _batch_one_only(bench: Bench, trials: list[Trial]) -> str:

@@ -31,6 +31,8 @@ def test_a_usb_meter_fills_all_six_metrics(port: Path, workplace: Workplace) -> 
     names = ("accuracy_top1", "accuracy_drop", "latency_ms", "throughput_ips", "flops_per_s", "power_w")
     assert {*names, "efficiency_ips_per_w"} <= {*record.metrics}
     assert 1.0 < record.metrics["idle_power_w"] < record.metrics["power_w"] < 6.0
+    assert record.metrics["sampling_latency_cost_ci95_low"] < record.metrics["sampling_latency_cost_ci95_high"]
+    assert abs(record.metrics["sampling_throughput_cost"]) < 1
     assert record.tags["power_boundary"] == "usb"
     assert record.tags["power_source"] == f"um25c {port}"
     assert "W: measured at the USB port (usb)" in result.stdout

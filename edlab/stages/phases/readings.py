@@ -1,0 +1,29 @@
+"""What a run knows about the readings of a power source."""
+
+from __future__ import annotations
+
+from edlab import metrics
+from edlab.metrics import Figures
+from edlab.power import Series, Source
+from edlab.stages.phases.base import Bench
+
+
+def instrument(source: Source, series: Series) -> metrics.Instrument:
+    """The source's properties, and the error of the times of this series."""
+    return metrics.Instrument(
+        lag_s=source.lag_s,
+        resolution_w=source.resolution_w,
+        accuracy=source.accuracy,
+        clock_error_s=series.clock_error_ns / 1e9,
+    )
+
+
+def bounds(bench: Bench, source: Source, earlier: Figures) -> metrics.Bounds:
+    """What is known of the power that `source` can report; `earlier` has its idle power."""
+    idle = earlier.values
+    return metrics.Bounds(
+        source.boundary,
+        idle_w=idle.get("idle_power_w"),
+        idle_standard_error_w=idle.get("idle_power_standard_error_w", 0.0),
+        max_watts=bench.config.device.specification.max_watts,
+    )

@@ -1,0 +1,87 @@
+"""How much reading the power source slows the target: measured once for each of them, and kept in the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from edlab import metrics
+from edlab.agent import messages
+from edlab.agent.messages import Setting
+from edlab.cache import digest
+from edlab.devices import read_array
+from edlab.metrics import Figures
+from edlab.power import Source
+from edlab.stages.phases import ANY_INTERVAL, Bench, Throughput
+
+_PAIRS = 5  # of a window with the source read and one without
+_FILE = "cost.json"
+_STAGES_FILE = "sampling_cost_stages.npy"
+
+
+def sampling_cost(bench: Bench) -> Figures:
+    """How much longer inference takes while the power source is read; empty without a source, or for a stand-in.
+
+    From pairs of windows of `protocol.throughput.trial_seconds`, with the source read and without, in changing order.
+    """
+    source, hello = bench.source, bench.session.hello()
+    if source is None or source.stand_in or bench.config.device.stand_in:
+        return Figures()
+    machine = hello._replace(pid=0, executable="")
+    key = digest([machine, source.name, source.boundary, bench.config.power.interval_s])
+
+    def make(folder: Path) -> None:
+        (folder / _FILE).write_text(json.dumps(_measure(bench, source).values))
+
+    found = bench.cache.get_or_make("sampling-cost", key, make) / _FILE
+    return Figures(json.loads(found.read_text()))
+
+
+def _measure(bench: Bench, source: Source) -> Figures:
+    bench.on_progress("sampling cost", None, source.name)
+    latency = _pairs(source, lambda: _latency_ns(bench))
+    rate = _pairs(source, lambda: _throughput_ips(bench))
+    return metrics.sampling_cost("latency", latency) | metrics.sampling_cost("throughput", 1 / rate)
+
+
+def _pairs(source: Source, measure: Callable[[], float]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """float64 (pairs, 2): what `measure` returns without the source being read, and with it."""
+    pairs = np.empty((_PAIRS, 2))
+    for number in range(_PAIRS):
+        for read in (False, True) if number % 2 else (True, False):
+            with source if read else nullcontext():
+                pairs[number, int(read)] = measure()
+    return pairs
+
+
+def _latency_ns(bench: Bench) -> float:
+    """The mean latency of a short window."""
+    protocol, out = bench.config.protocol, bench.folder / _STAGES_FILE
+    seconds = protocol.throughput.trial_seconds
+    request = messages.Latency(bench.pool, 1, seconds, protocol.max_seconds, protocol.windows, ANY_INTERVAL, str(out))
+    bench.session.measure(messages.LATENCY, request)
+    stages = read_array(out, 2)
+    out.unlink()
+    return float(stages.sum(axis=1).mean())
+
+
+def _throughput_ips(bench: Bench) -> float:
+    """The rate of a short window at the setting that the search has found."""
+    protocol, found = bench.config.protocol, bench.measurement.report(Throughput)
+    assert found
+    search = protocol.throughput
+    request = messages.Throughput(
+        pool=bench.pool,
+        seconds=search.trial_seconds,
+        max_seconds=protocol.max_seconds,
+        max_batch=search.max_batch,
+        max_in_flight=search.max_in_flight,
+        gain=search.gain,
+        trial_seconds=search.trial_seconds,
+        setting=Setting(found.batch, found.in_flight),
+    )
+    return bench.session.measure(messages.THROUGHPUT, request).throughput_ips
