@@ -68,6 +68,7 @@ def test_power_goes_from_a_tree_of_files_to_the_record_which_says_so(
     assert record.status is Status.ok, result.stdout
     assert record.tags["power_boundary"] == "package"
     assert record.tags["power_source"] == f"rapl, from the files under {sysfs}"
+    assert record.missing.get("power_w") is None
     assert record.metrics["power_w"] > record.metrics["idle_power_w"] > 5
     assert record.metrics["efficiency_ips_per_w"] == pytest.approx(
         record.metrics["throughput_ips"] / record.metrics["power_w"]
