@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import random
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -384,11 +386,25 @@ def test_a_driver_without_the_newer_functions_has_the_older_sensor(monkeypatch: 
     assert [sensor.name for sensor in nvml_sensors(FakeNvml(), monkeypatch)] == ["nvml:0 Some Card"]
 
 
-def test_the_layout_of_nvmls_field_value_is_that_of_its_header() -> None:
-    """nvml.h: two unsigned ints, two long longs, two enumerations, and a union of 8 bytes."""
-    offsets = [getattr(nvml.FieldValue, name).offset for name, _ in nvml.FieldValue._fields_]
-    assert offsets == [0, 4, 8, 16, 24, 28, 32]
-    assert ctypes.sizeof(nvml.FieldValue) == 40
+def test_nvmls_structures_are_those_of_a_c_library(tmp_path: Path) -> None:
+    """A stand-in for the driver, compiled with the structures of nvml.h, as its API reference documents them."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("the stand-in for libnvidia-ml is C, and there is no cc")
+    source, out = Path(__file__).parent / "standins/nvml.c", tmp_path / "libnvidia-ml.so.1"
+    flags = ["-shared", "-fPIC", "-Wall", "-Werror", "-DNEWER"]
+    subprocess.run([compiler, *flags, str(source), "-o", str(out)], check=True)
+    counter, *fields = nvml.survey(str(out)).sensors
+    assert [sensor.name for sensor in fields] == ["nvml:0 Stand-in Card average", "nvml:0 Stand-in Card instant"]
+    readings = [sensor.read() for sensor in fields]
+    assert [sample.watts for sample in readings if sample] == [70.0, 90.5]
+    start_ns, recorder = time.perf_counter_ns(), Recorder(counter, 0.05)
+    recorder.start()
+    time.sleep(2.0)
+    recorder.stop()
+    t_ns, watts = recorder.series(start_ns, time.perf_counter_ns()).T
+    assert np.trapezoid(watts, t_ns) / (t_ns[-1] - t_ns[0]) == pytest.approx(71.25, rel=0.1)
+    assert len(watts) <= 20
 
 
 def test_no_driver_no_sensor_and_no_card() -> None:
