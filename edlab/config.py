@@ -68,7 +68,10 @@ class Sensor(StrEnum):
     all = "all"  # all of device.sensors that exist; the first one is the source of the power metrics
     rapl = "rapl"  # energy counters of Intel and AMD processors
     nvml = "nvml"  # NVIDIA graphics cards
-    hwmon = "hwmon"  # sensors with a Linux kernel driver
+    ina3221 = "ina3221"  # rails of Jetson boards
+    hwmon = "hwmon"  # power meters with a Linux kernel driver
+    pmic = "pmic"  # power chip of the Raspberry Pi 5
+    battery = "battery"  # of a laptop or board, while it discharges
     estimated = "estimated"  # device.specification.typical_watts
     none = "none"  # no power
 

@@ -110,8 +110,12 @@ def test_a_sensor_that_is_stuck_withholds_power_and_nothing_else(tmp_path: Path,
 
 
 def test_a_sensor_that_dies_ends_no_phase_and_may_recover(tmp_path: Path, shared_cache: Path) -> None:
+    def die() -> None:
+        package.end()
+        counter.unlink()
+
     zone = tmp_path / "class/powercap/intel-rapl:0"
-    Package(zone).end()
+    package = Package(zone)
     counter = zone / "energy_uj"
     device = DeviceConfig(name="cpu", env={"EDLAB_SYSFS": str(tmp_path)})
     with devices.connect(device, Cache(shared_cache)) as session:
@@ -123,7 +127,7 @@ def test_a_sensor_that_dies_ends_no_phase_and_may_recover(tmp_path: Path, shared
                 span = session.call(messages.IDLE, messages.Idle(seconds))
             return source.series(span.start_ns, span.end_ns)
 
-        threading.Timer(0.3, counter.unlink).start()
+        threading.Timer(0.3, die).start()
         dying = idle(1.0)
         assert dying.failed > 0
         assert "energy_uj" in dying.error

@@ -1,14 +1,19 @@
-"""Built-in sensors pass the suite that third parties subclass, on trees of files in place of the hardware."""
+"""Built-in sensors pass the suite that third parties subclass, on stand-ins for the hardware."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conformance import Part
-from test_sensors import fake_rapl, write
+from sysfs_boards import JETSON_AGX_ORIN, JETSON_NANO, LAPTOP, RASPBERRY_PI_5, SERVER
+from test_sensor_boards import vcgencmd
+from test_sensors import FakeNvml, write
 
-from edlab.agent.sensors import hwmon, rapl
+from edlab.agent.sensors import hwmon, ina3221, nvml, pmic, power_supply, rapl
 from edlab.agent.sensors.base import Found
 from edlab.testing.sensor import SensorConformance
 
@@ -20,14 +25,75 @@ class _OnFiles(SensorConformance):
 
 
 class TestRapl(_OnFiles):
+    @pytest.fixture(autouse=True)
+    def _counting(self, _folder: None) -> Iterator[None]:
+        """The counters of a server, which move every millisecond."""
+
+        def count() -> None:
+            while not stop.wait(0.001):
+                milliseconds = (time.perf_counter_ns() - start_ns) // 1_000_000
+                for path, watts in SERVER.counters.items():
+                    whole = self.folder / (path + ".whole")  # a reader must not find an empty file
+                    whole.write_text(str(1_000_000 + round(milliseconds * watts * 1000)))
+                    whole.replace(self.folder / path)
+
+        SERVER.write(self.folder)
+        start_ns, stop = time.perf_counter_ns(), threading.Event()
+        thread = threading.Thread(target=count)
+        thread.start()
+        yield
+        stop.set()
+        thread.join()
+
     def survey(self) -> Found:
-        return rapl.survey(fake_rapl(self.folder))
+        return rapl.survey(self.folder / "class/powercap")
+
+
+class TestIna3221(_OnFiles):
+    def survey(self) -> Found:
+        JETSON_AGX_ORIN.write(self.folder)
+        return ina3221.survey(self.folder)
+
+
+class TestIna3221OfJetPack4(_OnFiles):
+    def survey(self) -> Found:
+        JETSON_NANO.write(self.folder)
+        return ina3221.survey(self.folder)
 
 
 class TestHwmon(_OnFiles):
     def survey(self) -> Found:
         write(self.folder / "hwmon0", name="ina226", power1_input=2_400_000)
+        write(self.folder / "hwmon1", name="amdgpu", power1_average=35_500_000)
         return hwmon.survey(self.folder)
+
+
+class TestBattery(_OnFiles):
+    def survey(self) -> Found:
+        LAPTOP.write(self.folder)
+        return power_supply.survey(self.folder / "class/power_supply")
+
+
+class TestPmic(_OnFiles):
+    @pytest.fixture(autouse=True)
+    def _program(self, _folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        vcgencmd(self.folder / "programs", RASPBERRY_PI_5.vcgencmd)
+        monkeypatch.setenv("PATH", str(self.folder / "programs"))
+
+    def survey(self) -> Found:
+        return pmic.survey()
+
+
+class TestNvml(SensorConformance):
+    """On a fake driver, which follows the documented interface."""
+
+    @pytest.fixture(autouse=True)
+    def _driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        driver = FakeNvml(energy_steps=2, fields={185: 70_000, 186: 90_500})
+        monkeypatch.setattr(nvml, "_load", lambda library: driver)
+
+    def survey(self) -> Found:
+        return nvml.survey()
 
 
 METER = Part(

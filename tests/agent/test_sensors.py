@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import ctypes
 import random
+import shutil
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.integrate
 from echo import PATIENCE_S
 
+from edlab import metrics
 from edlab.agent import sensors
 from edlab.agent.errors import AgentError
 from edlab.agent.messages import Readings
-from edlab.agent.sensors import hwmon, nvml, rapl
-from edlab.agent.sensors.base import BOUNDARIES, PowerSensor, Recorder, Sample, pause, spanning
+from edlab.agent.sensors import hwmon, ina3221, nvml, rapl
+from edlab.agent.sensors.base import (
+    BOUNDARIES,
+    EnergyCounter,
+    PowerSensor,
+    Recorder,
+    Sample,
+    Sensor,
+    pause,
+    spanning,
+)
 
 
 def write(root: Path, **files: object) -> Path:
@@ -39,35 +53,141 @@ def fake_rapl(root: Path) -> Path:
 def test_rapl_sums_packages_and_survives_the_counter_starting_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (sensor,) = rapl.survey(fake_rapl(tmp_path)).sensors
-    clock = iter((10_000_000_000, 12_000_000_000))
+    sensor = rapl.survey(fake_rapl(tmp_path)).sensors[0]
+    clock = iter((10_000_000_000, 12_000_000_000, 13_000_000_000))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
     assert sensor.read() is None
     write(tmp_path / "intel-rapl:0", energy_uj=21_000_000)  # 20 J more
     write(tmp_path / "intel-rapl:1", energy_uj=10_000_000)  # 10 J to the end of the range and 10 J beyond
+    assert sensor.read() is None
+    write(tmp_path / "intel-rapl:0", energy_uj=26_000_000)  # 5 J more
+    write(tmp_path / "intel-rapl:1", energy_uj=25_000_000)  # 15 J more
     sample = sensor.read()
     assert sample is not None
-    assert sample.watts == pytest.approx(20)  # 40 J in 2 s
-    assert sample.t_ns == 11_000_000_000
-    assert (sensor.kind, sensor.boundary) == ("rapl", "package")
+    assert sample.watts == pytest.approx(20)  # 60 J in 3 s
+    assert sample.t_ns == 12_000_000_000
+    assert (sensor.name, sensor.kind, sensor.boundary) == ("rapl", "rapl", "package")
+
+
+def test_rapl_domains_are_sensors_after_the_packages(tmp_path: Path) -> None:
+    """No zone is part of two sensors' sums except the cores, which are in the package; several packages are summed."""
+    fake_rapl(tmp_path)
+    write(tmp_path / "intel-rapl:0:1", name="uncore", energy_uj=5, max_energy_range_uj=1_000_000_000)
+    for index in (0, 1):
+        write(tmp_path / f"intel-rapl:{index}:2", name="dram", energy_uj=3, max_energy_range_uj=1_000_000_000)
+    found = rapl.survey(tmp_path)
+    assert {sensor.kind for sensor in found.sensors} == {"rapl"}
+    assert [(sensor.name, sensor.boundary, len(sensor.joules())) for sensor in found.sensors] == [  # type: ignore[attr-defined]
+        ("rapl", "package", 2),
+        ("rapl core", "rail", 2),
+        ("rapl dram", "rail", 2),
+        ("rapl psys", "board_dc", 1),
+    ]
+    assert found.unusable == []
+
+
+def test_a_domain_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    (fake_rapl(tmp_path) / "intel-rapl:1:0/energy_uj").unlink()
+    found = rapl.survey(tmp_path)
+    assert [sensor.name for sensor in found.sensors] == ["rapl", "rapl psys"]
+    assert [each.name for each in found.unusable] == ["rapl core"]
+    assert "1 of 2 core domains" in found.unusable[0].reason
+
+
+def test_one_command_makes_every_domain_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *_: Any) -> str:
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path)
+
+    read_text = Path.read_text
+    monkeypatch.setattr(Path, "read_text", refused)
+    found = rapl.survey(fake_rapl(tmp_path))
+    assert found.sensors == []
+    assert [(each.name, each.hint) for each in found.unusable] == [
+        ("rapl", f"sudo chmod a+r {tmp_path}/intel-rapl:*/energy_uj")
+    ]
+    assert {path.parent.name for path in tmp_path.glob("intel-rapl:*/energy_uj")} >= {"intel-rapl:0", "intel-rapl:1:0"}
 
 
 def test_a_counter_that_was_reset_is_a_failed_reading_and_the_next_is_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (sensor,) = rapl.survey(fake_rapl(tmp_path)).sensors
+    sensor = rapl.survey(fake_rapl(tmp_path)).sensors[0]
     write(tmp_path / "intel-rapl:1", energy_uj=500_000_000)
     clock = iter(range(10_000_000_000, 11_000_000_000, 50_000_000))
     real, here = time.perf_counter_ns, threading.current_thread()  # other threads keep their clock
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock) if threading.current_thread() is here else real())
     assert sensor.read() is None
+    write(tmp_path / "intel-rapl:0", energy_uj=1_500_000)
     write(tmp_path / "intel-rapl:1", energy_uj=0)  # as a wrap: 500 J in 50 ms, 10 kW
     with pytest.raises(ValueError, match="from 500 J to 0 J"):
         sensor.read()
-    write(tmp_path / "intel-rapl:1", energy_uj=1_000_000)
-    sample = sensor.read()
+    for count in (500_000, 1_000_000):
+        write(tmp_path / "intel-rapl:0", energy_uj=1_500_000 + count)
+        write(tmp_path / "intel-rapl:1", energy_uj=count)
+        sample = sensor.read()
     assert sample is not None
-    assert sample.watts == pytest.approx(20)
+    assert sample.watts == pytest.approx(20)  # 2 J in 100 ms
+
+
+class SlowCounter(EnergyCounter):
+    """Two counters that are renewed every 100 ms, one 30 ms after the other, at `power`; read on a clock of its own."""
+
+    renewed_s = 0.1
+    delays_ns = (0, 30_000_000)
+
+    def __init__(self, power: Callable[[int], float]) -> None:
+        super().__init__("slow", "slow", "module")
+        self.now_ns = 5_000_000_000
+        self.energy = np.cumsum([0.0] + [power(millisecond) * 1e-3 for millisecond in range(60_000)])  # J at each ms
+
+    def joules(self) -> list[float]:
+        renewed = [(self.now_ns - delay) // 100_000_000 * 100 for delay in self.delays_ns]
+        return [self.energy[millisecond] / len(self.delays_ns) for millisecond in renewed]
+
+    def spans(self) -> list[float]:
+        return [1e9] * len(self.delays_ns)
+
+    def samples(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]:
+        """Times and watts of readings every 25 to 75 ms."""
+        generator, found = random.Random(1), []
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: self.now_ns)
+        while self.now_ns < 5_000_000_000 + seconds * 1e9:
+            sample = self.read()
+            if sample:
+                found.append(sample)
+            self.now_ns += round(pause(0.05, generator) * 1e9)
+        monkeypatch.undo()
+        return np.array([each.t_ns for each in found]), np.array([each.watts for each in found])
+
+
+@pytest.mark.parametrize("swing", [0.0, 0.8])
+def test_a_slow_counter_has_no_zeros_and_the_right_mean(swing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A steady load, and one that alternates every 0.7 s: the metric is the trapezoid over the readings."""
+    power = lambda millisecond: 40.0 * (1 + swing * (1 if millisecond // 700 % 2 else -1))  # noqa: E731
+    counter = SlowCounter(power)
+    t_ns, watts = counter.samples(40.0, monkeypatch)
+    assert watts.min() > 0
+    assert len(watts) == pytest.approx(400, abs=5)  # one for each renewal
+    start_ns, end_ns = 10_000_000_000, 38_000_000_000  # 20 periods of the load
+    figures = metrics.power(t_ns, watts, start_ns, end_ns, throughput_ips=1.0)
+    assert figures.values["power_w"] == pytest.approx(40.0, rel=0.005)
+
+
+def test_a_counter_that_stands_still_gives_nothing_and_its_energy_is_in_the_next_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = rapl.Rapl([write(tmp_path / "zone", energy_uj=0, max_energy_range_uj=10**12)])
+    clock = iter(range(10_000_000_000, 20_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    samples = []
+    for joules in (0, 0, 10, 10, 10, 30, 40):
+        write(tmp_path / "zone", energy_uj=joules * 1_000_000)
+        samples.append(sensor.read())
+    monkeypatch.undo()
+    assert samples[:5] == [None] * 5
+    assert samples[5:] == [Sample(12_000_000_000, 30 / 5), Sample(15_000_000_000, 30 / 4)]
 
 
 @pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj", "name"])
@@ -116,15 +236,16 @@ def test_two_chips_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytes
         device.mkdir(parents=True)
         chip = write(tmp_path / "class/hwmon" / f"hwmon{index}", name="ina226", power1_input=(index + 2) * 1_000_000)
         (chip / "device").symlink_to(device)
-    write(tmp_path / "class/hwmon/hwmon2", name="ina3221", in1_label="NC", in1_input=5000, curr1_input=100)
-    write(tmp_path / "class/hwmon/hwmon2", in2_label="NC", in2_input=5000, curr2_input=200)
+    write(tmp_path / "class/hwmon/hwmon2", name="ina3221", in1_label="5V", in1_input=5000, curr1_input=100)
+    write(tmp_path / "class/hwmon/hwmon2", in2_label="5V", in2_input=5000, curr2_input=200)
     monkeypatch.setenv("EDLAB_SYSFS", str(tmp_path))
-    watts = {sensor.name: sensor.watts() for sensor in hwmon.survey(tmp_path / "class/hwmon").sensors}  # type: ignore[attr-defined]
+    found = [*hwmon.survey(tmp_path / "class/hwmon").sensors, *ina3221.survey(tmp_path).sensors]
+    watts = {sensor.name: sensor.watts() for sensor in found}  # type: ignore[attr-defined]
     assert watts == {
         "hwmon:ina226 power1 @1-0041": 2.0,
         "hwmon:ina226 power1 @1-0040": 3.0,
-        "hwmon:ina3221 NC @hwmon2 @channel 1": 0.5,
-        "hwmon:ina3221 NC @hwmon2 @channel 2": 1.0,
+        "ina3221 5V @hwmon2 @channel 1": 0.5,
+        "ina3221 5V @hwmon2 @channel 2": 1.0,
     }
     sample = sensors.get("hwmon:ina226 power1 @1-0040").read()
     assert sample is not None
@@ -138,25 +259,37 @@ def test_how_far_back_a_reading_reaches_is_read_from_sysfs(tmp_path: Path) -> No
     assert [sensor.lag_s for sensor in hwmon.survey(tmp_path).sensors] == [2.0, 0.07, 0.0]
 
 
-def test_hwmon_reads_microwatts_and_rails_widest_first(tmp_path: Path) -> None:
-    write(tmp_path / "hwmon0", name="ina3221", in1_label="VDD_CPU", in1_input=5000, curr1_input=800)
-    write(tmp_path / "hwmon0", in2_label="VDD_IN", in2_input=19000, curr2_input=1000, curr3_input=7)
-    write(tmp_path / "hwmon1", name="amdgpu", power1_average=35_500_000, power1_input=36_000_000, power1_label="PPT")
-    write(tmp_path / "hwmon2", name="coretemp", temp1_input=40_000)
+def test_hwmon_reads_microwatts_widest_first(tmp_path: Path) -> None:
+    write(tmp_path / "hwmon0", name="ina226", power1_input=4_000_000)
+    write(tmp_path / "hwmon1", name="amdgpu", power1_average=35_500_000, power1_label="PPT")  # before RDNA 3
+    write(
+        tmp_path / "hwmon2", name="amdgpu", power1_average=35_500_000, power1_input=36_000_000, power1_label="new PPT"
+    )
+    write(tmp_path / "hwmon3", name="coretemp", temp1_input=40_000)
+    write(tmp_path / "hwmon4", name="power_meter", power1_average=90_000_000, power1_average_interval=1000)
     found = hwmon.survey(tmp_path).sensors
     assert [(sensor.name, sensor.boundary) for sensor in found] == [
-        ("hwmon:ina3221 VDD_IN", "module"),
+        ("hwmon:power_meter power1", "board_dc"),
         ("hwmon:amdgpu PPT", "module"),
-        ("hwmon:ina3221 VDD_CPU", "rail"),
+        ("hwmon:amdgpu new PPT", "module"),
+        ("hwmon:ina226 power1", "rail"),
     ]
     readings = [sensor.read() for sensor in found]
-    assert [sample.watts for sample in readings if sample] == pytest.approx([19.0, 36.0, 4.0])
+    assert [sample.watts for sample in readings if sample] == pytest.approx([90.0, 35.5, 36.0, 4.0])
 
 
 class FakeNvml:
-    """Two cards; the second does not tell its power (NVML_ERROR_NOT_SUPPORTED), as old ones do."""
+    """A fake that follows the NVML API reference for the functions that nvml.py calls: it shows no card's behaviour.
 
-    milliwatts = 71_250
+    Two cards. The second does not report its power (NVML_ERROR_NOT_SUPPORTED), as old ones and Jetsons do. The first
+    has an energy counter, which moves every `energy_steps` calls if that is not 0, and the power fields in `fields`.
+    """
+
+    def __init__(self, energy_steps: int = 0, fields: dict[int, int] | None = None) -> None:
+        self.milliwatts = 71_250
+        self.energy_steps = energy_steps
+        self.fields = fields or {}
+        self.calls = 0
 
     def nvmlDeviceGetCount_v2(self, count: Any) -> int:
         count._obj.value = 2
@@ -172,24 +305,107 @@ class FakeNvml:
         milliwatts._obj.value = self.milliwatts
         return 0
 
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: ctypes.c_void_p, millijoules: Any) -> int:
+        if handle.value != 1 or self.energy_steps == 0:
+            return 3
+        self.calls += 1
+        millijoules._obj.value = 10**9 + self.calls // self.energy_steps * 7125  # 71.25 W for 100 ms
+        return 0
+
+    def nvmlDeviceGetFieldValues(self, handle: ctypes.c_void_p, count: ctypes.c_int, values: Any) -> int:
+        assert count.value == 1
+        value = values._obj
+        value.nvmlReturn = 0 if handle.value == 1 and value.fieldId in self.fields else 3
+        value.value.uiVal = self.fields.get(value.fieldId, 0)
+        return 0
+
     def nvmlDeviceGetName(self, handle: ctypes.c_void_p, buffer: Any, length: ctypes.c_uint) -> int:
         buffer.value = b"Some Card"
         return 0
 
 
-def test_nvml_gives_the_watts_of_cards_that_tell_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = FakeNvml()
+def nvml_sensors(driver: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> list[Sensor]:
     monkeypatch.setattr(nvml, "_load", lambda library: driver)
-    (sensor,) = nvml.survey().sensors
+    found = nvml.survey()
+    assert [each.name for each in found.unusable] == ["nvml:1 Some Card"]
+    return found.sensors
+
+
+def test_nvml_gives_the_watts_of_cards_that_report_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeNvml()
+    (sensor,) = nvml_sensors(driver, monkeypatch)
     assert (sensor.name, sensor.kind, sensor.boundary) == ("nvml:0 Some Card", "nvml", "module")
     sample = sensor.read()
     assert sample is not None
     assert sample.watts == 71.25
     assert sensor.lag_s == 1.1
-    assert [each.name for each in nvml.survey().unusable] == ["nvml:1 Some Card"]
     driver.milliwatts = -1
     with pytest.raises(OSError, match="Some Card failed with error 3"):
         sensor.read()
+
+
+def test_nvmls_energy_counter_comes_first_if_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeNvml(energy_steps=3, fields={185: 70_000, 186: 90_500})
+    sensors = nvml_sensors(driver, monkeypatch)
+    assert [(sensor.name, sensor.boundary, sensor.lag_s) for sensor in sensors] == [
+        ("nvml:0 Some Card", "module", 0.2),
+        ("nvml:0 Some Card average", "module", 1.1),
+        ("nvml:0 Some Card instant", "module", 0.1),
+    ]
+    assert isinstance(sensors[0], EnergyCounter)
+    clock = iter(range(10_000_000_000, 20_000_000_000, 100_000_000))  # 33 ms a call: a step in every third
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    samples = [sample for sample in (sensors[0].read() for _ in range(16)) if sample][1:]  # the first began in a step
+    monkeypatch.undo()
+    assert [sample.watts for sample in samples] == pytest.approx([71.25 / 3] * len(samples))
+    assert len(samples) == 3
+    readings = [sensor.read() for sensor in sensors[1:]]
+    assert [sample.watts for sample in readings if sample] == [70.0, 90.5]
+
+
+def test_an_energy_counter_of_nvml_that_stands_still_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_PATIENCE_S", 0.05)
+    (sensor,) = nvml_sensors(FakeNvml(energy_steps=10**6), monkeypatch)
+    assert not isinstance(sensor, EnergyCounter)
+
+
+def test_a_jetson_whose_nvml_has_no_power_is_referred_to_its_own_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an Orin: NVML works, and returns NotSupported for power (HazyResearch/intelligence-per-watt, issue 40)."""
+    driver = FakeNvml()
+    driver.milliwatts = -1
+    monkeypatch.setattr(nvml, "_load", lambda library: driver)
+    found = nvml.survey()
+    assert found.sensors == []
+    assert [each.name for each in found.unusable] == ["nvml:0 Some Card", "nvml:1 Some Card"]
+    assert "does not report the power of this GPU" in found.unusable[0].reason
+    assert "ina3221" in found.unusable[0].reason
+
+
+def test_a_driver_without_the_newer_functions_has_the_older_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetTotalEnergyConsumption")
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetFieldValues")
+    assert [sensor.name for sensor in nvml_sensors(FakeNvml(), monkeypatch)] == ["nvml:0 Some Card"]
+
+
+def test_nvmls_structures_are_those_of_a_c_library(tmp_path: Path) -> None:
+    """A stand-in for the driver, compiled with the structures of nvml.h, as its API reference documents them."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("the stand-in for libnvidia-ml is C, and there is no cc")
+    source, out = Path(__file__).parent / "standins/nvml.c", tmp_path / "libnvidia-ml.so.1"
+    flags = ["-shared", "-fPIC", "-Wall", "-Werror", "-DNEWER"]
+    subprocess.run([compiler, *flags, str(source), "-o", str(out)], check=True)
+    counter, *fields = nvml.survey(str(out)).sensors
+    assert [sensor.name for sensor in fields] == ["nvml:0 Stand-in Card average", "nvml:0 Stand-in Card instant"]
+    readings = [sensor.read() for sensor in fields]
+    assert [sample.watts for sample in readings if sample] == [70.0, 90.5]
+    start_ns, recorder = time.perf_counter_ns(), Recorder(counter, 0.05)
+    recorder.start()
+    time.sleep(2.0)
+    recorder.stop()
+    t_ns, watts = recorder.series(start_ns, time.perf_counter_ns()).T
+    assert scipy.integrate.trapezoid(watts, t_ns) / (t_ns[-1] - t_ns[0]) == pytest.approx(71.25, rel=0.1)
+    assert len(watts) <= 20
 
 
 def test_no_driver_no_sensor_and_no_card() -> None:

@@ -11,29 +11,33 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from .. import plugins
 from ..errors import AgentError
 from ..messages import SensorFound, Sensors, UnusableSensor
-from . import hwmon, nvml, rapl
+from . import hwmon, ina3221, nvml, pmic, power_supply, rapl
 from .base import Found, Sensor
 
 SYSFS_VARIABLE = "EDLAB_SYSFS"
-_IN_SYSFS = ("rapl", "hwmon")  # kinds
+
+#: The kinds, the preferred one first: its module, and the folder of sysfs that it reads; None: it does not read sysfs.
+_KINDS = {
+    "rapl": (rapl, "class/powercap"),
+    "nvml": (nvml, None),
+    "ina3221": (ina3221, ""),
+    "hwmon": (hwmon, "class/hwmon"),
+    "pmic": (pmic, None),
+    "battery": (power_supply, "class/power_supply"),
+}
 
 
 def survey() -> Found:
     """Every sensor that can be read now, the preferred one first, and the unusable ones. Never raises."""
-    sysfs = Path(_stand_in() or "/sys")
-    kinds: list[tuple[str, Callable[[], Found]]] = [
-        ("rapl", lambda: rapl.survey(sysfs / "class/powercap")),
-        ("nvml", nvml.survey),
-        ("hwmon", lambda: hwmon.survey(sysfs / "class/hwmon")),
-    ]
-    kinds += [(name, _survey_of(module)) for name, module in plugins.outside("sensors").items()]
+    looks = {kind: _look(module, folder) for kind, (module, folder) in _KINDS.items()}
+    looks.update({name: _look_outside(module) for name, module in plugins.outside("sensors").items()})
     found = Found([], [])
-    for kind, look in kinds:
+    for kind, look in looks.items():
         try:
             sensors, unusable = look()
         except Exception as error:  # a kind that fails must not hide the others
@@ -43,7 +47,14 @@ def survey() -> Found:
     return found
 
 
-def _survey_of(module: str) -> Callable[[], Found]:
+def _look(module: Any, folder: str | None) -> Callable[[], Found]:
+    """How to look for the sensors of a kind; `folder` is what it reads in sysfs."""
+    if folder is None:
+        return lambda: module.survey()
+    return lambda: module.survey(Path(_stand_in() or "/sys") / folder)
+
+
+def _look_outside(module: str) -> Callable[[], Found]:
     return lambda: importlib.import_module(module).survey()
 
 
@@ -62,11 +73,15 @@ def describe(found: Found) -> Sensors:
     """The result of `survey` as a message."""
     return Sensors(
         [
-            SensorFound(each.name, each.kind, each.boundary, each.lag_s, _stand_in() if each.kind in _IN_SYSFS else "")
+            SensorFound(each.name, each.kind, each.boundary, each.lag_s, _stand_in() if _in_sysfs(each.kind) else "")
             for each in found.sensors
         ],
         found.unusable,
     )
+
+
+def _in_sysfs(kind: str) -> bool:
+    return kind in _KINDS and _KINDS[kind][1] is not None
 
 
 def _stand_in() -> str:

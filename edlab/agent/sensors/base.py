@@ -76,11 +76,20 @@ class PowerSensor(Sensor):
 
 
 class EnergyCounter(Sensor):
-    """A sensor that counts energy: a sample is the mean power since the last reading, at the middle of that time."""
+    """A sensor that counts energy. A sample is the mean power from the reading before it to the reading after it.
 
-    def __init__(self, name: str, kind: str, boundary: str) -> None:
-        super().__init__(name, kind, boundary)
-        self._last: tuple[int, list[float]] | None = None
+    So the trapezoid over the samples telescopes to the counted energy, whenever the counters were read: its weight of a
+    sample is half of that time. With the mean power since the last reading it would not, for a counter that is renewed
+    more slowly than it is read: an early reading has more power, and the same weight.
+
+    A reading at which a counter has not moved is no sample: its energy is part of the next one.
+    """
+
+    renewed_s = 0.0  # how often the counters are updated; 0: far more often than they are read
+
+    def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
+        super().__init__(name, kind, boundary, lag_s)
+        self._readings: list[_Reading] = []  # the last two, since the counters were reset
 
     @abstractmethod
     def joules(self) -> list[float]:
@@ -93,18 +102,38 @@ class EnergyCounter(Sensor):
     def read(self) -> Sample | None:
         """See `Sensor.read`. A counter that was reset, instead of reaching its limit, is a failed reading."""
         now, counts = time.perf_counter_ns(), self.joules()
-        last, self._last = self._last, (now, counts)
-        if last is None:
+        earlier = self._readings
+        if earlier and any(new == old for new, old in zip(counts, earlier[-1].counts)):
             return None
-        seconds = (now - last[0]) / 1e9
-        watts = 0.0
-        for new, old, span in zip(counts, last[1], self.spans()):
+        self._readings = [_Reading(now, counts, 0.0)]  # the first, also after a reset
+        if not earlier:
+            return None
+        last = earlier[-1]
+        joules = self._joules_between(last, self._readings[0])
+        self._readings = [last, _Reading(now, counts, joules)]
+        if len(earlier) == 1:
+            return None
+        return Sample(last.t_ns, (last.joules + joules) / ((now - earlier[0].t_ns) / 1e9))
+
+    def _joules_between(self, before: _Reading, after: _Reading) -> float:
+        """The energy of all counters. Raises `ValueError` if one was reset."""
+        seconds = (after.t_ns - before.t_ns) / 1e9
+        total = 0.0
+        for new, old, span in zip(after.counts, before.counts, self.spans()):
             joules = (new - old) % span
-            if joules > _MOST_WATTS * seconds:
+            if joules > _MOST_WATTS * (seconds + self.renewed_s):
                 message = "its counter went from %.6g J to %.6g J in %.3f s: it was reset" % (old, new, seconds)
                 raise ValueError(message)
-            watts += joules / seconds
-        return Sample((last[0] + now) // 2, watts)
+            total += joules
+        return total
+
+
+class _Reading(NamedTuple):
+    """Counts at one moment."""
+
+    t_ns: int
+    counts: list[float]
+    joules: float  # since the reading before it
 
 
 def pause(interval_s: float, generator: random.Random) -> float:

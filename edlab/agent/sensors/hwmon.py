@@ -1,118 +1,59 @@
-"""Linux hwmon: power meters of boards and cards, and INA3221 rails as current times voltage.
+"""Linux hwmon: power meters of boards and cards.
 
-Units of sysfs: power*_input and power*_average in microwatts, curr*_input in milliamperes, in*_input in millivolts;
-power*_average_interval and update_interval in milliseconds (Linux, Documentation/hwmon/sysfs-interface.rst). Channels
-of an INA3221 carry their rail's name in in*_label; on NVIDIA Jetson VDD_IN is the input of the entire module (Jetson
-Linux developer guide, power monitor).
+power*_input and power*_average are in microwatts (Linux, Documentation/hwmon/sysfs-interface.rst).
+
+What the watts of a chip include:
+
+- `power_meter`, ACPI's: the board (Linux, Documentation/hwmon/acpi_power_meter.rst).
+- `amdgpu`: power1_average is the mean, power1_input the present power of the card; of a processor's integrated graphics
+  both include the processor's cores (Linux, Documentation/gpu/amdgpu/thermal).
+- `ina238` on a Jetson AGX Thor: the input of module and carrier board, which tegrastats calls VIN (NVIDIA developer
+  forum 366461; rbonghi/jetson_stats, pull request 900). Its driver need not name it.
+- any other chip: one rail.
+
+Two kinds of chips are not read here: the INA3221 (ina3221.py), and the entries of batteries and USB-C supplies
+(`ucsi_source_psy_*`), which report a battery or a negotiated contract, not the power of a rail.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Iterator
 
-from ..messages import UnusableSensor
-from .base import Found, PowerSensor
+from . import sysfs
+from .base import Found
 
-_CHIP_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # other chips measure a rail
-_RAIL_BOUNDARIES = {"VDD_IN": "module"}
+_KIND = "hwmon"
+_BOUNDARIES = {"amdgpu": "module", "power_meter": "board_dc"}  # other chips measure a rail
 _WIDEST_FIRST = ("board_dc", "module", "rail")
+_NOT_RAILS = ("ina3221", "ucsi_source_psy_")  # beginnings of names
+_THOR = "nvidia,tegra264"
+_THORS_INPUT = {"ina238": "VIN"}
 
 
 def survey(root: Path = Path("/sys/class/hwmon")) -> Found:
     """The meters, those with the widest boundary first, each with a unique name."""
-    meters = [meter for chip in sorted(root.glob("hwmon*")) for meter in _of_chip(chip)]
-    _tell_apart(meters)
-    found = Found([], [])
-    for meter in sorted(meters, key=lambda meter: _WIDEST_FIRST.index(meter.boundary)):
-        try:
-            meter.read()
-            found.sensors.append(meter)
-        except (OSError, ValueError) as error:
-            hint = "read the files of %s as the user that runs the agent to see the driver's error" % meter.chip
-            found.unusable.append(UnusableSensor(meter.name, "hwmon", str(error), hint))
-    return found
+    is_thor = _THOR in (sysfs.text(root.parent.parent / "firmware/devicetree/base/compatible") or "")
+    inputs = _THORS_INPUT if is_thor else {}
+    meters = [meter for chip in sorted(root.glob("hwmon*")) for meter in _of_chip(chip, inputs)]
+    sysfs.tell_apart(meters)
+    return sysfs.readable(sorted(meters, key=lambda meter: _WIDEST_FIRST.index(meter.boundary)))
 
 
-class Hwmon(PowerSensor):
-    """One channel of a chip, whose folder is `chip`."""
-
-    def __init__(self, name: str, boundary: str, lag_s: float, chip: Path, channel: str, watts: Callable[[], float]):
-        super().__init__(name, "hwmon", boundary, lag_s)
-        self.chip = chip
-        self.channel = channel
-        self._watts = watts
-
-    def watts(self) -> float:
-        return self._watts()
-
-
-def _of_chip(chip: Path) -> Iterator[Hwmon]:
-    chip_name = _text(chip / "name") or chip.name
-    powers = _channels(chip, r"power(\d+)_(?:input|average)")
-    for path in powers:
+def _of_chip(chip: Path, inputs: dict[str, str]) -> Iterator[sysfs.ChannelSensor]:
+    """The channels of a chip; `inputs` are the names of the chips that measure the board's input."""
+    chip_name = sysfs.text(chip / "name") or chip.name
+    if chip_name.startswith(_NOT_RAILS) or _is_supply(chip):
+        return
+    for path in sysfs.channels(chip, r"power(\d+)_(?:input|average)").values():
         channel = path.name.partition("_")[0]
-        label = _text(chip / (channel + "_label")) or channel
-        boundary = _CHIP_BOUNDARIES.get(chip_name, "rail")
+        label = inputs.get(chip_name) or sysfs.text(chip / (channel + "_label")) or channel
+        boundary = "board_dc" if chip_name in inputs else _BOUNDARIES.get(chip_name, "rail")
+        lag_s = sysfs.lag_s(chip, channel + "_average_interval", "update_interval")
         name = "hwmon:%s %s" % (chip_name, label)
-        yield Hwmon(name, boundary, _lag_s(chip, channel), chip, channel, _microwatts(path))
-    for path in [] if powers else _channels(chip, r"curr(\d+)_input"):
-        number = path.name[len("curr") : -len("_input")]
-        voltage = chip / ("in%s_input" % number)
-        if _text(voltage) is not None:
-            label = _text(chip / ("in%s_label" % number)) or "channel %s" % number
-            boundary = _RAIL_BOUNDARIES.get(label, "rail")
-            name = "hwmon:%s %s" % (chip_name, label)
-            yield Hwmon(name, boundary, _lag_s(chip, ""), chip, "channel " + number, _product(path, voltage))
+        yield sysfs.ChannelSensor(name, _KIND, boundary, lag_s, chip, channel, sysfs.scaled(path, 1e6))
 
 
-def _channels(chip: Path, pattern: str) -> list[Path]:
-    """The chip's files of this form, one per channel: a card may have both power1_average and power1_input."""
-    by_channel = {}
-    for path in sorted(chip.glob("*")):  # empty for a folder that is not readable
-        match = re.fullmatch(pattern, path.name)
-        if match:
-            by_channel[int(match.group(1))] = path
-    return [by_channel[channel] for channel in sorted(by_channel)]
-
-
-def _lag_s(chip: Path, channel: str) -> float:
-    """Twice the interval that the driver states: a reading is the mean of one, and stays for one. 0: not stated."""
-    for name in (channel + "_average_interval", "update_interval"):
-        text = _text(chip / name)
-        if text and text.isdigit():
-            return 2 * int(text) / 1000
-    return 0.0
-
-
-def _tell_apart(meters: list[Hwmon]) -> None:
-    """Add the chip's place (its bus address), and then the channel, to names that several meters have."""
-    marks: list[Callable[[Hwmon], str]] = [_place, lambda meter: meter.channel, lambda meter: meter.chip.name]
-    for mark in marks:
-        uses = Counter(meter.name for meter in meters)
-        for meter in meters:
-            if uses[meter.name] > 1:
-                meter.name = "%s @%s" % (meter.name, mark(meter))
-
-
-def _place(meter: Hwmon) -> str:
-    """The chip's address on its bus ("1-0040"), unchanged when the kernel numbers hwmon again; else hwmonN."""
-    device = meter.chip / "device"
-    return device.resolve().name if device.is_symlink() else meter.chip.name
-
-
-def _microwatts(path: Path) -> Callable[[], float]:
-    return lambda: int(path.read_text()) / 1e6
-
-
-def _product(milliamperes: Path, millivolts: Path) -> Callable[[], float]:
-    return lambda: int(milliamperes.read_text()) * int(millivolts.read_text()) / 1e6
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip() or None
-    except OSError:
-        return None
+def _is_supply(chip: Path) -> bool:
+    """Whether this is the entry of a battery, an adapter or a USB-C port, whose device is in class power_supply."""
+    return sysfs.text(chip / "device/type") in ("Battery", "Mains", "UPS", "USB", "Wireless")
