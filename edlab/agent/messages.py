@@ -180,6 +180,8 @@ class SensorFound(NamedTuple):
     boundary: str
     lag_s: float  # how far back a reading may reach
     stand_in: str
+    resolution_w: Optional[float] = None  # one step of a reading; None: unknown
+    accuracy: Optional[float] = None  # of a reading, as a fraction of it; None: unknown
 
 
 class UnusableSensor(NamedTuple):

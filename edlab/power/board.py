@@ -32,7 +32,14 @@ class BoardSensor(Source):
     """A sensor that the agent found, read about every `interval_s`."""
 
     def __init__(self, target: Target, sensor: SensorFound, interval_s: float) -> None:
-        super().__init__(sensor.name, sensor.boundary, sensor.lag_s, sensor.stand_in)
+        super().__init__(
+            sensor.name,
+            sensor.boundary,
+            sensor.lag_s,
+            sensor.stand_in,
+            resolution_w=sensor.resolution_w,
+            accuracy=sensor.accuracy,
+        )
         self._target = target
         self._interval_s = interval_s
 

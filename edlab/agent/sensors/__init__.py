@@ -71,12 +71,18 @@ def get(name: str) -> Sensor:
 
 def describe(found: Found) -> Sensors:
     """The result of `survey` as a message."""
-    return Sensors(
-        [
-            SensorFound(each.name, each.kind, each.boundary, each.lag_s, _stand_in() if _in_sysfs(each.kind) else "")
-            for each in found.sensors
-        ],
-        found.unusable,
+    return Sensors([_describe(sensor) for sensor in found.sensors], found.unusable)
+
+
+def _describe(sensor: Sensor) -> SensorFound:
+    return SensorFound(
+        sensor.name,
+        sensor.kind,
+        sensor.boundary,
+        sensor.lag_s,
+        _stand_in() if _in_sysfs(sensor.kind) else "",
+        sensor.resolution_w,
+        sensor.accuracy,
     )
 
 
