@@ -182,6 +182,7 @@ class SensorFound(NamedTuple):
     stand_in: str
     resolution_w: Optional[float] = None  # one step of a reading; None: unknown
     accuracy: Optional[float] = None  # of a reading, as a fraction of it; None: unknown
+    renewed_s: Optional[float] = None  # of a counter of energy: how often it is updated; None: not a counter
 
 
 class UnusableSensor(NamedTuple):

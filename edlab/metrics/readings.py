@@ -48,6 +48,7 @@ class Instrument:
     resolution_w: float | None = None  # one step of a reading
     accuracy: float | None = None  # the largest error of a reading, as a fraction of it
     clock_error_s: float = 0.0  # the largest common error of the readings' times
+    counter_renewed_s: float | None = None  # it counts energy: how often the count is updated; None: it reports watts
 
 
 class Mean(NamedTuple):
@@ -137,15 +138,21 @@ def interval(mean: Mean, instrument: Instrument, swing_w: float, seconds: float)
 
     The scatter of readings (Student's t) is combined with errors of which only the limits are known: the sensor's
     accuracy, its resolution, and the alignment of the clocks, which moves the window over a load that changes by up to
-    `swing_w`. Distributions are propagated as in JCGM 101:2008 (supplement 1 of the GUM), by seeded draws.
+    `swing_w`. A counter of energy misses nothing between its readings: instead of their scatter, either end of the
+    window is uncertain by the time for which the count is not updated. Distributions are propagated as in JCGM 101:2008
+    (supplement 1 of the GUM), by seeded draws.
     """
+    end_w = (instrument.counter_renewed_s or 0.0) / 2 / seconds * mean.watts
     limits = (
+        end_w,
+        end_w,
         (instrument.accuracy or 0.0) * mean.watts,
         _unresolved_w(instrument.resolution_w, mean.scatter),
         swing_w * instrument.clock_error_s / seconds,
     )
     random = np.random.default_rng(0)
-    draws = mean.standard_error * random.standard_t(mean.freedom, _DRAWS)
+    scatters = instrument.counter_renewed_s is None
+    draws = mean.standard_error * random.standard_t(mean.freedom, _DRAWS) if scatters else np.zeros(_DRAWS)
     for limit in limits:
         draws += limit * random.uniform(-1, 1, _DRAWS)
     low, high = np.quantile(draws, (0.025, 0.975))

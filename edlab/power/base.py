@@ -46,8 +46,8 @@ class Source(ABC):
     """Samples power while its context is open; the context can be entered again.
 
     `boundary`, one of BOUNDARIES in edlab/agent/sensors/base.py, defines what the watts include; `lag_s` is how far
-    back a reading may reach; `resolution_w` and `accuracy` are those of a reading, None if unknown: see `Sensor`
-    there. `stand_in` is the folder of files from which the readings are, if they are not from the hardware.
+    back a reading may reach; `resolution_w`, `accuracy` and `renewed_s` are None if unknown: see `Sensor` there.
+    `stand_in` is the folder of files from which the readings are, if they are not from the hardware.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Source(ABC):
         *,
         resolution_w: float | None = None,
         accuracy: float | None = None,
+        renewed_s: float | None = None,
     ) -> None:
         self.name = name
         self.boundary = boundary
@@ -66,6 +67,7 @@ class Source(ABC):
         self.stand_in = stand_in
         self.resolution_w = resolution_w
         self.accuracy = accuracy
+        self.renewed_s = renewed_s
 
     @property
     def description(self) -> str:

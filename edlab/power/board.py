@@ -39,6 +39,7 @@ class BoardSensor(Source):
             sensor.stand_in,
             resolution_w=sensor.resolution_w,
             accuracy=sensor.accuracy,
+            renewed_s=sensor.renewed_s,
         )
         self._target = target
         self._interval_s = interval_s

@@ -62,7 +62,12 @@ class HostMeter(Source):
 
     def __init__(self, meter: Sensor, interval_s: float, agent_ns: Callable[[], int]) -> None:
         super().__init__(
-            meter.name, meter.boundary, meter.lag_s, resolution_w=meter.resolution_w, accuracy=meter.accuracy
+            meter.name,
+            meter.boundary,
+            meter.lag_s,
+            resolution_w=meter.resolution_w,
+            accuracy=meter.accuracy,
+            renewed_s=meter.renewed_s,
         )
         self._meter = meter
         self._interval_s = interval_s

@@ -171,8 +171,11 @@ def test_a_slow_counter_has_no_zeros_and_the_right_mean(swing: float, monkeypatc
     assert watts.min() > 0
     assert len(watts) == pytest.approx(400, abs=5)  # one for each renewal
     start_ns, end_ns = 10_000_000_000, 38_000_000_000  # 20 periods of the load
-    figures = metrics.power(t_ns, watts, start_ns, end_ns, throughput_ips=1.0)
-    assert figures.values["power_w"] == pytest.approx(40.0, rel=0.005)
+    instrument = metrics.Instrument(counter_renewed_s=counter.renewed_s)
+    values = metrics.power(t_ns, watts, metrics.Window(start_ns, end_ns), 1.0, instrument=instrument).values
+    assert values["power_w"] == pytest.approx(40.0, rel=0.005)
+    assert values["power_ci95_low_w"] < 40.0 < values["power_ci95_high_w"]
+    assert values["power_ci95_high_w"] - values["power_ci95_low_w"] < 0.01 * 40.0
 
 
 def test_a_counter_that_stands_still_gives_nothing_and_its_energy_is_in_the_next_sample(

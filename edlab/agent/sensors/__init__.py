@@ -83,6 +83,7 @@ def _describe(sensor: Sensor) -> SensorFound:
         _stand_in() if _in_sysfs(sensor.kind) else "",
         sensor.resolution_w,
         sensor.accuracy,
+        sensor.renewed_s,
     )
 
 

@@ -43,6 +43,7 @@ class Sensor(ABC):
     paced = True  # False: `read` itself waits for the next reading, at most a second, and reads follow each other
     resolution_w = None  # type: float | None  # one step of a reading, in watts; None: unknown
     accuracy = None  # type: float | None  # of a reading, as a fraction of it; None: unknown
+    renewed_s = None  # type: float | None  # of a counter of energy: how often it is updated; None: not a counter
     late_s = 0.0  # how much later than its time a reading may arrive: in a recording, the last ones are waited for
 
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
@@ -85,7 +86,7 @@ class EnergyCounter(Sensor):
     A reading at which a counter has not moved is no sample: its energy is part of the next one.
     """
 
-    renewed_s = 0.0  # how often the counters are updated; 0: far more often than they are read
+    renewed_s = 0.0  # type: float  # 0: far more often than the counters are read
 
     def __init__(self, name: str, kind: str, boundary: str, lag_s: float = 0.0) -> None:
         super().__init__(name, kind, boundary, lag_s)

@@ -14,6 +14,7 @@ def instrument(source: Source, series: Series) -> metrics.Instrument:
         lag_s=source.lag_s,
         resolution_w=source.resolution_w,
         accuracy=source.accuracy,
+        counter_renewed_s=source.renewed_s,
         clock_error_s=series.clock_error_ns / 1e9,
     )
 
