@@ -149,6 +149,12 @@ class Result:
         return self.figures.values.get("power_w", np.nan) / self.device.truth_w - 1
 
     @property
+    def half_width(self) -> float:
+        """Half the 95 % interval, as a fraction of the truth."""
+        values = self.figures.values
+        return (values["power_ci95_high_w"] - values["power_ci95_low_w"]) / 2 / self.device.truth_w
+
+    @property
     def covers(self) -> bool:
         """Whether the 95 % interval contains the truth."""
         values = self.figures.values
