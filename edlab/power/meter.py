@@ -61,14 +61,7 @@ class HostMeter(Source):
     """A meter, read about every `interval_s`; `agent_ns` returns the agent's time."""
 
     def __init__(self, meter: Sensor, interval_s: float, agent_ns: Callable[[], int]) -> None:
-        super().__init__(
-            meter.name,
-            meter.boundary,
-            meter.lag_s,
-            resolution_w=meter.resolution_w,
-            accuracy=meter.accuracy,
-            renewed_s=meter.renewed_s,
-        )
+        super().__init__(meter.name, meter.boundary, meter.lag_s, renewed_s=meter.renewed_s)
         self._meter = meter
         self._interval_s = interval_s
         self._agent_ns = agent_ns
@@ -99,5 +92,6 @@ class HostMeter(Source):
         clocks = ClockRelation(self._before, compare_clocks(self._agent_ns))
         here = clocks.host_ns(start_ns), clocks.host_ns(end_ns)
         samples, failures = self._recorder.series(*here), self._recorder.failures(*here)
+        self.resolution_w, self.accuracy = self._meter.resolution_w, self._meter.accuracy  # a reading may set them
         read = Series(samples[:, 0].astype(np.int64), samples[:, 1], failures.failed, failures.error)
         return read.on_agents_clock(clocks)

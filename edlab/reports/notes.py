@@ -43,6 +43,7 @@ def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterat
     yield from _uncertainty(records)
     yield from _medians(records)
     yield from _boundaries(records)
+    yield from _sampling_costs(records)
     for kernels, numbers in _group(records, _int8_kernels).items():
         yield Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
     if any((_metric(record, "throughput_batch") or 1) > 1 for record in records):
@@ -145,9 +146,38 @@ def _boundaries(records: Sequence[RunRecord]) -> Iterator[Note]:
     for boundary, numbers in rows.items():
         which = "" if len(rows) == 1 else f" ({_rows(numbers, records)})"
         included = f"{_BOUNDARIES[boundary]} ({boundary})" if boundary in _BOUNDARIES else boundary
-        yield Note(f"W{which}: measured at {included}", "dim")
+        yield Note(f"W{which}: measured at {included}{_power_interval(records, numbers)}", "dim")
     if len(rows) > 1:
         yield Note("W and inf/s/W are not comparable between rows whose watts include different parts", "yellow")
+
+
+def _power_interval(records: Sequence[RunRecord], numbers: Sequence[int]) -> str:
+    """Half the widest 95 % interval of these rows' watts, for the end of a note; empty if they have none."""
+    halves = []
+    for metrics in (records[number - 1].metrics for number in numbers):
+        if {"power_ci95_low_w", "power_ci95_high_w"} <= metrics.keys():
+            halves.append((metrics["power_ci95_high_w"] - metrics["power_ci95_low_w"]) / 2 / metrics["power_w"])
+    return f", ± {max(halves):.1%} or less (95 % interval)" if halves else ""
+
+
+def _sampling_costs(records: Sequence[RunRecord]) -> Iterator[Note]:
+    """What reading each power source costs its target."""
+
+    def cost(record: RunRecord) -> Iterator[str]:
+        values = {name: value for name, value in record.metrics.items() if name.startswith("sampling_")}
+        if values:
+            parts = [
+                f"{what} {values[f'{name}_cost']:+.1%} "
+                f"({values[f'{name}_cost_ci95_low']:+.1%} to {values[f'{name}_cost_ci95_high']:+.1%})"
+                for what, name in (
+                    ("a query", "sampling_latency"),
+                    ("an inference at full load", "sampling_throughput"),
+                )
+            ]
+            yield f"reading {record.tags.get('power_source', 'the power source')} costs {', '.join(parts)}"
+
+    for text, numbers in _group(records, cost).items():
+        yield Note(f"{text} ({_rows(numbers, records)})", "dim")
 
 
 def _boundary(record: RunRecord) -> Iterator[str]:

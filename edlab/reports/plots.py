@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,37 @@ def throughput_plot(trials: Sequence[Trial], path: Path, *, title: str) -> None:
     axes.set_xticks(every, [str(batch) for batch in every])
     axes.set(xlabel="batch", ylabel="inferences/s", ylim=(0, None))
     axes.legend(fontsize=8)
+    figure.savefig(path, dpi=_DPI)
+
+
+@dataclass(frozen=True)
+class PowerSpan:
+    """A phase in which power was read: its name, start and end in ns, and the readings of each source by its name.
+
+    Readings are times (N,) int64 ns and watts (N,) float64.
+    """
+
+    phase: str
+    start_ns: int
+    end_ns: int
+    readings: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
+
+
+def power_plot(spans: Sequence[PowerSpan], path: Path, *, title: str) -> None:
+    """Write a PNG of all power readings over time, with the window of each phase shaded; between them none is read."""
+    figure = _figure(9, title)
+    axes = figure.subplots()
+    origin = spans[0].start_ns
+    sources = list(dict.fromkeys(source for span in spans for source in span.readings))
+    for number, span in enumerate(spans):
+        start, end = (span.start_ns - origin) / 1e9, (span.end_ns - origin) / 1e9
+        axes.axvspan(start, end, color=f"C{number}", alpha=0.12, label=span.phase)
+        for source, (t_ns, watts) in span.readings.items():
+            label = source if number == 0 else "_"
+            color = f"C{len(spans) + sources.index(source)}"
+            axes.plot((t_ns - origin) / 1e9, watts, ".-", markersize=2, linewidth=0.6, color=color, label=label)
+    axes.set(xlabel="seconds", ylabel="W", ylim=(0, None))
+    axes.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=_DPI)
 
 

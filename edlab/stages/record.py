@@ -18,8 +18,9 @@ from edlab.artifact import Artifact
 from edlab.cache import digest
 from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
 from edlab.data import PreparedData
+from edlab.power import Source
 from edlab.record import RunRecord, Status
-from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
+from edlab.reports.plots import PowerSpan, latency_plot, over_time_plot, power_plot, throughput_plot
 from edlab.sanitize import text
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import Inputs
@@ -117,7 +118,29 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
     if window and len(window.ips_by_second) >= _LONG_S:
         watts = measurement.watts_by_second
         over_time_plot(window.ips_by_second, watts, path("over_time.png"), title=record.name)
+    if spans := _power_spans(measurement):
+        power_plot(spans, path("power.png"), title=record.name)
     return drawn
+
+
+def _power_spans(measurement: Measurement) -> list[PowerSpan]:
+    """The phases in which power was read, in order; empty without a source."""
+    if not isinstance(measurement.power, Source):
+        return []
+    names = [measurement.power.name, *(other.source.name for other in measurement.others)]
+    return [
+        PowerSpan(
+            result.phase.name,
+            result.report.start_ns,
+            result.report.end_ns,
+            {
+                name: (series.t_ns, series.watts)
+                for name, series in zip(names, [result.series, *result.others], strict=False)
+            },
+        )
+        for result in measurement.results.values()
+        if result.series is not None
+    ]
 
 
 def _conversion_log(artifact: Artifact, path: Path) -> Path:

@@ -86,6 +86,7 @@ class Phase(ABC, Generic[R]):
         for number, other in enumerate(others, 2):
             name = f"{Path(self.samples_file).stem}_{number}.csv"
             series = self._series(bench, report, other.source, name)
+            result.others.append(series)
             other.figures |= self.power(bench, report, other.source, series, other.figures)
 
     def _series(self, bench: Bench, report: Any, source: Source, name: str) -> Series:
@@ -103,6 +104,7 @@ class Result(Generic[R]):
     phase: Phase[R]
     report: R
     series: Series | None = None
+    others: list[Series] = field(default_factory=list)  # of the other sources, in their order
 
     @property
     def refresh_s(self) -> float | None:

@@ -37,7 +37,9 @@ class SingleStream(Phase[LatencyReport]):
             max_interval=ANY_INTERVAL,
             out=str(bench.folder / _STAGES_FILE),
         )
-        report = bench.session.measure(messages.LATENCY, request, bench.on_progress)
+        report = bench.session.measure(
+            messages.LATENCY, request, lambda _, fraction, message: bench.on_progress(self.name, fraction, message)
+        )
         (bench.folder / _STAGES_FILE).unlink()
         return report
 

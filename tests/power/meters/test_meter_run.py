@@ -12,6 +12,7 @@ from workplace import Workplace
 
 from edlab.record import Status
 
+UM25C_ACCURACY = 0.0015
 SHORT = ("power.idle_seconds=2", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
 
 
@@ -33,6 +34,8 @@ def test_a_usb_meter_fills_all_six_metrics(port: Path, workplace: Workplace) -> 
     assert 1.0 < record.metrics["idle_power_w"] < record.metrics["power_w"] < 6.0
     assert record.metrics["sampling_latency_cost_ci95_low"] < record.metrics["sampling_latency_cost_ci95_high"]
     assert abs(record.metrics["sampling_throughput_cost"]) < 1
+    half_w = (record.metrics["power_ci95_high_w"] - record.metrics["power_ci95_low_w"]) / 2
+    assert half_w > 0.9 * UM25C_ACCURACY * record.metrics["power_w"]  # which the meter knows after a reading
     assert record.tags["power_boundary"] == "usb"
     assert record.tags["power_source"] == f"um25c {port}"
     assert "W: measured at the USB port (usb)" in result.stdout
