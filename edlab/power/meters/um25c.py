@@ -96,7 +96,15 @@ class Um25c(Sensor):
         if self._port is None:
             # Without O_NONBLOCK, an rfcomm device waits for the connection for many seconds.
             flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK
-            port = FileIO(self._path, "r+", opener=lambda path, _: os.open(path, flags))
+            try:
+                port = FileIO(self._path, "r+", opener=lambda path, _: os.open(path, flags))
+            except FileNotFoundError as error:
+                how = "pair the meter, then: sudo rfcomm bind 0 ADDRESS"
+                raise FileNotFoundError(f"the serial device {self._path} does not exist: {how}") from error
+            except PermissionError as error:
+                raise PermissionError(
+                    f"{self._path} cannot be opened: sudo usermod -aG dialout $USER, then log in again"
+                ) from error
             try:
                 _set_raw(port)
             except termios.error as error:
