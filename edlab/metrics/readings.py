@@ -11,7 +11,7 @@ import scipy
 from numpy.typing import NDArray
 
 _NS_PER_S = 1e9
-_LEAST_GAPS = 3  # between changes of the reading, to tell how often it is renewed
+_LEAST_GAPS = 3  # between changes of the reading, to find how often it is renewed
 _SHORT_GAP = (
     0.1  # quantile: gaps are multiples of the refresh period, since a reading may be renewed with its old value
 )
@@ -67,7 +67,7 @@ def are_believable(watts: NDArray[np.float64], bounds: Bounds) -> NDArray[np.boo
 
 
 def refresh_s(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> float | None:
-    """How often a sensor renews its reading, in seconds, from (N,) readings; None if it changed too rarely to tell.
+    """How often a sensor renews its reading, in seconds, from (N,) readings; None if it changed too rarely.
 
     A sensor that is read more often than it is renewed repeats its reading: the shortest times between two changes are
     the refresh period. A sensor that is renewed faster than it is read gives the time between readings.

@@ -1,4 +1,4 @@
-"""A SIMULATED power source with a known truth, in place of a sensor: what a run would read of it in one window.
+"""A SIMULATED power source with a known truth, instead of a sensor: what a run would read of it in one window.
 
 Each seed draws another device: its load, how often the sensor renews its reading (1 ms to 1 s) and over what it
 averages, the steps of its readings, their noise, its calibration, drop-outs, and a clock that is minutes ahead and up

@@ -108,7 +108,7 @@ class Result(Generic[R]):
 
     @property
     def refresh_s(self) -> float | None:
-        """How often the source renewed its readings in this phase, in seconds; None if it is not known."""
+        """How often the source renewed its readings in this phase, in seconds; None if it is unknown."""
         return metrics.refresh_s(self.series.t_ns, self.series.watts) if self.series else None
 
 
@@ -143,7 +143,7 @@ class Measurement:
         return result.report if result else None
 
     def refresh_s(self) -> float | None:
-        """How often the source renews its readings, in seconds, from those so far; None if that is not known."""
+        """How often the source renews its readings, in seconds, from those so far; None if it is unknown."""
         found = [result.refresh_s for result in self.results.values()]
         return min((each for each in found if each is not None), default=None)
 
