@@ -3,6 +3,7 @@
 Only a source yields `power_w`. An estimate has its own names and the boundary `estimated`.
 """
 
+from edlab.power.align import PATTERN, Alignment, align
 from edlab.power.base import Series, Source
 from edlab.power.board import BoardSensor, Target
 from edlab.power.choose import Choice, choose, measures
@@ -13,6 +14,8 @@ from edlab.power.trial import MeterTrial, try_out
 
 __all__ = [
     "METERS",
+    "PATTERN",
+    "Alignment",
     "BoardSensor",
     "Choice",
     "ClockOffset",
@@ -23,6 +26,7 @@ __all__ = [
     "Series",
     "Source",
     "Target",
+    "align",
     "choose",
     "compare_clocks",
     "measures",

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab.power.align import Alignment
 from edlab.power.clock import ClockRelation
 
 
@@ -68,6 +69,15 @@ class Source(ABC):
         self.resolution_w = resolution_w
         self.accuracy = accuracy
         self.renewed_s = renewed_s
+
+    @property
+    def search_s(self) -> float | None:
+        """How much the readings' times may be wrong before `shift`, in seconds; None: they are right."""
+        return None
+
+    def shift(self, alignment: Alignment) -> None:
+        """Correct the times of all readings, if they may be wrong."""
+        raise NotImplementedError
 
     @property
     def description(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from types import TracebackType
@@ -11,9 +12,12 @@ import numpy as np
 from edlab.agent.sensors.base import Recorder, Sensor
 from edlab.config import MeterConfig
 from edlab.errors import ConfigError
+from edlab.power.align import Alignment
 from edlab.power.base import Series, Source
 from edlab.power.clock import ClockRelation, compare_clocks
 from edlab.registry import Group, did_you_mean
+
+_SEARCH_MARGIN_S = 2.0
 
 # A package adds one by the entry point group `edlab.meters`: a class with `meter.options` as keyword arguments.
 METERS = Group(
@@ -66,6 +70,17 @@ class HostMeter(Source):
         self._interval_s = interval_s
         self._agent_ns = agent_ns
         self._recorder: Recorder | None = None
+        self._alignment = None if meter.knows_time else Alignment(0, round(meter.late_s * 1e9))
+
+    @property
+    def search_s(self) -> float | None:
+        """How much the readings' times may be wrong before `shift`, in seconds; None: they are right."""
+        return None if self._meter.knows_time else self._meter.late_s + _SEARCH_MARGIN_S
+
+    def shift(self, alignment: Alignment) -> None:
+        """Correct the times of all readings, in addition to earlier corrections."""
+        earlier = self._alignment.shift_ns if self._alignment else 0
+        self._alignment = Alignment(earlier + alignment.shift_ns, alignment.error_ns)
 
     def start(self) -> None:
         self._recorder = Recorder(self._meter, self._interval_s)
@@ -90,8 +105,10 @@ class HostMeter(Source):
         """See `Source.series`."""
         assert self._recorder
         clocks = ClockRelation(self._before, compare_clocks(self._agent_ns))
-        here = clocks.host_ns(start_ns), clocks.host_ns(end_ns)
+        shift_ns, error_ns = self._alignment or (0, 0)
+        here = clocks.host_ns(start_ns) - shift_ns, clocks.host_ns(end_ns) - shift_ns
         samples, failures = self._recorder.series(*here), self._recorder.failures(*here)
         self.resolution_w, self.accuracy = self._meter.resolution_w, self._meter.accuracy  # a reading may set them
-        read = Series(samples[:, 0].astype(np.int64), samples[:, 1], failures.failed, failures.error)
-        return read.on_agents_clock(clocks)
+        read = Series(samples[:, 0].astype(np.int64) + shift_ns, samples[:, 1], failures.failed, failures.error)
+        series = read.on_agents_clock(clocks)
+        return dataclasses.replace(series, clock_error_ns=series.clock_error_ns + error_ns)

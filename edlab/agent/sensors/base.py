@@ -43,6 +43,7 @@ class Sensor(ABC):
     paced = True  # False: `read` itself waits for the next reading, at most a second, and reads follow each other
     resolution_w = None  # type: float | None  # one step of a reading, in watts; None: unknown
     accuracy = None  # type: float | None  # of a reading, as a fraction of it; None: unknown
+    knows_time = True  # False: the times of its samples are wrong by up to `late_s`, always by the same
     renewed_s = None  # type: float | None  # of a counter of energy: how often it is updated; None: not a counter
     late_s = 0.0  # how much later than its time a reading may arrive: in a recording, the last ones are waited for
 

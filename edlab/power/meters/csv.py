@@ -1,8 +1,9 @@
 """A log that the program of another instrument writes while edlab measures: CSV, with a row for each reading.
 
 It is for instruments that edlab does not read itself, whose program logs to a file. The program must write each row
-when it is measured, or at most `flush_s` later, with the time by this machine's clock. The format is no vendor's: the
-options describe it. Tried with files that a test writes, not with a vendor's program.
+when it is measured, or at most `flush_s` later. Its times are those of this machine's clock, or with `align=pattern`
+of any clock: edlab then finds the load that it plays at the start of a measurement in the readings. The format is no
+vendor's: the options describe it. Tried with files that a test writes, not with a vendor's program.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _MARGIN_S = 2.0  # between two rows, in addition to `flush_s`
 _PAUSE_S = 2.0  # without a reading
 _NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _ISO = "iso"
+_CLOCK, _PATTERN = "clock", "pattern"
 
 Column = str | int
 _TimeOf = Callable[[str], int]
@@ -38,6 +40,9 @@ class Csv(Sensor):
 
     `late_s` is `flush_s`: a row may arrive that much later than its time. Rows from before the first reading are not
     read, except those of the last `flush_s`. A file that is replaced or cut is read from its start.
+
+    If the clock is unknown (`align=pattern`), the first row that arrives is taken as measured at its arrival, which is
+    wrong by at most `flush_s`, and no row from before it is read.
     """
 
     paced = False
@@ -53,6 +58,7 @@ class Csv(Sensor):
         time_unit: str = "s",
         delimiter: str = ",",
         decimal: str = ".",
+        align: str = "clock",
         flush_s: float = 5.0,
         lag_s: float = 0.0,
         boundary: str = "board_dc",
@@ -60,17 +66,19 @@ class Csv(Sensor):
         """Columns are names of the header, or numbers from 1 for a file without a header.
 
         `time_unit` is s, ms, us or ns since 1970 (Unix time), or iso: 2026-01-31T12:00:00.125, in local time unless an
-        offset follows. `decimal` is the decimal separator. Raises `ConfigError`.
+        offset follows; with `align=pattern`, since any time. `decimal` is the decimal separator. Raises `ConfigError`.
         """
         self._path = Path(options.text("path", path)).expanduser()
         super().__init__(f"csv {self._path}", "csv", options.boundary(boundary), options.number("lag_s", lag_s))
         self.late_s = options.number("flush_s", flush_s)
         self._columns = _columns(time_column, watts_column, volts_column, amps_column)
+        self.knows_time = _choice("align", align, (_CLOCK, _PATTERN)) == _CLOCK
         self._unit = _choice("time_unit", time_unit, (*_NS, _ISO))
         self._decimal = _choice("decimal", decimal, (".", ","))
         self._delimiter = _delimiter(delimiter, self._decimal)
         self._log: _Log | None = None
-        self._last_ns = 0  # the time of the last row, Unix time
+        self._last_ns = 0  # the time of the last row
+        self._ahead_ns: int | None = 0 if self.knows_time else None  # of the rows' clock, Unix time less theirs
         self._read_at = -math.inf
         self._row_at = -math.inf
 
@@ -107,7 +115,7 @@ class Csv(Sensor):
     def _next_line(self) -> str | None:
         """The next row that is not history; None if the file is missing, or has no further row yet."""
         if self._log is None:
-            since_ns = max(time.time_ns() - round(self.late_s * 1e9), self._last_ns + 1)
+            since_ns = self._since_ns()
             try:
                 self._log = _Log(self._path, self._columns, self._delimiter, since_ns)
             except FileNotFoundError:
@@ -116,6 +124,12 @@ class Csv(Sensor):
         if line is None and self._log.was_replaced():
             self.close()
         return line
+
+    def _since_ns(self) -> int | None:
+        """The time of the first row to read; None: the next one that is written."""
+        if self.knows_time:
+            return max(time.time_ns() - round(self.late_s * 1e9), self._last_ns + 1)
+        return self._last_ns + 1 if self._last_ns else None
 
     def _check_patience(self) -> None:
         silent_s = time.monotonic() - self._row_at
@@ -132,8 +146,10 @@ class Csv(Sensor):
         if not math.isfinite(watts) or watts < 0:
             raise ValueError(f"{self._path} has the row {line[:80]!r}, whose power is {watts:g} W")
         t_ns = self._time_ns(fields[0])
+        if self._ahead_ns is None:
+            self._ahead_ns = time.time_ns() - t_ns
         age_s = (time.time_ns() - t_ns) / 1e9
-        if age_s < -_AHEAD_S or t_ns < self._log.since_ns:
+        if self.knows_time and (age_s < -_AHEAD_S or t_ns < (self._log.since_ns or 0)):
             where = f"{age_s:.1f} s before" if age_s > 0 else f"{-age_s:.1f} s after"
             raise ValueError(
                 f"{self._path} has a new row whose time {fields[0]!r} is {where} now: check the clock of the "
@@ -144,7 +160,7 @@ class Csv(Sensor):
                 f"{self._path} has the row {line[:80]!r}, whose time is not after that of the row before it"
             )
         self._last_ns = t_ns
-        return Sample(t_ns - _wall_clock_ns(), watts)
+        return Sample(t_ns + self._ahead_ns - _wall_clock_ns(), watts)
 
     def _time_ns(self, text: str) -> int:
         """Nanoseconds since 1970. Raises `ValueError`."""
@@ -160,10 +176,10 @@ class Csv(Sensor):
 
 
 class _Log:
-    """An open log, which grows. Its first rows are history if they are from before `since_ns` (Unix time)."""
+    """An open log, which grows. Its first rows are history if they are from before `since_ns`."""
 
-    def __init__(self, path: Path, columns: list[Column], delimiter: str, since_ns: int) -> None:
-        """Raises `OSError`."""
+    def __init__(self, path: Path, columns: list[Column], delimiter: str, since_ns: int | None) -> None:
+        """`since_ns` None: all rows that exist now are history. Raises `OSError`."""
         self.since_ns = since_ns
         self._path = path
         self._columns = columns
@@ -230,16 +246,17 @@ class _Log:
             self._skip_history()
 
     def _skip_history(self) -> None:
-        """Go to the start of a line near the end."""
+        """Go to the start of a line near the end, or to the end."""
         end = os.fstat(self._file.fileno()).st_size
-        if end - _TAIL_BYTES > self._file.tell():
-            self._file.seek(end - _TAIL_BYTES)
+        tail = _TAIL_BYTES if self.since_ns is not None else 1
+        if end - tail > self._file.tell():
+            self._file.seek(end - tail)
             self._file.readline()
 
     def _is_skipped(self, line: str, time_ns: _TimeOf) -> bool:
         """Whether the line is history, or stands before the first row: a header, or its units."""
         try:
-            is_old = time_ns(self.fields(line)[0]) < self.since_ns
+            is_old = time_ns(self.fields(line)[0]) < (self.since_ns or 0)
         except ValueError:
             self._note = self._note if self._has_rows else line
             return self._is_history or not self._has_rows

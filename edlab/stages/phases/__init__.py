@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from edlab.stages.phases.accuracy import Accuracy
-from edlab.stages.phases.base import Bench, Measurement, Other, Phase
+from edlab.stages.phases.alignment import Alignment, FinalAlignment
+from edlab.stages.phases.base import ANY_INTERVAL, Bench, Measurement, Other, Phase
 from edlab.stages.phases.host_work import HostWork
 from edlab.stages.phases.idle import Idle
 from edlab.stages.phases.latency import LATENCIES_FILE, Latency
-from edlab.stages.phases.single_stream import ANY_INTERVAL, SingleStream
+from edlab.stages.phases.single_stream import SingleStream
 from edlab.stages.phases.throughput import Throughput
 from edlab.stages.phases.warmup import Warmup
 
@@ -19,7 +20,9 @@ __all__ = [
     "SCORED",
     "TIMED",
     "Accuracy",
+    "Alignment",
     "Bench",
+    "FinalAlignment",
     "HostWork",
     "Idle",
     "Latency",
@@ -32,11 +35,13 @@ __all__ = [
 ]
 
 TIMED: tuple[Phase[Any], ...] = (
+    Alignment(),
     Idle(),
     Warmup(),
     Latency(),
     SingleStream(),
     HostWork(),
     Throughput(),
+    FinalAlignment(),
 )  # again in each repeat
 SCORED: tuple[Phase[Any], ...] = (Accuracy(),)

@@ -10,10 +10,9 @@ from edlab.agent import messages
 from edlab.agent.messages import LatencyReport
 from edlab.metrics import Figures
 from edlab.power import Series, Source
-from edlab.stages.phases.base import Bench, Phase
+from edlab.stages.phases.base import ANY_INTERVAL, Bench, Phase
 from edlab.stages.phases.readings import bounds, instrument
 
-ANY_INTERVAL = 1e9  # width of the interval: the phase is as long as the readings need, not longer
 _STAGES_FILE = "single_stream_stages.npy"
 
 
