@@ -117,10 +117,6 @@ class Joulescope(Sensor):
             self._worker.submit(_close, opening)
 
 
-class _NoDeviceError(OSError):
-    """The device is not connected, or one of several must be chosen."""
-
-
 class _Device:
     """An open device."""
 
@@ -144,7 +140,7 @@ class _Device:
             self._start(interval_s)
         except Exception as error:
             self.close()
-            if isinstance(error, _NoDeviceError):
+            if isinstance(error, ConnectionError):
                 raise
             raise OSError(f"{self.path} cannot be opened: {error}; does another program use it?") from error
         self._heard = time.monotonic()
@@ -220,17 +216,17 @@ def _model(path: str) -> str:
 
 
 def _only(paths: Sequence[str], serial: str | None) -> str:
-    """The path of the device. Raises `_NoDeviceError`."""
+    """The path of the device. Raises `ConnectionError`."""
     found = [path for path in paths if _model(path) in _MODELS]
     chosen = [path for path in found if serial in (None, path.rsplit("/", 1)[-1])]
     if len(chosen) == 1:
         return chosen[0]
     if not found:
-        raise _NoDeviceError(
+        raise ConnectionError(
             "no Joulescope is connected; if one is, install the udev rules of pyjoulescope_driver: see 'Ubuntu' on "
             "https://pypi.org/project/pyjoulescope_driver"
         )
-    raise _NoDeviceError(
+    raise ConnectionError(
         f"set meter.options.serial to one of the Joulescopes that are connected: {', '.join(sorted(found))}"
     )
 
