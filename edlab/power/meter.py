@@ -28,6 +28,8 @@ METERS = Group(
         "csv": "edlab.power.meters.csv:Csv",
         "ina219": "edlab.power.meters.ina2xx:Ina219",
         "ina226": "edlab.power.meters.ina2xx:Ina226",
+        "joulescope": "edlab.power.meters.joulescope:Joulescope",
+        "ppk2": "edlab.power.meters.ppk2:Ppk2",
         "scpi": "edlab.power.meters.scpi:Scpi",
         "shelly": "edlab.power.meters.shelly:Shelly",
         "spec_ptd": "edlab.power.meters.spec_ptd:SpecPtd",
