@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,3 +70,67 @@ def test_a_sensor_of_the_target_is_recorded_next_to_the_meter(port: Path, workpl
     assert "power by hwmon:power_meter power1" in shown
     folder = next((workplace.folder / "mlruns/sweeps").glob("*/0"))
     assert (folder / "power_samples_2.csv").read_text().startswith("time_ns,power_w\n")
+
+
+LOGGER = """
+import os, sys, time
+
+def ticks():
+    found = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if MARK in open(f"/proc/{pid}/environ", "rb").read():
+                found += sum(map(int, open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
+        except OSError:
+            pass
+    return found
+
+MARK = sys.argv[2].encode()
+with open(sys.argv[1], "w", buffering=1) as log:
+    print("time,watts", file=log)
+    start, before = time.monotonic(), ticks()
+    while True:
+        time.sleep(0.1)
+        now = ticks()
+        print(f"{1000 + time.monotonic() - start:.3f},{2 + 0.05 * max(now - before, 0) + start % 1e-3:.6f}", file=log)
+        before = now
+"""
+
+
+@pytest.fixture
+def logger(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """NOT a meter: a program that logs how much processor time the agent uses, by a clock that edlab does not know."""
+    path, mark = tmp_path / "log.csv", f"EDLAB_TEST_MARK={secrets.token_hex(8)}"
+    program = subprocess.Popen([sys.executable, "-c", LOGGER, str(path), mark])
+    yield path, mark
+    program.kill()
+    program.wait()
+
+
+def test_a_log_by_an_unknown_clock_is_aligned_by_a_load_pattern(logger: tuple[Path, str], workplace: Workplace) -> None:
+    path, mark = logger
+    options = (f"meter.options.path={path}", "meter.options.align=pattern", "meter.options.flush_s=1")
+    result = workplace.run("meter=csv", *options, f"+device.env.{mark}", *SHORT)
+    (record,) = workplace.records()
+    assert record.status is Status.ok, result.stdout + result.stderr
+    assert {"alignment", "final_alignment"} <= record.phases.keys()
+    assert record.metrics["power_w"] > record.metrics["idle_power_w"] > 1.9
+    assert record.metrics["latency_power_w"] > record.metrics["idle_power_w"]
+    assert 0.04e9 < record.phases["throughput"]["readings"]["clock_error_ns"] < 0.5e9
+
+
+def test_a_log_without_the_load_pattern_is_refused(tmp_path: Path, workplace: Workplace) -> None:
+    path = tmp_path / "log.csv"
+    writes = "import sys, time\nwith open(sys.argv[1], 'w', buffering=1) as log:\n  while True:\n"
+    writes += "    print(f'{time.monotonic()},{2 + time.monotonic() % 1}', file=log); time.sleep(0.05)"
+    program = subprocess.Popen([sys.executable, "-c", writes, str(path)])
+    try:
+        columns = ("meter.options.time_column=1", "meter.options.watts_column=2", "meter.options.flush_s=1")
+        workplace.run("meter=csv", f"meter.options.path={path}", "meter.options.align=pattern", *columns, *SHORT)
+    finally:
+        program.kill()
+        program.wait()
+    (record,) = workplace.records()
+    assert record.status is Status.failed
+    assert "cannot be aligned" in record.reason
+    assert "load pattern" in record.reason
