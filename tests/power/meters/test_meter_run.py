@@ -100,7 +100,7 @@ with open(sys.argv[1], "w", buffering=1) as log:
 @pytest.fixture
 def logger(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """NOT a meter: a program that logs how much processor time the agent uses, by a clock that edlab does not know."""
-    path, mark = tmp_path / "log.csv", f"EDLAB_TEST_MARK={secrets.token_hex(8)}"
+    path, mark = tmp_path / "log.csv", f"MARK_OF_THIS_TEST={secrets.token_hex(8)}"
     program = subprocess.Popen([sys.executable, "-c", LOGGER, str(path), mark])
     yield path, mark
     program.kill()
