@@ -13,15 +13,13 @@ from edlab import metrics
 from edlab.agent import messages
 from edlab.agent.messages import Setting
 from edlab.cache import digest
-from edlab.devices import read_array
 from edlab.metrics import Figures
 from edlab.power import Source
-from edlab.stages.phases import ANY_INTERVAL, Bench, Throughput
+from edlab.stages.phases import Bench, Throughput, run_queries
 
 _PAIRS = 5  # of a window with the source read and one without
 _WIDEST = 0.1  # interval of a result that is kept, as a fraction
 _KIND, _FILE = "sampling-cost", "cost.json"
-_STAGES_FILE = "sampling_cost_stages.npy"
 
 
 def sampling_cost(bench: Bench) -> Figures:
@@ -56,7 +54,7 @@ def _write(path: Path, figures: Figures) -> None:
 
 def _measure(bench: Bench, source: Source) -> Figures:
     bench.on_progress("sampling cost", None, source.name)
-    latency = _pairs(source, lambda: _latency_ns(bench))
+    latency = _pairs(source, lambda: _query_s(bench))
     rate = _pairs(source, lambda: _throughput_ips(bench))
     return metrics.sampling_cost("latency", latency) | metrics.sampling_cost("throughput", 1 / rate)
 
@@ -71,15 +69,10 @@ def _pairs(source: Source, measure: Callable[[], float]) -> np.ndarray[tuple[int
     return pairs
 
 
-def _latency_ns(bench: Bench) -> float:
-    """The mean latency of a short window."""
-    protocol, out = bench.config.protocol, bench.folder / _STAGES_FILE
-    seconds = protocol.throughput.trial_seconds
-    request = messages.Latency(bench.pool, 1, seconds, protocol.max_seconds, protocol.windows, ANY_INTERVAL, str(out))
-    bench.session.measure(messages.LATENCY, request)
-    stages = read_array(out, 2)
-    out.unlink()
-    return float(stages.sum(axis=1).mean())
+def _query_s(bench: Bench) -> float:
+    """The mean time of a query in a short window."""
+    report = run_queries(bench, bench.config.protocol.throughput.trial_seconds)
+    return report.seconds / report.queries
 
 
 def _throughput_ips(bench: Bench) -> float:

@@ -6,16 +6,16 @@ from typing import Any
 
 from edlab.stages.phases.accuracy import Accuracy
 from edlab.stages.phases.alignment import Alignment, FinalAlignment
-from edlab.stages.phases.base import ANY_INTERVAL, Bench, Measurement, Other, Phase
+from edlab.stages.phases.base import Bench, Measurement, Other, Phase
 from edlab.stages.phases.host_work import HostWork
 from edlab.stages.phases.idle import Idle
 from edlab.stages.phases.latency import LATENCIES_FILE, Latency
+from edlab.stages.phases.queries import run_queries
 from edlab.stages.phases.single_stream import SingleStream
 from edlab.stages.phases.throughput import Throughput
 from edlab.stages.phases.warmup import Warmup
 
 __all__ = [
-    "ANY_INTERVAL",
     "LATENCIES_FILE",
     "SCORED",
     "TIMED",
@@ -32,6 +32,7 @@ __all__ = [
     "SingleStream",
     "Throughput",
     "Warmup",
+    "run_queries",
 ]
 
 TIMED: tuple[Phase[Any], ...] = (

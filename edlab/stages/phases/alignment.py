@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 from edlab import power
 from edlab.agent import messages
-from edlab.agent.messages import Activity, LatencyReport
+from edlab.agent.messages import Activity
 from edlab.errors import MeasurementError
 from edlab.metrics import Figures
 from edlab.power import Series, Source
 from edlab.source import Reason
-from edlab.stages.phases.base import ANY_INTERVAL, Bench, Phase
+from edlab.stages.phases.base import Bench, Phase
+from edlab.stages.phases.queries import run_queries
 
 _STEP_S = 1.5  # of the pattern
-_STAGES_FILE = "alignment_stages.npy"
 
 
 class PatternReport(NamedTuple):
@@ -43,7 +43,7 @@ class Alignment(Phase[PatternReport]):
         for number, loaded in enumerate(power.PATTERN):
             bench.on_progress(self.name, number / len(power.PATTERN), "load pattern")
             if loaded:
-                report = _load(bench)
+                report = run_queries(bench, _STEP_S)
                 on.append((report.start_ns, report.end_ns))
             else:
                 bench.session.measure(messages.IDLE, messages.Idle(_STEP_S))
@@ -91,12 +91,3 @@ def _found(source: Source, series: Series, report: PatternReport) -> power.Align
             hint="check that it measures the device and that it is logging; raise meter.options.flush_s if its program "
             "writes rows later than that",
         ) from error
-
-
-def _load(bench: Bench) -> LatencyReport:
-    """One step with load: queries one after another."""
-    protocol, out = bench.config.protocol, bench.folder / _STAGES_FILE
-    request = messages.Latency(bench.pool, 1, _STEP_S, protocol.max_seconds, protocol.windows, ANY_INTERVAL, str(out))
-    report = bench.session.measure(messages.LATENCY, request)
-    out.unlink()
-    return report

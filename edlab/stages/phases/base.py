@@ -33,7 +33,6 @@ class Report(Protocol):
 
 R = TypeVar("R", bound=Report)
 
-ANY_INTERVAL = 1e9  # of the latency: a phase with a fixed length does not continue until it is narrow
 _MARGIN = 1.25  # of the time that a slow source needs for its readings
 
 

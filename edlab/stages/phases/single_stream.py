@@ -6,14 +6,12 @@ The latency phase itself runs without it, since reading a sensor of the target t
 from __future__ import annotations
 
 from edlab import metrics
-from edlab.agent import messages
 from edlab.agent.messages import LatencyReport
 from edlab.metrics import Figures
 from edlab.power import Series, Source
-from edlab.stages.phases.base import ANY_INTERVAL, Bench, Phase
+from edlab.stages.phases.base import Bench, Phase
+from edlab.stages.phases.queries import run_queries
 from edlab.stages.phases.readings import bounds, instrument
-
-_STAGES_FILE = "single_stream_stages.npy"
 
 
 class SingleStream(Phase[LatencyReport]):
@@ -26,21 +24,9 @@ class SingleStream(Phase[LatencyReport]):
         return bench.source is not None
 
     def run(self, bench: Bench) -> LatencyReport:
-        protocol, seconds = bench.config.protocol, bench.power_seconds
-        request = messages.Latency(
-            pool=bench.pool,
-            queries=1,
-            seconds=seconds,
-            max_seconds=protocol.max_seconds + seconds,
-            windows=protocol.windows,
-            max_interval=ANY_INTERVAL,
-            out=str(bench.folder / _STAGES_FILE),
+        return run_queries(
+            bench, bench.power_seconds, lambda _, fraction, message: bench.on_progress(self.name, fraction, message)
         )
-        report = bench.session.measure(
-            messages.LATENCY, request, lambda _, fraction, message: bench.on_progress(self.name, fraction, message)
-        )
-        (bench.folder / _STAGES_FILE).unlink()
-        return report
 
     def figures(self, bench: Bench, report: LatencyReport, series: Series | None) -> Figures:
         if series is None or bench.source is None:
