@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 #: On and off, a Barker code of length 13: it resembles itself at no other time.
 PATTERN = (True, True, True, True, True, False, False, True, True, False, True, False, True)
 _GRID_NS = 10_000_000
-_LEAST_CORRELATION = 0.8
+_LEAST_CORRELATION = 0.6
 _LEAST_LEAD = 0.1  # of the best correlation over the best one at another time
 _NS_PER_S = 1e9
 

@@ -177,7 +177,7 @@ def sysfs(tmp_path: Path) -> Iterator[Path]:
         start = time.perf_counter()
         while not stop.wait(0.01):
             scratch = folder / "new"
-            scratch.write_text(f"{2_000_000 + int(200_000 * (time.perf_counter() - start))}\n")
+            scratch.write_text(f"{2_000_000 + int(50_000 * (time.perf_counter() - start))}\n")
             scratch.replace(folder / "power1_input")
 
     thread = threading.Thread(target=rise)

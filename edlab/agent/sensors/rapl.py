@@ -63,6 +63,8 @@ def survey(root: Path = Path("/sys/class/powercap")) -> Found:
 class Rapl(EnergyCounter):
     """The sum of the counters of some zones."""
 
+    renewed_s = 0.001
+
     def __init__(self, zones: list[Path], name: str = _KIND, boundary: str = "package") -> None:
         """Raises `OSError` or `ValueError` if a zone does not state the range of its counter."""
         super().__init__(name, _KIND, boundary)
