@@ -10,10 +10,11 @@ from typing import Callable
 
 import numpy as np
 
-from . import __version__, boards, int8, locks, messages, phases, runtimes, sensors, system, tasks, toolchains
+from . import __version__, boards, int8, locks, messages, phases, plugins, runtimes, sensors, system, tasks, toolchains
 from .boards import jetson
 from .errors import AgentError, StorageError, storage_error
 from .messages import Nothing, OnProgress
+from .outputs import CHECKED_QUERIES, OutputCheck
 from .predict import predict
 from .preprocess import table_for
 from .runtimes.base import Compiled, Runtime
@@ -38,6 +39,7 @@ class _Model:
         self.request = compiled.requests[0]
         self.request.bind()
         self.input = compiled.inputs[0]
+        self.outputs = compiled.outputs
         if self.input.shape[0] not in (None, 1):
             raise AgentError("the model's batch is fixed at %d" % self.input.shape[0], hint="export it with batch 1")
         form = (self.input.dtype, self.input.scale, self.input.zero_point)
@@ -178,10 +180,8 @@ class Agent:
             if storage_error(error):
                 raise
             first_line = (str(error).strip().splitlines() or [""])[0]
-            raise AgentError(
-                "%s cannot open %s: %s: %s" % (ask.runtime, ask.files[0], type(error).__name__, first_line),
-                hint="the file is damaged, or %s %s does not support it: convert it again" % (ask.runtime, version),
-            ) from error
+            message = "%s cannot open %s: %s: %s" % (ask.runtime, ask.files[0], type(error).__name__, first_line)
+            raise AgentError(message, hint=_why_not_opened(driver, version, error)) from error
         self._model = _Model(instance, compiled, ask)
         if not driver.separates_compile:
             loaded = ready
@@ -213,7 +213,8 @@ class Agent:
 
     def warmup(self, progress: OnProgress, ask: messages.Warmup) -> messages.WarmupReport:
         model = self._open_model()
-        return phases.warmup(model.request, model.tensors(ask.pool), ask, progress)
+        check = OutputCheck(model.runtime, model.outputs, model.task)
+        return phases.warmup(model.request, model.tensors(ask.pool), ask, progress, check, CHECKED_QUERIES)
 
     def latency(self, progress: OnProgress, ask: messages.Latency) -> messages.LatencyReport:
         model = self._open_model()
@@ -301,6 +302,14 @@ class Agent:
         if sensor not in self._recorders:
             raise AgentError("the sensor '%s' was not recorded" % sensor, hint="call record_start first")
         return self._recorders[sensor]
+
+
+def _why_not_opened(driver: type[Runtime], version: str, error: Exception) -> str:
+    """The hint for a file that a runtime cannot open: the file, or an error in the module of an outside package."""
+    place = plugins.mistake_in(driver, error)
+    if place:
+        return "this is an error in the module of the runtime %s, not in the file: fix %s" % (driver.name, place)
+    return "the file is damaged, or %s %s does not support it: convert it again" % (driver.name, version)
 
 
 def _checking(progress: OnProgress) -> Callable[[], None]:
