@@ -57,7 +57,8 @@ class _Model:
             raise AgentError(
                 "the model's input '%s' needs the shape %s, and the data have %s"
                 % (self.input.name, list(wanted), list(actual)),
-                hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
+                hint="check the layout (model.layout of a model file, Step.layout of a converter), "
+                "model.preprocessing.height and model.preprocessing.width",
             )
         return images
 

@@ -21,6 +21,7 @@ from edlab.data import PreparedData
 from edlab.record import RunRecord, Status
 from edlab.reports.plots import latency_plot, over_time_plot, throughput_plot
 from edlab.sanitize import text
+from edlab.stages.convert import is_complete
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import Inputs
 from edlab.stages.phases import LATENCIES_FILE, Latency, Measurement, Throughput, Warmup
@@ -57,6 +58,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
         _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
         _add_artifact(record, outcome.artifact, outcome.weights)
+        if outcome.inputs and not is_complete(outcome.artifact, config, outcome.inputs.source):
+            record.details["intermediate"] = outcome.artifact.files[0].name
     measured = outcome.measurement.figures
     if outcome.check:
         record.details["conversion_check"] = outcome.check.figures().values  # on this machine

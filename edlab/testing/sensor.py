@@ -17,6 +17,7 @@ import pytest
 
 from edlab.agent.sensors.base import BOUNDARIES, Found, Recorder, Sample, Sensor
 from edlab.registry import plugins
+from edlab.testing.sources import problems
 
 _PATIENCE_S = 10.0  # for a first reading
 _INTERVAL_S = 0.05
@@ -26,6 +27,11 @@ class SensorConformance:
     """Subclass with `sensor`; or with `survey`, for a kind that is not installed as an entry point."""
 
     sensor: ClassVar[str]
+
+    @property
+    def sent(self) -> bool:
+        """Whether it is sent with the agent: it is the entry point `sensor`."""
+        return hasattr(self, "sensor")
 
     def survey(self) -> Found:
         """What the kind's module finds on this machine."""
@@ -43,6 +49,12 @@ class SensorConformance:
         found = self.survey()
         assert all(isinstance(each, Sensor) for each in found.sensors)
         assert all(each.name and each.kind and each.reason for each in found.unusable)
+
+    def test_its_sources_are_for_python_3_7_and_import_only_the_agent(self) -> None:
+        """See `edlab.testing.sources.problems` for what is checked."""
+        if not self.sent:
+            pytest.skip("it is not sent to a target")
+        assert not problems(plugins("sensors")[self.sensor].value)
 
     def test_each_says_what_its_watts_include(self, sensors: list[Sensor]) -> None:
         assert all(each.boundary in BOUNDARIES for each in sensors)
