@@ -98,9 +98,9 @@ def culprit(error: BaseException) -> tuple[str, str]:
     because of its caller. Both are empty if it is edlab's own.
     """
     packages: dict[str, str] = {}
-    for entry in entry_points():
-        if entry.group.startswith("edlab.") and entry.dist:
-            packages[entry.module.split(".")[0]] = entry.dist.name
+    groups = [group for group in entry_points().groups if group.startswith("edlab.")]
+    for entry in (entry for group in groups for entry in _installed(group, tuple(sys.path))):
+        packages[entry.module.split(".")[0]] = entry.dist.name if entry.dist else entry.module.split(".")[0]
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         top = str(frame.f_globals.get("__name__", "")).split(".")[0]
         if top == "edlab":
