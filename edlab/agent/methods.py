@@ -202,8 +202,7 @@ class Agent:
         """Write the task's results for the images, float32 (N, ...), in order. See `predict.predict`."""
         model = self._open_model()
         stored = model.images(ask.pool.images)
-        in_flight = model.runtime.threads
-        compiled = model.runtime.compile(in_flight, batch=1)
+        in_flight, compiled = _compile_for_all_cores(model.runtime)
         indices = np.asarray(ask.pool.indices)
         results, activity = predict(compiled.requests, model.table, model.task, stored, indices, progress)
         _save(ask.out, results)
@@ -303,6 +302,18 @@ class Agent:
         if sensor not in self._recorders:
             raise AgentError("the sensor '%s' was not recorded" % sensor, hint="call record_start first")
         return self._recorders[sensor]
+
+
+def _compile_for_all_cores(runtime: Runtime) -> tuple[int, Compiled]:
+    """The model for one request per core, or for half of that, and so on, if the device does not have as many."""
+    in_flight = runtime.threads
+    while True:
+        try:
+            return in_flight, runtime.compile(in_flight, batch=1)
+        except Exception:
+            if in_flight == 1:
+                raise
+        in_flight //= 2
 
 
 def _why_not_opened(driver: type[Runtime], version: str, error: Exception) -> str:

@@ -73,9 +73,9 @@ def _annotations(tree: ast.Module) -> Iterator[tuple[int, str]]:
     if any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body):
         return
     for node in ast.walk(tree):
-        named = [getattr(node, "annotation", None), getattr(node, "returns", None)]
-        for part in [part for annotation in named if annotation is not None for part in ast.walk(annotation)]:
+        named: list[ast.expr | None] = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        for part in [part for each in named if each is not None for part in ast.walk(each)]:
             union = isinstance(part, ast.BinOp) and isinstance(part.op, ast.BitOr)
             generic = isinstance(part, ast.Subscript) and getattr(part.value, "id", "") in _BUILT_IN_GENERICS
-            if union or generic:
+            if isinstance(part, ast.expr) and (union or generic):
                 yield part.lineno, f"{ast.unparse(part)} needs `from __future__ import annotations` in Python 3.7"
