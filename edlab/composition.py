@@ -106,11 +106,11 @@ def register_configs() -> None:
         store.store(group="model", name=name, node={"name": name, "origin": "python", "target": entry.value})
     for name, entry in plugins("devices").items():
         store.store(group="device", name=name, node=_device_node(name, entry.value), package="_global_")
-    for name in plugins("converters"):
+    for name in plugins("converters").keys() - _yaml_files("converter"):  # a yaml file of that name states more
         store.store(group="converter", name=name, node={"name": name})
-    for name in plugins("meters"):
+    for name in plugins("meters").keys() - _yaml_files("meter"):
         store.store(group="meter", name=name, node={"name": name, "kind": name})
-    for name in plugins("datasets"):
+    for name in plugins("datasets").keys() - _yaml_files("dataset"):
         store.store(group="dataset", name=name, node={"name": name, "kind": name})
 
 
@@ -127,8 +127,11 @@ def _device_node(name: str, target: str) -> Any:
 
 def options(group: str) -> list[str]:
     """The names that `group=` accepts, including those of vendor packages."""
-    files = {path.stem for folder in config_folders().values() for path in (folder / group).glob("*.yaml")}
-    return sorted(files | set(plugins(f"{group}s")))
+    return sorted(_yaml_files(group) | set(plugins(f"{group}s")))
+
+
+def _yaml_files(group: str) -> set[str]:
+    return {path.stem for folder in config_folders().values() for path in (folder / group).glob("*.yaml")}
 
 
 def groups() -> list[str]:
