@@ -15,7 +15,7 @@ _BUILT_IN_GENERICS = {"dict", "frozenset", "list", "set", "tuple", "type"}
 def problems(module: str) -> list[str]:
     """What would fail on a target with Python 3.7 and only the agent of edlab, as "FILE, line 12: ...".
 
-    The module is checked, and the modules of its own top-level package that it imports, also inside functions: syntax
+    The module is checked, and the modules of the same top-level package that it imports, also inside functions: syntax
     that Python's parser knows to be newer than 3.7 (such as := and match; not methods and functions of the library that
     are newer), annotations that 3.7 cannot evaluate, and imports of edlab other than edlab.agent. Imports below
     `if TYPE_CHECKING:` are never run.

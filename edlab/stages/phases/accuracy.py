@@ -117,9 +117,7 @@ def _check_runtime(bench: Bench, predictions: Predictions) -> None:
         if artifact.on_host is artifact:
             compared, or_else = "this machine runs the same file correctly", ""
         else:
-            compared = (
-                f"the {artifact.on_host.format} file that its model was converted from is correct on this machine"
-            )
+            compared = f"the {artifact.on_host.format} file that it was converted from is correct on this machine"
             or_else = f"; or the converter ({bench.config.converter.name}) wrote a wrong file"
         raise MeasurementError(
             f"{deployment.runs_on} outputs {problem}, while {compared}",
