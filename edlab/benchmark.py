@@ -16,6 +16,7 @@ from edlab.composition import decide, describe, weaker_settings
 from edlab.config import EdlabConfig
 from edlab.errors import EdlabError, UnsupportedError
 from edlab.record import RunRecord, Stage, Status
+from edlab.registry import culprit
 from edlab.stages.convert import check, convert, read_weights
 from edlab.stages.deploy import deploy
 from edlab.stages.load import Inputs, OnProgress, load
@@ -172,7 +173,10 @@ def _end_early(record: RunRecord, error: BaseException) -> None:
         record.reason, record.hint, record.log_tail = error.message, error.hint, error.log
     else:
         record.status, record.reason = Status.failed, f"{type(error).__name__}: {error}"
+        package, place = culprit(error)
         record.hint = "this is a bug in edlab: please report it and attach the run's failure.log"
+        if package:
+            record.hint = f"this is a bug in the package {package} ({place}); the run's failure.log has the traceback"
         record.log_tail = "".join(traceback.format_exception(error))
 
 

@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl  # `hydra.compose` has one state for the entire process
 from hydra._internal.utils import create_config_search_path
@@ -105,11 +106,11 @@ def register_configs() -> None:
         store.store(group="model", name=name, node={"name": name, "origin": "python", "target": entry.value})
     for name, entry in plugins("devices").items():
         store.store(group="device", name=name, node=_device_node(name, entry.value), package="_global_")
-    for name in plugins("converters"):
+    for name in plugins("converters").keys() - _yaml_files("converter"):  # a yaml file of that name states more
         store.store(group="converter", name=name, node={"name": name})
-    for name in plugins("meters"):
+    for name in plugins("meters").keys() - _yaml_files("meter"):
         store.store(group="meter", name=name, node={"name": name, "kind": name})
-    for name in plugins("datasets"):
+    for name in plugins("datasets").keys() - _yaml_files("dataset"):
         store.store(group="dataset", name=name, node={"name": name, "kind": name})
 
 
@@ -126,8 +127,11 @@ def _device_node(name: str, target: str) -> Any:
 
 def options(group: str) -> list[str]:
     """The names that `group=` accepts, including those of vendor packages."""
-    files = {path.stem for folder in config_folders().values() for path in (folder / group).glob("*.yaml")}
-    return sorted(files | set(plugins(f"{group}s")))
+    return sorted(_yaml_files(group) | set(plugins(f"{group}s")))
+
+
+def _yaml_files(group: str) -> set[str]:
+    return {path.stem for folder in config_folders().values() for path in (folder / group).glob("*.yaml")}
 
 
 def groups() -> list[str]:
@@ -147,6 +151,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
     _resolve_auto(plain)
     _check_numbers(plain)
     _check_runtime_options(plain.device)
+    _check_precisions(plain.device)
     _check_target(config, plain.device)
     _check_knobs(plain.device)
     _check_converter(plain.converter)
@@ -214,14 +219,35 @@ def _bounded(prefix: str, config: Any) -> Iterator[tuple[str, float, Mapping[str
 
 
 def _check_runtime_options(device: DeviceConfig) -> None:
-    """Raise `ConfigError` if `device.options` is not a mapping from the device's runtimes to their options."""
-    runtimes = sorted(set(device.runtimes.values()))
+    """Raise `ConfigError` if `device.options` is not a mapping from the device's runtimes to options that they have."""
+    names = sorted(set(device.runtimes.values()))
     for name, values in device.options.items():
-        if name not in runtimes or not isinstance(values, dict):
+        if name not in names or not isinstance(values, dict):
             raise ConfigError(
                 f"device.options.{name}={values!r} is invalid: '{name}' is not a runtime of {device.name}, or its "
                 "value is not a mapping",
-                hint=f"set device.options.<runtime>.<option>=...; runtimes: {', '.join(runtimes)}",
+                hint=f"set device.options.<runtime>.<option>=...; runtimes: {', '.join(names)}",
+            )
+        try:
+            known = sorted(runtimes.load(name).options)
+        except ConfigError:  # unknown, or of a broken package: only its runs fail
+            continue
+        for option in values:
+            if option not in known:
+                raise ConfigError(
+                    f"device.options.{name}.{option}: the runtime {name} has no option '{option}'",
+                    hint=_suggest(option, known, f"device.options.{name}") or "it has no options",
+                )
+
+
+def _check_precisions(device: DeviceConfig) -> None:
+    """Raise `ConfigError` for a precision that does not exist."""
+    known = [precision.value for precision in Precision if precision is not Precision.auto]
+    for precision in device.precisions:
+        if precision not in known:
+            raise ConfigError(
+                f"device.precisions of {device.name} has the unknown precision '{precision}'",
+                hint=_suggest(precision, known, "precisions"),
             )
 
 
@@ -317,7 +343,7 @@ class Composer:
                 config = copy.deepcopy(self._composed(groups))
                 self._loader._apply_overrides_to_config(values, config)
                 return to_config(config)
-        except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
             raise explain(error) from error
         except TypeError as error:  # Hydra's own, for a group that is set to a list that contains null
             raise ConfigError(f"Hydra cannot read {' '.join(overrides)}: {error}", hint="fix these values") from error
@@ -372,7 +398,8 @@ def explain(error: Exception) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         lost = [
-            f"; the yaml folder {entry.value} is not found"
+            f"; the yaml folder {entry.value} is not found (is there an {entry.module.split('.')[0]}/__init__.py? pip "
+            "install -e installs nothing of a package without Python files)"
             for entry in plugins("conf").values()
             if not places(entry.value)
         ]
@@ -382,6 +409,44 @@ def explain(error: Exception) -> ConfigError:
         elif group == "model":
             hint += f"; for another model, set model=timm or model=torchvision with model.arch={name}, or model=file"
         return ConfigError(f"unknown {group} '{name}'", hint=hint)
+    if isinstance(error, yaml.YAMLError):
+        return _explain_yaml(error)
+    if file := _yaml_file(str(error)):
+        return _explain_file(error, file)
+    return _explain_composition(error)
+
+
+def _explain_yaml(error: yaml.YAMLError) -> ConfigError:
+    """The error of a file that is not valid yaml."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.context_mark or error.problem_mark  # of brackets that are not closed, the first
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}", hint="fix the yaml file")
+    return ConfigError(" ".join(str(error).split()), hint="fix the yaml file")
+
+
+def _yaml_file(text: str) -> Path | None:
+    """The file of a vendor package that Hydra's error is about: "In 'device/acme': ...". None: another error."""
+    named = re.match(r"In '([^']+)'", text)
+    if named is None:
+        return None
+    files = [folder / f"{named.group(1)}.yaml" for folder in list(config_folders().values())[1:]]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _explain_file(error: Exception, file: Path) -> ConfigError:
+    """The error of a yaml file of a vendor package, with its path."""
+    group = file.parent.name
+    text = file.read_text()
+    if re.search(rf"^({group}|defaults):", text, re.MULTILINE) and not re.search(r"^# *@package", text, re.MULTILINE):
+        return ConfigError(
+            f"{file} has no line '# @package _global_': its keys are taken as keys of '{group}'",
+            hint="make '# @package _global_' the first line of the file",
+        )
+    found = _explain_composition(error)
+    return ConfigError(f"{file}: {found.message}", hint=found.hint)
+
+
+def _explain_composition(error: Exception) -> ConfigError:
     cause = error.__cause__ or error.__context__  # for a wrong key in a yaml file Hydra keeps only the context
     if isinstance(cause, OmegaConfBaseException):
         return _explain_value(cause, str(error))

@@ -198,7 +198,7 @@ def _runtime(config: DeviceConfig, file_format: str, found: dict[str, Availabili
         return Finding(f"{name}: {runtime}", False, error.message, error.hint, optional=True)
     answer = found[runtime]
     if answer.version:
-        return Finding(f"{name}: {runtime}", True, f"{answer.version} runs {file_format}")
+        return Finding(f"{name}: {runtime}", True, f"{runtime} {answer.version} runs {file_format} files")
     return Finding(f"{name}: {runtime}", False, answer.reason, answer.hint, optional=True)
 
 
@@ -217,6 +217,9 @@ def _power(config: DeviceConfig, found: Sensors) -> Iterator[Finding]:
     note = f"; from the files under {files.pop()}, not the hardware" if files else ""
     note += f"; not in device.sensors: {_listed(others)}" if others else ""
     yield Finding(part, True, (_listed(measuring) or _without_sensor(config)) + note, absent=not measuring)
+    for name in config.sensors:
+        if error := agent_zip.lost().get(f"sensor '{name}'"):
+            yield Finding(part, False, error.message, error.hint, optional=True)
     for unusable in found.unusable:
         if power.measures(config, unusable):
             yield Finding(part, False, f"{unusable.name}: {unusable.reason}", unusable.hint, optional=True)

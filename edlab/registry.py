@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -88,6 +89,25 @@ def _in_tree(group: str) -> list[EntryPoint]:
         for package in packages
         for name, value in package.ENTRY_POINTS.get(group, {}).items()
     ]
+
+
+def culprit(error: BaseException) -> tuple[str, str]:
+    """The package with parts for edlab whose code an error comes from, "acme-edlab", and where: "FILE, line 12".
+
+    That is the deepest frame of the traceback in such a package or in edlab itself, since a library may raise an error
+    because of its caller. Both are empty if it is edlab's own.
+    """
+    packages: dict[str, str] = {}
+    groups = [group for group in entry_points().groups if group.startswith("edlab.")]
+    for entry in (entry for group in groups for entry in _installed(group, tuple(sys.path))):
+        packages[entry.module.split(".")[0]] = entry.dist.name if entry.dist else entry.module.split(".")[0]
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        top = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        if top == "edlab":
+            break
+        if top in packages:
+            return packages[top], f"{frame.f_code.co_filename}, line {line}"
+    return "", ""
 
 
 def places(module: str) -> list[Path]:

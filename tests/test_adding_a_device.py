@@ -135,8 +135,32 @@ def test_the_device_runs_a_model_with_what_the_package_brings(outside: Outside) 
 
 def test_its_suites_pass(outside: Outside) -> None:
     summary = passed(outside.run("pytest", "-q", "-p", "no:cacheprovider", str(outside.project / "tests")))
-    assert re.search(r"\b2[0-9] passed", summary)
+    assert re.search(r"\b3[0-9] passed", summary)
     assert "2 skipped" in summary  # Acme has no int8_dynamic, and excludes no nodes
+
+
+def test_a_package_of_only_yaml_files_can_be_installed_editable(outside: Outside, tmp_path: Path) -> None:
+    """What the guide tells: pyproject.toml with one entry point, an empty __init__.py, and the yaml file."""
+    pytest.importorskip("editables")  # hatchling's
+    files = files_of(GUIDE.read_text())
+    head, *entries = files["pyproject.toml"].split("[project.entry-points.")
+    (conf,) = [entry for entry in entries if "edlab.conf" in entry]
+    texts = {
+        "pyproject.toml": f"{head}[project.entry-points.{conf}".replace("acme", "bcme"),
+        "bcme_edlab/__init__.py": "",
+        "bcme_edlab/conf/device/bcme_board.yaml": files["acme_edlab/conf/device/acme_board.yaml"].replace(
+            "name: acme_board", "name: bcme_board"
+        ),
+    }
+    for name, text in texts.items():
+        path = tmp_path / "bcme-edlab" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    pip = [sys.executable, "-m", "pip", "--python", str(outside.python), "install", "--no-deps", "--no-build-isolation"]
+    install = [*pip, "--no-index", "--editable", str(tmp_path / "bcme-edlab")]
+    subprocess.run(install, check=True, capture_output=True, env=outside.environment)
+    rows = [line.split()[:2] for line in passed(outside.run("edlab", "devices")).splitlines()]
+    assert ["bcme_board", "ssh"] in rows
 
 
 def test_no_file_of_the_checkout_has_changed(outside: Outside, before: dict[str, tuple[int, int]]) -> None:

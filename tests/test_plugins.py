@@ -43,6 +43,8 @@ FILES = {
         [project.entry-points."edlab.converters"]
         acme_broken = "acme_edlab.broken:Converter"
         acme = "acme_edlab.convert:AcmeConverter"
+        acme_fails = "acme_edlab.convert:Failing"
+        acme_bug = "acme_edlab.convert:Buggy"
 
         [project.entry-points."edlab.devices"]
         acme_npu = "acme_edlab.device:DEVICE"
@@ -99,6 +101,25 @@ FILES = {
 
         def wrap(inputs, out, options, calibration):
             shutil.copyfile(inputs[0], out)
+
+
+        class Failing(AcmeConverter):
+            name = "acme_fails"
+
+            def _steps(self, source, quantization):
+                *others, last = super()._steps(source, quantization)
+                return (*others, dataclasses.replace(last, function="acme_edlab.convert:fail"))
+
+
+        def fail(inputs, out, options, calibration):
+            raise KeyError("q7")
+
+
+        class Buggy(AcmeConverter):
+            name = "acme_bug"
+
+            def _steps(self, source, quantization):
+                return {}["fp99"]
     """,
     "acme_edlab/models.py": """
         import edlab
@@ -120,6 +141,14 @@ FILES = {
 
         class Runtime(onnxruntime.Runtime):
             packages = "acme-runtime"
+            options = dict(onnxruntime.Runtime.options, swapped=False)
+
+            def compile(self, in_flight, batch):
+                compiled = super().compile(in_flight, batch)
+                if self.options["swapped"]:
+                    for request in compiled.requests:
+                        request.get_outputs = lambda right=request.get_outputs: [right()[0][:, ::-1]]
+                return compiled
 
             @staticmethod
             def version():
@@ -206,6 +235,25 @@ def test_a_format_that_only_their_device_opens_is_checked_and_emulated_in_the_fo
         assert record.details["artifact"]["format"] == format
         assert record.details["runtime"]["runtime"] == runtime
         assert record.details["weights"]["int8"] > 0  # of the ONNX file
+
+
+def test_wrong_outputs_of_a_format_that_only_the_device_opens_may_be_the_converters_fault(acme: Workplace) -> None:
+    words = "model=acme_net", "device=acme_npu", "converter=acme", "dataset=synthetic"
+    acme.run(*words, "device.options.acme.swapped=true")
+    (record,) = acme.records()
+    assert "while the onnx file that it was converted from is correct on this machine" in record.reason
+    assert "or the converter (acme) wrote a wrong file" in record.hint
+
+
+def test_a_converter_that_fails_leaves_an_intermediate_file_and_a_bug_is_its_packages(acme: Workplace) -> None:
+    words = "model=acme_net", "device=acme_npu", "dataset=synthetic"
+    result = acme.run("-m", "converter=acme_fails,acme_bug", *words)
+    fails, bug = acme.records()
+    assert (fails.stage, fails.details["intermediate"]) == ("convert", "model.onnx")
+    assert "the intermediate file model.onnx is saved: edlab pull" in result.stdout
+    assert "the converted model is saved" not in result.stdout
+    assert "this is a bug in the package acme-edlab (" in bug.hint
+    assert "convert.py, line " in bug.hint
 
 
 def test_what_the_device_cannot_run_is_refused_with_the_nearest(acme: Workplace) -> None:

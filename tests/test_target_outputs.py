@@ -72,7 +72,7 @@ def test_garbage_out_of_the_targets_runtime_fails_the_row(workplace: Workplace, 
         record = records[mode]
         assert (record.status, record.stage) == (Status.failed, Stage.measure), mode
         assert message in record.reason
-        assert "doubtful on cpu" in record.reason
+        assert "doubtful" in record.reason  # NaN is found by the agent, in the warm-up
         assert "accuracy_top1" not in record.metrics
 
 

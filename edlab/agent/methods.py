@@ -10,10 +10,11 @@ from typing import Callable
 
 import numpy as np
 
-from . import __version__, boards, int8, locks, messages, phases, runtimes, sensors, system, tasks, toolchains
+from . import __version__, boards, int8, locks, messages, phases, plugins, runtimes, sensors, system, tasks, toolchains
 from .boards import jetson
 from .errors import AgentError, StorageError, storage_error
 from .messages import Nothing, OnProgress
+from .outputs import CHECKED_QUERIES, OutputCheck
 from .predict import predict
 from .preprocess import table_for
 from .runtimes.base import Compiled, Runtime
@@ -38,6 +39,7 @@ class _Model:
         self.request = compiled.requests[0]
         self.request.bind()
         self.input = compiled.inputs[0]
+        self.outputs = compiled.outputs
         if self.input.shape[0] not in (None, 1):
             raise AgentError("the model's batch is fixed at %d" % self.input.shape[0], hint="export it with batch 1")
         form = (self.input.dtype, self.input.scale, self.input.zero_point)
@@ -55,7 +57,8 @@ class _Model:
             raise AgentError(
                 "the model's input '%s' needs the shape %s, and the data have %s"
                 % (self.input.name, list(wanted), list(actual)),
-                hint="check model.layout, model.preprocessing.height and model.preprocessing.width",
+                hint="check the layout (model.layout of a model file, Step.layout of a converter), "
+                "model.preprocessing.height and model.preprocessing.width",
             )
         return images
 
@@ -178,10 +181,8 @@ class Agent:
             if storage_error(error):
                 raise
             first_line = (str(error).strip().splitlines() or [""])[0]
-            raise AgentError(
-                "%s cannot open %s: %s: %s" % (ask.runtime, ask.files[0], type(error).__name__, first_line),
-                hint="the file is damaged, or %s %s does not support it: convert it again" % (ask.runtime, version),
-            ) from error
+            message = "%s cannot open %s: %s: %s" % (ask.runtime, ask.files[0], type(error).__name__, first_line)
+            raise AgentError(message, hint=_why_not_opened(driver, version, error)) from error
         self._model = _Model(instance, compiled, ask)
         if not driver.separates_compile:
             loaded = ready
@@ -201,8 +202,7 @@ class Agent:
         """Write the task's results for the images, float32 (N, ...), in order. See `predict.predict`."""
         model = self._open_model()
         stored = model.images(ask.pool.images)
-        in_flight = model.runtime.threads
-        compiled = model.runtime.compile(in_flight, batch=1)
+        in_flight, compiled = _compile_for_all_cores(model.runtime)
         indices = np.asarray(ask.pool.indices)
         results, activity = predict(compiled.requests, model.table, model.task, stored, indices, progress)
         _save(ask.out, results)
@@ -213,7 +213,8 @@ class Agent:
 
     def warmup(self, progress: OnProgress, ask: messages.Warmup) -> messages.WarmupReport:
         model = self._open_model()
-        return phases.warmup(model.request, model.tensors(ask.pool), ask, progress)
+        check = OutputCheck(model.runtime, model.outputs, model.task)
+        return phases.warmup(model.request, model.tensors(ask.pool), ask, progress, check, CHECKED_QUERIES)
 
     def latency(self, progress: OnProgress, ask: messages.Latency) -> messages.LatencyReport:
         model = self._open_model()
@@ -301,6 +302,26 @@ class Agent:
         if sensor not in self._recorders:
             raise AgentError("the sensor '%s' was not recorded" % sensor, hint="call record_start first")
         return self._recorders[sensor]
+
+
+def _compile_for_all_cores(runtime: Runtime) -> tuple[int, Compiled]:
+    """The model for one request per core, or for half of that, and so on, if the device does not have as many."""
+    in_flight = runtime.threads
+    while True:
+        try:
+            return in_flight, runtime.compile(in_flight, batch=1)
+        except Exception:
+            if in_flight == 1:
+                raise
+        in_flight //= 2
+
+
+def _why_not_opened(driver: type[Runtime], version: str, error: Exception) -> str:
+    """The hint for a file that a runtime cannot open: the file, or an error in the module of an outside package."""
+    place = plugins.mistake_in(driver, error)
+    if place:
+        return "this is an error in the module of the runtime %s, not in the file: fix %s" % (driver.name, place)
+    return "the file is damaged, or %s %s does not support it: convert it again" % (driver.name, version)
 
 
 def _checking(progress: OnProgress) -> Callable[[], None]:

@@ -62,6 +62,11 @@ def lost() -> dict[str, ConfigError]:
 
 def not_found(what: str, module: str) -> ConfigError:
     """The error for a module that should be included and is not found."""
+    if ":" in module:
+        return ConfigError(
+            f"{what} is the entry point '{module}', and must be a module",
+            hint=f"set the entry point to '{module.partition(':')[0]}'",
+        )
     return ConfigError(
         f"{what} needs the module '{module}', which is not found",
         hint="fix the entry point of the package that adds it, or add its folder to PYTHONPATH",

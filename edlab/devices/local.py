@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from edlab.agent.protocol import MARK_VARIABLE
@@ -26,13 +27,14 @@ class LocalDevice(Device):
         cpus = ",".join(map(str, self._cpus()))
         archive = self.agent()
         mark = secrets.token_hex(8)
+        environment = {**os.environ, **self.config.env, MARK_VARIABLE: mark}
         try:
             process = subprocess.Popen(
                 [python, str(archive), "--cpus", cpus],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **self.config.env, MARK_VARIABLE: mark},
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:
@@ -40,7 +42,7 @@ class LocalDevice(Device):
                 f"cannot start the agent of {self.config.name} with {python}: {error.strerror}",
                 hint="set device.python to the path of a Python interpreter, or remove it",
             ) from error
-        return _LocalSession(process, self.config, mark)
+        return _LocalSession(process, self.config, mark, python, environment)
 
     def _cpus(self) -> list[int]:
         allowed = sorted(os.sched_getaffinity(0))
@@ -53,14 +55,35 @@ class LocalDevice(Device):
         return allowed[:threads]
 
 
+def _without_numpy(python: str, environment: Mapping[str, str], log: str) -> DeviceError | None:
+    """The error of an agent that ended because its Python cannot import numpy; None if it can."""
+    tried = subprocess.run([python, "-c", "import numpy"], env=environment, capture_output=True, text=True)
+    if tried.returncode == 0:
+        return None
+    reason = (tried.stderr.strip().splitlines() or [""])[-1]
+    missing = "No module named 'numpy'" in reason
+    return DeviceError(
+        f"numpy is missing in {python}" if missing else f"{python} cannot import numpy: {reason}",
+        hint=f"{python} -m pip install numpy",
+        log=log,
+    )
+
+
 class _LocalSession(AgentSession):
     """Ends an agent that uses too much memory of this machine, before the system ends another process for it.
 
     Daemons that a vendor's runtime started end with the agent: they have its mark in their environment.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], device: DeviceConfig, mark: str) -> None:
-        self._mark = mark
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        device: DeviceConfig,
+        mark: str,
+        python: str,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._mark, self._python, self._environment = mark, python, environment
         self._limit = memory_limit_bytes(device.memory_limit_gb)
         super().__init__(process, device)
 
@@ -71,6 +94,12 @@ class _LocalSession(AgentSession):
                 f"the agent used more than {self._limit / 1e9:.1f} GB of memory in '{method}'",
                 "use a smaller model, lower protocol.throughput.max_batch, or raise device.memory_limit_gb",
             )
+
+    def lost(self, message: str, hint: str = "the end of its log shows what it did last") -> DeviceError:
+        error = super().lost(message, hint)
+        if "numpy" not in error.log:
+            return error
+        return _without_numpy(self._python, self._environment, error.log) or error
 
     def _kill(self) -> None:
         super()._kill()

@@ -13,7 +13,12 @@ from edlab.registry import load_target, plugins
 
 def load(name: str) -> type[Runtime]:
     """The class of a runtime, without importing its library. Raises `ConfigError`."""
-    return _load(name, _modules().get(name, f"{runtimes.__name__}.{name}"))
+    return _load(name, module(name))
+
+
+def module(name: str) -> str:
+    """The module that the agent imports for a runtime."""
+    return _modules().get(name, f"{runtimes.__name__}.{name}")
 
 
 def ensure_found(name: str) -> None:

@@ -207,10 +207,20 @@ def _failures(records: Sequence[RunRecord]) -> Iterator[Note]:
         yield Note(f"{_rows(numbers, records)}{where}: {reason}")
         if hint:
             yield Note(hint, "cyan", indent=3)
-        converted = [records[n - 1].run_id[:8] for n in numbers if "artifact_sha256" in records[n - 1].tags]
-        if kept := list(filter(None, converted)):  # an unrecorded run has no id
-            run = kept[0] if len(kept) == 1 else f"RUN, with RUN one of {', '.join(kept)}"
-            yield Note(f"the converted model is saved: edlab pull {run}", "dim", indent=3)
+        for what, runs in _saved([records[n - 1] for n in numbers]).items():
+            run = runs[0] if len(runs) == 1 else f"RUN, with RUN one of {', '.join(runs)}"
+            yield Note(f"{what} is saved: edlab pull {run}", "dim", indent=3)
+
+
+def _saved(records: Iterable[RunRecord]) -> dict[str, list[str]]:
+    """The ids of the runs that have a file of their conversion, by what that is; an unrecorded run has no id."""
+    runs: dict[str, list[str]] = {}
+    for record in records:
+        if "artifact_sha256" in record.tags and record.run_id:
+            name = record.details.get("intermediate")
+            what = f"the intermediate file {name}" if name else "the converted model"
+            runs.setdefault(what, []).append(record.run_id[:8])
+    return runs
 
 
 def _verdicts(records: Sequence[RunRecord]) -> Iterator[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from edlab import converters
 from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.config import DeviceConfig, EdlabConfig, Execution, Precision
-from edlab.converters.base import CalibrationData, Converter
+from edlab.converters.base import TARGET, CalibrationData, Converter
 from edlab.converters.inspect import reader
 from edlab.devices import runtimes
 from edlab.errors import ConversionError, UnsupportedError
@@ -70,6 +71,15 @@ def convert(
             on_progress=lambda step: on_progress("convert", None, step),
             on_made=on_made,
         )
+
+
+def is_complete(artifact: Artifact, config: EdlabConfig, source: SourceModel) -> bool:
+    """Whether all steps of its conversion have run, also those on the target; False: it is an intermediate file."""
+    steps = converters.get(config.converter).plan(source, config.quantization)
+    if config.device.execution is Execution.emulated:
+        portable = reference.this_machine().runtimes
+        steps = tuple(itertools.takewhile(lambda step: step.format in portable and step.workshop != TARGET, steps))
+    return len(artifact.steps) >= len(steps)
 
 
 def calibration_data(config: EdlabConfig, inputs: Inputs) -> CalibrationData:

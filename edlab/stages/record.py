@@ -22,6 +22,7 @@ from edlab.power import Source
 from edlab.record import RunRecord, Status
 from edlab.reports.plots import PowerSpan, latency_plot, over_time_plot, power_plot, throughput_plot
 from edlab.sanitize import text
+from edlab.stages.convert import is_complete
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import Inputs
 from edlab.stages.phases import LATENCIES_FILE, Latency, Measurement, Throughput, Warmup
@@ -58,6 +59,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
         _add_inputs(record, outcome.inputs, config)
     if outcome.artifact:
         _add_artifact(record, outcome.artifact, outcome.weights)
+        if outcome.inputs and not is_complete(outcome.artifact, config, outcome.inputs.source):
+            record.details["intermediate"] = outcome.artifact.files[0].name
     measured = outcome.measurement.figures
     if outcome.check:
         record.details["conversion_check"] = outcome.check.figures().values  # on this machine

@@ -27,9 +27,10 @@ from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
 from edlab.config import DeviceConfig
-from edlab.devices import AgentSession
+from edlab.devices import AgentSession, runtimes
 from edlab.errors import AgentError
 from edlab.source import Layout, Preprocessing
+from edlab.testing.sources import problems
 
 if TYPE_CHECKING:
     import torch
@@ -118,6 +119,10 @@ class RuntimeConformance:
 
     def test_it_can_be_imported_and_tells_its_version(self, session: AgentSession) -> None:
         assert session.available([self.runtime])[self.runtime].version
+
+    def test_its_sources_are_for_python_3_7_and_import_only_the_agent(self) -> None:
+        """See `edlab.testing.sources.problems` for what is checked."""
+        assert not problems(runtimes.module(self.runtime))
 
     def test_opening_tells_tensors_times_and_options(self, opened: Opened) -> None:
         assert len(opened.inputs) == 1

@@ -17,6 +17,7 @@ import pytest
 
 from edlab.agent.sensors.base import BOUNDARIES, Found, Recorder, Sample, Sensor
 from edlab.registry import plugins
+from edlab.testing.sources import problems
 
 _PATIENCE_S = 10.0  # for a first reading
 _INTERVAL_S = 0.05
@@ -43,6 +44,10 @@ class SensorConformance:
         found = self.survey()
         assert all(isinstance(each, Sensor) for each in found.sensors)
         assert all(each.name and each.kind and each.reason for each in found.unusable)
+
+    def test_its_sources_are_for_python_3_7_and_import_only_the_agent(self) -> None:
+        """See `edlab.testing.sources.problems` for what is checked; only an entry point is sent to a target."""
+        assert not hasattr(self, "sensor") or not problems(plugins("sensors")[self.sensor].value)
 
     def test_each_says_what_its_watts_include(self, sensors: list[Sensor]) -> None:
         assert all(each.boundary in BOUNDARIES for each in sensors)

@@ -26,6 +26,8 @@ DETAILS = {
     "power_sources": "further sources of power: `source`, `boundary`, its own `metrics`, and why others are `missing`",
     "artifact": "the converted model: [Artifact](#artifact)",
     "cache_dropped": "damaged cache entries that this run removed and created again",
+    "intermediate": "if the conversion failed after its first step: the file of the last step that ended, which "
+    "`edlab pull` copies",
     "calibration_files": "the images on which the activation ranges of an int8 conversion were measured",
     "conversion_check": "agreement of the converted model with the source model, measured on this machine, by metric",
     "dataset": "the data set: `name`, `digest` (of its contents), `evaluation_images`, `calibration_pool` (number of "

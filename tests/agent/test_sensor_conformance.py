@@ -131,6 +131,16 @@ class TestMeter(SensorConformance):
 BROKEN = [
     ('"not plugged in"', '""', "test_looking_for_sensors_gives_them_or_the_reason"),
     ('"module")', '"the lot")', "test_each_says_what_its_watts_include"),
+    (
+        "import itertools",
+        "import edlab.config, itertools",
+        "test_its_sources_are_for_python_3_7_and_import_only_the_agent",
+    ),
+    (
+        "_COUNT = itertools",
+        "(_N := 1); _COUNT = itertools",
+        "test_its_sources_are_for_python_3_7_and_import_only_the_agent",
+    ),
     ('"acme_meter:0"', '"acme_meter:%d" % next(_COUNT)', "test_each_is_found_again_by_its_name"),
     ("2.5", 'float("nan")', "test_watts_are_finite_and_times_go_on"),
     ("time.perf_counter_ns()", "1", "test_watts_are_finite_and_times_go_on"),

@@ -105,6 +105,15 @@ def test_failures_stand_below_with_step_reason_and_hint() -> None:
         assert "take [fewer] images" in text
 
 
+def test_a_conversion_that_failed_saves_an_intermediate_file_and_no_model() -> None:
+    kept: dict[str, Any] = {**FAILED, "tags": {"artifact_sha256": "0"}}
+    whole = record(**kept, run_id="a" * 32)
+    part = record(**kept, run_id="b" * 32, details={"intermediate": "model.onnx"})
+    text = printed(table([whole, part]))
+    assert "the converted model is saved: edlab pull aaaaaaaa" in text
+    assert "the intermediate file model.onnx is saved: edlab pull bbbbbbbb" in text
+
+
 def test_reasons_of_a_verdict_are_listed_once_with_their_rows() -> None:
     reason = Reason(code="background_load", message="22 % busy", advice="stop what else runs")
     degraded = record(verdict=Verdict(state=VerdictState.degraded, reasons=[reason]))

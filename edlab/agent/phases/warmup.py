@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from typing import Callable
 
 import numpy as np
 
@@ -19,11 +20,13 @@ def warmup(
     tensors: list[np.ndarray],
     ask: messages.Warmup,
     progress: OnProgress,
+    check: Callable[[list[np.ndarray]], None] = lambda outputs: None,
+    checked: int = 0,
 ) -> messages.WarmupReport:
     """Run until the latency has settled: both minima, then the medians of the last window's halves within `tolerance`.
 
     The window consists of the queries of the last `seconds`, and at least `queries` of them. Ends unsettled at
-    `max_seconds`.
+    `max_seconds`. `check` is called with the outputs of each of the first `checked` queries, between two queries.
     """
     inputs = [request.prepare(tensor) for tensor in tensors]
     ends = array("q")
@@ -41,10 +44,13 @@ def warmup(
             before = time.perf_counter_ns()
             request.set_input(inputs[len(durations) % len(inputs)])
             request.execute()
-            request.get_outputs()
+            outputs = request.get_outputs()
             now = time.perf_counter_ns()
             ends.append(now)
             durations.append(now - before)
+            if len(ends) <= checked:
+                check(outputs)
+            del outputs  # as in the timed loops, which do not keep them during the next query
             elapsed = (now - start) / NS
             if len(ends) >= ask.queries and elapsed >= ask.seconds and now >= check_at:
                 recent = np.searchsorted(np.array(ends), now - int(ask.seconds * NS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import plugins
+from ..errors import AgentError
 from ..messages import Availability
 from .base import Runtime
 
@@ -30,5 +31,7 @@ def _availability(name: str, options: dict[str, Any]) -> Availability:
         runtime = find(name)
         runtime.check_device(runtime.complete(options))
         return Availability(version=runtime.version())
+    except AgentError as error:
+        return Availability(reason=str(error), hint=error.hint)
     except Exception as error:
-        return Availability(reason=str(error), hint=getattr(error, "hint", ""))
+        return Availability(reason="%s: %s" % (type(error).__name__, error))

@@ -66,6 +66,9 @@ class Runtime(ABC):
     # file in floating point.
     int8_kernels: dict[str, str] = {}  # noqa: RUF012
     int8_in_float: tuple[str, ...] = ()  # the values of `int8_kernels` that compute in floating point
+    # True: the shapes of `Compiled.outputs` are those that the file states, and its library does not enforce them. They
+    # are not compared with the actual ones; otherwise the first queries of the warm-up must have the shapes declared.
+    shapes_of_file = False
     separates_compile = True  # False if one call of the runtime both reads and compiles: `compile` is then load time
 
     def __init__(self, files: list[str], threads: int, options: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from . import base
 class Runtime(base.Runtime):
     packages = "tensorflow"
     formats = ("keras",)
+    shapes_of_file = True
 
     @staticmethod
     def version() -> str:

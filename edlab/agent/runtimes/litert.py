@@ -15,6 +15,7 @@ from . import base
 class Runtime(base.Runtime):
     packages = "ai-edge-litert"
     formats: tuple[str, ...] = ("tflite",)
+    shapes_of_file = True
 
     @staticmethod
     def version() -> str:

@@ -25,6 +25,7 @@ _NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors are in CUDA's me
 class Runtime(base.Runtime):
     packages = "onnxruntime"
     formats = ("onnx",)
+    shapes_of_file = True
     # A model that the providers do not support completely is refused, unless CPUExecutionProvider is one of them.
     # provider_options: provider -> its options.
     options = {"providers": [_CPU], "provider_options": {}, "int8_kernels": "exact"}  # noqa: RUF012

@@ -17,7 +17,7 @@ from .. import plugins
 from ..errors import AgentError
 from ..messages import SensorFound, Sensors, UnusableSensor
 from . import hwmon, ina3221, nvml, pmic, power_supply, rapl
-from .base import Found, Sensor
+from .base import BOUNDARIES, Found, Sensor
 
 SYSFS_VARIABLE = "EDLAB_SYSFS"
 
@@ -39,12 +39,30 @@ def survey() -> Found:
     found = Found([], [])
     for kind, look in looks.items():
         try:
-            sensors, unusable = look()
+            sensors, unusable = _checked(kind, look())
         except Exception as error:  # a kind that fails must not hide the others
             sensors, unusable = [], [UnusableSensor(kind, kind, "%s: %s" % (type(error).__name__, error), "")]
         found.sensors.extend(sensors)
         found.unusable.extend(unusable)
     return found
+
+
+def _checked(kind: str, found: Any) -> Found:
+    """What a module's `survey` returned, without sensors that break the rules: those cannot be used."""
+    if not isinstance(found, Found):
+        reason = "survey() returned %s, not edlab.agent.sensors.base.Found" % type(found).__name__
+        return Found([], [UnusableSensor(kind, kind, reason, "fix the module of the sensor")])
+    wrong = [sensor for sensor in found.sensors if sensor.boundary not in BOUNDARIES]
+    unusable = [
+        UnusableSensor(
+            sensor.name,
+            sensor.kind,
+            "its boundary '%s' is not one of %s" % (sensor.boundary, ", ".join(BOUNDARIES)),
+            "fix the module of the sensor",
+        )
+        for sensor in wrong
+    ]
+    return Found([sensor for sensor in found.sensors if sensor not in wrong], [*found.unusable, *unusable])
 
 
 def _look(module: Any, folder: str | None) -> Callable[[], Found]:

@@ -94,8 +94,9 @@ def _decomposed_drop(bench: Bench, labels: Any, predictions: Predictions, unconv
 def _check_runtime(bench: Bench, predictions: Predictions) -> None:
     """Raise `MeasurementError` if a target does not compute the same outputs as this machine from the same file.
 
-    If the two may differ (the target's int8 kernels saturate, the model draws random numbers, or the target quantizes
-    the file), only invalid outputs are refused.
+    If only the target can open the file, they are compared with those of its last portable form. If the two may differ
+    (that form has another precision, the target's int8 kernels saturate, or the model draws random numbers), only
+    invalid outputs are refused.
     """
     inputs, deployment = bench.inputs, bench.deployment
     artifact, task = deployment.artifact, inputs.task
@@ -113,9 +114,15 @@ def _check_runtime(bench: Bench, predictions: Predictions) -> None:
     if not problem and comparable:
         problem = task.difference(own, predictions, artifact.precision)
     if problem:
+        if artifact.on_host is artifact:
+            compared, or_else = "this machine runs the same file correctly", ""
+        else:
+            compared = f"the {artifact.on_host.format} file that it was converted from is correct on this machine"
+            or_else = f"; or the converter ({bench.config.converter.name}) wrote a wrong file"
         raise MeasurementError(
-            f"{deployment.runs_on} outputs {problem}, while this machine runs the same file correctly",
-            hint="the target's runtime computes wrong results: update it, or change its options (device.options)",
+            f"{deployment.runs_on} outputs {problem}, while {compared}",
+            hint="the target's runtime computes wrong results: update it, or change its options (device.options)"
+            + or_else,
         )
 
 
