@@ -14,7 +14,7 @@ from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
-from edlab.errors import AgentError, ConfigError, EdlabError
+from edlab.errors import BusyError, ConfigError, EdlabError
 from edlab.models.weights import NAMED_WEIGHTS
 
 _METER_SECONDS = 5.0
@@ -26,7 +26,7 @@ class Finding:
     """One line of a report: a part, whether it can be used, the details, and the fix if it cannot.
 
     `optional` is a part that edlab does not require: the runtime of an extra, a board that is not configured. `absent`
-    is a part that is not there, which is no error: a device without a power sensor.
+    is a part that is not there or was not checked, which is no error: a device without a power sensor, or in use.
     """
 
     part: str
@@ -147,8 +147,9 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
                 session.lock()
-            except AgentError as error:  # no imports during another run
-                yield Finding(f"device={name}", True, f"in use: {error.message}")
+            except BusyError as error:  # no imports during another run
+                details = f"not checked: {error.message}; run doctor again afterwards"
+                yield Finding(f"device={name}", True, details, absent=True)
                 return
             hello, state = session.hello(), session.state()
             found = session.available(runtimes) if runtimes else {}
