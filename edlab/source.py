@@ -23,6 +23,7 @@ class Reason(BaseModel):
     code: str  # see the list of verdict codes
     message: str  # what was found, with figures
     advice: str = ""  # what to change
+    invalid: bool = False  # in a verdict: whether it alone makes the run INVALID, not only DEGRADED
 
 
 class Preprocessing(BaseModel):

@@ -10,6 +10,7 @@ from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Column
 from edlab.record import RunRecord, Status
 
+_INVALID = "!"  # the mark of a reason that makes its row INVALID
 _SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
 _BOUNDARIES = {  # power_boundary -> what the watts include
     "rail": "one supply rail",
@@ -184,15 +185,23 @@ def _failures(records: Sequence[RunRecord]) -> Iterator[Note]:
 
 
 def _verdicts(records: Sequence[RunRecord]) -> Iterator[Note]:
-    """Each advice once, after the codes of the reasons that have it, with their rows."""
+    """Each advice once, after the codes of the reasons that have it, with their rows; those of INVALID rows first."""
 
     def advice_and_code(record: RunRecord) -> Iterator[tuple[str, str]]:
         for reason in record.verdict.reasons if record.verdict else ():
-            yield reason.advice, reason.code
+            yield reason.advice, reason.code + (_INVALID if reason.invalid else "")
 
     codes: dict[str, dict[tuple[int, ...], list[str]]] = {}
     for (advice, code), numbers in _group(records, advice_and_code).items():
         codes.setdefault(advice, {}).setdefault(tuple(numbers), []).append(code)
-    for advice, by_rows in codes.items():
+    marked = [advice for advice, by_rows in codes.items() if any(map(_any_invalid, by_rows.values()))]
+    if marked:
+        yield Note(f"{_INVALID} makes a row INVALID; the other reasons make it DEGRADED", "dim")
+    for advice in dict.fromkeys([*marked, *codes]):
+        by_rows = codes[advice]
         named = [f"{', '.join(found)} ({_rows(numbers, records)})" for numbers, found in by_rows.items()]
         yield Note(f"{', '.join(named)}: {advice}", "yellow")
+
+
+def _any_invalid(codes: Sequence[str]) -> bool:
+    return any(code.endswith(_INVALID) for code in codes)

@@ -225,6 +225,17 @@ def test_the_advice_names_what_disturbed_the_run_most(others: float, stolen: flo
     assert advice in wide.advice
 
 
+def test_each_load_has_its_own_advice() -> None:
+    """Stopping other programs on the target gives back no time that the hypervisor takes."""
+    facts = Facts(**{**GOOD, "activities": {"latency": activity(others=0.6, stolen=0.03)}})
+    reasons = {reason.code: reason for reason in judge(facts).reasons}
+    assert "stop other programs" in reasons["background_load"].advice
+    assert reasons["background_load"].invalid
+    assert "use another machine, or protocol.repeats=5 sweep.order=random" in reasons["cpu_stolen"].advice
+    assert "stop other programs" not in reasons["cpu_stolen"].advice
+    assert not reasons["cpu_stolen"].invalid
+
+
 def test_the_worst_reason_rules_and_all_are_named() -> None:
     verdict = judge(Facts(**{**GOOD, "tier": "smoke", "truncated": ("latency", "throughput")}))
     assert verdict.state is VerdictState.invalid

@@ -121,6 +121,23 @@ def test_reasons_with_one_advice_are_one_note() -> None:
     assert "latency_drift (#1), latency_bursts (all rows): stop others" in markdown([both, one])
 
 
+def test_reasons_that_make_a_row_invalid_are_marked_and_first() -> None:
+    smoke = Reason(code="tier_smoke", message="m", advice="protocol=normal")
+    wide = Reason(code="wide_confidence_interval", message="m", advice="stop others", invalid=True)
+    bursts = Reason(code="latency_bursts", message="m", advice="stop others")
+    row = record(verdict=Verdict(state=VerdictState.invalid, reasons=[smoke, bursts, wide]))
+    lines = markdown([row]).splitlines()
+    first, second, third = lines[-3:]
+    assert "! makes a row INVALID; the other reasons make it DEGRADED" in first
+    assert "latency_bursts, wide_confidence_interval! (#1): stop others" in second
+    assert "tier_smoke (#1)" in third
+    text = " ".join(printed(show(row)).split())
+    assert "wide_confidence_interval (INVALID) m; stop others" in text
+    assert "latency_bursts m; stop others" in text
+    degraded = record(verdict=Verdict(state=VerdictState.degraded, reasons=[smoke]))
+    assert "INVALID" not in markdown([degraded])
+
+
 def test_what_tells_rows_apart_has_a_column() -> None:
     def swept(images: int) -> RunRecord:
         return record({"quantization.calibration.images": images, "quantization.precision": "int8"})
