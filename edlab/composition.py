@@ -53,6 +53,8 @@ _AUTO = "auto"
 _ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all runtimes that run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
+_CHOOSE_DATASET = ("dataset", "dataset.kind")
+
 _OF_THE_DEVICE = ("device.options.", "device.knobs.", "device.power_mode")
 
 _MODEL_FILES = {".onnx", ".tflite", ".keras", ".pt2", ".pt", ".pth", ".h5"}
@@ -260,6 +262,17 @@ def _check_dataset(dataset: DatasetConfig) -> None:
         data.check_options(dataset)
 
 
+def _check_path(dataset: DatasetConfig) -> None:
+    """Raise `ConfigError` if the data set that the user chose needs a path and has none.
+
+    The data set of a model that the user chose may have none: its metrics are then withheld.
+    """
+    if not dataset.path:
+        from edlab import data  # with numpy, which `--help` does not need
+
+        data.check_path(dataset)
+
+
 def _check_knobs(device: DeviceConfig) -> None:
     """Raise `ConfigError` for an unknown knob, or two different power modes."""
     known = sorted({*boards.BUILT_IN, *plugins("knobs")})
@@ -316,11 +329,14 @@ class Composer:
             with _composing:
                 config = copy.deepcopy(self._composed(groups))
                 self._loader._apply_overrides_to_config(values, config)
-                return to_config(config)
+                composed = to_config(config)
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise explain(error) from error
         except TypeError as error:  # Hydra's own, for a group that is set to a list that contains null
             raise ConfigError(f"Hydra cannot read {' '.join(overrides)}: {error}", hint="fix these values") from error
+        if any(override.key_or_group in _CHOOSE_DATASET for override in parsed):
+            _check_path(composed.dataset)
+        return composed
 
     def accepts(self, overrides: Sequence[str]) -> bool:
         """Whether `compose` accepts these overrides."""

@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from edlab import composition
+from edlab import composition, data
 from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
 from edlab.composition import Composer, compose_config, config_dir, decide, describe, groups, options, weaker_settings
 from edlab.config import CalibrationMethod, EdlabConfig, Precision
@@ -53,6 +53,8 @@ def test_every_shipped_config_composes(group: str) -> None:
             overrides.append("model.path=net.onnx")
         if group == "model" and name in ("timm", "torchvision", "keras"):
             overrides.append("model.arch=resnet18")
+        if group == "dataset" and data.DATASETS.load(name).needs_path:
+            overrides.append("dataset.path=photos")
         if (group, name) == ("model", "python"):
             overrides.append("model.target=package.module:factory")
         if group == "meter":  # what has no default

@@ -70,7 +70,7 @@ def test_what_does_not_fit_the_model_is_an_error(workplace: Workplace, arrays: P
         (vector, ["dataset=digits"], "set model.input=array dataset=arrays"),
         (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'short.npz'}"], "have the shape (63,) each"),
         (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'damaged.npz'}"], "cannot read"),
-        (vector, ["dataset=arrays"], "is not found"),
+        (vector, ["dataset=arrays", f"dataset.path={tmp_path}"], "is not found"),
         (image, ["model.input=array", "dataset=digits"], "contains images, and the model needs arrays"),
         (image, ["model.preprocessing.channels=rgb", "dataset=digits"], "needs images with 1 channels"),
     ]:

@@ -162,6 +162,15 @@ def check_options(config: DatasetConfig) -> None:
         )
 
 
+def check_path(config: DatasetConfig) -> None:
+    """Raise `ConfigError` if `dataset.path` is not set and this kind of data set cannot be read without it."""
+    if not config.path and DATASETS.load(config.kind).needs_path:
+        raise ConfigError(
+            f"dataset={config.name} needs dataset.path",
+            hint="set dataset.path=PATH; to measure speed alone set dataset=synthetic",
+        )
+
+
 def _list(config: DatasetConfig, preprocessing: Preprocessing | ArrayInput, wanted: Wanted) -> Catalogue:
     dataset = DATASETS.load(config.kind)(config)
     if not isinstance(preprocessing, ArrayInput):
