@@ -25,8 +25,8 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
     """The file descriptor that holds this machine's lock `name` (flock(2)) until it is closed or the process ends.
 
     The file states who holds it: `holder` (user@host), its `pid`, and since when by this machine's clock. `waiting` is
-    called repeatedly with that text while another process holds it. Raises `BusyError` after `timeout_s`, and `AgentError` if
-    the file cannot be used.
+    called repeatedly with that text while another process holds it. Raises `BusyError` after `timeout_s`, and
+    `AgentError` if the file cannot be used.
     """
     path = os.path.join(_folder(), "edlab-%s.lock" % name)
     try:
