@@ -33,7 +33,7 @@ from edlab.source import Origin, OutputReader, SourceModel
 if TYPE_CHECKING:
     import torch
 
-_VERSION = 7  # increase it when the output for the same configuration changes
+_VERSION = 8  # increase it when the output for the same configuration changes
 _TIMEOUT_S = 1800.0  # includes the download of weights
 _KIND = "models"
 _SETTLING_IMAGES = 4
@@ -126,6 +126,7 @@ def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:
         label_offset=_label_offset(config, file.outputs.facts.label_offset, file.outputs, file.class_names),
         outputs=file.outputs,
         reasons=file.reasons,
+        fixed_batch=file.fixed_batch,
         weights="file",
         weights_note=f"from the file {Path(config.path or '').name}",
         complexity=file.complexity,

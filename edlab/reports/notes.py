@@ -46,8 +46,9 @@ def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterat
     yield from _boundaries(records)
     for kernels, numbers in _group(records, _int8_kernels).items():
         yield Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
-    if any((_metric(record, "throughput_batch") or 1) > 1 for record in records):
-        for reason, numbers in _group(records, _batch_one_only).items():
+    larger = any((_metric(record, "throughput_batch") or 1) > 1 for record in records)
+    for reason, numbers in _group(records, _batch_one_only).items():
+        if larger or any(_fixed_by_file(records[n - 1]) for n in numbers):
             yield Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
     untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
     if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict reports it
@@ -165,6 +166,11 @@ def _int8_kernels(record: RunRecord) -> Iterator[str]:
 def _batch_one_only(record: RunRecord) -> Iterator[str]:
     if reason := record.tags.get("batch_one_only"):
         yield reason
+
+
+def _fixed_by_file(record: RunRecord) -> bool:
+    """Whether the model's file has a fixed batch, which the user can change even if no row has a larger one."""
+    return bool(record.details.get("source", {}).get("fixed_batch"))
 
 
 def _failures(records: Sequence[RunRecord]) -> Iterator[Note]:

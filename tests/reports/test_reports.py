@@ -229,6 +229,13 @@ def test_why_a_row_has_batch_1_only_is_below_the_table_where_another_has_more() 
     assert "batch 1 only" not in printed(table([at(1, 1), fixed]))
 
 
+def test_a_file_with_a_fixed_batch_is_below_the_table_in_any_case() -> None:
+    fixed = at(1, 1, batch_one_only="the ONNX file's batch is fixed; export it with a free batch")
+    fixed.details["source"] = {"fixed_batch": True}
+    text = printed(table([fixed, fixed]))
+    assert text.count("batch 1 only (all rows): the ONNX file's batch is fixed; export it with a free batch") == 1
+
+
 def test_the_median_of_rows_whose_mean_is_far_from_it_is_below_the_table() -> None:
     stalled = record(metrics={"latency_ms": 5.0, "latency_p50_ms": 4.0})
     steady = record(metrics={"latency_ms": 4.2, "latency_p50_ms": 4.0})

@@ -72,6 +72,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         complexity=complexity,
         class_names=onnx_stated.class_names(model, read.facts.num_classes),
         reasons=_reasons(model),
+        fixed_batch=shape[:1] not in ([], [None]),
     )
 
 
