@@ -51,7 +51,7 @@ def build(config: ModelConfig) -> Network:
     arguments = {"classifier_activation": None, **config.arguments}
 
     def pretrained() -> Any:
-        cap_waiting_for_hub()
+        cap_waiting_for_hub(config.origin)
         try:
             return create(weights="imagenet", **arguments)
         except Exception as error:  # keras.utils.get_file raises no narrower type

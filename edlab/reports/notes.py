@@ -35,6 +35,8 @@ class Note:
 
 def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterator[Note]:
     """All notes on a table of these rows, with these columns by the name of their metric."""
+    if untrained := [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]:
+        yield Note(f"UNTRAINED ({_rows(untrained, records)}): the weights are random", "yellow")
     yield from _marks(records)
     for reason, numbers in _group(records, _unrecorded).items():
         yield Note(f"not in MLflow yet ({_rows(numbers, records)}): {reason}", "yellow")
@@ -50,9 +52,6 @@ def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterat
     for reason, numbers in _group(records, _batch_one_only).items():
         if larger or any(_fixed_by_file(records[n - 1]) for n in numbers):
             yield Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
-    untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
-    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict reports it
-        yield Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
     yield from _failures(records)
     yield from _verdicts(records)
 

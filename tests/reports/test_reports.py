@@ -121,6 +121,14 @@ def test_reasons_with_one_advice_are_one_note() -> None:
     assert "latency_drift (#1), latency_bursts (all rows): stop others" in markdown([both, one])
 
 
+def test_untrained_weights_are_the_first_note() -> None:
+    reason = Reason(code="untrained_weights", message="m", advice="set model.weights")
+    verdict = Verdict(state=VerdictState.degraded, reasons=[reason])
+    row = record(verdict=verdict, tags={"weights": "untrained"}, missing={"power_w": "no sensor"})
+    below = markdown([row]).partition("\n\n")[2]
+    assert below.startswith("- UNTRAINED (#1): the weights are random")
+
+
 def test_reasons_that_make_a_row_invalid_are_marked_and_first() -> None:
     smoke = Reason(code="tier_smoke", message="m", advice="protocol=normal")
     wide = Reason(code="wide_confidence_interval", message="m", advice="stop others", invalid=True)
