@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl  # `hydra.compose` has one state for the entire process
@@ -44,7 +44,7 @@ from edlab.config import (
 )
 from edlab.devices import runtimes
 from edlab.errors import ConfigError, EdlabError
-from edlab.registry import did_you_mean, load_target, places, plugins
+from edlab.registry import did_you_mean, load_target, nearest, places, plugins
 from edlab.source import USUAL_CALIBRATION_IMAGES, SourceModel
 
 _VERSION_BASE = "1.3"  # the version of Hydra's behaviour
@@ -61,6 +61,8 @@ _MODEL_FILES = {".onnx", ".tflite", ".keras", ".pt2", ".pt", ".pth", ".h5"}
 
 # What states which model it is, for origins other than libraries of architectures.
 _KEYS_OF_ORIGIN = {ModelOrigin.file: "path", ModelOrigin.python: "target"}
+# How a value of each of omegaconf's types is written.
+_FORMS = {"Integer": "a whole number, e.g. 1", "Float": "a number, e.g. 0.5", "Bool": "true or false"}
 _EXAMPLES = {"path": "FILE", "arch": "NAME; `edlab models` has examples"}
 
 # Mappings that accept any key; other modules check them.
@@ -367,10 +369,20 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     except OverrideParseException as error:
         raise ConfigError(
             f"cannot read '{error.override}'",
-            hint="an argument has the form key=value, or key=a,b with -m; quote a value with brackets or spaces: "
+            hint=_option_of_name(error.override or "")
+            + "an argument has the form key=value, or key=a,b with -m; quote a value with brackets or spaces: "
             "'key=\"a (b)\"'",
         ) from error
     return parsed
+
+
+def _option_of_name(name: str) -> str:
+    """The beginning of a hint for a name without its group: "did you mean model=mobilenet_v2? "; empty for others."""
+    if Path(name).suffix in _MODEL_FILES:
+        return f"did you mean model=file model.path={name}? "
+    known = {option: f"{group}={option}" for group in reversed(groups()) for option in options(group)}
+    near = nearest(name, known)
+    return f"did you mean {known[near[0]]}? " if near else ""
 
 
 def _is_value(override: Override) -> bool:
@@ -414,11 +426,35 @@ def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
         kind = error.object_type
         valid = [field.name for field in fields(kind)] if is_dataclass(kind) else []
         where = f"'{parent}'" if parent else "the configuration"
-        return ConfigError(f"{where} has no key '{wrong}'", hint=_suggest(wrong, valid, parent))
+        hint = _suggest(wrong, valid, parent)
+        if not parent and not nearest(wrong, valid) and (keys := _keys_like(wrong)):
+            hint = f"did you mean {' or '.join(keys)}? {hint}"
+        return ConfigError(f"{where} has no key '{wrong}'", hint=hint)
     message = re.sub(r"\s+", " ", str(error).splitlines()[0])
     if isinstance(error, ValidationError):
-        return ConfigError(f"{full_key or context}: {message}", hint=f"fix the value of {full_key}")
+        wanted = next((form for kind, form in _FORMS.items() if f"to {kind}" in message), "")
+        fix = f"set {full_key} to {wanted}" if wanted else f"fix the value of {full_key}"
+        return ConfigError(f"{full_key or context}: {message}", hint=fix)
     return ConfigError(f"{full_key}: {message}" if full_key else message, hint=f"set {full_key}=...")
+
+
+def _keys_like(name: str) -> list[str]:
+    """The keys whose last part is this name, or else has it as one of its words, or else is near it; three at most."""
+    keys = list(_keys(EdlabConfig))
+    last = {key: key.rpartition(".")[2] for key in keys}
+    same = [key for key in keys if last[key] == name] or [key for key in keys if name in last[key].split("_")]
+    near = nearest(name, last.values())
+    return (same or [key for key in keys if last[key] in near])[:3]
+
+
+def _keys(kind: type, prefix: str = "") -> Iterator[str]:
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        nested = hints[each.name]
+        if is_dataclass(nested):
+            yield from _keys(nested, f"{prefix}{each.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{each.name}"
 
 
 def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
@@ -446,7 +482,8 @@ def weaker_settings(config: EdlabConfig) -> tuple[str, ...]:
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
         "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
         "protocol.windows": protocol.windows > tier.windows,  # too narrow to be reliable
-        "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds,
+        "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds
+        and protocol.throughput.seconds != tier.throughput.seconds,  # else it is that of protocol.seconds
         "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
         "protocol.throughput.gain": protocol.throughput.gain > tier.throughput.gain,
         "power.idle_seconds": power.idle_seconds < usual.idle_seconds,

@@ -24,6 +24,7 @@ from edlab.data.pixels import Written, write_pixels
 from edlab.errors import ConfigError, DataError
 from edlab.source import ArrayInput, Preprocessing, Reason
 from edlab.tasks.detection.annotations import Annotations
+from edlab.wording import none_of, plural
 
 _VERSION = 3  # increase it when the written data change
 _APPLIED_LATER = {"channels", "mean", "std"}  # when an image is converted to the model's input
@@ -318,7 +319,8 @@ def _prepare_rows(
         if len(written.skipped) == len(indices):
             index, reason = next(iter(written.skipped.items()))
             raise DataError(
-                f"none of the {len(indices)} images can be read; {catalogue.names[index]}: {reason}",
+                f"{none_of(len(indices), 'image', 'can be read', 'cannot be read')}; {catalogue.names[index]}: "
+                f"{reason}",
                 hint="check that the files are images of 8 or 16 bits",
             )
         by_position = {int(np.searchsorted(indices, index)): reason for index, reason in written.skipped.items()}
@@ -372,7 +374,7 @@ def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Row
         reasons.append(
             Reason(
                 code="calibration_images_scored",
-                message=f"{shared} of {len(others.names)} images in dataset.calibration_path are also scored",
+                message=f"{shared} of {plural(len(others.names), 'image')} in dataset.calibration_path are also scored",
                 advice="set dataset.calibration_path to images that are not in dataset.path, or remove it",
             )
         )
@@ -385,7 +387,8 @@ def _pixel_reasons(written: Written, images: int) -> list[Reason]:
         reasons.append(
             Reason(
                 code="exif_orientation_ignored",
-                message=f"{written.turned} of {images} images have an EXIF orientation that is not applied",
+                message=f"{written.turned} of {plural(images, 'image has', 'images have')} an EXIF orientation that is "
+                "not applied",
                 advice="set dataset.exif_orientation=apply if the device's pipeline rotates images, as OpenCV does",
             )
         )

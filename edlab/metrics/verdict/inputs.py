@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edlab.metrics.verdict.facts import Facts, Finding, degraded
 from edlab.record import VerdictState
+from edlab.wording import plural
 
 
 def input_rules(facts: Facts) -> Iterator[Finding]:
@@ -33,8 +34,9 @@ def input_rules(facts: Facts) -> Iterator[Finding]:
             f"set the values used in training: {', '.join(f'model.preprocessing.{key}' for key in keys)}",
         )
     if facts.images_skipped:
+        unread = plural(facts.images_skipped, "image")
         yield degraded(
             "images_skipped",
-            f"{facts.images_skipped} images could not be read and were not scored",
-            "replace the files listed in result.json (details.dataset.skipped)",
+            f"{unread} could not be read and {'was' if facts.images_skipped == 1 else 'were'} not scored",
+            f"{unread} could not be read: `edlab show RUN` lists {'it' if facts.images_skipped == 1 else 'them'}",
         )
