@@ -426,10 +426,9 @@ def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
         kind = error.object_type
         valid = [field.name for field in fields(kind)] if is_dataclass(kind) else []
         where = f"'{parent}'" if parent else "the configuration"
-        hint = _suggest(wrong, valid, parent)
-        if not parent and not nearest(wrong, valid) and (keys := _keys_like(wrong)):
-            hint = f"did you mean {' or '.join(keys)}? {hint}"
-        return ConfigError(f"{where} has no key '{wrong}'", hint=hint)
+        keys = [] if parent or nearest(wrong, valid) else _keys_like(wrong)
+        meant = f"did you mean {' or '.join(keys)}? " if keys else ""
+        return ConfigError(f"{where} has no key '{wrong}'", hint=meant + _suggest(wrong, valid, parent))
     message = re.sub(r"\s+", " ", str(error).splitlines()[0])
     if isinstance(error, ValidationError):
         wanted = next((form for kind, form in _FORMS.items() if f"to {kind}" in message), "")

@@ -18,16 +18,14 @@ def install(requirements: Sequence[str], *options: str) -> str:
     The extras of edlab are installed from its clone, if it runs from one: it is not in a package index.
     """
     own = [name for name in requirements if re.fullmatch(r"edlab(\[.+\])?", name)]
-    others = sorted({name for name in requirements if name not in own})
-    if not own:
-        return _pip([*options, *others])
-    extras = sorted({extra for name in own for extra in re.findall(r"[\w-]+", name)[1:]})
-    named = f"[{','.join(extras)}]" if extras else ""
-    if not (_ROOT / "pyproject.toml").is_file() or not (_ROOT / _CONSTRAINTS).is_file():
-        return _pip([*options, f"edlab{named}", *others])
-    there = "" if Path.cwd() == _ROOT else f"cd {shlex.quote(str(_ROOT))} && "
-    return there + _pip([*options, "-c", _CONSTRAINTS, "-e", f".{named}", *others])
-
-
-def _pip(arguments: Sequence[str]) -> str:
-    return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
+    arguments = [*options, *sorted({name for name in requirements if name not in own})]
+    folder = ""
+    if own:
+        extras = sorted({extra for name in own for extra in re.findall(r"[\w-]+", name)[1:]})
+        named = f"[{','.join(extras)}]" if extras else ""
+        clone = (_ROOT / "pyproject.toml").is_file() and (_ROOT / _CONSTRAINTS).is_file()
+        arguments += ["-c", _CONSTRAINTS, "-e", f".{named}"] if clone else [f"edlab{named}"]
+        folder = shlex.quote(str(_ROOT)) if clone and Path.cwd() != _ROOT else ""
+    python = shlex.quote(sys.executable)
+    command = f"{python} -m pip install {shlex.join(arguments)}"
+    return f"cd {folder} && {command}" if folder else command

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def plural(count: int, one: str, several: str = "") -> str:
-    """The number with its noun, and a verb if both forms are given: "1 file has", "3 files have"."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"
+def plural(count: int, one: str, several: str) -> str:
+    """The number with its noun, and what follows it: "1 file has", "3 files have"."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {several}"
 
 
 def none_of(count: int, noun: str, does: str, does_not: str) -> str:

@@ -91,8 +91,11 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
             listing.images.append(image)
             found.append(position)
     if not found:
-        where = f"in {config.labels} is in {root}", f"in {config.labels} is not in {root}"
-        raise DataError(none_of(len(names), "image", *where), hint="check dataset.path")
+        file = config.labels
+        raise DataError(
+            f"{none_of(len(names), 'image', f'in {file} is in {root}', f'in {file} is not in {root}')}",
+            hint="check dataset.path",
+        )
     reasons = listing.reasons()
     if unlabelled:
         reasons.append(

@@ -27,9 +27,9 @@ def serve(uri: str, host: str, port: int) -> int:
     """
     # MLflow's server can run jobs for language models in separate workers, which are not needed here.
     environment = {
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
         **os.environ,
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     server = subprocess.Popen(command(uri, host, port), env=environment, start_new_session=True)

@@ -34,9 +34,12 @@ def input_rules(facts: Facts) -> Iterator[Finding]:
             f"set the values used in training: {', '.join(f'model.preprocessing.{key}' for key in keys)}",
         )
     if facts.images_skipped:
-        unread = plural(facts.images_skipped, "image")
         yield degraded(
             "images_skipped",
-            f"{unread} could not be read and {'was' if facts.images_skipped == 1 else 'were'} not scored",
-            f"{unread} could not be read: `edlab show RUN` lists {'it' if facts.images_skipped == 1 else 'them'}",
+            plural(
+                facts.images_skipped,
+                "image could not be read and was not scored",
+                "images could not be read and were not scored",
+            ),
+            XX,
         )
