@@ -41,5 +41,9 @@ def input_rules(facts: Facts) -> Iterator[Finding]:
                 "image could not be read and was not scored",
                 "images could not be read and were not scored",
             ),
-            XX,
+            plural(
+                facts.images_skipped,
+                "image could not be read: `edlab show RUN` lists it",
+                "images could not be read: `edlab show RUN` lists them",
+            ),
         )
