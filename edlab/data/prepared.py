@@ -374,7 +374,8 @@ def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Row
         reasons.append(
             Reason(
                 code="calibration_images_scored",
-                message=f"{shared} of {plural(len(others.names), 'image', 'images')} in dataset.calibration_path are also scored",
+                message=f"{shared} of {plural(len(others.names), 'image', 'images')} in dataset.calibration_path are "
+                "also scored",
                 advice="set dataset.calibration_path to images that are not in dataset.path, or remove it",
             )
         )
