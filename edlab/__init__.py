@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edlab.api import run
     from edlab.errors import (
         AgentError,
+        BusyError,
         ConfigError,
         ConversionError,
         DataError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AgentError",
+    "BusyError",
     "ConfigError",
     "ConversionError",
     "DataError",

@@ -136,7 +136,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
     pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
-    pull.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")
+    pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
     pull.set_defaults(action=_pull)
 
     cache = commands.add_parser("cache", help="list, check or clear the cache")
@@ -267,7 +267,10 @@ def _sync(options: argparse.Namespace, console: Console) -> int:
 
 
 def _ui(options: argparse.Namespace, console: Console) -> int:
-    return _tracker().serve_ui(options.host, options.port)
+    def on_start(address: str) -> None:
+        console.print(f"open {address}; Ctrl-C ends it", highlight=False, soft_wrap=True)
+
+    return _tracker().serve_ui(options.host, options.port, on_start)
 
 
 def _tracker() -> Tracker:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from hydra import version
@@ -45,7 +45,7 @@ from edlab.config import (
 )
 from edlab.devices import runtimes
 from edlab.errors import ConfigError, EdlabError
-from edlab.registry import did_you_mean, load_target, places, plugins
+from edlab.registry import did_you_mean, load_target, nearest, places, plugins
 from edlab.source import USUAL_CALIBRATION_IMAGES, SourceModel
 
 _VERSION_BASE = "1.3"  # the version of Hydra's behaviour
@@ -54,12 +54,16 @@ _AUTO = "auto"
 _ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all runtimes that run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
 
+_CHOOSE_DATASET = ("dataset", "dataset.kind")
+
 _OF_THE_DEVICE = ("device.options.", "device.knobs.", "device.power_mode")
 
 _MODEL_FILES = {".onnx", ".tflite", ".keras", ".pt2", ".pt", ".pth", ".h5"}
 
 # What states which model it is, for origins other than libraries of architectures.
 _KEYS_OF_ORIGIN = {ModelOrigin.file: "path", ModelOrigin.python: "target"}
+# How a value of each of omegaconf's types is written.
+_FORMS = {"Integer": "a whole number, e.g. 1", "Float": "a number, e.g. 0.5", "Bool": "true or false"}
 _EXAMPLES = {"path": "FILE", "arch": "NAME; `edlab models` has examples"}
 
 # Mappings that accept any key; other modules check them.
@@ -286,6 +290,17 @@ def _check_dataset(dataset: DatasetConfig) -> None:
         data.check_options(dataset)
 
 
+def _check_path(dataset: DatasetConfig) -> None:
+    """Raise `ConfigError` if the data set that the user chose needs a path and has none.
+
+    The data set of a model that the user chose may have none: its metrics are then withheld.
+    """
+    if not dataset.path:
+        from edlab import data  # with numpy, which `--help` does not need
+
+        data.check_path(dataset)
+
+
 def _check_knobs(device: DeviceConfig) -> None:
     """Raise `ConfigError` for an unknown knob, or two different power modes."""
     known = sorted({*boards.BUILT_IN, *plugins("knobs")})
@@ -342,11 +357,14 @@ class Composer:
             with _composing:
                 config = copy.deepcopy(self._composed(groups))
                 self._loader._apply_overrides_to_config(values, config)
-                return to_config(config)
+                composed = to_config(config)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
             raise explain(error) from error
         except TypeError as error:  # Hydra's own, for a group that is set to a list that contains null
             raise ConfigError(f"Hydra cannot read {' '.join(overrides)}: {error}", hint="fix these values") from error
+        if any(override.key_or_group in _CHOOSE_DATASET for override in parsed):
+            _check_path(composed.dataset)
+        return composed
 
     def accepts(self, overrides: Sequence[str]) -> bool:
         """Whether `compose` accepts these overrides."""
@@ -377,10 +395,20 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     except OverrideParseException as error:
         raise ConfigError(
             f"cannot read '{error.override}'",
-            hint="an argument has the form key=value, or key=a,b with -m; quote a value with brackets or spaces: "
+            hint=_option_of_name(error.override or "")
+            + "an argument has the form key=value, or key=a,b with -m; quote a value with brackets or spaces: "
             "'key=\"a (b)\"'",
         ) from error
     return parsed
+
+
+def _option_of_name(name: str) -> str:
+    """The beginning of a hint for a name without its group: "did you mean model=mobilenet_v2? "; empty for others."""
+    if Path(name).suffix in _MODEL_FILES:
+        return f"did you mean model=file model.path={name}? "
+    known = {option: f"{group}={option}" for group in reversed(groups()) for option in options(group)}
+    near = nearest(name, known)
+    return f"did you mean {known[near[0]]}? " if near else ""
 
 
 def _is_value(override: Override) -> bool:
@@ -463,11 +491,34 @@ def _explain_value(error: OmegaConfBaseException, context: str) -> ConfigError:
         kind = error.object_type
         valid = [field.name for field in fields(kind)] if is_dataclass(kind) else []
         where = f"'{parent}'" if parent else "the configuration"
-        return ConfigError(f"{where} has no key '{wrong}'", hint=_suggest(wrong, valid, parent))
+        keys = [] if parent or nearest(wrong, valid) else _keys_like(wrong)
+        meant = f"did you mean {' or '.join(keys)}? " if keys else ""
+        return ConfigError(f"{where} has no key '{wrong}'", hint=meant + _suggest(wrong, valid, parent))
     message = re.sub(r"\s+", " ", str(error).splitlines()[0])
     if isinstance(error, ValidationError):
-        return ConfigError(f"{full_key or context}: {message}", hint=f"fix the value of {full_key}")
+        wanted = next((form for kind, form in _FORMS.items() if f"to {kind}" in message), "")
+        fix = f"set {full_key} to {wanted}" if wanted else f"fix the value of {full_key}"
+        return ConfigError(f"{full_key or context}: {message}", hint=fix)
     return ConfigError(f"{full_key}: {message}" if full_key else message, hint=f"set {full_key}=...")
+
+
+def _keys_like(name: str) -> list[str]:
+    """The keys whose last part is this name, or else has it as one of its words, or else is near it; three at most."""
+    keys = list(_keys(EdlabConfig))
+    last = {key: key.rpartition(".")[2] for key in keys}
+    same = [key for key in keys if last[key] == name] or [key for key in keys if name in last[key].split("_")]
+    near = nearest(name, last.values())
+    return (same or [key for key in keys if last[key] in near])[:3]
+
+
+def _keys(kind: type, prefix: str = "") -> Iterator[str]:
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        nested = hints[each.name]
+        if is_dataclass(nested):
+            yield from _keys(nested, f"{prefix}{each.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{each.name}"
 
 
 def _suggest(wrong: str, valid: Sequence[str], place: str) -> str:
@@ -495,7 +546,8 @@ def weaker_settings(config: EdlabConfig) -> tuple[str, ...]:
         "protocol.warmup.seconds": protocol.warmup.seconds < tier.warmup.seconds,
         "protocol.warmup.tolerance": protocol.warmup.tolerance > tier.warmup.tolerance,
         "protocol.windows": protocol.windows > tier.windows,  # too narrow to be reliable
-        "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds,
+        "protocol.throughput.seconds": protocol.window_seconds < tier.window_seconds
+        and protocol.throughput.seconds != tier.throughput.seconds,  # else it is that of protocol.seconds
         "protocol.throughput.trial_seconds": protocol.throughput.trial_seconds < tier.throughput.trial_seconds,
         "protocol.throughput.gain": protocol.throughput.gain > tier.throughput.gain,
         "power.idle_seconds": power.idle_seconds < usual.idle_seconds,

@@ -19,6 +19,7 @@ from edlab.cache import Cache
 from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig, DeviceConfig
 from edlab.errors import EdlabError
+from edlab.packages import install
 from edlab.readiness import Finding
 
 _CORE = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "mlflow", "hydra-core", "numpy")
@@ -115,7 +116,7 @@ def _core(cache: Cache) -> Iterator[Finding]:
         try:
             installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            yield Finding(package, False, "not installed", "pip install edlab")
+            yield Finding(package, False, "not installed", install(["edlab"]))
     yield Finding("packages", True, ", ".join(installed))
     free_gb = shutil.disk_usage(_existing(cache.root)).free / 1e9
     ok = free_gb > _LOW_DISK_GB

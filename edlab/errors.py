@@ -10,6 +10,7 @@ EdlabError
 ├── ConversionError        a vendor's converter that failed, crashed or hung; or an invalid artifact
 ├── DeviceError            a target that cannot be reached, or whose agent was lost
 │   └── AgentError         the agent answered with its own error
+│       └── BusyError      another run holds the machine
 ├── MeasurementError       a measurement that is not possible
 ├── StorageError           a full disk, or a folder that cannot be written
 └── TrackingError          MLflow cannot be reached, or does not have the requested run
@@ -65,6 +66,10 @@ class DeviceError(EdlabError):
 
 class AgentError(DeviceError):
     """The agent on the target answered a request with an error."""
+
+
+class BusyError(AgentError):
+    """Another run holds the machine."""
 
 
 class MeasurementError(EdlabError):

@@ -35,7 +35,7 @@ def models() -> Group:
             table.add_row(name, f"[yellow]{escape(error.message)}[/]")
             continue
         model = config.model
-        claimed = f"{model.claimed_top1:.3f}" if model.claimed_top1 is not None else ""
+        claimed = f"{100 * model.claimed_top1:.1f} %" if model.claimed_top1 is not None else ""
         table.add_row(name, model.origin, claimed, config.dataset.name)
     others = "\n".join(f"model={name} {setting}" for name, setting in _SOURCES.items())
     return Group(table, "", "Any other model, for example:", Padding(Text(others, "cyan"), (0, 0, 0, 2), expand=False))

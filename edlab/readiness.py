@@ -14,8 +14,9 @@ from edlab.cache import Cache
 from edlab.config import ConverterConfig, DeviceConfig, EdlabConfig, Execution
 from edlab.converters import ToolEnv
 from edlab.devices import agent_zip
-from edlab.errors import AgentError, ConfigError, EdlabError
+from edlab.errors import BusyError, ConfigError, EdlabError
 from edlab.models.weights import NAMED_WEIGHTS
+from edlab.packages import install
 
 _METER_SECONDS = 5.0
 _LOW_DISK_MB = 2000.0  # on a target
@@ -26,7 +27,7 @@ class Finding:
     """One line of a report: a part, whether it can be used, the details, and the fix if it cannot.
 
     `optional` is a part that edlab does not require: the runtime of an extra, a board that is not configured. `absent`
-    is a part that is not there, which is no error: a device without a power sensor.
+    is a part that is not there or was not checked, which is no error: a device without a power sensor, or in use.
     """
 
     part: str
@@ -41,13 +42,19 @@ def preflight(configs: Sequence[EdlabConfig], cache: Cache) -> list[Finding]:
     """What the converters and devices of these runs are missing. This takes seconds, before anything runs, and stops no
     run.
 
-    A device that this machine's CPU stands in for is not checked.
+    A device that this machine's CPU stands in for is not checked, and neither are the programs of its vendor: its
+    converter needs only the packages of the steps before them.
     """
     native = [config for config in configs if config.device.execution is Execution.native]
-    toolchains = {repr(config.converter): config.converter for config in native}
+    toolchains: dict[str, tuple[ConverterConfig, bool]] = {}
+    for config in configs:
+        key, is_native = repr(config.converter), config.device.execution is Execution.native
+        toolchains[key] = config.converter, is_native or (key in toolchains and toolchains[key][1])
     targets: dict[str, DeviceConfig] = {}
     formats: dict[str, set[str]] = {}
-    findings = [finding for toolchain in toolchains.values() for finding in converter(toolchain, cache)]
+    findings = [
+        finding for toolchain, programs in toolchains.values() for finding in converter(toolchain, cache, programs)
+    ]
     for config in native:
         key = _identity(config.device)
         targets[key] = config.device
@@ -105,8 +112,8 @@ def _identity(device: DeviceConfig) -> str:
     return repr((device.name, device.kind, device.address, device.target, device.python, device.env, device.options))
 
 
-def converter(config: ConverterConfig, cache: Cache) -> Iterator[Finding]:
-    """The packages, the programs and the tool environment of a toolchain."""
+def converter(config: ConverterConfig, cache: Cache, programs: bool = True) -> Iterator[Finding]:
+    """The packages of a toolchain, and its programs and its tool environment unless `programs` is false."""
     part = f"converter={config.name}"
     try:
         kind = converters.load(config.name)
@@ -114,13 +121,14 @@ def converter(config: ConverterConfig, cache: Cache) -> Iterator[Finding]:
         yield Finding(part, False, error.message, error.hint, optional=True)
         return
     if missing := kind.missing():
-        extras = sorted({kind.requirements[package] for package in missing})
-        fix = " && ".join(f"pip install '{extra}'" for extra in extras)
+        fix = install([kind.requirements[package] for package in missing])
         yield Finding(part, False, f"missing {', '.join(missing)}", fix, optional=True)
         return
+    tools = ""
     try:
-        converters.get(config).check_programs()
-        tools = _tools(kind.toolenv, config.python, cache)
+        if programs:
+            converters.get(config).check_programs()
+            tools = _tools(kind.toolenv, config.python, cache)
     except EdlabError as error:
         yield Finding(part, False, error.message, error.hint, optional=True)
         return
@@ -147,8 +155,9 @@ def device(config: DeviceConfig, cache: Cache, formats: Sequence[str] | None = N
         with devices.connect(dataclasses.replace(config, lock_timeout=0.0), cache) as session:
             try:
                 session.lock()
-            except AgentError as error:  # no imports during another run
-                yield Finding(f"device={name}", True, f"in use: {error.message}")
+            except BusyError as error:  # no imports during another run
+                details = f"not checked: {error.message}; run doctor again afterwards"
+                yield Finding(f"device={name}", True, details, absent=True)
                 return
             hello, state = session.hello(), session.state()
             found = session.available(runtimes) if runtimes else {}

@@ -26,6 +26,7 @@ from edlab.errors import ConfigError
 T = TypeVar("T")
 
 _VENDORS = "edlab.vendors"
+_NEAR = 0.7  # of difflib's ratio: fewer letters in common are another word
 
 
 class Group(Generic[T]):
@@ -60,9 +61,16 @@ class Group(Generic[T]):
 
 def did_you_mean(wrong: str, known: Iterable[str], count: int = 1) -> str:
     """The beginning of a hint, "did you mean 'x'? ", with the nearest `count` known names; empty if none is near."""
-    # str(): the members of an enumeration are listed by value.
-    near = difflib.get_close_matches(wrong, [str(name) for name in known], n=count)
+    near = nearest(wrong, known, count)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def nearest(wrong: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """The `count` known names that are nearest to a wrong one; none if they are other words."""
+    # str(): the members of an enumeration are listed by value. The dashes of options are no likeness.
+    by_stem = {str(name).lstrip("-"): str(name) for name in known}
+    near = difflib.get_close_matches(wrong.lstrip("-"), by_stem, n=count, cutoff=_NEAR)
+    return [by_stem[stem] for stem in near]
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:

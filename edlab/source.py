@@ -23,6 +23,7 @@ class Reason(BaseModel):
     code: str  # see the list of verdict codes
     message: str  # what was found, with figures
     advice: str = ""  # what to change
+    invalid: bool = False  # in a verdict: whether it alone makes the run INVALID, not only DEGRADED
 
 
 class Preprocessing(BaseModel):
@@ -173,6 +174,7 @@ class SourceModel(BaseModel):
     class_names: tuple[str, ...] = ()  # of the classes in order, if the source names them
     label_offset: int = 0  # 1 for a model whose class 0 is "background"
     label_offset_origin: Origin = "assumed"  # where `label_offset` comes from
+    fixed_batch: bool = False  # an ONNX file that accepts only single images
     output: str = ""  # name of the output that is read, in the source; several are joined by ", "
     outputs: tuple[str, ...] = ()  # all outputs of the source
     reader: OutputReader = OutputReader()  # how the outputs are read

@@ -143,7 +143,8 @@ def _mark(record: RunRecord) -> str:
 
 def _summary(record: RunRecord) -> str:
     if record.status is not Status.ok:
-        where = f" at {record.stage}: {record.reason}" if record.stage else ""
+        reason = f": {record.reason}" if record.status is not Status.interrupted else ""
+        where = f" at {record.stage}{reason}" if record.stage else ""
         return f"{record.status}{where} (run {record.run_id[:8]})"
     prefix, mark = ("emulated_", "≈") if "stand_in" in record.tags else ("", "")
     parts = [

@@ -118,6 +118,11 @@ def test_a_wrong_name_is_raised() -> None:
         edlab.run("nope")
 
 
+def test_a_data_set_without_its_path_is_raised() -> None:
+    with pytest.raises(ConfigError, match="dataset=image_folder needs"):
+        edlab.run("digits_cnn", dataset="image_folder")
+
+
 def test_the_public_names_are_these_and_all_can_be_imported() -> None:
     errors = {name for name, kind in vars(edlab.errors).items() if isinstance(kind, type)}
     assert "AgentError" in errors

@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from edlab import composition
+from edlab import composition, data
 from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
 from edlab.composition import Composer, compose_config, config_dir, decide, describe, groups, options, weaker_settings
 from edlab.config import CalibrationMethod, EdlabConfig, Precision
@@ -53,6 +53,8 @@ def test_every_shipped_config_composes(group: str) -> None:
             overrides.append("model.path=net.onnx")
         if group == "model" and name in ("timm", "torchvision", "keras"):
             overrides.append("model.arch=resnet18")
+        if group == "dataset" and data.DATASETS.load(name).needs_path:
+            overrides.append("dataset.path=photos")
         if (group, name) == ("model", "python"):
             overrides.append("model.target=package.module:factory")
         if group == "meter":  # what has no default
@@ -80,6 +82,12 @@ def test_values_are_typed() -> None:
         ("protocol.queries=many", "'many'", "protocol.queries"),
         ("quantization=fp32,int8", "several values", "add -m"),
         ("nonsense", "cannot read 'nonsense'", "key=value"),
+        ("mobilenet_v2", "cannot read 'mobilenet_v2'", "did you mean model=mobilenet_v2?"),
+        ("net.onnx", "cannot read 'net.onnx'", "did you mean model=file model.path=net.onnx?"),
+        ("batch=1", "no key 'batch'", "did you mean protocol.throughput.max_batch?"),
+        ("threads=2", "no key 'threads'", "did you mean device.threads?"),
+        ("device.threads=abc", "'abc'", "set device.threads to a whole number, e.g. 1"),
+        ("protocol.seconds=x", "'x'", "set protocol.seconds to a number, e.g. 0.5"),
         ("=3", "", ""),
         ("device.threads=0", "device.threads=0", "1 or more"),
         ("protocol.windows=4", "protocol.windows=4", "5 or more"),
@@ -198,6 +206,13 @@ class TestAuto:
 )
 def test_what_is_weaker_than_its_tier_is_named(words: list[str], weaker: str) -> None:
     assert weaker in weaker_settings(compose_config(words))
+
+
+def test_only_what_differs_from_the_tier_is_named() -> None:
+    """The window is as long as protocol.seconds, unless its own length is set."""
+    assert weaker_settings(compose_config(["protocol=smoke", "protocol.seconds=1"])) == ("protocol.seconds",)
+    window = ["protocol=smoke", "protocol.throughput.seconds=1"]
+    assert weaker_settings(compose_config(window)) == ("protocol.throughput.seconds",)
 
 
 def test_what_is_stronger_than_its_tier_is_not() -> None:

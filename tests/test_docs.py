@@ -97,6 +97,13 @@ def test_links_of_the_front_pages_lead_somewhere(name: str) -> None:
         assert not anchor or anchor in _anchors(target), f"{name} links to {target}#{anchor}"
 
 
+def test_the_quickstart_says_how_to_use_edlab_afterwards() -> None:
+    script = (ROOT / "scripts/quickstart").read_text(encoding="utf-8")
+    assert "to use edlab in this shell: source" in script.splitlines()[-2]
+    for name in ("README.md", "docs/quickstart.md"):
+        assert "source .venv/bin/activate" in (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_the_readme_names_the_commands_that_ci_runs() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in ("./scripts/quickstart", "./scripts/test"):

@@ -14,6 +14,8 @@ from workplace import Workplace
 from edlab import devices, doctor, readiness
 from edlab.cache import Cache
 from edlab.composition import compose_config, options
+from edlab.converters.edgetpu import EdgetpuConverter
+from edlab.packages import install
 from edlab.record import Status
 
 
@@ -130,8 +132,12 @@ def test_a_busy_device_is_not_disturbed(workplace: Workplace, monkeypatch: pytes
         session.lock()
         result = workplace.edlab("doctor", *words)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "in use" in result.stdout
-    assert f"pid {os.getpid()}" in result.stdout
+    found = line(result.stdout, "device=busy")
+    assert found.startswith("–")
+    assert "not checked: the machine is in use by" in found
+    assert f"pid {os.getpid()}" in found
+    assert "run doctor again afterwards" in found
+    assert "waited" not in found
     assert "onnxruntime runs" not in result.stdout
 
 
@@ -158,6 +164,20 @@ def test_a_sweep_says_first_what_it_will_lack_and_makes_what_it_can(workplace: W
     pulled = workplace.edlab("pull", board.run_id, "--to", "converted")
     assert pulled.returncode == 0
     assert (workplace.folder / "converted" / "model.onnx").exists()
+
+
+def test_an_emulated_run_says_first_what_its_converter_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The packages of the steps before the vendor's compiler, which the run does without."""
+    config = compose_config(["device=coral", "device.execution=emulated"])
+    monkeypatch.setenv("PATH", str(tmp_path))  # without a compiler
+    assert not readiness.preflight([config], Cache(tmp_path))
+    monkeypatch.setattr(EdgetpuConverter, "missing", classmethod(lambda cls: ["litert_torch"]))
+    (finding,) = readiness.preflight([config], Cache(tmp_path))
+    assert finding.part == "converter=edgetpu"
+    assert "litert_torch" in finding.details
+    assert finding.fix == install(["edlab[litert]"])
 
 
 def test_doctor_reads_a_meter_and_states_its_boundary_rate_and_resolution(workplace: Workplace) -> None:

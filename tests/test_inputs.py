@@ -70,7 +70,7 @@ def test_what_does_not_fit_the_model_is_an_error(workplace: Workplace, arrays: P
         (vector, ["dataset=digits"], "set model.input=array dataset=arrays"),
         (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'short.npz'}"], "have the shape (63,) each"),
         (vector, ["dataset=arrays", f"dataset.path={tmp_path / 'damaged.npz'}"], "cannot read"),
-        (vector, ["dataset=arrays"], "is not found"),
+        (vector, ["dataset=arrays", f"dataset.path={tmp_path}"], "is not found"),
         (image, ["model.input=array", "dataset=digits"], "contains images, and the model needs arrays"),
         (image, ["model.preprocessing.channels=rgb", "dataset=digits"], "needs images with 1 channels"),
     ]:
@@ -87,3 +87,23 @@ def test_arrays_without_labels_or_data_still_measure_speed(workplace: Workplace,
     (record,) = workplace.records()
     assert record.metrics["latency_ms"] > 0
     assert "no labels" in record.missing["accuracy_top1"]
+
+
+def test_the_batch_of_an_onnx_file_is_searched_if_it_is_free(workplace: Workplace) -> None:
+    """As docs/tutorials/my-own-model.md exports it; for a fixed one there is a note."""
+    import torch
+
+    from edlab.models.digits_cnn import SIZE, DigitsCNN
+
+    example = (torch.zeros(1, 3, SIZE, SIZE),)
+    for name, free in (("free", {"image": {0: "batch"}}), ("fixed", None)):
+        path = str(workplace.folder / f"{name}.onnx")
+        torch.onnx.export(DigitsCNN().eval(), example, path, input_names=["image"], dynamic_axes=free, dynamo=False)
+    result = workplace.run("-m", "model=file", "model.path=free.onnx,fixed.onnx", "dataset=synthetic")
+    assert result.returncode == 0, result.stdout + result.stderr
+    free, fixed = workplace.records()
+    tried = {trial["batch"] for trial in free.details["phases"]["throughput"]["search"] if trial["ips"]}
+    assert max(tried) > 1
+    assert "batch_one_only" not in free.tags
+    assert fixed.metrics["throughput_batch"] == 1
+    assert "batch 1 only (#2): the ONNX file's batch is fixed; export it with a free batch" in result.stdout

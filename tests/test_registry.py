@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edlab.errors import ConfigError
-from edlab.registry import load_target, places, plugins
+from edlab.registry import did_you_mean, load_target, places, plugins
 
 
 def test_a_target_is_the_object_itself() -> None:
@@ -53,3 +53,13 @@ def test_a_package_in_the_tree_adds_its_parts_as_an_installed_one_does() -> None
     for group in ("runtimes", "converters"):
         assert plugins(group)["ncnn"].value.startswith("edlab.vendors.ncnn.")
         assert plugins(group)["ncnn"].group == f"edlab.{group}"
+
+
+@pytest.mark.parametrize(("wrong", "known"), [("batch", "cache"), ("--model", "--help"), ("foo", "bar")])
+def test_another_word_is_no_suggestion(wrong: str, known: str) -> None:
+    assert did_you_mean(wrong, [known]) == ""
+
+
+@pytest.mark.parametrize(("wrong", "known"), [("--versoin", "--version"), ("opnevino", "openvino"), ("cpuu", "cpu")])
+def test_a_misspelt_name_is_suggested(wrong: str, known: str) -> None:
+    assert did_you_mean(wrong, ["unrelated", known]) == f"did you mean {known!r}? "

@@ -222,7 +222,14 @@ def test_a_failed_row_keeps_its_place_and_the_others_go_on(workplace: Workplace)
 
 
 def test_a_missing_data_set_withholds_accuracy_and_nothing_else(workplace: Workplace) -> None:
-    result = workplace.run("dataset=imagenet")
+    """The data set of model=file is ImageNet, which no one has configured."""
+    import torch
+
+    from edlab.models.digits_cnn import SIZE, DigitsCNN
+
+    program = torch.export.export(DigitsCNN().eval(), (torch.zeros(1, 3, SIZE, SIZE),))
+    torch.export.save(program, workplace.folder / "net.pt2")
+    result = workplace.run("model=file", "model.path=net.pt2")
     assert result.returncode == 0, result.stdout + result.stderr
     (record,) = workplace.records()
     assert "accuracy_top1" not in record.metrics

@@ -30,6 +30,10 @@ class StorageError(AgentError):
         )
 
 
+class BusyError(AgentError):
+    """Another run holds the machine."""
+
+
 class FixedBatchError(AgentError):
     """The model supports only its own batch."""
 

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import Callable
 
-from .errors import AgentError
+from .errors import AgentError, BusyError
 
 FOLDER_VARIABLE = "EDLAB_LOCK_DIR"  # sets another folder
 _SYSTEM_FOLDER, _OTHER_FOLDER = "/run/lock", "/tmp"
@@ -25,8 +25,8 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
     """The file descriptor that holds this machine's lock `name` (flock(2)) until it is closed or the process ends.
 
     The file states who holds it: `holder` (user@host), its `pid`, and since when by this machine's clock. `waiting` is
-    called repeatedly with that text while another process holds it. Raises `AgentError` after `timeout_s`, or if the
-    file cannot be used.
+    called repeatedly with that text while another process holds it. Raises `BusyError` after `timeout_s`, and
+    `AgentError` if the file cannot be used.
     """
     path = os.path.join(_folder(), "edlab-%s.lock" % name)
     try:
@@ -45,8 +45,9 @@ def acquire(name: str, holder: str, pid: int, timeout_s: float, waiting: Callabl
             other = _holder(descriptor)
         if time.monotonic() >= deadline:
             os.close(descriptor)
-            raise AgentError(
-                "waited %g s for %s" % (timeout_s, other),
+            waited = "; waited %g s" % timeout_s if timeout_s else ""
+            raise BusyError(
+                "the machine is in use by %s%s" % (other, waited),
                 hint="stop that run, or raise device.lock_timeout (seconds)",
             )
         waiting("waiting for " + other)

@@ -13,6 +13,7 @@ from edlab.converters.base import Step, Workshop
 from edlab.converters.calibration import CalibrationData
 from edlab.errors import MissingDependencyError
 from edlab.isolation import run_isolated
+from edlab.packages import install
 
 
 class HostProcess(Workshop):
@@ -58,5 +59,5 @@ def _installed_version(package: str, requirement: str) -> str:
     except PackageNotFoundError:  # some are installed under another name: tensorflow-cpu, onnxruntime-gpu
         distributions = packages_distributions().get(package)
     if not distributions:
-        raise MissingDependencyError(f"{package} is not installed", hint=f"pip install '{requirement}'")
+        raise MissingDependencyError(f"{package} is not installed", hint=install([requirement]))
     return version(distributions[0])

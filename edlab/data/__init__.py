@@ -4,7 +4,7 @@ from edlab.data.base import Dataset, Wanted
 from edlab.data.catalogue import Catalogue
 from edlab.data.datasets import DATASETS
 from edlab.data.pixels import Decoded
-from edlab.data.prepared import PreparedData, check_options, prepare, task_of
+from edlab.data.prepared import PreparedData, check_options, check_path, prepare, task_of
 
 __all__ = [
     "DATASETS",
@@ -14,6 +14,7 @@ __all__ = [
     "PreparedData",
     "Wanted",
     "check_options",
+    "check_path",
     "prepare",
     "task_of",
 ]

@@ -43,6 +43,8 @@ class Dataset:
     # Fields of `DatasetConfig` that it reads in addition to OPTIONS_OF_ALL; other fields are refused if they are set.
     options: ClassVar[tuple[str, ...]] = ("path", "exif_orientation", "calibration_fraction", "calibration_path")
 
+    needs_path: ClassVar[bool] = False  # nothing can be listed without `dataset.path`
+
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config
 

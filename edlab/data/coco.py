@@ -19,6 +19,7 @@ from edlab.data.listing import Listing, is_folder, list_folders, scan
 from edlab.errors import DataError
 from edlab.source import Reason
 from edlab.tasks.detection.annotations import Annotations, Boxes
+from edlab.wording import none_of, plural
 
 _SET = "set dataset.annotations=FILE, the instances JSON file of these images"
 
@@ -118,7 +119,7 @@ def _match_images(root: Path, files: list[str], source: Path) -> tuple[Listing, 
         reasons.append(
             Reason(
                 code="images_without_label",
-                message=f"{len(there)} images in {root} are not in {source}, and were ignored",
+                message=f"{plural(len(there), 'image was', 'images were')} ignored: in {root}, not in {source}",
                 advice="add them to the JSON file, or remove them from the folder",
             )
         )
@@ -134,8 +135,8 @@ def _all_missing(root: Path, files: list[str], there: list[str], listing: Listin
     if elsewhere is not None and elsewhere.endswith(f"/{wanted[Path(elsewhere).name]}"):
         hint = f"set dataset.path={root / elsewhere.removesuffix('/' + wanted[Path(elsewhere).name])}"
     return DataError(
-        f"none of the {len(files)} images in {source} is in {root}; the first is {files[0]}, and the folder has "
-        f"{there[0]}",
+        f"{none_of(len(files), 'image', f'in {source} is in {root}', f'in {source} is not in {root}')}; the first is "
+        f"{files[0]}, and the folder has {there[0]}",
         hint=hint,
     )
 

@@ -21,6 +21,7 @@ _OWN_CALIBRATION = ("exif_orientation", "calibration_path")  # the orientation o
 
 class Arrays(Dataset):
     options = ("path", "calibration_fraction")
+    needs_path = True
 
     def arrays(self, wanted: ArrayInput) -> Catalogue:
         return list_arrays(self.config, wanted)
@@ -29,6 +30,7 @@ class Arrays(Dataset):
 class Coco(Dataset):
     task = "detection"
     options = (*_FOLDER, "annotations")
+    needs_path = True
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_coco(self.config, wanted.num_classes, wanted.class_names)
@@ -51,6 +53,7 @@ class DigitScenes(Dataset):
 
 class ImageFolder(Dataset):
     options = (*_FOLDER, "labels", "class_order")
+    needs_path = True
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_image_folder(self.config, wanted.classes, wanted.class_names)
@@ -58,6 +61,7 @@ class ImageFolder(Dataset):
 
 class Imagenet(Dataset):
     options = (*_FOLDER, "labels")
+    needs_path = True
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_imagenet(self.config, wanted.classes)
@@ -84,6 +88,7 @@ class Synthetic(Dataset):
 class Yolo(Dataset):
     task = "detection"
     options = (*_FOLDER, "labels")
+    needs_path = True
 
     def images(self, wanted: Wanted) -> Catalogue:
         return list_yolo(self.config, wanted.num_classes, wanted.class_names)

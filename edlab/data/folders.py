@@ -29,6 +29,7 @@ from edlab.data.listing import (
 )
 from edlab.errors import DataError
 from edlab.source import Reason
+from edlab.wording import none_of, plural
 
 
 def list_image_folder(config: DatasetConfig, num_classes: int, class_names: Sequence[str] = ()) -> Catalogue:
@@ -90,13 +91,17 @@ def list_imagenet(config: DatasetConfig, num_classes: int) -> Catalogue:
             listing.images.append(image)
             found.append(position)
     if not found:
-        raise DataError(f"none of the {len(names)} images in {config.labels} is in {root}", hint="check dataset.path")
+        file = config.labels
+        raise DataError(
+            f"{none_of(len(names), 'image', f'in {file} is in {root}', f'in {file} is not in {root}')}",
+            hint="check dataset.path",
+        )
     reasons = listing.reasons()
     if unlabelled:
         reasons.append(
             Reason(
                 code="images_without_label",
-                message=f"{unlabelled} images in {root} are not in {config.labels}, and were ignored",
+                message=f"{plural(unlabelled, 'image was', 'images were')} ignored: in {root}, not in {config.labels}",
                 advice="add them to the labels file, or remove them from the folder",
             )
         )
@@ -152,7 +157,7 @@ def _folder_reasons(listings: dict[str, Listing], stray: Listing) -> list[Reason
         reasons.append(
             Reason(
                 code="images_without_class",
-                message=f"{len(stray.images)} images are not in a class folder, and were ignored: "
+                message=f"{plural(len(stray.images), 'image was', 'images were')} ignored, in no class folder: "
                 f"{stray.images[0].name}{'...' if len(stray.images) > 1 else ''}",
                 advice="move them into the folder of their class, or remove them from the data set",
             )

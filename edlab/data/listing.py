@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edlab.errors import DataError
 from edlab.source import Reason
+from edlab.wording import plural
 
 # torchvision.datasets.folder.IMG_EXTENSIONS
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
@@ -62,10 +63,11 @@ class Listing:
         if not unread:
             return []
         counts = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in unread.items())
+        files = plural(sum(unread.values()), "file of an unsupported type was", "files of unsupported types were")
         return [
             Reason(
                 code="files_left_out",
-                message=f"{sum(unread.values())} files have an unsupported type and were ignored: {counts}",
+                message=f"{files} ignored: {counts}",
                 advice="convert them to .png or .jpg, or remove them if they are not part of the data set",
             )
         ]

@@ -24,6 +24,7 @@ from edlab.data.pixels import Written, write_pixels
 from edlab.errors import ConfigError, DataError
 from edlab.source import ArrayInput, Preprocessing, Reason
 from edlab.tasks.detection.annotations import Annotations
+from edlab.wording import none_of, plural
 
 _VERSION = 3  # increase it when the written data change
 _APPLIED_LATER = {"channels", "mean", "std"}  # when an image is converted to the model's input
@@ -159,6 +160,15 @@ def check_options(config: DatasetConfig) -> None:
         raise ConfigError(
             f"dataset.{option.name} is unsupported for dataset.kind={config.kind}",
             hint=f"remove it; it is for {', '.join(kinds)}",
+        )
+
+
+def check_path(config: DatasetConfig) -> None:
+    """Raise `ConfigError` if `dataset.path` is not set and this kind of data set cannot be read without it."""
+    if not config.path and DATASETS.load(config.kind).needs_path:
+        raise ConfigError(
+            f"dataset={config.name} needs dataset.path",
+            hint="set dataset.path=PATH; to measure speed alone set dataset=synthetic",
         )
 
 
@@ -309,7 +319,8 @@ def _prepare_rows(
         if len(written.skipped) == len(indices):
             index, reason = next(iter(written.skipped.items()))
             raise DataError(
-                f"none of the {len(indices)} images can be read; {catalogue.names[index]}: {reason}",
+                f"{none_of(len(indices), 'image', 'can be read', 'cannot be read')}; {catalogue.names[index]}: "
+                f"{reason}",
                 hint="check that the files are images of 8 or 16 bits",
             )
         by_position = {int(np.searchsorted(indices, index)): reason for index, reason in written.skipped.items()}
@@ -363,7 +374,8 @@ def _calibration_reasons(scored: Catalogue, others: Catalogue | None, rows: _Row
         reasons.append(
             Reason(
                 code="calibration_images_scored",
-                message=f"{shared} of {len(others.names)} images in dataset.calibration_path are also scored",
+                message=f"{shared} of {plural(len(others.names), 'image', 'images')} in dataset.calibration_path are "
+                "also scored",
                 advice="set dataset.calibration_path to images that are not in dataset.path, or remove it",
             )
         )
@@ -376,7 +388,8 @@ def _pixel_reasons(written: Written, images: int) -> list[Reason]:
         reasons.append(
             Reason(
                 code="exif_orientation_ignored",
-                message=f"{written.turned} of {images} images have an EXIF orientation that is not applied",
+                message=f"{written.turned} of {plural(images, 'image has', 'images have')} an EXIF orientation that is "
+                "not applied",
                 advice="set dataset.exif_orientation=apply if the device's pipeline rotates images, as OpenCV does",
             )
         )

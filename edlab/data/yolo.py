@@ -27,6 +27,7 @@ from edlab.data.listing import Listing, list_folders, scan, why_unreadable
 from edlab.errors import DataError
 from edlab.source import Reason
 from edlab.tasks.detection.annotations import Annotations, Boxes
+from edlab.wording import plural
 
 _NAMES = "set dataset.labels=FILE with the names of all classes, one per line, in the order of their numbers"
 _LINE = "a line is `class cx cy w h`: an integer from 0, then fractions of the image's width and height"
@@ -208,8 +209,8 @@ def _without_image(labels: Sequence[Path | None], listing: Listing) -> list[Reas
     return [
         Reason(
             code="labels_without_image",
-            message=f"{len(orphans)} label files have no image that can be read, and were ignored: {orphans[0]}"
-            + ("..." if len(orphans) > 1 else ""),
+            message=f"{plural(len(orphans), 'label file has', 'label files have')} no image that can be read: "
+            f"{orphans[0]}" + ("..." if len(orphans) > 1 else ""),
             advice="add the missing images: the mAP of a part of the data set cannot be compared with published values",
         )
     ]

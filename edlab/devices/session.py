@@ -44,7 +44,7 @@ from edlab.agent.messages import (
 from edlab.artifact import Artifact
 from edlab.config import DeviceConfig
 from edlab.devices.arrays import read_array
-from edlab.errors import AgentError, DeviceError, StorageError, UnsupportedError
+from edlab.errors import AgentError, BusyError, DeviceError, EdlabError, StorageError, UnsupportedError
 from edlab.isolation import describe_exit
 from edlab.power import Series
 from edlab.source import ArrayInput, OutputReader, Preprocessing, normalisation
@@ -61,6 +61,7 @@ BUILD_S = 3600.0
 _LOADING = {"available", "identify", "build", "open", "predict", "throughput"}
 _EXIT_S = 5.0
 _LOCK = "machine"
+_KINDS: tuple[type[EdlabError], ...] = (StorageError, BusyError)  # of the agent's errors, other than `AgentError`
 _LONGEST_MESSAGE, _LONGEST_LINE = 1 << 24, 1 << 12  # bytes: a line that never ends must not fill the memory
 _TAIL_LINES = 40
 _PLAIN = OutputReader()
@@ -143,7 +144,7 @@ class AgentSession:
                     on_progress(phase or name, message["fraction"], message["message"])
             elif "error" in message:
                 error = message["error"]
-                kind = StorageError if error["type"] == StorageError.__name__ else AgentError
+                kind = next((kind for kind in _KINDS if kind.__name__ == error["type"]), AgentError)
                 raise kind(error["message"], hint=error["hint"], log=error["traceback"])
             else:
                 return self._reply(method, message["result"])
@@ -164,7 +165,7 @@ class AgentSession:
         """Lock the target for this session until the agent ends, against any user and any folder.
 
         The lock is for the entire machine: every accelerator there shares its processor, memory and heat. `on_progress`
-        shows which run it waits for. Raises `AgentError` with that after `device.lock_timeout`.
+        shows which run it waits for. Raises `BusyError` with that after `device.lock_timeout`.
         """
         holder = f"{_user()}@{socket.gethostname()}"
         request = messages.Lock(_LOCK, holder, os.getpid(), self._device.lock_timeout)

@@ -14,6 +14,7 @@ from edlab.config import ModelConfig
 from edlab.errors import MissingDependencyError, ModelError
 from edlab.models.network import Network
 from edlab.models.weights import cap_waiting_for_hub, choose
+from edlab.packages import install
 from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
 
@@ -23,7 +24,7 @@ _CROP_FRACTION = 0.875  # keras.applications does not state one; this is the usu
 def require_keras() -> Any:
     """The keras package with the TensorFlow backend. Raises `MissingDependencyError`."""
     if importlib.util.find_spec("tensorflow") is None or importlib.util.find_spec("keras") is None:
-        raise MissingDependencyError("Keras models need TensorFlow", hint="pip install 'edlab[tensorflow]'")
+        raise MissingDependencyError("Keras models need TensorFlow", hint=install(["edlab[tensorflow]"]))
     import keras
 
     return keras
@@ -50,7 +51,7 @@ def build(config: ModelConfig) -> Network:
     arguments = {"classifier_activation": None, **config.arguments}
 
     def pretrained() -> Any:
-        cap_waiting_for_hub()
+        cap_waiting_for_hub(config.origin)
         try:
             return create(weights="imagenet", **arguments)
         except Exception as error:  # keras.utils.get_file raises no narrower type

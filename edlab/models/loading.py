@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,13 @@ from edlab.models.files.pt2 import named_outputs, reasons_of, with_outputs
 from edlab.models.network import Network, origins, override_preprocessing
 from edlab.models.origins import ORIGINS
 from edlab.models.outputs import ReadOutputs, choose_outputs, shapes_of
-from edlab.models.weights import NAMED_WEIGHTS, settle_batch_norm, settle_keras_batch_norm, weights_files
+from edlab.models.weights import NAMED_WEIGHTS, hub, settle_batch_norm, settle_keras_batch_norm, weights_files
 from edlab.source import Origin, OutputReader, SourceModel
 
 if TYPE_CHECKING:
     import torch
 
-_VERSION = 7  # increase it when the output for the same configuration changes
+_VERSION = 8  # increase it when the output for the same configuration changes
 _TIMEOUT_S = 1800.0  # includes the download of weights
 _KIND = "models"
 _SETTLING_IMAGES = 4
@@ -47,12 +47,20 @@ _BACKGROUND = ("background", "dummy", "__background__")  # what label files call
 _fallbacks: dict[tuple[Path, str], SourceModel] = {}
 
 
-def load(config: ModelConfig, cache: Cache, *, module: torch.nn.Module | None = None, log: Path) -> SourceModel:
+def load(
+    config: ModelConfig,
+    cache: Cache,
+    *,
+    module: torch.nn.Module | None = None,
+    log: Path,
+    on_search: Callable[[str], None] = lambda place: None,
+) -> SourceModel:
     """The model as a file in the cache: torch models exported, Keras models saved, files checked and copied.
 
     It is built in a separate process (this one imports no framework) and cached by content: configuration,
     weights file and versions. A live `module`, (1, 3, height, width) float32 to (1, classes), and a model that was
     registered in this process are exported here. What the build prints goes to `log`.
+    `on_search` is called with the address of the hub before published weights are searched, which may take a minute.
 
     Raises `ModelError` for a model or weights that cannot be loaded, `ConfigError` for an invalid setting,
     `MissingDependencyError` for a framework that is not installed.
@@ -67,6 +75,8 @@ def load(config: ModelConfig, cache: Cache, *, module: torch.nn.Module | None = 
         return _read(folder)
     if (cache.root, key) in _fallbacks:
         return _fallbacks[cache.root, key]
+    if config.weights in ("auto", "pretrained") and (place := hub(config.origin)):
+        on_search(place)
     return _build(config, cache, key, log)
 
 
@@ -126,6 +136,7 @@ def _write_file(config: ModelConfig, file: ModelFile, folder: Path) -> None:
         label_offset=_label_offset(config, file.outputs.facts.label_offset, file.outputs, file.class_names),
         outputs=file.outputs,
         reasons=file.reasons,
+        fixed_batch=file.fixed_batch,
         weights="file",
         weights_note=f"from the file {Path(config.path or '').name}",
         complexity=file.complexity,

@@ -22,7 +22,7 @@ def build(config: ModelConfig) -> Network:
     Raises `ModelError` for an unknown architecture, or weights that are not available.
     """
     if config.weights in ("auto", "pretrained"):
-        cap_waiting_for_hub()
+        cap_waiting_for_hub(config.origin)
     import_torchvision()
     import timm
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from edlab.config import ModelConfig
 from edlab.errors import ModelError
 from edlab.models import torchvision_detection
 from edlab.models.network import Network
-from edlab.models.weights import cap_waiting_for_hub, choose, load_state_dict, seed_torch
+from edlab.models.weights import cap_waiting_for_hub, choose, hub, load_state_dict, seed_torch
 from edlab.registry import did_you_mean
 from edlab.source import Preprocessing
 from edlab.torchvision_import import import_torchvision
@@ -21,8 +23,7 @@ def build(config: ModelConfig) -> Network:
 
     Raises `ModelError` for an unknown architecture, or weights that are not available.
     """
-    if config.weights in ("auto", "pretrained"):
-        cap_waiting_for_hub()
+    answers = config.weights in ("auto", "pretrained") and cap_waiting_for_hub(config.origin)
     models = import_torchvision().models
     arch, _, tag = (config.arch or "").partition(".")
     detectors = models.list_models(module=models.detection)
@@ -44,13 +45,23 @@ def build(config: ModelConfig) -> Network:
         seed_torch()
         return models.get_model(arch, weights=weights, **config.arguments)
 
+    def pretrained() -> Any:
+        if not answers and not _downloaded(chosen.url).exists():
+            raise OSError(f"{hub(config.origin)} does not answer")
+        return create(chosen)
+
     return Network(
-        weights=choose(
-            config, pretrained=lambda: create(chosen), untrained=lambda: create(None), load_file=load_state_dict
-        ),
+        weights=choose(config, pretrained=pretrained, untrained=lambda: create(None), load_file=load_state_dict),
         preprocessing=_preprocessing(chosen.transforms()),
         license="BSD-3-Clause",
     )
+
+
+def _downloaded(url: str) -> Path:
+    """Where torch.hub keeps the file of this address."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlsplit(url).path).name
 
 
 def _preprocessing(transforms: Any) -> Preprocessing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edlab.agent.errors import takes_no_more
-from edlab.config import ModelConfig
+from edlab.config import ModelConfig, ModelOrigin
 from edlab.errors import ModelError
 from edlab.models.network import Weights
 
@@ -23,6 +24,11 @@ NAMED_WEIGHTS = ("auto", "pretrained", "random")
 _SEED = 0
 _PROBE_S = 3.0
 _STALL_S = 10.0
+_HUBS: dict[str, str] = {
+    ModelOrigin.timm: "https://huggingface.co",
+    ModelOrigin.torchvision: "https://download.pytorch.org",
+    ModelOrigin.keras: "https://storage.googleapis.com",
+}
 
 
 class NoPretrainedWeightsError(Exception):
@@ -139,19 +145,44 @@ def settle_keras_batch_norm(network: Any, shape: tuple[int, int, int, int]) -> N
         norm.momentum = momentum
 
 
-def cap_waiting_for_hub() -> None:
-    """Make look-ups of weights fail within seconds if the network is not available.
+def hub(origin: str) -> str:
+    """The address of the published weights of models of this origin; empty if it has none."""
+    if origin == ModelOrigin.timm:
+        return os.environ.get("HF_ENDPOINT", _HUBS[origin])
+    return _HUBS.get(origin, "")
+
+
+def cap_waiting_for_hub(origin: str) -> bool:
+    """Whether the hub of this origin answers; if not, make later look-ups of its weights fail within seconds.
 
     huggingface_hub retries each file for 23 s (version 2.4) unless its offline mode is set before its import;
     torch.hub has no timeout. Call this only in a process that loads one model: it changes the process.
     """
     socket.setdefaulttimeout(_STALL_S)
-    try:
-        urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=_PROBE_S).close()
-    except urllib.error.HTTPError:
-        pass  # the hub answered
-    except OSError:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+    if _answers(hub(origin)):
+        return True
+    socket.setdefaulttimeout(_PROBE_S)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    return False
+
+
+def _answers(address: str) -> bool:
+    """In a thread, because the look-up of a name and several addresses of one host have a time limit each."""
+    answered = threading.Event()
+
+    def probe() -> None:
+        try:
+            urllib.request.urlopen(address, timeout=_PROBE_S).close()
+        except urllib.error.HTTPError:
+            pass  # the hub answered
+        except OSError:
+            return
+        answered.set()
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(_PROBE_S)
+    return answered.is_set()
 
 
 def load_state_dict(module: torch.nn.Module, path: Path) -> None:

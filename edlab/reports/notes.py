@@ -10,6 +10,7 @@ from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Column
 from edlab.record import RunRecord, Status
 
+_INVALID = "!"  # the mark of a reason that makes its row INVALID
 _SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
 _BOUNDARIES = {  # power_boundary -> what the watts include
     "rail": "one supply rail",
@@ -34,6 +35,8 @@ class Note:
 
 def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterator[Note]:
     """All notes on a table of these rows, with these columns by the name of their metric."""
+    if untrained := [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]:
+        yield Note(f"UNTRAINED ({_rows(untrained, records)}): the weights are random", "yellow")
     yield from _marks(records)
     for reason, numbers in _group(records, _unrecorded).items():
         yield Note(f"not in MLflow yet ({_rows(numbers, records)}): {reason}", "yellow")
@@ -46,12 +49,10 @@ def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterat
     yield from _sampling_costs(records)
     for kernels, numbers in _group(records, _int8_kernels).items():
         yield Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
-    if any((_metric(record, "throughput_batch") or 1) > 1 for record in records):
-        for reason, numbers in _group(records, _batch_one_only).items():
+    larger = any((_metric(record, "throughput_batch") or 1) > 1 for record in records)
+    for reason, numbers in _group(records, _batch_one_only).items():
+        if larger or any(_fixed_by_file(records[n - 1]) for n in numbers):
             yield Note(f"batch 1 only ({_rows(numbers, records)}): {reason}", "dim")
-    untrained = [n for n, record in enumerate(records, 1) if record.tags.get("weights") == "untrained"]
-    if untrained and not all(records[n - 1].verdict for n in untrained):  # else the verdict reports it
-        yield Note(f"untrained_weights ({_rows(untrained, records)}): the weights are random", "yellow")
     yield from _failures(records)
     yield from _verdicts(records)
 
@@ -196,6 +197,11 @@ def _batch_one_only(record: RunRecord) -> Iterator[str]:
         yield reason
 
 
+def _fixed_by_file(record: RunRecord) -> bool:
+    """Whether the model's file has a fixed batch, which the user can change even if no row has a larger one."""
+    return bool(record.details.get("source", {}).get("fixed_batch"))
+
+
 def _failures(records: Sequence[RunRecord]) -> Iterator[Note]:
     """Where and why rows failed, the fix, and how to get the models that were converted."""
 
@@ -224,15 +230,23 @@ def _saved(records: Iterable[RunRecord]) -> dict[str, list[str]]:
 
 
 def _verdicts(records: Sequence[RunRecord]) -> Iterator[Note]:
-    """Each advice once, after the codes of the reasons that have it, with their rows."""
+    """Each advice once, after the codes of the reasons that have it, with their rows; those of INVALID rows first."""
 
     def advice_and_code(record: RunRecord) -> Iterator[tuple[str, str]]:
         for reason in record.verdict.reasons if record.verdict else ():
-            yield reason.advice, reason.code
+            yield reason.advice, reason.code + (_INVALID if reason.invalid else "")
 
     codes: dict[str, dict[tuple[int, ...], list[str]]] = {}
     for (advice, code), numbers in _group(records, advice_and_code).items():
         codes.setdefault(advice, {}).setdefault(tuple(numbers), []).append(code)
-    for advice, by_rows in codes.items():
+    marked = [advice for advice, by_rows in codes.items() if any(map(_any_invalid, by_rows.values()))]
+    if marked:
+        yield Note(f"{_INVALID} makes a row INVALID; the other reasons make it DEGRADED", "dim")
+    for advice in dict.fromkeys([*marked, *codes]):
+        by_rows = codes[advice]
         named = [f"{', '.join(found)} ({_rows(numbers, records)})" for numbers, found in by_rows.items()]
         yield Note(f"{', '.join(named)}: {advice}", "yellow")
+
+
+def _any_invalid(codes: Sequence[str]) -> bool:
+    return any(code.endswith(_INVALID) for code in codes)

@@ -75,7 +75,10 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it"
     if record.verdict:
         facts["verdict"] = str(record.verdict.state)
-        facts |= {f"  {reason.code}": f"{reason.message}; {reason.advice}" for reason in record.verdict.reasons}
+        facts |= {
+            f"  {reason.code}{' (INVALID)' if reason.invalid else ''}": f"{reason.message}; {reason.advice}"
+            for reason in record.verdict.reasons
+        }
     return _pairs(record.name, facts)
 
 

@@ -75,7 +75,12 @@ def load(
     for an invalid data set.
     """
     on_progress("load model", None, config.model.name)
-    source = models.load(_completed(config), cache, module=module, log=folder / "load.log")
+
+    def on_search(place: str) -> None:
+        name = config.model.arch or config.model.name
+        on_progress("weights", None, f"looking for {name} in the local cache and on {place}")
+
+    source = models.load(_completed(config), cache, module=module, log=folder / "load.log", on_search=on_search)
     _ensure_same_task(source, config.dataset)
     on_progress("preprocessing", None, source.describe_inputs())
     if not source.trained:

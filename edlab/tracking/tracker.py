@@ -166,14 +166,17 @@ class Tracker:
         wanted = sweep_id if sweep_id in begun else next(iter(begun), "")
         return [self._record(run) for run in reversed(runs) if run.data.tags["edlab.sweep_id"] == wanted]
 
-    def pull(self, name: str, to: Path) -> list[Path]:
+    def pull(self, name: str, to: Path | None = None) -> list[Path]:
         """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.
+
+        Without `to`, it is a folder here with the name of the run and the beginning of its id.
 
         Of several runs with one name, the latest with a model is used. Raises `TrackingError` if the run has none, or
         if a file with that name already exists.
         """
         run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
         run_id = run.info.run_id
+        to = to or Path(re.sub(r"[^\w.-]+", "-", f"{run.info.run_name}-{run_id[:8]}"))
         with (
             self._store.explained(f"copy the model of run {run_id[:12]} to {to}"),
             tempfile.TemporaryDirectory() as temp,
@@ -195,8 +198,10 @@ class Tracker:
                 shutil.move(source, target)
         return targets
 
-    def serve_ui(self, host: str, port: int) -> int:
+    def serve_ui(self, host: str, port: int, on_start: Callable[[str], None] = lambda address: None) -> int:
         """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use.
+
+        `on_start` gets its address before it is started.
 
         Raises `TrackingError` if the runs are on a server: its own address is the UI.
         """
@@ -205,7 +210,9 @@ class Tracker:
                 "the runs are on an MLflow server, which has its own UI",
                 hint=f"open {self._store.shown_uri} in a browser",
             )
-        return ui.serve(self._store.uri, host, port)
+        free = ui.free_port(host, port)
+        on_start(f"http://{host}:{free} (experiment {self._store.experiment}, tab 'Training runs' or 'Runs')")
+        return ui.serve(self._store.uri, host, free)
 
     def _find_begun(self, record: RunRecord) -> Run | None:
         """The run of this record, if it exists."""

@@ -21,13 +21,18 @@ def command(uri: str, host: str, port: int) -> list[str]:
 
 
 def serve(uri: str, host: str, port: int) -> int:
-    """Serve the UI until it ends, or Ctrl-C or SIGTERM ends it and its workers; return its exit code.
+    """Serve the UI on this free port until it ends, or Ctrl-C or SIGTERM ends it and its workers; return its exit code.
 
-    It prints the address that it serves on.
+    Warnings of MLflow's own code are hidden.
     """
     # MLflow's server can run jobs for language models in separate workers, which are not needed here.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "INFO"}
-    server = subprocess.Popen(command(uri, host, free_port(host, port)), env=environment, start_new_session=True)
+    environment = {
+        "PYTHONWARNINGS": "ignore",
+        **os.environ,
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    server = subprocess.Popen(command(uri, host, port), env=environment, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:

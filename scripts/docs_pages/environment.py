@@ -60,7 +60,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "GIT_PYTHON_REFRESH": "`quiet`: MLflow does not warn if git is missing",
         "HF_ENDPOINT": "address of the Hugging Face Hub; edlab tests whether it can be reached",
         "HF_HUB_DISABLE_TELEMETRY": _NO_TELEMETRY,
-        "HF_HUB_OFFLINE": "always `1` if the Hugging Face Hub cannot be reached, so that downloads fail immediately",
+        "HF_HUB_OFFLINE": "`1` if the Hugging Face Hub cannot be reached, so that downloads fail immediately",
         "MKL_NUM_THREADS": _THREADS,
         "MLFLOW_DISABLE_TELEMETRY": _NO_TELEMETRY,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "`false`: MLflow shows no progress bars",
@@ -68,7 +68,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "`0`: a failed request is not repeated; edlab keeps the run and sends "
         "it later",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "`20`: seconds that a request to an MLflow server may take",
-        "MLFLOW_LOGGING_LEVEL": "`CRITICAL`: edlab reports MLflow's errors itself; always `INFO` in `edlab ui`",
+        "MLFLOW_LOGGING_LEVEL": "`CRITICAL`: edlab reports MLflow's errors itself; always `ERROR` in `edlab ui`",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "always `false` in `edlab ui`",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "`true`: MLflow prints no addresses",
         "NNCF_CI": "always `1` in conversions with OpenVINO, which keeps NNCF from sending usage statistics",
@@ -77,6 +77,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "OPENVINO_TELEMETRY_DISABLED": _NO_TELEMETRY,
         "PYTHONHASHSEED": "always `0` in conversion steps, so that the same model is converted to the same file",
         "PYTHONUNBUFFERED": "always `1` in the program of `meter=command`, so that it prints each reading at once",
+        "PYTHONWARNINGS": "`ignore` in `edlab ui`: warnings of MLflow's own code are hidden",
         "PYTHONPATH": "always edlab's own import path in the processes that load and convert models",
     },
     _INTERNAL: {

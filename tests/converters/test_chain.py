@@ -15,6 +15,7 @@ from edlab.cache import Cache, sha256_files
 from edlab.config import CalibrationMethod, ConverterConfig, Precision, QuantizationConfig
 from edlab.converters import HOST, CalibrationData, HostProcess, Step, run_steps
 from edlab.errors import ConfigError, ConversionError, MissingDependencyError, UnsupportedError
+from edlab.packages import install
 from edlab.source import SourceModel
 from edlab.stages.reference import this_machine
 from edlab.testing.converter import PREPROCESSING, quantization, small_calibration, small_source
@@ -210,7 +211,7 @@ def test_parallel_runs_share_one_conversion(source: SourceModel, cache: Cache) -
 def test_a_tool_that_is_not_installed_is_named_with_the_command(source: SourceModel, cache: Cache) -> None:
     with pytest.raises(MissingDependencyError, match="no_such_sdk") as caught:
         run(source, cache, step("upper", tools={"no_such_sdk": "edlab[openvino]"}))
-    assert caught.value.hint == "pip install 'edlab[openvino]'"
+    assert caught.value.hint == install(["edlab[openvino]"])
 
 
 def test_an_unknown_converter_is_answered_with_the_near_ones() -> None:

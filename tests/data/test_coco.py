@@ -229,7 +229,7 @@ class TestImages:
         data = coco.prepare(cache)
         assert len(data.evaluation) == 4
         assert codes(data) == ["images_without_label"]
-        assert data.reasons[0].message.startswith("1 images in")
+        assert data.reasons[0].message.startswith("1 image was ignored: in")
 
     def test_none_there_is_an_error_that_finds_the_folder(self, coco: Coco, cache: Cache) -> None:
         with pytest.raises(DataError, match=r"none of the 4 images in .*ground_truth\.json is in") as caught:

@@ -180,7 +180,7 @@ class TestLayout:
         data = prepared(root, cache)
         assert set(objects(data)) == {"b", "c", "d"}
         assert codes(data) == ["labels_without_image"]
-        assert data.reasons[0].message.startswith("1 label files")
+        assert data.reasons[0].message.startswith("1 label file has no image")
 
     def test_no_images_and_no_folder_are_errors(self, tmp_path: Path, cache: Cache) -> None:
         with pytest.raises(DataError, match="has no images"):

@@ -547,7 +547,7 @@ def two_on_one(device: DeviceConfig, cache: Cache, other: DeviceConfig, other_ca
         holder.lock()
         with devices.connect(dataclasses.replace(other, lock_timeout=1.0), other_cache) as hasty:
             with pytest.raises(
-                AgentError, match=rf"waited 1 s for .+@.+ \(pid {os.getpid()}\) since \d{{4}}-"
+                AgentError, match=rf"in use by .+@.+ \(pid {os.getpid()}\) since \d{{4}}-.+; waited 1 s"
             ) as caught:
                 hasty.lock(lambda phase, fraction, message: said.append(message))
             assert "device.lock_timeout" in caught.value.hint

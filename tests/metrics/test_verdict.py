@@ -225,6 +225,38 @@ def test_the_advice_names_what_disturbed_the_run_most(others: float, stolen: flo
     assert advice in wide.advice
 
 
+@pytest.mark.parametrize(
+    ("skipped", "advice"),
+    [
+        (1, "1 image could not be read: `edlab show RUN` lists it"),
+        (3, "3 images could not be read: `edlab show RUN` lists them"),
+    ],
+)
+def test_images_that_were_skipped_are_counted_in_the_note(skipped: int, advice: str) -> None:
+    (reason,) = judge(Facts(**{**GOOD, "images_skipped": skipped})).reasons
+    assert reason.advice == advice
+
+
+def test_no_tier_is_shorter_than_smoke() -> None:
+    def advice(tier: str) -> str:
+        facts = Facts(**{**GOOD, "tier": tier, "weaker_settings": ("protocol.seconds",)})
+        return next(reason.advice for reason in judge(facts).reasons if reason.code == "protocol_weakened")
+
+    assert advice("smoke") == "remove protocol.seconds"
+    assert advice("quick") == "remove protocol.seconds, or choose a shorter tier"
+
+
+def test_each_load_has_its_own_advice() -> None:
+    """Stopping other programs on the target gives back no time that the hypervisor takes."""
+    facts = Facts(**{**GOOD, "activities": {"latency": activity(others=0.6, stolen=0.03)}})
+    reasons = {reason.code: reason for reason in judge(facts).reasons}
+    assert "stop other programs" in reasons["background_load"].advice
+    assert reasons["background_load"].invalid
+    assert "use another machine, or protocol.repeats=5 sweep.order=random" in reasons["cpu_stolen"].advice
+    assert "stop other programs" not in reasons["cpu_stolen"].advice
+    assert not reasons["cpu_stolen"].invalid
+
+
 def test_the_worst_reason_rules_and_all_are_named() -> None:
     verdict = judge(Facts(**{**GOOD, "tier": "smoke", "truncated": ("latency", "throughput")}))
     assert verdict.state is VerdictState.invalid

@@ -220,10 +220,13 @@ def test_without_the_hub_weights_are_untrained_for_this_process_only(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     config = ModelConfig(origin=ModelOrigin.timm, arch="test_vit", weights="auto")
-    source = load(config, cache, log=log)
+    searched: list[str] = []
+    source = load(config, cache, log=log, on_search=searched.append)
+    assert searched == ["http://127.0.0.1:9"]
     assert not source.trained
     assert "UNTRAINED" in source.weights_note
-    assert load(config, cache, log=log) == source
+    assert load(config, cache, log=log, on_search=searched.append) == source
+    assert len(searched) == 1
     with pytest.raises(ModelError, match="pretrained weights of test_vit are not available"):
         load(ModelConfig(origin=ModelOrigin.timm, arch="test_vit", weights="pretrained"), cache, log=log)
     assert "Retrying" not in log.read_text()

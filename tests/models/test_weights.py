@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from torch import nn
 from edlab.config import ModelConfig, ModelOrigin
 from edlab.durable import storage_error
 from edlab.errors import ModelError, StorageError
-from edlab.models import builtin, torchvision_models
+from edlab.models import builtin, torchvision_models, weights
 from edlab.models.weights import NoPretrainedWeightsError, choose, load_state_dict, settle_batch_norm
 
 
@@ -29,6 +33,39 @@ def named(weights: str) -> ModelConfig:
 
 def unreachable() -> nn.Module:
     raise OSError("Name or service not known")
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    yield
+    socket.setdefaulttimeout(before)
+
+
+@pytest.mark.usefixtures("default_timeout")
+def test_a_hub_that_does_not_answer_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a firewall that drops everything: a connection, and then nothing."""
+    monkeypatch.setattr(weights, "_PROBE_S", 0.3)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        assert not weights.cap_waiting_for_hub("timm")
+    assert time.monotonic() - started < 3
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.usefixtures("default_timeout")
+def test_torchvision_downloads_nothing_from_a_hub_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torchvision_models, "cap_waiting_for_hub", lambda origin: False)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", pytest.fail)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    network = torchvision_models.build(ModelConfig(origin=ModelOrigin.torchvision, arch="mobilenet_v2"))
+    assert network.weights.origin == "untrained"
+    assert "download.pytorch.org does not answer" in network.weights.note
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -130,6 +130,31 @@ def test_reasons_with_one_advice_are_one_note() -> None:
     assert "latency_drift (#1), latency_bursts (all rows): stop others" in markdown([both, one])
 
 
+def test_untrained_weights_are_the_first_note() -> None:
+    reason = Reason(code="untrained_weights", message="m", advice="set model.weights")
+    verdict = Verdict(state=VerdictState.degraded, reasons=[reason])
+    row = record(verdict=verdict, tags={"weights": "untrained"}, missing={"power_w": "no sensor"})
+    below = markdown([row]).partition("\n\n")[2]
+    assert below.startswith("- UNTRAINED (#1): the weights are random")
+
+
+def test_reasons_that_make_a_row_invalid_are_marked_and_first() -> None:
+    smoke = Reason(code="tier_smoke", message="m", advice="protocol=normal")
+    wide = Reason(code="wide_confidence_interval", message="m", advice="stop others", invalid=True)
+    bursts = Reason(code="latency_bursts", message="m", advice="stop others")
+    row = record(verdict=Verdict(state=VerdictState.invalid, reasons=[smoke, bursts, wide]))
+    lines = markdown([row]).splitlines()
+    first, second, third = lines[-3:]
+    assert "! makes a row INVALID; the other reasons make it DEGRADED" in first
+    assert "latency_bursts, wide_confidence_interval! (#1): stop others" in second
+    assert "tier_smoke (#1)" in third
+    text = " ".join(printed(show(row)).split())
+    assert "wide_confidence_interval (INVALID) m; stop others" in text
+    assert "latency_bursts m; stop others" in text
+    degraded = record(verdict=Verdict(state=VerdictState.degraded, reasons=[smoke]))
+    assert "INVALID" not in markdown([degraded])
+
+
 def test_what_tells_rows_apart_has_a_column() -> None:
     def swept(images: int) -> RunRecord:
         return record({"quantization.calibration.images": images, "quantization.precision": "int8"})
@@ -219,6 +244,13 @@ def test_why_a_row_has_batch_1_only_is_below_the_table_where_another_has_more() 
     fixed = at(1, 1, batch_one_only="the file's batch is 1")
     assert "batch 1 only (#2): the file's batch is 1" in printed(table([at(64, 1), fixed]))
     assert "batch 1 only" not in printed(table([at(1, 1), fixed]))
+
+
+def test_a_file_with_a_fixed_batch_is_below_the_table_in_any_case() -> None:
+    fixed = at(1, 1, batch_one_only="the ONNX file's batch is fixed; export it with a free batch")
+    fixed.details["source"] = {"fixed_batch": True}
+    text = printed(table([fixed, fixed]))
+    assert text.count("batch 1 only (all rows): the ONNX file's batch is fixed; export it with a free batch") == 1
 
 
 def test_the_median_of_rows_whose_mean_is_far_from_it_is_below_the_table() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -206,6 +207,14 @@ def test_the_ui_takes_the_next_free_port() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert ui.free_port("127.0.0.1", port) > port
+
+
+def test_the_address_of_the_ui_is_said_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(ui, "serve", lambda uri, host, port: len(said))
+    tracker = Tracker(config(f"sqlite:///{tmp_path}/mlflow.db"))
+    assert tracker.serve_ui("127.0.0.1", 5055, said.append) == 1
+    assert re.match(r"http://127\.0\.0\.1:50\d\d \(experiment ", said[0])
 
 
 def test_a_servers_own_ui_is_pointed_at(server_uri: str) -> None:

@@ -372,6 +372,17 @@ def test_pull_copies_the_converted_model_and_never_overwrites(
     assert (to / "model.xml").read_text() == "mine"
 
 
+def test_pull_without_a_folder_makes_one_with_the_name_and_the_id(
+    local: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(local)
+    run_id = made(tracker, record(name="my net"), files).run_id
+    monkeypatch.chdir(tmp_path)
+    folder = f"my-net-{run_id[:8]}"
+    assert [str(path) for path in tracker.pull(run_id)] == [f"{folder}/model.bin", f"{folder}/model.xml"]
+    assert (tmp_path / folder / "model.xml").is_file()
+
+
 def test_pull_by_name_takes_the_latest_run_that_made_a_model(
     local: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from edlab.metrics.verdict.system import system_rules
 from edlab.metrics.verdict.throttling import throttled
 from edlab.metrics.verdict.throughput import throughput_rules
 from edlab.metrics.verdict.timing import protocol_rules, stability_rules
-from edlab.record import Verdict, VerdictState
+from edlab.record import Reason, Verdict, VerdictState
 
 __all__ = ["Facts", "OutputFacts", "PowerFacts", "judge", "loss_fix", "throttled"]
 
@@ -27,4 +27,9 @@ def judge(facts: Facts) -> Verdict:
     found = [finding for rules in _RULES for finding in rules(facts)]
     invalid = any(state is VerdictState.invalid for state, _ in found)
     state = VerdictState.invalid if invalid else VerdictState.degraded if found else VerdictState.valid
-    return Verdict(state=state, reasons=[reason for _, reason in found])
+    return Verdict(state=state, reasons=[_stated(*finding) for finding in found])
+
+
+def _stated(state: VerdictState, reason: Reason) -> Reason:
+    """The reason, with what it makes of the run."""
+    return reason.model_copy(update={"invalid": state is VerdictState.invalid})

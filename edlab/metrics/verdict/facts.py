@@ -111,17 +111,28 @@ def graded(code: str, message: str, advice: str, *, severe: bool) -> Finding:
     return (invalid if severe else degraded)(code, message, advice)
 
 
+def avoid_neighbors(facts: Facts) -> str:
+    """What to do about CPU time that other virtual machines take: they cannot be stopped from this one."""
+    return f"other virtual machines on the host take CPU time: use another machine, or {_repeated(facts)}"
+
+
+def _repeated(facts: Facts) -> str:
+    return "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
+
+
 def steadier(facts: Facts) -> str:
     """How to make the latency steadier, as far as that is possible on the machine: one advice for all that disturbs it.
 
     Load of the machine itself comes first, because it can be stopped. A virtual machine also has neighbors, and clocks
     that it does not control.
     """
-    repeats = "protocol.repeats=5 sweep.order=random" if facts.repeats == 1 else "more repeats (protocol.repeats)"
     others = max((activity.others or 0 for activity in facts.busy_shares.values()), default=0)
     stolen = max((activity.stolen or 0 for activity in facts.busy_shares.values()), default=0)
     if others >= max(_LOADED, stolen):
         return STOP_OTHERS
-    if facts.virtual_machine or stolen:
+    if stolen:
+        return avoid_neighbors(facts)
+    repeats = _repeated(facts)
+    if facts.virtual_machine:
         return f"this is a virtual machine, and other machines on its host disturb it: to compare rows, set {repeats}"
     return f"{STOP_OTHERS}, lock its clocks and improve its cooling, or compare rows with {repeats}"

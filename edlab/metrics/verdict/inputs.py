@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edlab.metrics.verdict.facts import Facts, Finding, degraded
 from edlab.record import VerdictState
+from edlab.wording import plural
 
 
 def input_rules(facts: Facts) -> Iterator[Finding]:
@@ -35,6 +36,14 @@ def input_rules(facts: Facts) -> Iterator[Finding]:
     if facts.images_skipped:
         yield degraded(
             "images_skipped",
-            f"{facts.images_skipped} images could not be read and were not scored",
-            "replace the files listed in result.json (details.dataset.skipped)",
+            plural(
+                facts.images_skipped,
+                "image could not be read and was not scored",
+                "images could not be read and were not scored",
+            ),
+            plural(
+                facts.images_skipped,
+                "image could not be read: `edlab show RUN` lists it",
+                "images could not be read: `edlab show RUN` lists them",
+            ),
         )

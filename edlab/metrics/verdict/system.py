@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edlab.metrics.verdict.facts import STOP_OTHERS, Facts, Finding, degraded, graded, invalid, steadier
+from edlab.metrics.verdict.facts import STOP_OTHERS, Facts, Finding, avoid_neighbors, degraded, graded, invalid
 from edlab.metrics.verdict.throttling import throttling_rules
 
 _BUSY = 0.10
@@ -62,5 +62,5 @@ def _load_rules(facts: Facts) -> Iterator[Finding]:
         yield degraded(
             "cpu_stolen",
             f"the hypervisor stole {stolen[worst]:.1%} of the CPU in the {worst} phase",
-            steadier(facts),
+            avoid_neighbors(facts),
         )

@@ -15,6 +15,7 @@ _SCATTERS = 4.0  # and this many times the usual difference of two windows, whic
 _SEVERE_DRIFT = 0.20
 _SEVERE_INTERVAL = 0.25
 _BURSTS = 0.05  # of the time
+_SHORTEST = "smoke"  # of the tiers
 _NOTABLE = 0.01  # load of this share of the cores' time is named as a likely cause
 
 
@@ -27,12 +28,13 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
             "raise protocol.max_seconds, or use a smaller model",
         )
     if facts.weaker_settings:
+        weaker = ", ".join(facts.weaker_settings)
         yield degraded(
             "protocol_weakened",
-            f"{', '.join(facts.weaker_settings)} are weaker than protocol={facts.tier} requires",
-            f"remove {', '.join(facts.weaker_settings)}, or choose a shorter tier",
+            f"{weaker} {'is' if len(facts.weaker_settings) == 1 else 'are'} weaker than protocol={facts.tier} requires",
+            f"remove {weaker}" + ("" if facts.tier == _SHORTEST else ", or choose a shorter tier"),
         )
-    if facts.tier == "smoke":
+    if facts.tier == _SHORTEST:
         yield degraded(
             "tier_smoke",
             "the smoke tier only proves that the run works",

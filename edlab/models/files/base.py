@@ -33,6 +33,7 @@ class ModelFile:
     complexity: Complexity
     class_names: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    fixed_batch: bool = False  # see `SourceModel`
 
     @property
     def num_classes(self) -> int | None:

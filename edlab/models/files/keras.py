@@ -17,6 +17,7 @@ from edlab.models.files import keras_stated
 from edlab.models.files.base import ModelFile, damaged, read_input, some
 from edlab.models.keras_models import require_keras
 from edlab.models.outputs import choose_outputs, shapes_of
+from edlab.packages import install
 
 _UNKNOWN = re.compile(r"Could not locate (?:class|function) '([^']+)'")
 _OWN_MODULES = ("keras", "builtins")
@@ -95,7 +96,7 @@ def _explain(path: Path, error: Exception) -> ModelError:
             "model.target=package.module:factory",
         )
     if newer := _newer(path):
-        return ModelError(newer, hint="pip install -U keras, or save the model with this version")
+        return ModelError(newer, hint=f"{install(['keras'], '-U')}, or save the model with this version")
     return damaged(path, "Keras", error)
 
 

@@ -21,6 +21,7 @@ from edlab.models.files.base import (
     training_mode,
 )
 from edlab.models.outputs import choose_outputs
+from edlab.packages import install
 from edlab.source import Reason
 
 _RANDOM = frozenset(
@@ -71,6 +72,7 @@ def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
         complexity=complexity,
         class_names=onnx_stated.class_names(model, read.facts.num_classes),
         reasons=_reasons(model),
+        fixed_batch=shape[:1] not in ([], [None]),
     )
 
 
@@ -81,9 +83,10 @@ def _check(path: Path, model: Any) -> None:
     newest = onnx.defs.onnx_opset_version()
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset > newest:
+        upgrade = install(["onnx", "onnxruntime"], "-U")
         raise ModelError(
             f"{path.name} has opset {opset}, and the installed onnx {onnx.__version__} supports opsets up to {newest}",
-            hint=f"export it with opset_version={newest} or lower, or upgrade: pip install -U onnx onnxruntime",
+            hint=f"export it with opset_version={newest} or lower, or upgrade: {upgrade}",
         )
     if model.ir_version > onnx.IR_VERSION:
         return  # the checker refuses these without reading them; onnxruntime reports what it cannot read
@@ -200,7 +203,7 @@ def _run(path: Path, model: Any, copy: Path, shape: Sequence[int]) -> list[list[
             raise ModelError(
                 f"{path.name} has an opset that onnxruntime {onnxruntime.__version__} does not support: "
                 f"{first_line(error)}",
-                hint="export it with a lower opset_version, or upgrade: pip install -U onnxruntime",
+                hint=f"export it with a lower opset_version, or upgrade: {install(['onnxruntime'], '-U')}",
             ) from error
         raise _explain(path, error) from error
     return [list(output.shape) for output in outputs]

@@ -27,6 +27,7 @@ from edlab.models.files.stated import Affine, Stated, alike, fits, normalisation
 from edlab.models.files.tflite_detection import stated_detection
 from edlab.models.files.tflite_metadata import Metadata, read_metadata
 from edlab.models.outputs import choose_outputs
+from edlab.packages import install
 from edlab.source import Reason
 
 _EDGE_TPU = "edgetpu-custom-op"
@@ -37,7 +38,7 @@ _PASSING = ("CAST", "RESHAPE")
 def read(config: ModelConfig, path: Path, copy: Path) -> ModelFile:
     """See `load_file`. The copy is unchanged, unless an output was chosen."""
     if importlib.util.find_spec("ai_edge_litert") is None:
-        raise MissingDependencyError("TFLite files need LiteRT", hint="pip install 'edlab[litert]'")
+        raise MissingDependencyError("TFLite files need LiteRT", hint=install(["edlab[litert]"]))
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -133,7 +134,7 @@ def _explain(path: Path, model: Any, error: Exception) -> ModelError:
     if "find op for builtin opcode" in str(error):
         return ModelError(
             f"{path.name} has an operator that is newer than the installed LiteRT: {first_line(error)}",
-            hint="pip install -U ai-edge-litert, or convert it with an older converter",
+            hint=f"{install(['ai-edge-litert'], '-U')}, or convert it with an older converter",
         )
     return damaged(path, "TFLite", error)
 

@@ -90,7 +90,10 @@ def _batch_one_only(bench: Bench, trials: list[Trial]) -> str:
     """Why only batch 1 could run; empty if a larger one ran, or none was tried."""
     if not bench.inputs.source.batchable:
         return "the images of a batch would affect each other's outputs"
-    reasons = [metrics.batch_one_only(trials)]
-    if reasons[0]:
-        reasons += [step.report.details.get("batch_one_only", "") for step in bench.deployment.artifact.steps]
-    return "; ".join(filter(None, reasons))
+    tried = metrics.batch_one_only(trials)
+    if not tried:
+        return ""
+    converted = [step.report.details.get("batch_one_only", "") for step in bench.deployment.artifact.steps]
+    if bench.inputs.source.fixed_batch and bench.deployment.artifact.format == "onnx" and not any(converted):
+        return "the ONNX file's batch is fixed; export it with a free batch"
+    return "; ".join(filter(None, [tried, *converted]))
