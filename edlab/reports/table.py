@@ -23,6 +23,7 @@ _STATUS_STYLES = {
 }  # fmt: skip
 _NONE = "–"
 _OPERATIONS = "flops_per_s"
+_POWER = "power_w"
 _IN_USE = "model.input."  # derived from other parameters, which have columns if they differ
 
 # The mark of a value that was not measured on the target, by the prefix of its metric's name.
@@ -35,7 +36,11 @@ _NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "con
 
 
 def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
-    """The metrics' columns by name. Integer operations are not floating-point operations, so the heading is OP."""
+    """The metrics' columns by name.
+
+    Integer operations are not floating-point operations, so the heading is OP. The heading of power has what the watts
+    include, if that is the same in all rows; otherwise a note has it for each row.
+    """
     columns = {
         name: column
         for name, column in catalogue.columns().items()
@@ -43,6 +48,9 @@ def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
     }
     if any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records):
         columns[_OPERATIONS] = dataclasses.replace(columns[_OPERATIONS], heading="GOP\n/s")
+    boundaries = {record.tags.get("power_boundary") for record in records if _POWER in record.metrics}
+    if len(boundaries) == 1 and (boundary := boundaries.pop()):
+        columns[_POWER] = dataclasses.replace(columns[_POWER], heading=f"W\n{boundary}")
     return columns
 
 

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from edlab.agent.messages import Trial
 from edlab.metrics import latency
 from edlab.record import Reason, RunRecord, Stage, Status, Verdict, VerdictState
-from edlab.reports.plots import latency_plot, throughput_plot
+from edlab.reports.plots import PowerSpan, latency_plot, power_plot, throughput_plot
 from edlab.reports.show import show
 from edlab.reports.table import listing, markdown, table
 
@@ -369,12 +369,36 @@ def test_latency_plot_is_a_picture_of_any_number_of_queries(queries: int, tmp_pa
         assert np.asarray(picture.convert("L")).std() > 5  # not blank
 
 
+@pytest.mark.parametrize("watts", [[2.0, 2.5, 3.0], [2.0, np.nan, 3.0], []])
+def test_power_plot_is_a_picture_of_any_readings(watts: list[float], tmp_path: Path) -> None:
+    t_ns = 5_000_000_000 + np.arange(len(watts)) * 1_000_000_000
+    readings = {"um25c": (t_ns, np.array(watts)), "rapl": (t_ns, np.array(watts))}
+    spans = [
+        PowerSpan(name, start, start + 3_000_000_000, readings) for name, start in (("idle", 5), ("throughput", 9))
+    ]
+    power_plot(spans, tmp_path / "power.png", title="run")
+    with Image.open(tmp_path / "power.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5  # not blank
+
+
+def test_the_cost_of_reading_the_power_source_is_below_the_table() -> None:
+    cost = {
+        f"sampling_{what}_cost{end}": 0.01
+        for what in ("latency", "throughput")
+        for end in ("", "_ci95_low", "_ci95_high")
+    }
+    text = markdown([record(metrics=cost, tags={"power_source": "rapl"})])
+    assert "reading rapl costs a query +1.0% (+1.0% to +1.0%)" in text
+
+
 def test_what_the_watts_include_is_said_and_where_rows_differ_of_which() -> None:
     power = {"power_w": 65.0, "efficiency_ips_per_w": 3.5}
     package = record(metrics=power, tags={"power_boundary": "package"})
     board = record({"device.name": "jetson"}, metrics=power, tags={"power_boundary": "board_dc"})
     same = markdown([package, package])
     assert "W: measured at the processor package (package)" in same
+    assert "| W package |" in same
+    assert "| W |" in markdown([package, board])
     assert "not comparable" not in same
     differing = printed(table([package, board]))
     assert "W (#1): measured at the processor package (package)" in differing
