@@ -202,6 +202,12 @@ class Recorder:
                 if sample is not None:
                     self._samples.append(sample)
             except Exception as error:  # a thread that dies reports nothing: the samples would end without a reason
-                self._failures.append((time.perf_counter_ns(), "%s: %s" % (type(error).__name__, error)))
+                self._failures.append((time.perf_counter_ns(), _message(error)))
             if self._stop.wait(pause(self._interval_s, generator) if self._sensor.paced else 0):
                 return
+
+
+def _message(error: Exception) -> str:
+    """The message of a failed reading; other errors are bugs of the sensor, whose type says more."""
+    expected = isinstance(error, (OSError, ValueError)) and str(error)
+    return str(error) if expected else "%s: %s" % (type(error).__name__, error)
