@@ -42,6 +42,7 @@ from edlab.config import (
     Precision,
     ProtocolConfig,
     QuantizationConfig,
+    Sensor,
 )
 from edlab.devices import runtimes
 from edlab.errors import ConfigError, EdlabError
@@ -159,7 +160,7 @@ def to_config(config: DictConfig) -> EdlabConfig:
     _check_target(config, plain.device)
     _check_knobs(plain.device)
     _check_converter(plain.converter)
-    _check_meter(plain.meter)
+    _check_meter(plain.meter, plain.power)
     return plain
 
 
@@ -322,8 +323,16 @@ def _check_converter(config: ConverterConfig) -> None:
     kind(config)
 
 
-def _check_meter(config: MeterConfig) -> None:
-    """Raise `ConfigError` for an unknown meter, or options that it does not have; nothing is connected to."""
+def _check_meter(config: MeterConfig, power_config: PowerConfig) -> None:
+    """Raise `ConfigError` for an unknown meter, options that it does not have, or one that must not measure.
+
+    Nothing is connected to.
+    """
+    if config.kind is not None and power_config.sensor in (Sensor.none, Sensor.estimated):
+        raise ConfigError(
+            f"meter={config.name} measures power, and power={power_config.name} requests that it is not measured",
+            hint=f"remove meter={config.name} or power={power_config.name}",
+        )
     if config.kind is not None or config.options:
         from edlab import power  # with numpy, which `--help` does not need
 

@@ -32,7 +32,9 @@ _IDLE = ("idle_power_w", "idle_power_standard_error_w")
 _UNKNOWN, _UNBOUNDED = Instrument(), Bounds()
 _NS_PER_S = 1e9
 _ALWAYS = -(2**63)  # ns: before any reading
-_LARGEST_GAP = 0.1  # of the window: if the sensor was silent for longer, interpolation would invent the result
+_LARGEST_GAP = 0.1  # of the window: if the source was silent for longer, interpolation would invent the result
+_LONGEST_GAP_S = 30.0
+_USUAL_GAPS = 5.0  # of the median time between two readings: what is longer is silence
 _LARGEST_GAP_IDLE = 1 / 3  # of a shorter span, whose result is only for comparison
 _LARGEST_SHARE = 0.05  # of the readings: the most that may be dropped, or be zero
 _LEAST_IDLE_READINGS = 10
@@ -224,13 +226,18 @@ def _measure(
         found = f"{needs}, there are {seconds:.1f} s and {count}"
         return Figures.withheld(names, f"{found}; the last error: {error}" if error else found)
     t_ns, watts, inside = t_ns[believable], watts[believable], inside[believable]
-    gap = float(np.diff(np.concatenate(([start_ns], t_ns[inside], [end_ns]))).max()) / _NS_PER_S
-    if gap > _LARGEST_GAP * seconds:
-        return Figures.doubted(names, _silent(gap, seconds, error))
-    found_mean = mean(t_ns, watts, start_ns, end_ns)
+    silent_s = _silent_seconds(np.diff(np.concatenate(([start_ns], t_ns[inside], [end_ns]))) / _NS_PER_S)
+    if silent_s > min(_LARGEST_GAP * seconds, _LONGEST_GAP_S):
+        return Figures.doubted(names, _silent(silent_s, seconds, error))
+    found_mean = mean(t_ns, watts, start_ns, end_ns, counts=instrument.counter_renewed_s is not None)
     if doubt := next(_doubts(t_ns[inside], watts[inside], seconds, found_mean, window, bounds), None):
         return Figures.doubted(names, doubt)
     return _Measured(found_mean, *interval(found_mean, instrument, float(np.ptp(watts)), seconds), read - count)
+
+
+def _silent_seconds(gaps: NDArray[np.float64]) -> float:
+    """For how long there were no readings, from the (N,) times between them in seconds."""
+    return float(gaps[gaps > _USUAL_GAPS * np.median(gaps)].sum())
 
 
 def _doubts(

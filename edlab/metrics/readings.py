@@ -18,6 +18,7 @@ _SHORT_GAP = (
 _LEAST_FOR_RESIDUALS = 5
 _COINCIDENCE = 1e-6  # probability
 _EFFICIENCY = 18 / 35  # degrees of freedom for each reading: Gasser, Sroka, Jennen-Steinmetz (1986)
+_OF_A_STEP = 0.6  # half of it for the count, and what the two readings at an end add: tests/metrics/test_power_truth.py
 _DRAWS = 100_000
 _MOST_OF_ONE_READING = 2.0  # of the specified watts
 # Watts of one reading that no target of this size can use. USB: the maximum of Power Delivery 3.1.
@@ -114,23 +115,40 @@ def stuck_s(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> float:
     return float(t_ns[first + repeats] - t_ns[first]) / _NS_PER_S
 
 
-def mean(t_ns: NDArray[np.int64], watts: NDArray[np.float64], start_ns: int, end_ns: int) -> Mean:
+def mean(
+    t_ns: NDArray[np.int64], watts: NDArray[np.float64], start_ns: int, end_ns: int, *, counts: bool = False
+) -> Mean:
     """The mean power from `start_ns` to `end_ns`: the trapezoid over (N,) readings in order of time.
 
     The readings may extend beyond the window. At its start the power is interpolated; at its end the last reading
-    inside holds, since readings after it belong to the time without load.
+    inside holds, since readings after it belong to the time without load. `counts`: the source counts energy.
     """
     inside = (t_ns >= start_ns) & (t_ns <= end_ns)
-    times = np.concatenate(([start_ns], t_ns[inside], [end_ns]))
-    first = np.interp(start_ns, t_ns, watts)
-    values = np.concatenate(([first], watts[inside], watts[inside][-1:]))
-    average = float(scipy.integrate.trapezoid(values, times) / (end_ns - start_ns))
+    average = _counted(t_ns[inside], watts[inside], start_ns, end_ns) if counts else None
+    if average is None:
+        times = np.concatenate(([start_ns], t_ns[inside], [end_ns]))
+        first = np.interp(start_ns, t_ns, watts)
+        values = np.concatenate(([first], watts[inside], watts[inside][-1:]))
+        average = float(scipy.integrate.trapezoid(values, times) / (end_ns - start_ns))
     new = are_new(t_ns[inside], watts[inside])
     t_new, new_watts = t_ns[inside][new], watts[inside][new]
     scatter, freedom = _scatter(t_new, new_watts)
     edges = np.concatenate(([start_ns], (t_new[1:] + t_new[:-1]) / 2, [end_ns]))
     shares = np.diff(edges) / (end_ns - start_ns)
     return Mean(average, scatter * float(np.sqrt(np.sum(shares**2))), freedom, scatter, len(t_new))
+
+
+def _counted(t_ns: NDArray[np.int64], watts: NDArray[np.float64], start_ns: int, end_ns: int) -> float | None:
+    """The mean power of the window by a counter of energy, from the (N,) readings inside; None if there are too few.
+
+    A reading is the mean power from the reading before it to the one after it (`EnergyCounter` in the agent): the first
+    and the last one contain energy from outside of the window, and those next to them stand for its ends.
+    """
+    if len(t_ns) < _LEAST_FOR_RESIDUALS:
+        return None
+    middles = (t_ns[1:] + t_ns[:-1]) / 2
+    shares = np.diff(np.concatenate(([start_ns], middles[1:-1], [end_ns])))
+    return float(np.average(watts[1:-1], weights=shares))
 
 
 def interval(mean: Mean, instrument: Instrument, swing_w: float, seconds: float) -> tuple[float, float]:
@@ -142,7 +160,7 @@ def interval(mean: Mean, instrument: Instrument, swing_w: float, seconds: float)
     window is uncertain by the time for which the count is not updated. Distributions are propagated as in JCGM 101:2008
     (supplement 1 of the GUM), by seeded draws.
     """
-    end_w = (instrument.counter_renewed_s or 0.0) / 2 / seconds * mean.watts
+    end_w = _OF_A_STEP * (instrument.counter_renewed_s or 0.0) / seconds * mean.watts
     limits = (
         end_w,
         end_w,

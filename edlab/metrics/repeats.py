@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,16 +52,23 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
 
 
 def _power_intervals(runs: Sequence[Figures], watts: float, rate: float) -> Figures:
-    """The 95 % intervals of power and efficiency: Student's t over the runs, or within the runs if that is wider.
+    """The 95 % intervals of power and efficiency: those within the runs and Student's t over the runs, together.
 
     The runs share the errors of their sensor, so their own intervals do not become narrower together.
     """
     low, high = (_values(runs, f"power_ci95_{end}_w") for end in ("low", "high"))
-    half = max(float((high - low).mean()) / 2, _half_width_over(runs, "power_w"))
-    least, most = max(watts - half, 0.0), watts + half
-    figures = Figures({"power_ci95_low_w": least, "power_ci95_high_w": most})
-    figures |= Figures({"efficiency_ci95_low_ips_per_w": rate / most})
-    return figures | Figures({"efficiency_ci95_high_ips_per_w": rate / least} if least else {})
+    within = float((high - low).mean()) / 2
+    half = math.hypot(within, _half_width_over(runs, "power_w"))
+    efficiency = rate / watts
+    half_efficiency = math.hypot(efficiency * within / watts, _half_width_over(runs, "efficiency_ips_per_w"))
+    return Figures(
+        {
+            "power_ci95_low_w": max(watts - half, 0.0),
+            "power_ci95_high_w": watts + half,
+            "efficiency_ci95_low_ips_per_w": max(efficiency - half_efficiency, 0.0),
+            "efficiency_ci95_high_ips_per_w": efficiency + half_efficiency,
+        }
+    )
 
 
 def typical(runs: Sequence[Stability]) -> Stability:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab.metrics import refresh_s
+
 #: On and off, a Barker code of length 13: it resembles itself at no other time.
 PATTERN = (True, True, True, True, True, False, False, True, True, False, True, False, True)
 _GRID_NS = 10_000_000
@@ -39,9 +41,9 @@ def align(
     if len(t_ns) < len(PATTERN):
         raise ValueError(f"there are only {len(t_ns)} readings of the load pattern")
     read = np.interp(grid, t_ns, watts)
-    windows = np.lib.stride_tricks.sliding_window_view(read, len(expected))
-    spread = windows.std(axis=1)
-    correlation = np.divide(windows @ expected, spread, out=np.zeros(len(windows)), where=spread > 0)
+    spread = _rolling_deviation(read, len(expected))
+    products = np.correlate(read, expected, "valid")
+    correlation = np.divide(products, spread, out=np.zeros(len(spread)), where=spread > 0)
     best = int(correlation.argmax())
     apart = np.abs(np.arange(len(correlation)) - best) * _GRID_NS > _chip_ns(on)
     other = float(correlation[apart].max(initial=-1.0))
@@ -50,7 +52,18 @@ def align(
     if other > correlation[best] - _LEAST_LEAD:
         raise ValueError("the load pattern is in the readings at more than one time")
     found_at = int(grid[best])
-    return Alignment(start - found_at, int(np.median(np.diff(t_ns))) // 2 + _GRID_NS)
+    apart_s = max(float(np.median(np.diff(t_ns))) / _NS_PER_S, refresh_s(t_ns, watts) or 0.0)
+    return Alignment(start - found_at, round(apart_s * _NS_PER_S / 2) + _GRID_NS)
+
+
+def _rolling_deviation(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """The standard deviation of each `length` values that follow one another; float64."""
+    centred = values - values.mean()
+    sums, squares = (np.cumsum(np.concatenate(([0.0], each))) for each in (centred, centred**2))
+    means = (sums[length:] - sums[:-length]) / length
+    variances = (squares[length:] - squares[:-length]) / length - means**2
+    deviations: NDArray[np.float64] = np.sqrt(np.maximum(variances, 0.0))
+    return deviations
 
 
 def _chip_ns(on: Sequence[tuple[int, int]]) -> int:

@@ -36,6 +36,8 @@ def choose(config: PowerConfig, meter: MeterConfig, target: Target, device: Devi
         return Choice(Estimate(f"{device.stand_in} is not the device: its watts say nothing about it"), [])
     sensors = _sensors(config, target, device, found)
     if opened := open_meter(meter):
+        if not sensors and config.sensor not in (Sensor.auto, Sensor.all):
+            _without_sensor(config, device, found)  # raises for a kind that was requested
         return Choice(HostMeter(opened, config.interval_s, target.clock), sensors)
     if sensors:
         return Choice(sensors[0], sensors[1:])
@@ -70,8 +72,19 @@ def _sensors(config: PowerConfig, target: Target, device: DeviceConfig, found: S
     """The requested sensors of the device, in the order of `device.sensors`."""
     named = [sensor for name in device.sensors for sensor in found.sensors if _is_called(sensor, name)]
     wanted = list(dict.fromkeys(each for each in named if config.sensor in (Sensor.auto, Sensor.all, each.kind)))
+    if config.sensor is Sensor.auto and wanted and _is_part(wanted[0], device, found):
+        return []
     used = wanted if config.sensor is Sensor.all else wanted[:1]
     return [BoardSensor(target, sensor, config.interval_s) for sensor in used]
+
+
+def _is_part(sensor: SensorFound, device: DeviceConfig, found: Sensors) -> bool:
+    """Whether this is a rail, while a preferred sensor cannot be read: a part does not stand for the whole."""
+
+    def rank(each: SensorFound | UnusableSensor) -> int:
+        return next((place for place, name in enumerate(device.sensors) if _is_called(each, name)), len(device.sensors))
+
+    return sensor.boundary == "rail" and any(rank(each) < rank(sensor) for each in found.unusable)
 
 
 def measures(device: DeviceConfig, sensor: SensorFound | UnusableSensor) -> bool:

@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from edlab.agent.sensors.base import Recorder, Sensor
+from edlab.agent.sensors.base import BOUNDARIES, Recorder, Sensor
 from edlab.config import MeterConfig
 from edlab.errors import ConfigError
 from edlab.power.align import Alignment
@@ -58,9 +58,15 @@ def open_meter(config: MeterConfig) -> Sensor | None:
             valid = f"{did_you_mean(option, known)}its options: {', '.join(known) or 'none'}"
             raise ConfigError(f"meter={config.name} has no option '{option}'", hint=valid)
     try:
-        return kind(**config.options)
+        opened = kind(**config.options)
     except TypeError as error:  # an option without a default is not set
         raise ConfigError(f"meter={config.name}: {error}", hint=f"set meter.options.KEY: {', '.join(known)}") from error
+    if opened.boundary not in BOUNDARIES:
+        raise ConfigError(
+            f"meter={config.name} has the boundary '{opened.boundary}'",
+            hint=f"it must be one of: {', '.join(BOUNDARIES)}",
+        )
+    return opened
 
 
 class HostMeter(Source):

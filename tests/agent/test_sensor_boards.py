@@ -166,7 +166,7 @@ def test_the_step_of_a_rail_follows_from_its_shunt(tmp_path: Path) -> None:
     found = {sensor.name: sensor for sensor in ina3221.survey(tmp_path).sensors}
     assert found["ina3221 VDD_GPU_SOC"].resolution_w == pytest.approx(19.688 * 0.020)
     assert found["ina3221 VIN_SYS_5V0"].resolution_w == pytest.approx(4.968 * 0.020)
-    assert found[JETSON_AGX_ORIN.chosen].resolution_w == pytest.approx(19.688 * 0.020)
+    assert found[JETSON_AGX_ORIN.chosen].resolution_w == pytest.approx(0.88576)  # the sum of the three
     assert found[JETSON_AGX_ORIN.chosen].lag_s == 0.014
     for shunt in ("", "0"):
         write(tmp_path / "class/hwmon/hwmon3", shunt1_resistor=shunt)

@@ -49,7 +49,7 @@ def test_ends_of_the_window_are_between_samples() -> None:
 
 
 def test_unevenly_spaced_samples_are_weighted_by_time() -> None:
-    dense, sparse = np.arange(0, 6 * S, S // 100), np.arange(6 * S, 12 * S + 1, S // 2)
+    dense, sparse = np.arange(0, 6 * S, S // 100), np.arange(6 * S, 12 * S + 1, S // 25)
     t_ns = np.concatenate((dense, sparse))
     watts = np.where(t_ns < 6 * S, 10.0, 20.0) + 0.01 * (np.arange(len(t_ns)) % 2)
     assert power(t_ns, watts, Window(0, 12 * S), 1.0).values["power_w"] == pytest.approx(15.0, rel=0.01)

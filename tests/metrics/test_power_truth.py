@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import random
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +15,10 @@ from numpy.typing import NDArray
 from simulated_power import RATE_IPS, Device, Result, power_of
 
 from edlab import metrics
+from edlab.agent.sensors.base import EnergyCounter, pause
 
 SEEDS = 200
+COUNTS = 100
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +100,49 @@ def test_a_clock_that_drifts_is_related_at_both_ends() -> None:
     series, _, _ = device.run()
     assert abs(series.clock_drift) <= 200e-6 + 1e-6
     assert series.clock_error_ns < 3e6
+
+
+class Count(EnergyCounter):
+    """A SIMULATED counter of energy that is updated every `renewed_s`, by a clock that the test moves."""
+
+    def __init__(self, renewed_s: float, joules: Callable[[float], float]) -> None:
+        super().__init__("count", "count", "module")
+        self.renewed_s, self._joules_at, self.now_s = renewed_s, joules, 5.0
+
+    def joules(self) -> list[float]:
+        return [self._joules_at(math.floor(self.now_s / self.renewed_s) * self.renewed_s)]
+
+    def spans(self) -> list[float]:
+        return [1e12]
+
+
+def joules_of_step(start_s: float, outside_w: float, at_s: float) -> float:
+    """40 W for 10.1 s, and `outside_w` before and after."""
+    return outside_w * at_s + (40 - outside_w) * min(max(at_s - start_s, 0.0), 10.1)
+
+
+@pytest.mark.parametrize("renewed_s", [0.001, 0.02, 0.1])
+@pytest.mark.parametrize("outside_w", [12.0, 40.0, 60.0])
+def test_a_counter_has_no_energy_from_outside_of_the_window(
+    renewed_s: float, outside_w: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 W in a window of 10 s, and another power right before and after it."""
+    covered = 0
+    for seed in range(COUNTS):
+        start_s = 20.0 + np.random.default_rng(seed).uniform()
+        counter = Count(renewed_s, functools.partial(joules_of_step, start_s, outside_w))
+        monkeypatch.setattr(time, "perf_counter_ns", lambda counter=counter: int(counter.now_s * 1e9))
+        generator, samples = random.Random(seed), []
+        while counter.now_s < start_s + 12:
+            if sample := counter.read():
+                samples.append(sample)
+            counter.now_s += pause(0.05, generator)
+        monkeypatch.undo()
+        t_ns, watts = np.array([each.t_ns for each in samples]), np.array([each.watts for each in samples])
+        window = metrics.Window(int(start_s * 1e9), int((start_s + 10.1) * 1e9))
+        instrument = metrics.Instrument(counter_renewed_s=renewed_s)
+        noise = 1e-6 * np.arange(len(watts))  # a simulated load is too steady: equal readings are a stuck sensor's
+        values = metrics.power(t_ns, watts + noise, window, 1.0, instrument=instrument).values
+        assert values["power_w"] == pytest.approx(40.0, rel=0.015)
+        covered += values["power_ci95_low_w"] <= 40.001 and values["power_ci95_high_w"] >= 39.999
+    assert covered >= 0.92 * COUNTS

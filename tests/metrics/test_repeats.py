@@ -103,10 +103,21 @@ def test_what_comes_back_in_most_runs_is_typical() -> None:
     assert typical([steady, steady, heating]) == steady
 
 
-def test_the_interval_of_power_is_never_narrower_than_within_a_run() -> None:
+def test_the_interval_of_power_has_the_sensors_errors_and_the_spread_of_the_runs() -> None:
     within = {"power_ci95_low_w": 9.5, "power_ci95_high_w": 10.5}
-    alike = over_runs([run(1.0, power_w=10.0, **within), run(1.0, power_w=10.0, **within)], NO_POOL).values
+    alike = over_runs([run(1.0, power_w=10.0, efficiency_ips_per_w=100.0, **within)] * 2, NO_POOL).values
     assert (alike["power_ci95_low_w"], alike["power_ci95_high_w"]) == pytest.approx((9.5, 10.5))
-    apart = over_runs([run(1.0, power_w=8.0, **within), run(1.0, power_w=12.0, **within)], NO_POOL).values
-    assert apart["power_ci95_high_w"] - 10.0 == pytest.approx(12.706 * 2.0, rel=1e-3)
-    assert apart["efficiency_ci95_low_ips_per_w"] == pytest.approx(apart["throughput_ips"] / apart["power_ci95_high_w"])
+    runs = [run(1.0, power_w=watts, efficiency_ips_per_w=1000.0 / watts, **within) for watts in (9.8, 10.2)]
+    apart = over_runs(runs, NO_POOL).values
+    assert apart["power_ci95_high_w"] - 10.0 == pytest.approx(np.hypot(0.5, 12.706 * 0.2), rel=1e-3)
+
+
+def test_the_interval_of_efficiency_has_the_spread_of_the_rate() -> None:
+    exact = {"power_w": 10.0, "power_ci95_low_w": 10.0, "power_ci95_high_w": 10.0}
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        rates = 1000 * (1 + rng.normal(0, 0.1, 5))
+        runs = [run(1000 / rate, efficiency_ips_per_w=rate / 10, **exact) for rate in rates]
+        values = over_runs(runs, NO_POOL).values
+        covered += values["efficiency_ci95_low_ips_per_w"] <= 100 <= values["efficiency_ci95_high_ips_per_w"]
+    assert covered >= 180

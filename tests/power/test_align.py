@@ -68,4 +68,14 @@ def test_few_readings_are_refused() -> None:
 
 
 def test_the_result_is_a_shift_and_its_error() -> None:
-    assert align(*readings(0.0, 0.05, 0.0), spans(), search_s=1.0) == Alignment(10_000_000, 35_000_000)
+    assert align(*readings(0.0, 0.05, 0.01), spans(), search_s=1.0) == Alignment(10_000_000, 35_000_000)
+
+
+def test_a_meter_that_is_renewed_less_often_than_it_is_logged_is_less_certain() -> None:
+    """Rows every 0.1 s of a reading that is renewed every second: the same row may be a second old."""
+    for seed in range(10):
+        t_ns, watts = readings(0.0, 0.1, 0.0, seed)
+        held = watts[(np.arange(len(watts)) // 10) * 10]
+        found = align(t_ns, held + 0.001 * (np.arange(len(held)) // 10 % 7), spans(seed=seed), search_s=5.0)
+        assert found.error_ns >= 0.5 * S
+        assert abs(found.shift_ns + 0.5 * S) <= found.error_ns  # a row is half a second old on average

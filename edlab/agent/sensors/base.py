@@ -15,6 +15,8 @@ from ..messages import Readings, UnusableSensor
 
 BOUNDARIES = ("rail", "module", "package", "board_dc", "usb", "wall_ac")
 
+_PATIENCE_S = 10.0  # with a reading when the recording ends
+
 # Watts of one counter. No processor package uses more; a counter that was reset seems to jump by megawatts.
 _MOST_WATTS = 2000.0
 
@@ -181,9 +183,11 @@ class Recorder:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop reading, and wait for a reading in progress."""
+        """Stop reading, and wait for a reading in progress; one that does not return is abandoned."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            self._failures.append((time.perf_counter_ns(), "a reading has not returned for %g s" % _PATIENCE_S))
 
     def series(self, start_ns: int, end_ns: int) -> np.ndarray:
         """The samples of a span, as from `spanning`; no rows if nothing could be read."""
@@ -197,13 +201,15 @@ class Recorder:
     def _run(self) -> None:
         generator = random.Random(os.getpid())
         while True:
+            waits = self._sensor.paced
             try:
                 sample = self._sensor.read()
                 if sample is not None:
                     self._samples.append(sample)
             except Exception as error:  # a thread that dies reports nothing: the samples would end without a reason
                 self._failures.append((time.perf_counter_ns(), _message(error)))
-            if self._stop.wait(pause(self._interval_s, generator) if self._sensor.paced else 0):
+                waits = True  # else a sensor that fails at once would be asked again without a pause
+            if self._stop.wait(pause(self._interval_s, generator) if waits else 0):
                 return
 
 

@@ -68,7 +68,7 @@ class Sum(PowerSensor):
         name = "ina3221 sum of %s" % ", ".join(rail.label for rail in rails)
         super().__init__(name, _KIND, "module", max(rail.lag_s for rail in rails))
         steps = [rail.resolution_w for rail in rails if rail.resolution_w is not None]
-        self.resolution_w = max(steps) if len(steps) == len(rails) else None
+        self.resolution_w = sum(steps) if len(steps) == len(rails) else None
         self._rails = rails
 
     def watts(self) -> float:

@@ -9,7 +9,7 @@ from edlab.metrics.verdict.facts import Facts, Finding, degraded, invalid
 
 def power_rules(facts: Facts) -> Iterator[Finding]:
     """Whether the readings of the sensor are plausible."""
-    for doubt in facts.power.doubts:
+    for doubt in {doubt.code: doubt for doubt in reversed(facts.power.doubts)}.values():  # each once, the first one
         yield degraded(doubt.code, doubt.message, doubt.advice)
     if facts.power.stand_in:
         yield invalid(

@@ -79,7 +79,7 @@ class Phase(ABC, Generic[R]):
                 if each:
                     stack.enter_context(each)
             report = self.run(bench)
-        result = measurement.results[type(self)] = Result(self, report)
+            result = measurement.results[type(self)] = Result(self, report)  # kept if a source cannot be stopped
         if source:
             result.series = self._series(bench, report, source, self.samples_file)
         measurement.figures |= self.figures(bench, report, result.series)

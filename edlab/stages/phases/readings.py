@@ -7,6 +7,8 @@ from edlab.metrics import Figures
 from edlab.power import Series, Source
 from edlab.stages.phases.base import Bench
 
+_OF_THE_DEVICE = ("rail", "module", "package", "usb")  # boundaries
+
 
 def instrument(source: Source, series: Series) -> metrics.Instrument:
     """The source's properties, and the error of the times of this series."""
@@ -26,5 +28,10 @@ def bounds(bench: Bench, source: Source, earlier: Figures) -> metrics.Bounds:
         source.boundary,
         idle_w=idle.get("idle_power_w"),
         idle_standard_error_w=idle.get("idle_power_standard_error_w", 0.0),
-        max_watts=bench.config.device.specification.max_watts,
+        max_watts=max_watts(bench, source),
     )
+
+
+def max_watts(bench: Bench, source: Source) -> float | None:
+    """The device's maximum, if the source measures nothing but the device: a power supply feeds a whole computer."""
+    return bench.config.device.specification.max_watts if source.boundary in _OF_THE_DEVICE else None
