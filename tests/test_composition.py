@@ -60,7 +60,7 @@ def test_every_shipped_config_composes(group: str) -> None:
             overrides.append("model.target=package.module:factory")
         if group == "meter":  # what has no default
             yaml = (config_dir() / group / f"{name}.yaml").read_text()
-            values = {"command": "ls", "max_amperes": "0.5"}
+            values = {"command": "ls", "max_amperes": "0.5", "mode": "source", "voltage_mv": "5000"}
             keys = re.findall(r"^  (\w+): \?\?\?", yaml, re.MULTILINE)
             overrides += [f"meter.options.{key}={values.get(key, 'name')}" for key in keys]
         with contextlib.suppress(MissingDependencyError):  # of a meter, whose message names the package

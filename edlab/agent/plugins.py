@@ -15,7 +15,7 @@ from .errors import AgentError
 T = TypeVar("T")
 
 GROUPS = ("runtimes", "toolchains", "agent_tasks", "sensors", "knobs")  # of entry points, as edlab.<group>
-_OWN = __package__.split(".")[0]  # "edlab"
+_OWN = __name__.partition(".")[0]  # "edlab"; a zip has no __package__ yet while Python 3.7 imports it
 FILE = "plugins.json"  # in the agent's zip: group -> name -> module
 
 
