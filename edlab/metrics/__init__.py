@@ -5,6 +5,7 @@ from edlab.metrics.catalogue import headlines
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency, pooled_latency
 from edlab.metrics.power import (
+    SAMPLING_COSTS,
     Window,
     energy_delay,
     estimated_power,
@@ -21,6 +22,7 @@ from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, loss_fix, throttled
 
 __all__ = [
+    "SAMPLING_COSTS",
     "Bounds",
     "Facts",
     "Figures",

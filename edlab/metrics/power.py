@@ -28,6 +28,7 @@ _MEASURED = (
     "dynamic_power_w",
 )
 _SINGLE_STREAM = ("latency_power_w", "latency_energy_per_inference_mj")
+SAMPLING_COSTS = ("sampling_latency_cost", "sampling_throughput_cost")
 _IDLE = ("idle_power_w", "idle_power_standard_error_w")
 _UNKNOWN, _UNBOUNDED = Instrument(), Bounds()
 _NS_PER_S = 1e9
@@ -148,6 +149,8 @@ def sampling_cost(name: str, pairs: NDArray[np.float64]) -> Figures:
 
     `pairs` (N, 2): the time of an inference without and with reading, in any unit. Student's t over the logarithms.
     """
+    if not (np.isfinite(pairs).all() and (pairs > 0).all()):
+        return Figures.withheld([f"sampling_{name}_cost"], "a window had no inference")
     gains = np.log(pairs[:, 1] / pairs[:, 0])
     half = float(scipy.stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains)))
     middle = float(gains.mean())
@@ -306,7 +309,7 @@ def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
         message=f"the sensor has no readings: {error}" if error else "the sensor has no readings in the window",
-        advice="`edlab doctor` lists the readable sensors; choose one with device.sensors, or set power=none",
+        advice="`edlab doctor` with the same settings reads it, and lists the sensors for device.sensors",
     )
 
 

@@ -71,6 +71,11 @@ class Source(ABC):
         self.renewed_s = renewed_s
 
     @property
+    def late_s(self) -> float:
+        """How much later than its time a reading may arrive, in seconds."""
+        return 0.0
+
+    @property
     def search_s(self) -> float | None:
         """How much the readings' times may be wrong before `shift`, in seconds; None: they are right."""
         return None

@@ -81,6 +81,10 @@ class HostMeter(Source):
         self._alignment = None if meter.knows_time else Alignment(0, round(meter.late_s * 1e9))
 
     @property
+    def late_s(self) -> float:
+        return self._meter.late_s
+
+    @property
     def search_s(self) -> float | None:
         """How much the readings' times may be wrong before `shift`, in seconds; None: they are right."""
         return None if self._meter.knows_time else self._meter.late_s + _SEARCH_MARGIN_S

@@ -165,16 +165,14 @@ def _sampling_costs(records: Sequence[RunRecord]) -> Iterator[Note]:
     """What reading each power source costs its target."""
 
     def cost(record: RunRecord) -> Iterator[str]:
-        values = {name: value for name, value in record.metrics.items() if name.startswith("sampling_")}
-        if values:
-            parts = [
-                f"{what} {values[f'{name}_cost']:+.1%} "
-                f"({values[f'{name}_cost_ci95_low']:+.1%} to {values[f'{name}_cost_ci95_high']:+.1%})"
-                for what, name in (
-                    ("a query", "sampling_latency"),
-                    ("an inference at full load", "sampling_throughput"),
-                )
-            ]
+        values, kinds = record.metrics, {"a query": "latency", "an inference at full load": "throughput"}
+        parts = [
+            f"{what} {values[f'sampling_{kind}_cost']:+.1%} "
+            f"({values[f'sampling_{kind}_cost_ci95_low']:+.1%} to {values[f'sampling_{kind}_cost_ci95_high']:+.1%})"
+            for what, kind in kinds.items()
+            if f"sampling_{kind}_cost" in values
+        ]
+        if parts:
             yield f"reading {record.tags.get('power_source', 'the power source')} costs {', '.join(parts)}"
 
     for text, numbers in _group(records, cost).items():

@@ -25,7 +25,7 @@ from edlab.sanitize import text
 from edlab.stages.convert import is_complete
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import Inputs
-from edlab.stages.phases import LATENCIES_FILE, Latency, Measurement, Throughput, Warmup
+from edlab.stages.phases import LATENCIES_FILE, Alignment, Latency, Measurement, Throughput, Warmup
 from edlab.tasks import Comparison
 from edlab.tracking import DatasetInfo, Files
 
@@ -274,7 +274,8 @@ def _figures_of_agent(outcome: Outcome) -> metrics.Figures:
             missing["compile_ms"] = f"{model.runtime} loads and compiles in one step: see load_ms"
         else:
             values["compile_ms"] = model.compile_ms
-    if warmup := outcome.measurement.report(Warmup):
+    aligned = outcome.measurement.report(Alignment) is not None  # its load ran before the warm-up
+    if (warmup := outcome.measurement.report(Warmup)) and not aligned:
         values["first_inference_ms"] = warmup.first_inference_ms
     latency = outcome.measurement.report(Latency)
     if latency and latency.peak_memory_mb is not None:

@@ -13,12 +13,12 @@ from edlab import metrics
 from edlab.agent import messages
 from edlab.agent.messages import Setting
 from edlab.cache import digest
+from edlab.errors import EdlabError
 from edlab.metrics import Figures
 from edlab.power import Source
 from edlab.stages.phases import Bench, Throughput, run_queries
 
 _PAIRS = 5  # of a window with the source read and one without
-_WIDEST = 0.1  # interval of a result that is kept, as a fraction
 _KIND, _FILE = "sampling-cost", "cost.json"
 
 
@@ -26,37 +26,44 @@ def sampling_cost(bench: Bench) -> Figures:
     """How much longer inference takes while the power source is read; empty without a source, or for a stand-in.
 
     From pairs of windows of `protocol.throughput.trial_seconds`, with the source read and without, in changing order.
+    Missing if queries are longer than that, if readings arrive late, or if a window fails.
     """
-    source, hello = bench.source, bench.session.hello()
-    if source is None or source.stand_in or bench.config.device.stand_in:
+    source, config = bench.source, bench.config
+    if source is None or source.stand_in or config.device.stand_in:
         return Figures()
-    machine = hello._replace(pid=0, executable="")
-    key = digest([machine, source.name, source.boundary, bench.config.power.interval_s])
+    if reason := _too_slow(bench, source):
+        return Figures.withheld(metrics.SAMPLING_COSTS, reason)
+    machine = bench.session.hello()._replace(pid=0, executable="")
+    key = digest([machine, source.name, source.boundary, config.power.interval_s])
 
-    if folder := bench.cache.find(_KIND, key):
-        return Figures(json.loads((folder / _FILE).read_text()))
-    figures = _measure(bench, source)
-    if _is_certain(figures):
-        bench.cache.get_or_make(_KIND, key, lambda folder: _write(folder / _FILE, figures))
-    return figures
+    def make(folder: Path) -> None:
+        (folder / _FILE).write_text(json.dumps(_measure(bench, source).values))
 
-
-def _is_certain(figures: Figures) -> bool:
-    """Whether the intervals are narrow enough to keep the result; otherwise the next run measures it again."""
-    values = figures.values
-    names = [name for name in values if name.endswith("_cost")]
-    return all(values[f"{name}_ci95_high"] - values[f"{name}_ci95_low"] <= _WIDEST for name in names)
+    try:
+        return Figures(json.loads((bench.cache.get_or_make(_KIND, key, make) / _FILE).read_text()))
+    except EdlabError as error:
+        return Figures.withheld(metrics.SAMPLING_COSTS, f"a window of its measurement failed: {error.message}")
 
 
-def _write(path: Path, figures: Figures) -> None:
-    path.write_text(json.dumps(figures.values))
+def _too_slow(bench: Bench, source: Source) -> str:
+    """Why it would take too long; empty if it would not."""
+    latency_ms, window_s = (
+        bench.measurement.figures.values["latency_ms"],
+        bench.config.protocol.throughput.trial_seconds,
+    )
+    if latency_ms > 1e3 * window_s:
+        return f"a query is longer than protocol.throughput.trial_seconds={window_s:g}"
+    if source.late_s > window_s:
+        return f"readings of {source.name} arrive {source.late_s:g} s late"
+    return ""
 
 
 def _measure(bench: Bench, source: Source) -> Figures:
     bench.on_progress("sampling cost", None, source.name)
     latency = _pairs(source, lambda: _query_s(bench))
     rate = _pairs(source, lambda: _throughput_ips(bench))
-    return metrics.sampling_cost("latency", latency) | metrics.sampling_cost("throughput", 1 / rate)
+    seconds = np.divide(1, rate, out=np.zeros_like(rate), where=rate > 0)
+    return metrics.sampling_cost("latency", latency) | metrics.sampling_cost("throughput", seconds)
 
 
 def _pairs(source: Source, measure: Callable[[], float]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 from echo import PATIENCE_S
+from simulated_clock import set_clock
 
 from edlab import metrics
 from edlab.agent import sensors
@@ -55,7 +56,7 @@ def test_rapl_sums_packages_and_survives_the_counter_starting_again(
 ) -> None:
     sensor = rapl.survey(fake_rapl(tmp_path)).sensors[0]
     clock = iter((10_000_000_000, 12_000_000_000, 13_000_000_000))
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    set_clock(monkeypatch, lambda: next(clock))
     assert sensor.read() is None
     write(tmp_path / "intel-rapl:0", energy_uj=21_000_000)  # 20 J more
     write(tmp_path / "intel-rapl:1", energy_uj=10_000_000)  # 10 J to the end of the range and 10 J beyond
@@ -116,8 +117,7 @@ def test_a_counter_that_was_reset_is_a_failed_reading_and_the_next_is_good(
     sensor = rapl.survey(fake_rapl(tmp_path)).sensors[0]
     write(tmp_path / "intel-rapl:1", energy_uj=500_000_000)
     clock = iter(range(10_000_000_000, 11_000_000_000, 50_000_000))
-    real, here = time.perf_counter_ns, threading.current_thread()  # other threads keep their clock
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock) if threading.current_thread() is here else real())
+    set_clock(monkeypatch, lambda: next(clock))
     assert sensor.read() is None
     write(tmp_path / "intel-rapl:0", energy_uj=1_500_000)
     write(tmp_path / "intel-rapl:1", energy_uj=0)  # as a wrap: 500 J in 50 ms, 10 kW
@@ -152,7 +152,7 @@ class SlowCounter(EnergyCounter):
     def samples(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]:
         """Times and watts of readings every 25 to 75 ms."""
         generator, found = random.Random(1), []
-        monkeypatch.setattr(time, "perf_counter_ns", lambda: self.now_ns)
+        set_clock(monkeypatch, lambda: self.now_ns)
         while self.now_ns < 5_000_000_000 + seconds * 1e9:
             sample = self.read()
             if sample:
@@ -183,7 +183,7 @@ def test_a_counter_that_stands_still_gives_nothing_and_its_energy_is_in_the_next
 ) -> None:
     sensor = rapl.Rapl([write(tmp_path / "zone", energy_uj=0, max_energy_range_uj=10**12)])
     clock = iter(range(10_000_000_000, 20_000_000_000, 1_000_000_000))
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    set_clock(monkeypatch, lambda: next(clock))
     samples = []
     for joules in (0, 0, 10, 10, 10, 30, 40):
         write(tmp_path / "zone", energy_uj=joules * 1_000_000)
@@ -357,7 +357,7 @@ def test_nvmls_energy_counter_comes_first_if_it_moves(monkeypatch: pytest.Monkey
     ]
     assert isinstance(sensors[0], EnergyCounter)
     clock = iter(range(10_000_000_000, 20_000_000_000, 100_000_000))  # 33 ms a call: a step in every third
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    set_clock(monkeypatch, lambda: next(clock))
     samples = [sample for sample in (sensors[0].read() for _ in range(16)) if sample][1:]  # the first began in a step
     monkeypatch.undo()
     assert [sample.watts for sample in samples] == pytest.approx([71.25 / 3] * len(samples))

@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import math
 import random
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from simulated_clock import set_clock
 from simulated_power import RATE_IPS, Device, Result, power_of
 
 from edlab import metrics
@@ -131,7 +131,7 @@ def test_a_counter_has_no_energy_from_outside_of_the_window(
     for seed in range(COUNTS):
         start_s = 20.0 + np.random.default_rng(seed).uniform()
         counter = Count(renewed_s, functools.partial(joules_of_step, start_s, outside_w))
-        monkeypatch.setattr(time, "perf_counter_ns", lambda counter=counter: int(counter.now_s * 1e9))
+        set_clock(monkeypatch, lambda counter=counter: int(counter.now_s * 1e9))
         generator, samples = random.Random(seed), []
         while counter.now_s < start_s + 12:
             if sample := counter.read():

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from edlab import power
 from edlab.agent import messages
 from edlab.agent.messages import Activity
-from edlab.errors import MeasurementError
 from edlab.metrics import Figures
 from edlab.power import Series, Source
 from edlab.source import Reason
@@ -53,10 +52,14 @@ class Alignment(Phase[PatternReport]):
         return PatternReport(on[0][0] - margin_ns, on[-1][1] + margin_ns, on, late.activity)
 
     def figures(self, bench: Bench, report: PatternReport, series: Series | None) -> Figures:
-        """Raises `MeasurementError` if the pattern is not found in the readings."""
+        """A doubt if the pattern is not found in the readings: then the source is not used."""
         assert bench.source is not None
         assert series is not None
-        bench.source.shift(_found(bench.source, series, report))
+        found = _found(bench.source, series, report)
+        if isinstance(found, Reason):
+            bench.measurement.power = power.Estimate(f"{found.code}: {found.message}")
+            return Figures(doubts=(found,))
+        bench.source.shift(found)
         return Figures()
 
 
@@ -67,10 +70,12 @@ class FinalAlignment(Alignment):
     samples_file = "final_alignment_samples.csv"
 
     def figures(self, bench: Bench, report: PatternReport, series: Series | None) -> Figures:
-        """A doubt if the times moved by more than the alignment is uncertain. Raises `MeasurementError`."""
+        """A doubt if the pattern is not found, or if the times moved by more than the alignment is uncertain."""
         assert bench.source is not None
         assert series is not None
         found = _found(bench.source, series, report)
+        if isinstance(found, Reason):
+            return Figures(doubts=(found,))
         if abs(found.shift_ns) <= 2 * found.error_ns:
             return Figures()
         moved = Reason(
@@ -81,13 +86,15 @@ class FinalAlignment(Alignment):
         return Figures(doubts=(moved,))
 
 
-def _found(source: Source, series: Series, report: PatternReport) -> power.Alignment:
+def _found(source: Source, series: Series, report: PatternReport) -> power.Alignment | Reason:
+    """The alignment, or why there is none."""
     assert source.search_s is not None
     try:
         return power.align(series.t_ns, series.watts, report.on, source.search_s)
     except ValueError as error:
-        raise MeasurementError(
-            f"the readings of {source.name} cannot be aligned with the measurement: {error}",
-            hint="check that it measures the device and that it is logging; raise meter.options.flush_s if its program "
-            "writes rows later than that",
-        ) from error
+        return Reason(
+            code="power_unaligned",
+            message=f"the readings of {source.name} cannot be aligned with the measurement: {error}",
+            advice="check that it measures the device and that it is logging; raise meter.options.flush_s if its "
+            "program writes rows later than that",
+        )

@@ -131,6 +131,9 @@ def test_a_log_without_the_load_pattern_is_refused(tmp_path: Path, workplace: Wo
         program.kill()
         program.wait()
     (record,) = workplace.records()
-    assert record.status is Status.failed
-    assert "cannot be aligned" in record.reason
-    assert "load pattern" in record.reason
+    assert record.status is Status.ok
+    assert record.missing["power_w"].startswith("power_unaligned: ")
+    assert "load pattern" in record.missing["power_w"]
+    assert record.metrics["accuracy_top1"] > 0.9
+    assert record.verdict
+    assert "power_unaligned" in [reason.code for reason in record.verdict.reasons]
