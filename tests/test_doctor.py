@@ -192,4 +192,4 @@ def test_doctor_reads_a_meter_and_states_its_boundary_rate_and_resolution(workpl
 def test_doctor_says_why_a_meter_cannot_be_read(workplace: Workplace) -> None:
     result = workplace.edlab("doctor", "meter=um25c", f"meter.options.port={workplace.folder}/rfcomm0")
     assert result.returncode == 1
-    assert "No such file or directory" in result.stdout
+    assert "rfcomm0 does not exist: pair the meter, then: sudo rfcomm bind 0 ADDRESS" in " ".join(result.stdout.split())
