@@ -78,7 +78,7 @@ class HostMeter(Source):
         self._interval_s = interval_s
         self._agent_ns = agent_ns
         self._recorder: Recorder | None = None
-        self._alignment = None if meter.knows_time else Alignment(0, round(meter.late_s * 1e9))
+        self._alignment = Alignment(0, 0 if meter.knows_time else round(meter.late_s * 1e9))
 
     @property
     def late_s(self) -> float:
@@ -91,8 +91,7 @@ class HostMeter(Source):
 
     def shift(self, alignment: Alignment) -> None:
         """Correct the times of all readings, in addition to earlier corrections."""
-        earlier = self._alignment.shift_ns if self._alignment else 0
-        self._alignment = Alignment(earlier + alignment.shift_ns, alignment.error_ns)
+        self._alignment = Alignment(self._alignment.shift_ns + alignment.shift_ns, alignment.error_ns)
 
     def start(self) -> None:
         self._recorder = Recorder(self._meter, self._interval_s)
@@ -117,7 +116,7 @@ class HostMeter(Source):
         """See `Source.series`."""
         assert self._recorder
         clocks = ClockRelation(self._before, compare_clocks(self._agent_ns))
-        shift_ns, error_ns = self._alignment or (0, 0)
+        shift_ns, error_ns = self._alignment
         here = clocks.host_ns(start_ns) - shift_ns, clocks.host_ns(end_ns) - shift_ns
         samples, failures = self._recorder.series(*here), self._recorder.failures(*here)
         self.resolution_w, self.accuracy = self._meter.resolution_w, self._meter.accuracy  # a reading may set them

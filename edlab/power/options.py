@@ -5,11 +5,24 @@ Each returns the value, or raises `ConfigError` with the option's name.
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from edlab.agent.sensors.base import BOUNDARIES
-from edlab.errors import ConfigError
+from edlab.errors import ConfigError, MissingDependencyError
+from edlab.packages import install
+
+
+def package(needed_by: str, module: str, *requirements: str) -> Any:
+    """The module of an optional package. Raises `MissingDependencyError` with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        names = re.split("[<>=]", requirements[0])[0]
+        raise MissingDependencyError(f"{needed_by} needs the package {names}", hint=install(requirements)) from error
 
 
 def text(name: str, value: object) -> str:

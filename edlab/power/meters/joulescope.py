@@ -20,7 +20,6 @@ device selects. Not tried on hardware.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 import threading
 import time
@@ -30,7 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from edlab.agent.sensors.base import Sample, Sensor
-from edlab.errors import ConfigError, MissingDependencyError
+from edlab.errors import ConfigError
 from edlab.power import options
 
 _MODELS = ("js110", "js220", "js320")
@@ -71,7 +70,7 @@ class Joulescope(Sensor):
         name = "joulescope" if self._serial is None else f"joulescope {self._serial}"
         super().__init__(name, "joulescope", options.boundary(boundary), slowest_s + _POLL_S)
         self.late_s = 2 * slowest_s + _POLL_S
-        self._package = _package()
+        self._package = options.package("the meter joulescope", "pyjoulescope_driver", "pyjoulescope_driver>=2.2")
         self._worker: ThreadPoolExecutor | None = None
         self._opening: Future[_Device] | None = None
         self._failed_at = -math.inf
@@ -229,12 +228,3 @@ def _only(paths: Sequence[str], serial: str | None) -> str:
     raise ConnectionError(
         f"set meter.options.serial to one of the Joulescopes that are connected: {', '.join(sorted(found))}"
     )
-
-
-def _package() -> Any:
-    try:
-        return importlib.import_module("pyjoulescope_driver")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the meter joulescope needs the package pyjoulescope_driver", hint="pip install 'pyjoulescope_driver>=2.2'"
-        ) from error

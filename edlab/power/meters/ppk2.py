@@ -21,7 +21,6 @@ Not tried on hardware. No accuracy or resolution is set: they depend on the rang
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 import time
 from typing import Any
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from edlab.agent.sensors.base import Sample, Sensor
-from edlab.errors import ConfigError, MissingDependencyError
+from edlab.errors import ConfigError
 from edlab.power import options
 
 _MODES = ("source", "ampere")
@@ -74,7 +73,7 @@ class Ppk2(Sensor):
             )
         super().__init__(f"ppk2 {self._path}", "ppk2", options.boundary(boundary), _LAG_S)
         self.late_s = 0.5
-        self._package = _package()
+        self._package = options.package("the meter ppk2", "ppk2_api.ppk2_api", "ppk2-api>=0.9.2")
         self._kit: Any = None
         self._failed_at = -math.inf
         self._last_ns = 0
@@ -196,12 +195,3 @@ class Ppk2(Sensor):
         microamperes, _ = self._kit.get_samples(data)
         self._count += len(microamperes)
         self._microamperes += sum(microamperes)
-
-
-def _package() -> Any:
-    try:
-        return importlib.import_module("ppk2_api.ppk2_api")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the meter ppk2 needs the package ppk2-api", hint="pip install 'ppk2-api>=0.9.2'"
-        ) from error

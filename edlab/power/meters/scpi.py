@@ -12,14 +12,13 @@ Not tried on hardware. Over which time a reading is averaged depends on the inst
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import time
 from typing import Any, Protocol
 
 from edlab.agent.sensors.base import Sample, Sensor
-from edlab.errors import ConfigError, MissingDependencyError
+from edlab.errors import ConfigError
 from edlab.power import options
 from edlab.power.lines import LineConnection
 
@@ -61,7 +60,9 @@ class Scpi(Sensor):
         self._queries = _queries(query, voltage_query, current_query)
         name = f"scpi {self._host or self._resource}"
         super().__init__(name, "scpi", options.boundary(boundary), options.number("lag_s", lag_s))
-        self._visa = _pyvisa() if self._resource else None
+        self._visa = (
+            options.package("the meter option resource", "pyvisa", "pyvisa", "pyvisa-py") if self._resource else None
+        )
         self._instrument: _Instrument | None = None
 
     def read(self) -> Sample | None:
@@ -151,15 +152,6 @@ def _unanswered(name: str, query: str) -> TimeoutError:
         f"{name} did not answer {query}: if it does not have this query, set meter.options.query, or "
         "voltage_query and current_query"
     )
-
-
-def _pyvisa() -> Any:
-    try:
-        return importlib.import_module("pyvisa")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the meter option resource needs the package pyvisa", hint="pip install pyvisa pyvisa-py"
-        ) from error
 
 
 def _queries(power: object, voltage: object, current: object) -> list[str]:

@@ -54,8 +54,13 @@ class Phase(ABC, Generic[R]):
         """Let the agent run it; files are written to `bench.folder`."""
 
     def figures(self, bench: Bench, report: R, series: Series | None) -> Figures:
-        """Its metrics; `series` are the power source's readings, if any. Other results go into the measurement."""
-        return Figures()
+        """Its metrics, by default those of power; `series` are the power source's readings, if any.
+
+        Other results go into the measurement.
+        """
+        if series is None or bench.source is None:
+            return Figures()
+        return self.power(bench, report, bench.source, series, bench.measurement.figures)
 
     def power(self, bench: Bench, report: R, source: Source, series: Series, earlier: Figures) -> Figures:
         """The power metrics of one source in this phase; `earlier` are those of its earlier phases."""

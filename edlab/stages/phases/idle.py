@@ -29,11 +29,6 @@ class Idle(Phase[IdleReport]):
             lambda phase, fraction, _: bench.on_progress(phase, fraction, message),
         )
 
-    def figures(self, bench: Bench, report: IdleReport, series: Series | None) -> Figures:
-        if series is None or bench.source is None:
-            return Figures()
-        return self.power(bench, report, bench.source, series, Figures())
-
     def power(self, bench: Bench, report: IdleReport, source: Source, series: Series, earlier: Figures) -> Figures:
         return metrics.idle_power(
             series.t_ns,

@@ -28,11 +28,6 @@ class SingleStream(Phase[LatencyReport]):
             bench, bench.power_seconds, lambda _, fraction, message: bench.on_progress(self.name, fraction, message)
         )
 
-    def figures(self, bench: Bench, report: LatencyReport, series: Series | None) -> Figures:
-        if series is None or bench.source is None:
-            return Figures()
-        return self.power(bench, report, bench.source, series, bench.measurement.figures)
-
     def power(self, bench: Bench, report: LatencyReport, source: Source, series: Series, earlier: Figures) -> Figures:
         return metrics.single_stream_power(
             series.t_ns,
