@@ -92,6 +92,33 @@ def test_power_goes_from_a_tree_of_files_to_the_record_which_says_so(
     assert "the processor package (package)" in result.stdout
 
 
+def test_repeats_join_all_sources_and_keep_the_readings_of_each_process(
+    sysfs: Path, tmp_path: Path, shared_cache: Path
+) -> None:
+    chip = tmp_path / "sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("power_meter\n")
+    (chip / "power1_average").write_text("30000000\n")
+    place = Workplace(tmp_path, shared_cache)
+    result = place.run(f"+device.env.EDLAB_SYSFS={sysfs}", *SHORT, "power=all", "protocol.repeats=3")
+    (record,) = place.records()
+    assert record.status is Status.ok, result.stdout
+    runs = record.details["runs"]
+    assert record.metrics["power_w"] == pytest.approx(sum(run["power_w"] for run in runs) / 3)
+    (other,) = record.details["power_sources"]
+    assert other["source"].startswith("hwmon:power_meter")
+    assert other["metrics"]["idle_power_w"] == 30
+    assert "power_stuck" in other["missing"]["power_w"]
+    files = {path.name for path in (place.folder / "mlruns").rglob(f"{record.run_id}/artifacts/*")}
+    assert {
+        "power_samples.csv",
+        "power_samples_2.csv",
+        "repeat_2_power_samples.csv",
+        "repeat_3_power_samples_2.csv",
+    } <= files
+    assert "repeat_2_latencies.npy" not in files
+
+
 def test_a_sensor_that_is_stuck_withholds_power_and_nothing_else(tmp_path: Path, shared_cache: Path) -> None:
     chip = tmp_path / "sys/class/hwmon/hwmon0"
     chip.mkdir(parents=True)

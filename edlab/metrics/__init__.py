@@ -10,12 +10,13 @@ from edlab.metrics.power import (
     energy_delay,
     estimated_power,
     idle_power,
+    idle_seconds,
     power,
     sampling_cost,
     single_stream_power,
 )
 from edlab.metrics.readings import Bounds, Instrument, refresh_s
-from edlab.metrics.repeats import over_runs, typical
+from edlab.metrics.repeats import over_runs, power_over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
 from edlab.metrics.sustained import by_window, sustained, watts_by_second
 from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput
@@ -40,12 +41,14 @@ __all__ = [
     "estimated_power",
     "headlines",
     "idle_power",
+    "idle_seconds",
     "judge",
     "latency",
     "loss_fix",
     "over_runs",
     "pooled_latency",
     "power",
+    "power_over_runs",
     "refresh_s",
     "sampling_cost",
     "setting",

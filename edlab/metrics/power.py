@@ -12,7 +12,17 @@ import scipy
 from numpy.typing import NDArray
 
 from edlab.metrics.figures import Figures
-from edlab.metrics.readings import Bounds, Instrument, Mean, are_believable, interval, mean, stuck_s
+from edlab.metrics.readings import (
+    Bounds,
+    Instrument,
+    Mean,
+    are_believable,
+    are_new,
+    interval,
+    mean,
+    refresh_s,
+    stuck_s,
+)
 from edlab.source import Reason
 
 _HEADLINES = ("power_w", "energy_per_inference_mj", "efficiency_ips_per_w")
@@ -149,8 +159,6 @@ def sampling_cost(name: str, pairs: NDArray[np.float64]) -> Figures:
 
     `pairs` (N, 2): the time of an inference without and with reading, in any unit. Student's t over the logarithms.
     """
-    if not (np.isfinite(pairs).all() and (pairs > 0).all()):
-        return Figures.withheld([f"sampling_{name}_cost"], "a window had no inference")
     gains = np.log(pairs[:, 1] / pairs[:, 0])
     half = float(scipy.stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains)))
     middle = float(gains.mean())
@@ -176,8 +184,8 @@ def idle_power(
     if len(dropped) > _LARGEST_SHARE * len(watts):
         return Figures.withheld(_IDLE, _absurd(dropped, len(watts), bounds).message)
     t_ns, watts = t_ns[believable], watts[believable]
-    if len(t_ns) < _LEAST_IDLE_READINGS:
-        return Figures.withheld(_IDLE, f"needs {_LEAST_IDLE_READINGS} readings, there are {len(t_ns)}")
+    if (count := _updates(t_ns, watts)) < _LEAST_IDLE_READINGS:
+        return Figures.withheld(_IDLE, f"needs {_LEAST_IDLE_READINGS} new readings, there are {count}")
     gap, seconds = float(np.diff(t_ns).max()) / _NS_PER_S, float(t_ns[-1] - t_ns[0]) / _NS_PER_S
     if gap > _LARGEST_GAP_IDLE * seconds:
         return Figures.withheld(_IDLE, _silent(gap, seconds, "").message)
@@ -190,6 +198,16 @@ def idle_power(
         return Figures.withheld(_IDLE, f"the idle power changed {changed}: raise power.idle_seconds")
     whole = mean(t_ns, watts, *t_ns[[0, -1]])
     return Figures(dict(zip(_IDLE, (whole.watts, whole.standard_error), strict=True)))
+
+
+def idle_seconds(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> float:
+    """How long a window of `idle_power` must be, in seconds, for a source with these readings; 0 if that is unknown."""
+    return _MARGIN * _LEAST_IDLE_READINGS * (refresh_s(t_ns, watts) or 0.0)
+
+
+def _updates(t_ns: NDArray[np.int64], watts: NDArray[np.float64]) -> int:
+    """How often the readings were renewed; all of them count if that is unknown, as with a constant power."""
+    return len(t_ns) if refresh_s(t_ns, watts) is None else int(np.count_nonzero(are_new(t_ns, watts)))
 
 
 def estimated_power(specified_watts: float | None, throughput_ips: float, reason: str) -> Figures:
@@ -308,8 +326,8 @@ def _doubts(
 def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
-        message=f"the sensor has no readings: {error}" if error else "the sensor has no readings in the window",
-        advice="`edlab doctor` with the same settings reads it, and lists the sensors for device.sensors",
+        message=f"there are no readings: {error}" if error else "there are no readings in the window",
+        advice="check the sensor or meter: `edlab doctor` with the same device=... and meter=... reads it",
     )
 
 

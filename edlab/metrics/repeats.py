@@ -51,6 +51,16 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
     return figures
 
 
+def power_over_runs(power: Sequence[Figures], runs: Sequence[Figures]) -> Figures:
+    """The metrics of another power source, from those in each of the runs, combined in the same way."""
+    rates = [Figures({"throughput_ips": run.values["throughput_ips"]}) for run in runs]
+    joined = over_runs([rate | figures for rate, figures in zip(rates, power, strict=True)], Figures())
+    names = {name for figures in power for name in (*figures.values, *figures.missing)}
+    return Figures(
+        {name: value for name, value in joined.values.items() if name in names}, joined.missing, joined.doubts
+    )
+
+
 def _power_intervals(runs: Sequence[Figures], watts: float, rate: float) -> Figures:
     """The 95 % intervals of power and efficiency: those within the runs and Student's t over the runs, together.
 

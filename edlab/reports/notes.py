@@ -173,7 +173,9 @@ def _sampling_costs(records: Sequence[RunRecord]) -> Iterator[Note]:
             if f"sampling_{kind}_cost" in values
         ]
         if parts:
-            yield f"reading {record.tags.get('power_source', 'the power source')} costs {', '.join(parts)}"
+            source = record.tags.get("power_source", "the power source")
+            load = record.tags.get("sampling_cost_with", "the first model on this target")
+            yield f"reading {source} costs {', '.join(parts)}, measured with {load}"
 
     for text, numbers in _group(records, cost).items():
         yield Note(f"{text} ({_rows(numbers, records)})", "dim")

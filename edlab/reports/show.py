@@ -28,8 +28,7 @@ def show(record: RunRecord) -> RenderableType:
     for other in record.details.get("power_sources", []):
         values = {name: _number(value) for name, value in other["metrics"].items()}
         missing = {name: f"missing: {reason}" for name, reason in other["missing"].items()}
-        first = ", first process" if record.details.get("runs") else ""
-        parts += ["", _pairs(f"power by {other['source']} ({other['boundary']}{first})", values | missing)]
+        parts += ["", _pairs(f"power by {other['source']} ({other['boundary']})", values | missing)]
     throughput = record.details.get("phases", {}).get("throughput", {})
     if trials := throughput.get("search"):
         found = _trials(trials) | _at_limits(throughput, record.params)

@@ -71,7 +71,10 @@ def derive(bench: Bench) -> None:
 
 
 def join_repeats(measurement: Measurement, folder: Path) -> None:
-    """Combine the metrics of the first run and its repeats; the queries of all are saved in `folder`, in order."""
+    """Combine the metrics of the first run and its repeats; the queries of all are saved in `folder`, in order.
+
+    The other files of a repeat, such as its power readings, become files of the run, with its number in their names.
+    """
     if not measurement.repeats:
         return
     folders = [folder, *(_repeat_folder(folder, number) for number, _ in enumerate(measurement.repeats, 2))]
@@ -84,3 +87,8 @@ def join_repeats(measurement: Measurement, folder: Path) -> None:
     measurement.stability = metrics.typical(stabilities) if stabilities else None
     joined |= metrics.stability_figures(measurement.stability)
     measurement.figures = measurement.figures.without(joined.missing) | joined
+    for other in zip(*(run.others for run in runs), strict=False):
+        other[0].figures = metrics.power_over_runs([each.figures for each in other], measurement.runs)
+    for number, repeat in enumerate(measurement.repeats, 2):
+        files = {f"repeat_{number}_{name}": path for name, path in repeat.files.items() if name != LATENCIES_FILE}
+        measurement.files |= files

@@ -122,7 +122,8 @@ def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement,
         watts = measurement.watts_by_second
         over_time_plot(window.ips_by_second, watts, path("over_time.png"), title=record.name)
     if spans := _power_spans(measurement):
-        power_plot(spans, path("power.png"), title=record.name)
+        process = ", first process" if measurement.repeats else ""
+        power_plot(spans, path("power.png"), title=record.name + process)
     return drawn
 
 
@@ -238,6 +239,8 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.power:
         record.tags["power_boundary"] = measurement.power.boundary
         record.tags["power_source"] = measurement.power.description
+    if measurement.sampling_cost_with:
+        record.tags["sampling_cost_with"] = measurement.sampling_cost_with
     if measurement.others:
         record.details["power_sources"] = [
             {

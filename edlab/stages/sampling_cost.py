@@ -1,10 +1,11 @@
-"""How much reading the power source slows the target: measured once for each of them, and kept in the cache."""
+"""How much reading the power sources slows the target: measured once for each target and its sources, and cached."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,63 +14,76 @@ from edlab import metrics
 from edlab.agent import messages
 from edlab.agent.messages import Setting
 from edlab.cache import digest
-from edlab.errors import EdlabError
+from edlab.errors import EdlabError, MeasurementError
 from edlab.metrics import Figures
 from edlab.power import Source
 from edlab.stages.phases import Bench, Throughput, run_queries
 
-_PAIRS = 5  # of a window with the source read and one without
+_PAIRS = 5  # of a window with the sources read and one without
+_LONGEST_WINDOW = 5.0  # times its measured part: above, the runtime compiles in each window, which takes too long
 _KIND, _FILE = "sampling-cost", "cost.json"
 
 
 def sampling_cost(bench: Bench) -> Figures:
-    """How much longer inference takes while the power source is read; empty without a source, or for a stand-in.
+    """How much longer inference takes while the power sources are read; empty without one, or for a stand-in.
 
-    From pairs of windows of `protocol.throughput.trial_seconds`, with the source read and without, in changing order.
+    From pairs of windows of `protocol.throughput.trial_seconds`, with the sources read and without, in changing order.
+    The first run on a target measures it with its own model, which `Measurement.sampling_cost_with` names.
     Missing if queries are longer than that, if readings arrive late, or if a window fails.
     """
     source, config = bench.source, bench.config
     if source is None or source.stand_in or config.device.stand_in:
         return Figures()
-    if reason := _too_slow(bench, source):
+    sources = [source, *(other.source for other in bench.measurement.others)]
+    if reason := _too_slow(bench, sources):
         return Figures.withheld(metrics.SAMPLING_COSTS, reason)
     machine = bench.session.hello()._replace(pid=0, executable="")
-    key = digest([machine, source.name, source.boundary, config.power.interval_s])
+    key = digest([machine, [[each.name, each.boundary] for each in sources], config.power.interval_s])
 
     def make(folder: Path) -> None:
-        (folder / _FILE).write_text(json.dumps(_measure(bench, source).values))
+        load = f"{config.model.name} on {bench.deployment.model.runtime}"
+        (folder / _FILE).write_text(json.dumps({"with": load, "metrics": _measure(bench, sources).values}))
 
     try:
-        return Figures(json.loads((bench.cache.get_or_make(_KIND, key, make) / _FILE).read_text()))
+        found = json.loads((bench.cache.get_or_make(_KIND, key, make) / _FILE).read_text())
     except EdlabError as error:
-        return Figures.withheld(metrics.SAMPLING_COSTS, f"a window of its measurement failed: {error.message}")
+        return Figures.withheld(metrics.SAMPLING_COSTS, f"its measurement failed: {error.message}")
+    bench.measurement.sampling_cost_with = found["with"]
+    return Figures(found["metrics"])
 
 
-def _too_slow(bench: Bench, source: Source) -> str:
+def _too_slow(bench: Bench, sources: list[Source]) -> str:
     """Why it would take too long; empty if it would not."""
     window_s = bench.config.protocol.throughput.trial_seconds
     if bench.measurement.figures.values["latency_ms"] > 1e3 * window_s:
         return f"a query is longer than protocol.throughput.trial_seconds={window_s:g}"
-    if source.late_s > window_s:
-        return f"readings of {source.name} arrive {source.late_s:g} s late"
+    if late := next((source for source in sources if source.late_s > window_s), None):
+        return f"readings of {late.name} arrive {late.late_s:g} s late"
     return ""
 
 
-def _measure(bench: Bench, source: Source) -> Figures:
-    bench.on_progress("sampling cost", None, source.name)
-    latency = _pairs(source, lambda: _query_s(bench))
-    rate = _pairs(source, lambda: _throughput_ips(bench))
-    seconds = np.divide(1, rate, out=np.zeros_like(rate), where=rate > 0)
-    return metrics.sampling_cost("latency", latency) | metrics.sampling_cost("throughput", seconds)
+def _measure(bench: Bench, sources: list[Source]) -> Figures:
+    bench.on_progress("sampling cost", None, ", ".join(source.name for source in sources))
+    latency = _pairs(bench, sources, _query_s)
+    throughput = _pairs(bench, sources, _inference_s)
+    return metrics.sampling_cost("latency", latency) | metrics.sampling_cost("throughput", throughput)
 
 
-def _pairs(source: Source, measure: Callable[[], float]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """float64 (pairs, 2): what `measure` returns without the source being read, and with it."""
+def _pairs(
+    bench: Bench, sources: list[Source], measure: Callable[[Bench], float]
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """float64 (pairs, 2): the seconds that `measure` returns without the sources being read, and with it."""
+    longest_s = _LONGEST_WINDOW * bench.config.protocol.throughput.trial_seconds
     pairs = np.empty((_PAIRS, 2))
     for number in range(_PAIRS):
         for read in (False, True) if number % 2 else (True, False):
-            with source if read else nullcontext():
-                pairs[number, int(read)] = measure()
+            with ExitStack() as stack:
+                for source in sources if read else ():
+                    stack.enter_context(source)
+                start = time.monotonic()
+                pairs[number, int(read)] = measure(bench)
+                if (seconds := time.monotonic() - start) > longest_s:
+                    raise MeasurementError(f"one of its windows takes {seconds:.0f} s")
     return pairs
 
 
@@ -79,19 +93,13 @@ def _query_s(bench: Bench) -> float:
     return report.seconds / report.queries
 
 
-def _throughput_ips(bench: Bench) -> float:
-    """The rate of a short window at the setting that the search has found."""
-    protocol, found = bench.config.protocol, bench.measurement.report(Throughput)
+def _inference_s(bench: Bench) -> float:
+    """The mean time of an inference in a short window, at the setting that the search has found."""
+    found = bench.measurement.report(Throughput)
     assert found
-    search = protocol.throughput
-    request = messages.Throughput(
-        pool=bench.pool,
-        seconds=search.trial_seconds,
-        max_seconds=protocol.max_seconds,
-        max_batch=search.max_batch,
-        max_in_flight=search.max_in_flight,
-        gain=search.gain,
-        trial_seconds=search.trial_seconds,
-        setting=Setting(found.batch, found.in_flight),
-    )
-    return bench.session.measure(messages.THROUGHPUT, request).throughput_ips
+    setting = Setting(found.batch, found.in_flight)
+    request = Throughput.request(bench, bench.config.protocol.throughput.trial_seconds, setting)
+    report = bench.session.measure(messages.THROUGHPUT, request)
+    if report.throughput_ips <= 0:
+        raise MeasurementError("one of its windows had no inference")
+    return 1 / report.throughput_ips

@@ -55,6 +55,7 @@ TAGS = {
     "int8_kernels": "whether the int8 kernels that ran are exact or saturate",
     "power_boundary": "what the power sensor measures: the part of the device or board",
     "power_source": "the power sensor, or the source of the estimate",
+    "sampling_cost_with": "the model and runtime with which the cost of reading the power sources was measured",
     "stand_in": "what was measured instead of the device; all metrics are then `emulated_*`",
     "task": "what the model does: classification, detection, or a plugin's task",
     "throttled": "whether the target throttled: `yes`, `no` or `cannot tell`",

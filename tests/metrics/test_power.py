@@ -12,6 +12,7 @@ from edlab.metrics import (
     Window,
     estimated_power,
     idle_power,
+    idle_seconds,
     judge,
     over_runs,
     power,
@@ -61,8 +62,12 @@ def test_unevenly_spaced_samples_are_weighted_by_time() -> None:
         (np.arange(0, 9 * S + 1, S // 20), "9.0 s"),
         (np.arange(0, 12 * S + 1, S // 4), "49"),
         (np.concatenate((np.arange(0, 5 * S, S // 50), np.arange(9 * S, 12 * S + 1, S // 50))), "silent"),
+        (
+            np.setdiff1d(np.arange(0, 12 * S + 1, S // 50), np.arange(S, 11 * S, S // 50)[np.arange(500) % 250 < 40]),
+            "1.6 s",
+        ),
     ],
-    ids=["short window", "few samples", "silent sensor"],
+    ids=["short window", "few samples", "silent sensor", "two short silences"],
 )
 def test_a_window_that_cannot_carry_a_figure_withholds_it(t_ns: np.ndarray, reason: str) -> None:
     figures = power(t_ns, np.full(len(t_ns), 5.0), Window(0, int(t_ns[-1]), min_readings=100), 10.0)
@@ -84,7 +89,7 @@ def test_idle_power_is_apart() -> None:
 @pytest.mark.parametrize(
     ("watts", "bounds", "reason"),
     [
-        (np.full(5, 2.0), Bounds(), "needs 10 readings, there are 5"),
+        (np.full(5, 2.0), Bounds(), "needs 10 new readings, there are 5"),
         (np.where(np.arange(100) < 60, -1.0, 2.0), Bounds(), "60 of 100 readings"),
         (np.where(np.arange(100) % 10, 2.0, 400.0), Bounds(max_watts=10.0), "10 of 100 readings"),
     ],
@@ -95,6 +100,23 @@ def test_idle_power_is_withheld_where_the_sensor_says_too_little(
     figures = idle_power(np.arange(len(watts)) * S // 20, watts, bounds=bounds)
     assert not figures.values
     assert reason in figures.missing["idle_power_w"]
+
+
+def test_idle_counts_what_a_slow_meter_renews_and_not_what_is_read() -> None:
+    t_ns = np.arange(0, 5 * S, S // 20)
+    watts = 2.0 + 0.01 * (t_ns // S % 3)  # renewed each second
+    assert "10 new readings, there are 5" in idle_power(t_ns, watts).missing["idle_power_w"]
+    assert idle_seconds(t_ns, watts) == pytest.approx(12.5)
+    longer_ns = np.arange(0, 13 * S, S // 20)
+    assert idle_power(longer_ns, 2.0 + 0.01 * (longer_ns // S % 3)).values["idle_power_w"] == pytest.approx(
+        2.01, abs=0.005
+    )
+
+
+def test_a_constant_idle_power_is_believed() -> None:
+    t_ns = np.arange(0, 5 * S, S // 20)
+    assert idle_power(t_ns, np.full(100, 2.0)).values["idle_power_w"] == 2.0
+    assert idle_seconds(t_ns, np.full(100, 2.0)) == 0
 
 
 def test_one_glitch_does_not_raise_idle_power() -> None:

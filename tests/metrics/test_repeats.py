@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edlab.metrics import Figures, Stability, latency, over_runs, pooled_latency, typical
+from edlab.metrics import Figures, Stability, latency, over_runs, pooled_latency, power_over_runs, typical
 
 
 def run(latency_ms: float, half: float = 0.01, **others: float) -> Figures:
@@ -22,6 +22,21 @@ def test_the_mean_is_over_runs_and_the_spread_is_their_range() -> None:
     assert figures["latency_run_spread"] == pytest.approx(0.2 / 1.1)
     assert figures["latency_runs"] == 3
     assert figures["throughput_run_spread"] > 0
+
+
+def test_another_power_source_is_joined_in_the_same_way() -> None:
+    runs = [run(1.0), run(1.25)]
+    watts = [Figures({"power_w": each, "efficiency_ips_per_w": 1.0, "idle_power_w": 2.0}) for each in (10.0, 20.0)]
+    figures = power_over_runs(watts, runs)
+    assert figures.values["power_w"] == 15.0
+    assert figures.values["efficiency_ips_per_w"] == pytest.approx(900 / 15)
+    assert figures.values["idle_power_w"] == 2.0
+    assert not {"throughput_ips", "latency_runs"} & {*figures.values}
+
+
+def test_a_source_that_failed_in_one_run_is_missing_with_its_reason() -> None:
+    power = [Figures({"power_w": 10.0}), Figures.withheld(["power_w"], "unplugged")]
+    assert power_over_runs(power, [run(1.0), run(1.1)]).missing == {"power_w": "unplugged"}
 
 
 def test_the_interval_over_runs_holds_what_changes_between_them_as_often_as_it_says() -> None:

@@ -86,7 +86,7 @@ class EnergyCounter(Sensor):
     sample is half of that time. With the mean power since the last reading it would not, for a counter that is renewed
     more slowly than it is read: an early reading has more power, and the same weight.
 
-    A reading at which a counter has not moved is no sample: its energy is part of the next one.
+    A reading at which no counter has moved is no sample: its energy is part of the next one.
     """
 
     renewed_s = 0.0  # type: float  # 0: far more often than the counters are read
@@ -107,7 +107,7 @@ class EnergyCounter(Sensor):
         """See `Sensor.read`. A counter that was reset, instead of reaching its limit, is a failed reading."""
         now, counts = time.perf_counter_ns(), self.joules()
         earlier = self._readings
-        if earlier and any(new == old for new, old in zip(counts, earlier[-1].counts)):
+        if earlier and all(new == old for new, old in zip(counts, earlier[-1].counts)):
             return None
         self._readings = [_Reading(now, counts, 0.0)]  # the first, also after a reset
         if not earlier:

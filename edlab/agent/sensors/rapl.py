@@ -13,6 +13,7 @@ on the time between two readings, so no resolution is stated.
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from ..messages import UnusableSensor
 from .base import EnergyCounter, Found
 
 _KIND = "rapl"
+_UNTIL_IT_MOVES_S = 0.05  # many times the time in which the processor updates it
 
 
 class _Domain(NamedTuple):
@@ -90,7 +92,11 @@ def _problem(zone: Path) -> Exception | None:
     """Why the zone cannot be read; None if it can be."""
     try:
         (zone / "name").read_text()
-        Rapl([zone]).joules()
+        counter = Rapl([zone])
+        if not any(counter.joules()):
+            time.sleep(_UNTIL_IT_MOVES_S)
+            if not any(counter.joules()):
+                raise ValueError("energy_uj stays 0: many virtual machines have the files without the counter")
     except (OSError, ValueError) as error:
         return error
     return None

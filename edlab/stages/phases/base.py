@@ -134,6 +134,7 @@ class Measurement:
     stability: Stability | None = None
     power: Source | Estimate | None = None
     others: list[Other] = field(default_factory=list)
+    sampling_cost_with: str = ""  # the model and runtime with which the sampling cost was measured
     watts_by_second: list[float | None] | None = None  # over the throughput window, if a source was sampled
     batch_one_only: str = ""  # why no larger batch could be tried; empty if one could
     check: Comparison | None = None  # the target's outputs compared with the source model's

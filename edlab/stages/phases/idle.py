@@ -20,14 +20,17 @@ class Idle(Phase[IdleReport]):
     samples_file = "idle_samples.csv"
 
     def run(self, bench: Bench) -> IdleReport:
-        source, config = bench.source, bench.config.power
-        seconds = config.idle_seconds + bench.lag_s if source else _WITHOUT_SOURCE_S
-        message = f"reading {source.name}" if source else ""
-        return bench.session.measure(
-            messages.IDLE,
-            messages.Idle(seconds),
-            lambda phase, fraction, _: bench.on_progress(phase, fraction, message),
-        )
+        """Wait; again and longer if the source turns out to renew its readings slowly."""
+        source, config = bench.source, bench.config
+        if source is None:
+            return _wait(bench, _WITHOUT_SOURCE_S, "")
+        message = f"reading {source.name}"
+        report = _wait(bench, config.power.idle_seconds + bench.lag_s, message)
+        series = source.series(report.start_ns, report.end_ns)
+        needed_s = metrics.idle_seconds(series.t_ns, series.watts)
+        if needed_s > config.power.idle_seconds:
+            report = _wait(bench, min(needed_s, config.protocol.max_seconds) + bench.lag_s, message)
+        return report
 
     def power(self, bench: Bench, report: IdleReport, source: Source, series: Series, earlier: Figures) -> Figures:
         return metrics.idle_power(
@@ -36,3 +39,11 @@ class Idle(Phase[IdleReport]):
             start_ns=report.start_ns + round(source.lag_s * 1e9),
             bounds=metrics.Bounds(source.boundary, max_watts=max_watts(bench, source)),
         )
+
+
+def _wait(bench: Bench, seconds: float, message: str) -> IdleReport:
+    return bench.session.measure(
+        messages.IDLE,
+        messages.Idle(seconds),
+        lambda phase, fraction, _: bench.on_progress(phase, fraction, message),
+    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from edlab import metrics
 from edlab.agent import messages
-from edlab.agent.messages import Activity, ThroughputReport, Trial
+from edlab.agent.messages import Activity, Setting, ThroughputReport, Trial
 from edlab.metrics import Figures
 from edlab.power import Estimate, Series, Source
 from edlab.stages.phases.base import Bench, Measurement, Phase
@@ -22,12 +22,19 @@ class Throughput(Phase[ThroughputReport]):
     samples_file = "power_samples.csv"
 
     def run(self, bench: Bench) -> ThroughputReport:
-        protocol = bench.config.protocol
-        search, seconds = protocol.throughput, protocol.window_seconds
+        seconds = bench.config.protocol.window_seconds
         if bench.source:
             seconds = max(seconds, bench.power_seconds)
+        return bench.session.measure(
+            messages.THROUGHPUT, self.request(bench, seconds, bench.setting), bench.on_progress
+        )
+
+    @staticmethod
+    def request(bench: Bench, seconds: float, setting: Setting | None) -> messages.Throughput:
+        """The request for a window of `seconds` at `setting`; None: the agent searches for the best one before it."""
+        protocol, search = bench.config.protocol, bench.config.protocol.throughput
         beyond = max(seconds - protocol.seconds, 0)  # an intentionally long window does not shorten the search
-        request = messages.Throughput(
+        return messages.Throughput(
             pool=bench.pool,
             seconds=seconds,
             max_seconds=protocol.max_seconds + beyond,
@@ -35,9 +42,8 @@ class Throughput(Phase[ThroughputReport]):
             max_in_flight=search.max_in_flight,
             gain=search.gain,
             trial_seconds=search.trial_seconds,
-            setting=bench.setting,
+            setting=setting,
         )
-        return bench.session.measure(messages.THROUGHPUT, request, bench.on_progress)
 
     def figures(self, bench: Bench, report: ThroughputReport, series: Series | None) -> Figures:
         rate = report.throughput_ips
