@@ -15,6 +15,7 @@ from edlab.errors import ConfigError
 from edlab.power.align import Alignment
 from edlab.power.base import Series, Source
 from edlab.power.clock import ClockRelation, compare_clocks
+from edlab.power.trial import find_problem
 from edlab.registry import Group, did_you_mean
 
 _SEARCH_MARGIN_S = 2.0
@@ -88,6 +89,10 @@ class HostMeter(Source):
     def search_s(self) -> float | None:
         """How much the readings' times may be wrong before `shift`, in seconds; None: they are right."""
         return None if self._meter.knows_time else self._meter.late_s + _SEARCH_MARGIN_S
+
+    def find_problem(self) -> str:
+        """Why it cannot be read, after some seconds; empty if it can."""
+        return find_problem(self._meter, self._interval_s)
 
     def shift(self, alignment: Alignment) -> None:
         """Correct the times of all readings, in addition to earlier corrections."""
