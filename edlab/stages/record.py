@@ -331,8 +331,9 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
 
 
 def _power_facts(measurement: Measurement) -> metrics.PowerFacts:
-    stand_in = measurement.power.stand_in if measurement.power else ""
-    return metrics.PowerFacts(doubts=measurement.figures.doubts, stand_in=stand_in)
+    sources = [measurement.power, *(other.source for other in measurement.others)]
+    stand_ins = (source.stand_in for source in sources if source and source.stand_in)
+    return metrics.PowerFacts(doubts=measurement.figures.doubts, stand_in=next(stand_ins, ""))
 
 
 def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
