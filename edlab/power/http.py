@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NamedTuple
 
+from edlab.power.network import unreachable
 from edlab.power.within import within
 
 # A meter is in the local network: the proxy of the environment does not reach it.
@@ -59,7 +60,7 @@ def _answer(request: urllib.request.Request, timeout_s: float) -> Answer:
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise TimeoutError(f"{request.host} did not answer in time") from error
-        raise ConnectionError(f"cannot reach {request.host}: {error.reason}") from error
+        raise unreachable(request.host, error.reason) from error
     except (OSError, http.client.HTTPException) as error:
         broken = f"the connection to {request.host} broke: {type(error).__name__} {error}"
         raise ConnectionError(broken.rstrip()) from error
