@@ -69,7 +69,7 @@ def _check_meter(bench: Bench) -> None:
         if problem := bench.source.find_problem():
             raise MeasurementError(
                 f"meter={meter} cannot be read: {problem}",
-                hint=f"`edlab doctor meter={meter}` with the same meter.options reads it; meter=none measures without it",
+                hint=f"`edlab doctor meter={meter}` with the same options reads it; meter=none measures without it",
             )
 
 

@@ -17,6 +17,7 @@ from edlab.record import Status
 
 UM25C_ACCURACY = 0.0015
 SHORT = ("power.idle_seconds=2", "power.active_seconds=6", "power.active_samples=20")  # a busy machine leaves gaps
+BOARD = "meter.options.boundary=board_dc"
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def logger(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 def test_a_log_by_an_unknown_clock_is_aligned_by_a_load_pattern(logger: tuple[Path, str], workplace: Workplace) -> None:
     path, mark = logger
-    options = (f"meter.options.path={path}", "meter.options.align=pattern", "meter.options.flush_s=1")
+    options = (f"meter.options.path={path}", "meter.options.align=pattern", "meter.options.flush_s=1", BOARD)
     result = workplace.run("meter=csv", *options, f"+device.env.{mark}", *SHORT)
     (record,) = workplace.records()
     assert record.status is Status.ok, result.stdout + result.stderr
@@ -125,7 +126,7 @@ def test_a_log_without_the_load_pattern_is_refused(tmp_path: Path, workplace: Wo
     writes += "    print(f'{time.monotonic()},{2 + time.monotonic() % 1}', file=log); time.sleep(0.05)"
     program = subprocess.Popen([sys.executable, "-c", writes, str(path)])
     try:
-        columns = ("meter.options.time_column=1", "meter.options.watts_column=2", "meter.options.flush_s=1")
+        columns = ("meter.options.time_column=1", "meter.options.watts_column=2", "meter.options.flush_s=1", BOARD)
         workplace.run("meter=csv", f"meter.options.path={path}", "meter.options.align=pattern", *columns, *SHORT)
     finally:
         program.kill()
