@@ -108,8 +108,8 @@ class _Parser(argparse.ArgumentParser):
         if not unknown.startswith("-"):
             self.error(f"unexpected '{unknown}'")
         near = did_you_mean(unknown, [option for option in self._option_string_actions if option.startswith("--")])
-        near = quotes_for_program(arguments, unknown) + near
-        raise ConfigError(f"unknown option '{unknown}'", hint=f"{near}`{self.prog} --help` lists the options")
+        hint = f"{quotes_for_program(arguments, unknown)}{near}`{self.prog} --help` lists the options"
+        raise ConfigError(f"unknown option '{unknown}'", hint=hint)
 
 
 def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:

@@ -38,8 +38,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         hint = did_you_mean(unknown[0], [*known, "--debug"]).rstrip() or "`edlab run --help` lists the options"
-        hint = quotes_for_program(arguments, unknown[0]) + hint
-        raise ConfigError(f"unknown option '{unknown[0]}'", hint=hint)
+        raise ConfigError(f"unknown option '{unknown[0]}'", hint=quotes_for_program(arguments, unknown[0]) + hint)
     return flags
 
 

@@ -72,28 +72,6 @@ class Window:
         return Figures.doubted(names, _in_phase(self.phase, doubt) if self.phase else doubt)
 
 
-class _Advice(NamedTuple):
-    """The beginnings of what to change, for one kind of instrument."""
-
-    check: str
-    alone: str
-    measures: str
-
-
-_ADVICE = {
-    "sensor": _Advice(
-        "check the sensor's wiring and driver",
-        "choose a sensor that measures this device alone (device.sensors)",
-        "choose a sensor that measures the device (device.sensors; `edlab doctor` lists the available sensors)",
-    ),
-    "meter": _Advice(
-        "check the meter, its connection and the program that reads it",
-        "check that the meter feeds the target and nothing else",
-        "check that the meter feeds the target",
-    ),
-}
-
-
 class _Measured(NamedTuple):
     mean: Mean
     low: float
@@ -309,25 +287,36 @@ def _doubts(
     kind: str,
 ) -> Iterator[Reason]:
     """Why the readings of a window are not plausible, the clearest reason first; `kind` is of `Instrument`."""
-    source = _ADVICE[kind]
+    is_meter = kind == "meter"
+    check = "check the meter and the program that reads it" if is_meter else "check the sensor's wiring and driver"
+    measures = (
+        "check that the meter feeds the target"
+        if is_meter
+        else "choose a sensor that measures the device (device.sensors; `edlab doctor` lists the available sensors)"
+    )
+    alone = (
+        "check that the meter feeds nothing but the target"
+        if is_meter
+        else "choose a sensor that measures this device alone (device.sensors)"
+    )
     zeros = int(np.count_nonzero(watts == 0))
     if zeros > _LARGEST_SHARE * len(watts):
         yield Reason(
             code="power_zeros",
             message=f"{zeros} of {len(watts)} readings are 0 W under load",
-            advice=f"{source.check}: it fails at times, or its range is too wide for this target",
+            advice=f"{check}: it fails at times, or its range is too wide for this target",
         )
     if watts.min() == watts.max():
         yield Reason(
             code="power_stuck",
             message=f"all {len(watts)} readings are {watts[0]:.6g} W",
-            advice=f"{source.check}: its reading is not updated, or its steps are too coarse for this load",
+            advice=f"{check}: its reading is not updated, or its steps are too coarse for this load",
         )
     if (stuck := stuck_s(t_ns, watts)) > _LARGEST_GAP * seconds:
         yield Reason(
             code="power_stuck",
             message=f"the {kind} repeated one reading for {stuck:.1f} s of {seconds:.1f} s",
-            advice=f"{source.check}: its reading was not updated",
+            advice=f"{check}: its reading was not updated",
         )
     if mean.readings < window.min_readings:
         needed = math.ceil(_MARGIN * seconds * window.min_readings / mean.readings)
@@ -342,7 +331,7 @@ def _doubts(
             code="power_implausible",
             message=f"{mean.watts:.3g} W is more than {_MOST_OF_SPECIFIED:g} times device.specification.max_watts "
             f"({bounds.max_watts:g} W)",
-            advice=f"{source.alone}, or fix max_watts",
+            advice=f"{alone}, or fix max_watts",
         )
     if bounds.idle_w is None:
         return
@@ -351,14 +340,14 @@ def _doubts(
             code="power_implausible",
             message=f"{mean.watts:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the idle power "
             f"({bounds.idle_w:.3g} W)",
-            advice=f"check that the target was idle before the run; {source.measures}",
+            advice=f"check that the target was idle before the run; {measures}",
         )
     if mean.watts - bounds.idle_w <= _SIGMAS * math.hypot(mean.standard_error, bounds.idle_standard_error_w):
         yield Reason(
             code="power_not_above_idle",
             message=f"{mean.watts:.4g} W under load is not {_SIGMAS:g} sigma above the idle power "
             f"({bounds.idle_w:.4g} W)",
-            advice=f"{source.measures}, or raise power.active_seconds",
+            advice=f"{measures}, or raise power.active_seconds",
         )
 
 
@@ -369,7 +358,7 @@ def _in_phase(phase: str, doubt: Reason) -> Reason:
 def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
-        message=f"there are no readings: {error}" if error else "there are no readings in the window",
+        message=f"there are no readings: {error}" if error else "there are no readings",
         advice="check the sensor or meter: `edlab doctor` with the same device=... and meter=... reads it",
     )
 
@@ -387,5 +376,5 @@ def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds, kind: str) ->
         code="power_absurd",
         message=f"{len(watts)} of {read} readings are negative, not finite or above {bounds.most_of_one_reading:g} W, "
         f"for example {watts[0]:.6g} W",
-        advice=f"{_ADVICE[kind].check} and scale, and device.specification.max_watts if it is set",
+        advice=f"check the {kind}'s scale, and device.specification.max_watts if it is set",
     )

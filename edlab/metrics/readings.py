@@ -45,7 +45,7 @@ class Bounds:
 class Instrument:
     """What is known about a source of readings. None: it is not stated, and not part of the uncertainty."""
 
-    kind: str = "sensor"  # of the target; or "meter": an instrument outside, with a supply line or a plug of its own
+    kind: str = "sensor"  # of the target; or "meter": an instrument outside of it
     lag_s: float = 0.0  # how far back a reading may reach
     resolution_w: float | None = None  # one step of a reading
     accuracy: float | None = None  # the largest error of a reading, as a fraction of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -164,7 +165,7 @@ def _power_interval(records: Sequence[RunRecord], numbers: Sequence[int]) -> str
         return ""
     unknown = any(records[number - 1].tags.get("power_accuracy") == "not stated" for number in numbers)
     without = ", without the instrument's accuracy, which is not stated" if unknown else ""
-    return f", ± {max(halves):.1%} or less (95 % interval{without})"
+    return f", ± {math.ceil(1000 * max(halves)) / 1000:.1%} or less (95 % interval{without})"
 
 
 def _sampling_costs(records: Sequence[RunRecord]) -> Iterator[Note]:

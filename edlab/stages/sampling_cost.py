@@ -90,7 +90,7 @@ def _pairs(
                 if _was_read(source, start_ns, end_ns):
                     unread.discard(source.name)
     if unread:
-        raise MeasurementError(f"there are no readings of {', '.join(sorted(unread))}")
+        raise MeasurementError(f"{', '.join(sorted(unread))} sent no reading")
     return pairs
 
 
