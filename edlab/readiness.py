@@ -189,7 +189,7 @@ def meter(config: EdlabConfig) -> Iterator[Finding]:
         aligned = "" if opened.knows_time else "; a run aligns its times by a load pattern, which was not tried"
         yield Finding(part, True, f"{opened.name}: {tried}{aligned}")
     else:
-        yield Finding(part, False, f"{opened.name}: {tried.error}", tried.fix)
+        yield Finding(part, False, tried.error, tried.fix)
 
 
 def plugins() -> Iterator[Finding]:

@@ -74,5 +74,4 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
         except OSError as error:
             raise unreachable(f"{host}:{port}", error) from error
 
-    late = f"cannot reach {host}:{port}: no answer in time: check that it is on, and meter.options.host"
-    return within(deadline, late, connect)
+    return within(deadline, str(unreachable(f"{host}:{port}", "no answer in time")), connect)
