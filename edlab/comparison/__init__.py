@@ -1,5 +1,6 @@
 """Comparing recorded runs: which metrics may be compared, differences with intervals, the Pareto front, a choice."""
 
+from edlab.comparison import names
 from edlab.comparison.changes import Change, difference, ratio
 from edlab.comparison.choose import Choice, Constraint, choose
 from edlab.comparison.compare import Compared, Comparison, compare
@@ -28,6 +29,7 @@ __all__ = [
     "estimate",
     "front",
     "is_better",
+    "names",
     "obstacles",
     "ratio",
     "shared",

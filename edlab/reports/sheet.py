@@ -39,8 +39,14 @@ class Heading:
 
     text: str
     is_number: bool = False
-    folds: bool = False  # a long cell may be broken into lines
+    folds: bool = False  # a long cell may be broken into lines, between words
+    is_name: bool = False  # it folds, and shares a column with the other names if the terminal is narrow
     is_spare: bool = False  # left out first if the terminal is too narrow
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether its cells may be broken between words."""
+        return self.folds or self.is_name
 
     @property
     def line(self) -> str:
@@ -107,8 +113,8 @@ class Sheet:
         return sum(heading.is_spare for heading in self.headings)
 
     def _merged(self) -> Sheet:
-        """With all columns that may fold as one."""
-        names = [index for index, heading in enumerate(self.headings) if heading.folds]
+        """With all names in one column."""
+        names = [index for index, heading in enumerate(self.headings) if heading.is_name]
         if len(names) < 2:
             return self
         others = [index for index in range(len(self.headings)) if index not in names]
@@ -119,7 +125,7 @@ class Sheet:
             return [*kept[:place], join([row[index] for index in names]), *kept[place:]]
 
         return Sheet(
-            merge(self.headings, lambda headings: Heading(" ".join(each.text for each in headings), folds=True)),
+            merge(self.headings, lambda headings: Heading(" ".join(each.text for each in headings), is_name=True)),
             [
                 row if isinstance(row, str) else merge(row, lambda cells: Cell(" ".join(each.text for each in cells)))
                 for row in self.rows
@@ -140,7 +146,7 @@ class Sheet:
         cells = [row for row in self.rows if not isinstance(row, str)]
         return [
             _least_width(
-                [*heading.text.splitlines(), *(line for row in cells for line in row[index].lines)], heading.folds
+                [*heading.text.splitlines(), *(line for row in cells for line in row[index].lines)], heading.may_fold
             )
             for index, heading in enumerate(self.headings)
         ]
@@ -155,8 +161,8 @@ class Sheet:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
         for heading, width in zip(self.headings, self._least_widths(), strict=True):
             justify: JustifyMethod = "right" if heading.is_number else "left"
-            table.add_column(Text(heading.text), justify=justify, no_wrap=not heading.folds, min_width=width)
-        first = next((index for index, heading in enumerate(self.headings) if heading.folds), 0)
+            table.add_column(Text(heading.text), justify=justify, no_wrap=not heading.may_fold, min_width=width)
+        first = next((index for index, heading in enumerate(self.headings) if heading.is_name), 0)
         for row in self.rows:
             if isinstance(row, str):
                 table.add_row(*[""] * first, Text(row, "dim"))

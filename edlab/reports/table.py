@@ -30,13 +30,13 @@ _IN_USE = "model.input."  # derived from other parameters, which have columns if
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 
 
-_ID = 8  # characters of a run's id, which edlab's commands accept
+ID = 8  # characters of a run's id, which edlab's commands accept
 _BEST = "*"
 _ON_FRONT = "◆ "
 _SOME_METRICS = "docs/metrics.md lists the metrics, for example latency_ms"
 _SETTING = "batch x in flight"  # the setting of the throughput
 _SETTING_LINES = "batch x\nin flight"  # for the terminal's column
-_NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
+NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
 def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
@@ -75,39 +75,39 @@ def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     for name, column in columns.items():
         sheet.headings.append(Heading(column.heading, is_number=True, is_spare=name == _OPERATIONS))
     sheet.headings.append(Heading("verdict"))
-    sheet.title = ", ".join(f"{_short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
+    sheet.title = ", ".join(f"{short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
     for number, record in enumerate(records, 1):
         mark = _ON_FRONT if record.uuid in front else ""
-        ids = [Cell(record.run_id[:_ID], "dim")] if with_ids else []
+        ids = [Cell(record.run_id[:ID], "dim")] if with_ids else []
         names = [Cell(_name(record, heading)) for heading in kept]
-        sheet.rows.append([Cell(f"{mark}{number}"), *ids, *names, *_cells(record, columns, best), _styled_end(record)])
+        sheet.rows.append([Cell(f"{mark}{number}"), *ids, *names, *_cells(record, columns, best), end_cell(record)])
         sheet.data.append(data(record, headings))
     sheet.notes = [*notes(records, columns), *_marks(best, front)]
     return sheet
 
 
 def _heading(name: str) -> Heading:
-    return Heading(_SETTING_LINES, is_spare=True) if name == _SETTING else Heading(_short(name), folds=True)
+    return Heading(_SETTING_LINES, is_spare=True) if name == _SETTING else Heading(short(name), is_name=True)
 
 
 def listing(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     """Runs grouped by sweep, with the ids for `edlab show` and `edlab pull`; sorted by a metric they are one group."""
     columns = {name: column for name, column in _columns(records).items() if column.listed}
-    sheet = Sheet([Heading("run"), Heading("name", folds=True)])
+    sheet = Sheet([Heading("run"), Heading("name", is_name=True)])
     sheet.headings += [Heading(column.heading, is_number=True) for column in columns.values()] + [Heading("verdict")]
     groups = itertools.groupby(records, key=lambda record: record.sweep_id)
     for sweep_id, runs in [("", sorted_by(records, sort))] if sort else groups:
         sheet.rows += [f"sweep {sweep_id}"] if sweep_id else []
         for record in runs:
-            cells = [Cell(record.run_id[:_ID]), Cell(record.name), *_cells(record, columns), _styled_end(record)]
+            cells = [Cell(record.run_id[:ID]), Cell(record.name), *_cells(record, columns), end_cell(record)]
             sheet.rows.append(cells)
-            sheet.data.append(data(record, list(_NAMES)))
+            sheet.data.append(data(record, list(NAMES)))
     return sheet
 
 
-def data(record: RunRecord, headings: Sequence[str] = tuple(_NAMES)) -> dict[str, Any]:
+def data(record: RunRecord, headings: Sequence[str] = tuple(NAMES)) -> dict[str, Any]:
     """A run for programs: how it ended, the settings under these headings, and all metrics by their names."""
-    names = {_NAMES.get(heading, heading): record.params.get(_NAMES.get(heading, heading)) for heading in headings}
+    names = {NAMES.get(heading, heading): record.params.get(NAMES.get(heading, heading)) for heading in headings}
     facts = {
         "run": record.run_id,
         "name": record.name,
@@ -148,7 +148,7 @@ def winners(records: Sequence[RunRecord], columns: Iterable[str]) -> dict[str, s
     found = {}
     for name in columns:
         metric = catalogue.find(name)
-        valid = {record.uuid: each for record in _reliable(records) if (each := estimate(record, name)) is not None}
+        valid = {record.uuid: each for record in reliable(records) if (each := estimate(record, name)) is not None}
         if metric is None or metric.better is None or len(valid) < 2:
             continue
         best = sorted_by([record for record in records if record.uuid in valid], name)[0].uuid
@@ -168,14 +168,14 @@ def _is_worse(change: Change | None, value: Estimate, best: Estimate) -> bool:
 
 def pareto_rows(records: Sequence[RunRecord]) -> set[str]:
     """The runs (uuid) on the Pareto front of accuracy and latency; empty for fewer than three reliable rows."""
-    reliable = _reliable(records)
-    accuracy = next((name for name in catalogue.accuracies() if any(estimate(each, name) for each in reliable)), "")
-    if not accuracy or len(reliable) < 3:
+    rows = reliable(records)
+    accuracy = next((name for name in catalogue.accuracies() if any(estimate(each, name) for each in rows)), "")
+    if not accuracy or len(rows) < 3:
         return set()
-    return {record.uuid for record in front(reliable, (accuracy, "latency_ms"))}
+    return {record.uuid for record in front(rows, (accuracy, "latency_ms"))}
 
 
-def _reliable(records: Sequence[RunRecord]) -> list[RunRecord]:
+def reliable(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The rows whose numbers may be ranked."""
     invalid = VerdictState.invalid
     return [each for each in records if each.status is Status.ok and each.verdict and each.verdict.state is not invalid]
@@ -197,9 +197,9 @@ def _headings(records: Sequence[RunRecord]) -> list[str]:
     fp32 rows needs no column, but different calibrations of two int8 rows do.
     """
     keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_IN_USE)))
-    names = [key for key in keys if key.endswith(".name") and key not in _NAMES.values()]
+    names = [key for key in keys if key.endswith(".name") and key not in NAMES.values()]
     return [
-        *_NAMES,
+        *NAMES,
         *(key for key in names if _differs(records, key, within="")),
         *(key for key in keys if not key.endswith(".name") and _differs(records, key, f"{key.partition('.')[0]}.name")),
         *([_SETTING] if any(_setting(record) != _NONE for record in records) else []),
@@ -234,10 +234,10 @@ def _setting(record: RunRecord) -> str:
 def _name(record: RunRecord, heading: str) -> str:
     if heading == _SETTING:
         return _setting(record)
-    return as_text(record.params.get(_NAMES.get(heading, heading), _NONE))
+    return as_text(record.params.get(NAMES.get(heading, heading), _NONE))
 
 
-def _short(heading: str) -> str:
+def short(heading: str) -> str:
     return heading.removesuffix(".name").rpartition(".")[2]
 
 
@@ -265,7 +265,7 @@ def _end(record: RunRecord) -> str:
     return str(record.verdict.state) if record.verdict else _NONE
 
 
-def _styled_end(record: RunRecord) -> Cell:
+def end_cell(record: RunRecord) -> Cell:
     if record.status is not Status.ok:
         return Cell(_end(record), _STATUS_STYLES[record.status])
     return Cell(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")
