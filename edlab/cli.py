@@ -136,7 +136,8 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     runs.set_defaults(action=_runs)
 
     show = commands.add_parser("show", help="show one run in detail, or compare the runs of a sweep")
-    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id, or the beginning of it")
+    text = f"{_RUN}; or a sweep's id, or the beginning of it"
+    cli_results.complete_runs(show.add_argument("run", metavar="RUN", help=text))
     show.add_argument("--sort", metavar="METRIC", help="of a sweep: the best value of this metric first")
     cli_results.add_format(show)
     show.set_defaults(action=_show)
@@ -144,7 +145,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     cli_results.add_parsers(commands)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
-    pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
+    cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model"))
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
     pull.set_defaults(action=_pull)
 
