@@ -358,7 +358,7 @@ def _in_phase(phase: str, doubt: Reason) -> Reason:
 def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
-        message=f"there are no readings: {error}" if error else "there are no readings",
+        message=f"no readings: {error}" if error else "no readings",
         advice="check the sensor or meter: `edlab doctor` with the same device=... and meter=... reads it",
     )
 

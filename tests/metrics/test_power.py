@@ -183,9 +183,7 @@ def test_advice_on_a_meter_does_not_speak_of_the_targets_sensors() -> None:
 
 def test_a_source_that_failed_throughout_idle_is_a_doubt() -> None:
     figures = idle_power(np.array([], np.int64), np.array([]), error="no such device")
-    assert (
-        figures.missing["idle_power_w"] == "power_unreadable: in the idle phase, there are no readings: no such device"
-    )
+    assert figures.missing["idle_power_w"] == "power_unreadable: in the idle phase, no readings: no such device"
 
 
 @pytest.mark.parametrize("absurd", [4e9, 65e3, -50.0, np.nan, np.inf])

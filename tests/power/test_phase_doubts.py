@@ -77,8 +77,8 @@ def test_a_source_that_dies_is_reported_at_once_and_is_one_reason_of_the_verdict
     assert "not 3 sigma above the idle power" in warnings[0]
     Throughput().measure(run)
     assert warnings[1:] == [
-        "power: in the throughput phase, there are no readings: it was unplugged",
-        "power by um25c: in the throughput phase, there are no readings: it was unplugged",
+        "power: in the throughput phase, no readings: it was unplugged",
+        "power by um25c: in the throughput phase, no readings: it was unplugged",
     ]
     assert [doubt.code for doubt in run.measurement.figures.doubts] == ["power_unreadable"]
     assert run.measurement.figures.missing["latency_power_w"].startswith("power_not_above_idle: ")
