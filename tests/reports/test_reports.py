@@ -466,7 +466,7 @@ def test_what_is_known_of_the_power_sources_is_in_the_notes_and_in_show() -> Non
     row = record(metrics=interval, tags=tags, details=details)
     text = markdown([row])
     assert "± 0.2% or less (95 % interval, without the instrument's accuracy, which is not stated)" in text
-    assert "also recorded (#1): rapl (package); see `edlab show RUN`" in text
+    assert "also recorded (#1): rapl (package); see" in text
     shown = " ".join(printed(show(row)).split())
     assert "power by scpi 127.0.0.1 (board_dc)" in shown
     assert "new reading every 0.5 s accuracy not stated" in shown
