@@ -30,12 +30,13 @@ def port(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_usb_meter_fills_all_six_metrics(port: Path, workplace: Workplace) -> None:
+    start = time.perf_counter()
     result = workplace.run("meter=um25c", f"meter.options.port={port}", *SHORT)
     (record,) = workplace.records()
     assert record.status is Status.ok, result.stdout + result.stderr
     names = ("accuracy_top1", "accuracy_drop", "latency_ms", "throughput_ips", "flops_per_s", "power_w")
     assert {*names, "efficiency_ips_per_w"} <= {*record.metrics}
-    assert 1.0 < record.metrics["idle_power_w"] < record.metrics["power_w"] < 6.0
+    assert 1.0 < record.metrics["idle_power_w"] < record.metrics["power_w"] < 1.1 + 0.05 * (time.perf_counter() - start)
     assert record.metrics["sampling_latency_cost_ci95_low"] < record.metrics["sampling_latency_cost_ci95_high"]
     assert abs(record.metrics["sampling_throughput_cost"]) < 1
     half_w = (record.metrics["power_ci95_high_w"] - record.metrics["power_ci95_low_w"]) / 2
