@@ -1,0 +1,57 @@
+"""The objects in one image."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edlab.agent.tasks.detection.boxes import Limits
+from edlab.agent.tasks.detection.heads import facts as facts_of_head
+from edlab.agent.tasks.detection.heads import yolov8 as head
+from edlab.deployable.examples.images import INPUT, Preprocessing, read, tensor
+from edlab.deployable.examples.outputs import label, values
+from edlab.deployable.loaders.onnxruntime import Network
+from edlab.placement import place
+
+_MIN_SCORE = 0.25
+
+
+def main() -> None:
+    """Print the objects, best first: number of the class, name, score, and x1, y1, x2, y2 in pixels of the image."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python %s %s [minimum score, default %g]" % (sys.argv[0], INPUT, _MIN_SCORE))
+    least = float(sys.argv[2]) if len(sys.argv) == 3 else _MIN_SCORE
+    folder = Path(__file__).parent
+    facts = json.loads((folder / "edlab.json").read_text())
+    options = facts["detection"]
+    if options["anchors"]:
+        options["anchors"] = str(folder / options["anchors"])
+    limits = Limits(
+        options["score_threshold"],
+        options["iou_threshold"],
+        options["max_candidates"],
+        options["max_detections"],
+        options["label_offset"],
+    )
+    network = Network([str(folder / file["name"]) for file in facts["files"]], facts["runtime"]["options"])
+    try:
+        image, size = read(Path(sys.argv[1]), facts)
+    except (OSError, ValueError) as error:
+        sys.exit("cannot read %s: %s" % (sys.argv[1], error))
+    found = head(values(network.run(tensor(image, facts)), facts), facts_of_head(options), limits)
+    boxes = in_pixels(found.boxes, size, Preprocessing(facts["preprocessing"]))
+    for index, score, box in list(zip(found.classes, found.scores, boxes))[: limits.detections]:
+        if score >= least:
+            print("%d\t%s\t%.4f\t%s" % (index, label(index, facts), score, "\t".join("%.1f" % edge for edge in box)))
+
+
+def in_pixels(boxes: np.ndarray, size: tuple[int, int], preprocessing: Preprocessing) -> np.ndarray:
+    """Boxes (N, 4), fractions of the model's input, in pixels of an image of this width and height."""
+    placed = place(size[0], size[1], preprocessing)
+    inputs = np.array([preprocessing.width, preprocessing.height] * 2)
+    offsets = np.array([placed.left, placed.top] * 2)
+    scales = np.array([size[0] / placed.width, size[1] / placed.height] * 2)
+    return (boxes * inputs + offsets) * scales
