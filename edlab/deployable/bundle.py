@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -66,7 +67,7 @@ def bundle(entry: Name, head: str, instead: Mapping[Name, Name], outside: tuple[
     imports = program.imports | ({"from typing import TYPE_CHECKING"} if typing_only else set())
     blocks = [f'"""{head}"""\n\nfrom __future__ import annotations\n\n{_sorted_imports(imports)}']
     if typing_only:
-        blocks[0] += "\n\nif TYPE_CHECKING:\n    " + _sorted_imports(typing_only).replace("\n", "\n    ")
+        blocks[0] += "\n\nif TYPE_CHECKING:\n    " + _sorted_imports(typing_only).replace("\n\n", "\n").replace("\n", "\n    ")
     return "\n\n\n".join([*blocks, *parts, f'if __name__ == "__main__":\n    {entry.name}()\n'])
 
 
@@ -99,6 +100,8 @@ def _add(program: _Program, wanted: Name, instead: Mapping[Name, Name], own: tup
                 text = re.sub(rf"\b{name}\.(?=\w)", "", text)
             else:
                 _add(program, target, instead, own)
+                if target.name != name and target.name in definition.names:
+                    raise ValueError(f"{wanted.module}: {target.name} is another name in {wanted.name}")
                 text = re.sub(rf"\b{name}\b", target.name, text) if target.name != name else text
         elif name in module.imports:
             place = program.imports if name in definition.names else program.for_annotations
@@ -121,10 +124,11 @@ def _check(program: _Program) -> None:
 
 def _part(module: str, definitions: Mapping[str, str]) -> str:
     """The text of a module's part, under its title: constants in blocks, functions and classes apart."""
-    text, before_is_block = f"# ---- {_title(module)}\n", False
+    text, before_is_block = f"# ---- {_title(module)}\n", None
     for definition in dict.fromkeys(definitions.values()):  # one statement may define two names
         is_block = definition.startswith(("def ", "class ", "@"))
-        text += ("\n\n\n" if before_is_block else "\n\n" if is_block else "\n") + definition
+        apart = before_is_block or (is_block and before_is_block is not None)
+        text += ("\n\n\n" if apart else "\n") + definition
         before_is_block = is_block
     return text
 
@@ -138,7 +142,16 @@ def _title(module: str) -> str:
 
 
 def _sorted_imports(imports: set[str]) -> str:
-    return "\n".join(sorted(imports, key=lambda line: (line.startswith("from"), line)))
+    """The standard library's first; names from one module in one line."""
+    names: dict[str, list[str]] = {}
+    for line in sorted(imports):
+        origin, _, name = line.partition(" import ") if line.startswith("from") else (line, "", "")
+        names.setdefault(origin, []).append(name)
+    lines = [origin if found == [""] else f"{origin} import {', '.join(found)}" for origin, found in names.items()]
+    standard = [line for line in lines if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    groups = [standard, [line for line in lines if line not in standard]]
+    ordered = (sorted(group, key=lambda line: (line.startswith("from"), line)) for group in groups if group)
+    return "\n\n".join("\n".join(group) for group in ordered)
 
 
 def _is_module(name: Name, own: tuple[str, ...]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edlab import __version__, metrics
+from edlab import __version__, metrics, tasks
 from edlab.agent.messages import Opened, TensorSpec
 from edlab.agent.tasks import find as agent_task
 from edlab.artifact import Artifact
@@ -139,8 +139,7 @@ def _task_options(source: SourceModel) -> dict[str, Any]:
 
 def _measured(record: RunRecord, source: SourceModel) -> dict[str, Any]:
     """The headline metrics, under emulated or estimated names if they were not measured; and the verdict."""
-    headline = "accuracy_map" if source.task == "detection" else "accuracy_top1"
-    names = [*metrics.headlines(headline), "accuracy_drop", "artifact_size_mb"]
+    names = [*metrics.headlines(tasks.get(source.task).headline), "accuracy_drop", "artifact_size_mb"]
     prefixed = [prefix + name for name in names for prefix in ("", "emulated_", "estimated_")]
     verdict = record.verdict
     return {

@@ -6,6 +6,7 @@ It is written directly: MLflow's `save_model` starts processes to find out what 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 NAME = "MLmodel"
+_FOLDER = "converted"  # in the run's artifacts
 _EXAMPLE = "input_example.json"
 _LOADER = "edlab.deployable.pyfunc"
 _MOST_VALUES = 1_500_000  # of an input example, which is text: 640 x 640 x 3
@@ -25,15 +27,16 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> list[Path]:
     given, result = manifest["batch"]["input"], manifest["batch"]["output"]
     files = [folder / NAME]
     model = Model(
+        artifact_path=_FOLDER,
         run_id=manifest["run"]["id"] or None,
         signature=ModelSignature(_schema(given), _schema(result) if result["shape"] else None),
         metadata={"edlab": {key: manifest[key] for key in ("task", "format", "precision")}},
     )
     if np.prod(given["shape"]) <= _MOST_VALUES:
         files.append(folder / _EXAMPLE)
-        files[-1].write_text(json.dumps({"inputs": _example(given).tolist()}, separators=(",", ":")))
-        model.saved_input_example_info = {"artifact_path": _EXAMPLE, "type": "ndarray", "format": "tf-serving"}
-    model.add_flavor("python_function", loader_module=_LOADER)
+        files[-1].write_text(json.dumps(_example(given).tolist(), separators=(",", ":")))
+        model.saved_input_example_info = {"artifact_path": _EXAMPLE, "type": "ndarray"}
+    model.add_flavor("python_function", loader_module=_LOADER, python_version=platform.python_version())
     model.save(str(folder / NAME))
     return files
 

@@ -12,12 +12,12 @@ from edlab.agent.preprocess import ArrayTable
 INPUT = "array.npy"
 
 
-def read(path: Path, facts: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
+def read(path: Path, manifest: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
     """The array of the file with a batch of 1; the size is only known of images."""
     return np.load(str(path), allow_pickle=False)[None], (0, 0)
 
 
-def tensor(arrays: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
+def tensor(arrays: np.ndarray, manifest: dict[str, Any]) -> np.ndarray:
     """The model's input, quantized if it takes integers."""
-    spec = facts["inputs"][0]
+    spec = manifest["inputs"][0]
     return ArrayTable(spec["dtype"], spec["scale"], spec["zero_point"]).apply(arrays)

@@ -19,13 +19,13 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python %s %s" % (sys.argv[0], INPUT))
     folder = Path(__file__).parent
-    facts = json.loads((folder / "edlab.json").read_text())
-    network = Network([str(folder / file["name"]) for file in facts["files"]], facts["runtime"]["options"])
+    manifest = json.loads((folder / "edlab.json").read_text())
+    network = Network([str(folder / file["name"]) for file in manifest["files"]], manifest["runtime"]["options"])
     try:
-        batch, _ = read(Path(sys.argv[1]), facts)
+        batch, _ = read(Path(sys.argv[1]), manifest)
     except (OSError, ValueError) as error:
         sys.exit("cannot read %s: %s" % (sys.argv[1], error))
-    scores = values(network.run(tensor(batch, facts))[:1], facts)[0].reshape(1, -1)
+    scores = values(network.run(tensor(batch, manifest))[:1], manifest)[0].reshape(1, -1)
     for index in top_classes(scores, _TOP)[0]:
         if index >= 0:  # not a NaN
-            print("%d\t%s\t%.6g" % (index, label(index, facts), scores[0, index]))
+            print("%d\t%s\t%.6g" % (index, label(index, manifest), scores[0, index]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edlab.agent.tasks.detection.boxes import Limits
-from edlab.agent.tasks.detection.heads import facts as facts_of_head
+from edlab.agent.tasks.detection.heads import facts
 from edlab.agent.tasks.detection.heads import yolov8 as head
 from edlab.deployable.examples.images import INPUT, Preprocessing, read, tensor
 from edlab.deployable.examples.outputs import label, values
@@ -25,8 +25,8 @@ def main() -> None:
         sys.exit("usage: python %s %s [minimum score, default %g]" % (sys.argv[0], INPUT, _MIN_SCORE))
     least = float(sys.argv[2]) if len(sys.argv) == 3 else _MIN_SCORE
     folder = Path(__file__).parent
-    facts = json.loads((folder / "edlab.json").read_text())
-    options = facts["detection"]
+    manifest = json.loads((folder / "edlab.json").read_text())
+    options = manifest["detection"]
     if options["anchors"]:
         options["anchors"] = str(folder / options["anchors"])
     limits = Limits(
@@ -36,16 +36,16 @@ def main() -> None:
         options["max_detections"],
         options["label_offset"],
     )
-    network = Network([str(folder / file["name"]) for file in facts["files"]], facts["runtime"]["options"])
+    network = Network([str(folder / file["name"]) for file in manifest["files"]], manifest["runtime"]["options"])
     try:
-        image, size = read(Path(sys.argv[1]), facts)
+        image, size = read(Path(sys.argv[1]), manifest)
     except (OSError, ValueError) as error:
         sys.exit("cannot read %s: %s" % (sys.argv[1], error))
-    found = head(values(network.run(tensor(image, facts)), facts), facts_of_head(options), limits)
-    boxes = in_pixels(found.boxes, size, Preprocessing(facts["preprocessing"]))
+    found = head(values(network.run(tensor(image, manifest)), manifest), facts(options), limits)
+    boxes = in_pixels(found.boxes, size, Preprocessing(manifest["preprocessing"]))
     for index, score, box in list(zip(found.classes, found.scores, boxes))[: limits.detections]:
         if score >= least:
-            print("%d\t%s\t%.4f\t%s" % (index, label(index, facts), score, "\t".join("%.1f" % edge for edge in box)))
+            print("%d\t%s\t%.4f\t%s" % (index, label(index, manifest), score, "\t".join("%.1f" % edge for edge in box)))
 
 
 def in_pixels(boxes: np.ndarray, size: tuple[int, int], preprocessing: Preprocessing) -> np.ndarray:

@@ -23,16 +23,16 @@ class Preprocessing(SimpleNamespace):
         self.channel_count = 1 if self.channels == "gray" else 3
 
 
-def read(path: Path, facts: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
+def read(path: Path, manifest: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
     """The image as the model sees it, uint8 (1, height, width, channels), and the width and height of the file."""
-    preprocessing = Preprocessing(facts["preprocessing"])
+    preprocessing = Preprocessing(manifest["preprocessing"])
     image = read_image(path, apply_orientation=preprocessing.apply_orientation)
     return resize_and_crop(image, preprocessing)[None], image.size
 
 
-def tensor(images: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
+def tensor(images: np.ndarray, manifest: dict[str, Any]) -> np.ndarray:
     """The model's input: normalised, in its layout and type, quantized if it takes integers."""
-    preprocessing, spec = Preprocessing(facts["preprocessing"]), facts["inputs"][0]
+    preprocessing, spec = Preprocessing(manifest["preprocessing"]), manifest["inputs"][0]
     table = InputTable(
         preprocessing.mean,
         preprocessing.std,

@@ -9,12 +9,12 @@ import numpy as np
 from edlab.agent.preprocess import dequantize
 
 
-def values(outputs: list[np.ndarray], facts: dict[str, Any]) -> list[np.ndarray]:
+def values(outputs: list[np.ndarray], manifest: dict[str, Any]) -> list[np.ndarray]:
     """The float32 values of the outputs, dequantized."""
-    return [dequantize(output, spec["scale"], spec["zero_point"]) for output, spec in zip(outputs, facts["outputs"])]
+    return [dequantize(output, spec["scale"], spec["zero_point"]) for output, spec in zip(outputs, manifest["outputs"])]
 
 
-def label(index: int, facts: dict[str, Any]) -> str:
+def label(index: int, manifest: dict[str, Any]) -> str:
     """The name of a class as the model numbers it, else its number."""
-    names = facts["labels"]["names"]
+    names = manifest["labels"]["names"]
     return names[index] if names and index < len(names) and names[index] else "class %d" % index
