@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple
 
 from edlab.registry import places
@@ -55,8 +56,9 @@ class _Program:
 def bundle(entry: Name, head: str, instead: Mapping[Name, Name], outside: tuple[str, ...] = ()) -> str:
     """The text of a program that runs `entry`, with the docstring `head`; the module of `entry` comes first.
 
-    That module's constants and classes may not need those of the others. `instead` replaces what the modules import from edlab. Packages in `outside` belong to the program too, as edlab's
-    do. Raises `ValueError` if two modules define one name differently.
+    That module's constants and classes may not need those of the others. `instead` replaces what the modules import
+    from edlab. Packages in `outside` belong to the program too, as edlab's do. Raises `ValueError` if one name would
+    have two meanings, or a module is not found.
     """
     program = _Program()
     _add(program, entry, instead, (_PACKAGE, *outside))
@@ -65,10 +67,10 @@ def bundle(entry: Name, head: str, instead: Mapping[Name, Name], outside: tuple[
     parts = [_part(name, program.parts[name]) for name in order if program.parts[name]]
     typing_only = program.for_annotations - program.imports
     imports = program.imports | ({"from typing import TYPE_CHECKING"} if typing_only else set())
-    blocks = [f'"""{head}"""\n\nfrom __future__ import annotations\n\n{_sorted_imports(imports)}']
+    top = f'"""{head}"""\n\nfrom __future__ import annotations\n\n{_sorted_imports(imports)}'
     if typing_only:
-        blocks[0] += "\n\nif TYPE_CHECKING:\n    " + _sorted_imports(typing_only).replace("\n\n", "\n").replace("\n", "\n    ")
-    return "\n\n\n".join([*blocks, *parts, f'if __name__ == "__main__":\n    {entry.name}()\n'])
+        top += "\n\nif TYPE_CHECKING:\n" + indent(_sorted_imports(typing_only), "    ")
+    return "\n\n\n".join([top, *parts, f'if __name__ == "__main__":\n    {entry.name}()\n'])
 
 
 def source(module: str) -> Path | None:

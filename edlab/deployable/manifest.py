@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from edlab import __version__, metrics, tasks
+from edlab.agent import tasks as agent_tasks
 from edlab.agent.messages import Opened, TensorSpec
-from edlab.agent.tasks import find as agent_task
+from edlab.agent.tasks import Task as AgentTask
 from edlab.artifact import Artifact
 from edlab.cache import sha256_files
 from edlab.config import EdlabConfig, ExifOrientation
 from edlab.data import PreparedData
 from edlab.deployable.program import Program
 from edlab.record import RunRecord
+from edlab.registry import load_target, plugins
 from edlab.source import Preprocessing, SourceModel
 from edlab.tasks.detection.annotations import Annotations
 
@@ -35,11 +37,14 @@ def build(
 ) -> dict[str, Any]:
     """The contents of edlab.json. docs/deploying.md describes them.
 
-    `opened` is None if the run ended before a runtime opened the file; `options` are those of the runtime, `requirement`
-    is what pip installs for it, `program` is the example or why there is none.
+    `opened` is None if the run ended before a runtime opened the file; `options` are those of the runtime,
+    `requirement` is what pip installs for it, `program` is the example or why there is none.
     """
     run = {"id": record.run_id, "uuid": record.uuid, "name": record.name, "sweep": record.sweep_id}
-    has_program = isinstance(program, Program)
+    example: dict[str, Any] = {"example": None, "no_example": program, "how_to_run": []}
+    if isinstance(program, Program):
+        commands = [f"pip install numpy pillow {requirement}", f"python {program.name} {program.input}"]
+        example = {"example": program.name, "no_example": "", "how_to_run": commands}
     return {
         "version": VERSION,
         "edlab": __version__,
@@ -48,13 +53,13 @@ def build(
         "format": artifact.format,
         "precision": artifact.precision,
         "files": [
-            {"name": file.name, "sha256": sha256_files([file]), "bytes": file.stat().st_size}
-            for file in artifact.files
+            {"name": file.name, "sha256": sha256_files([file]), "bytes": file.stat().st_size} for file in artifact.files
         ],
         "runtime": opened
         and {
             "name": opened.runtime,
             "version": opened.version,
+            "install": f"pip install {requirement}",
             "options": dict(options),
             "int8_kernels": opened.int8 and opened.int8.arithmetic,
         },
@@ -76,13 +81,15 @@ def build(
         "conversion": [{"step": step.name, "tools": step.tools, "options": step.options} for step in artifact.steps],
         "measured": _measured(record, source),
         "assumptions": _assumptions(source, data),
-        "example": program.name if has_program else None,
-        "no_example": "" if has_program else program,
-        "how_to_run": [f"pip install numpy pillow {requirement}", f"python {program.name} {program.input}"]
-        if has_program
-        else [],
+        **example,
         "batch": _batch(source, opened),
     }
+
+
+def reader(task: str) -> type[AgentTask]:
+    """The class that reads the outputs of a task, also of a plugin's."""
+    entry = plugins("agent_tasks").get(task)
+    return load_target(f"{entry.value}:Task") if entry else agent_tasks.find(task)
 
 
 def _preprocessing(config: EdlabConfig, source: SourceModel, artifact: Artifact) -> dict[str, Any]:
@@ -130,11 +137,7 @@ def _labels(source: SourceModel, data: PreparedData) -> dict[str, Any]:
 def _task_options(source: SourceModel) -> dict[str, Any]:
     """How the outputs are read: the options of the task, with the defaults."""
     files = {name: ANCHORS if name == "anchors" else path.name for name, path in source.reader.files.items()}
-    try:
-        defaults = agent_task(source.task).options
-    except Exception:  # a task of a plugin, which only its agent finds
-        defaults = {}
-    return {**defaults, **source.reader.options, **files}
+    return {**reader(source.task).options, **source.reader.options, **files}
 
 
 def _measured(record: RunRecord, source: SourceModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from edlab.artifact import Artifact
 from edlab.config import DeviceConfig, EdlabConfig
 from edlab.data import PreparedData
 from edlab.deployable import manifest, mlmodel
-from edlab.deployable.program import NoProgram, Program, program, requirement
+from edlab.deployable.program import NoProgramError, Program, program, requirement
 from edlab.devices import runtimes
 from edlab.record import RunRecord
 from edlab.sanitize import sanitized
@@ -36,9 +36,7 @@ def write(
     options = _options(*deployed) if deployed else {}
     needed = requirement(opened.runtime, opened.version) if opened else ""
     example = _example(source, opened, needed, record)
-    facts = sanitized(
-        manifest.build(record, config, source, data, artifact, opened, options, needed, example)
-    )
+    facts = sanitized(manifest.build(record, config, source, data, artifact, opened, options, needed, example))
     files = [folder / manifest.NAME]
     files[0].write_text(json.dumps(facts, indent=2) + "\n")
     if isinstance(example, Program):
@@ -62,5 +60,5 @@ def _example(source: SourceModel, opened: Opened | None, needed: str, record: Ru
         return f"the run {record.status} at {record.stage}: no runtime has opened this file"
     try:
         return program(source, opened.runtime, needed)
-    except NoProgram as reason:
+    except NoProgramError as reason:
         return str(reason)

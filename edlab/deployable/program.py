@@ -26,23 +26,23 @@ class Program(NamedTuple):
     text: str
 
 
-class NoProgram(Exception):
+class NoProgramError(Exception):
     """Why there is no example program."""
 
 
 def program(source: SourceModel, runtime: str, requirement: str) -> Program:
     """The program for a model of this source in this runtime; `requirement` is what pip installs for it.
 
-    Raises `NoProgram`.
+    Raises `NoProgramError`.
     """
     head = source.reader.options.get("head", "")
     if source.task not in _PROGRAMS:
-        raise NoProgram(f"edlab has no example for the task {source.task}")
+        raise NoProgramError(f"edlab has no example for the task {source.task}")
     if source.task == "detection" and head not in HEADS:
-        raise NoProgram(f"the head {head} is your own code: call it after the model")
+        raise NoProgramError(f"the head {head} is your own code: call it after the model")
     is_array = isinstance(source.preprocessing, ArrayInput)
     if is_array and source.task != "classification":
-        raise NoProgram(f"edlab has no example for {source.task} of arrays")
+        raise NoProgramError(f"edlab has no example for {source.task} of arrays")
     return _program(source.task, head, is_array, runtime, requirement)
 
 
@@ -69,14 +69,14 @@ def _program(task: str, head: str, is_array: bool, runtime: str, requirement: st
     try:
         return Program(name, given, bundle(entry, title, instead, (loader.partition(".")[0],)))
     except ValueError as error:
-        raise NoProgram(f"the example cannot be made: {error}") from error
+        raise NoProgramError(f"the example cannot be made: {error}") from error
 
 
 def _loader(runtime: str) -> str:
-    """The module with the loader of a runtime. Raises `NoProgram` if there is none."""
+    """The module with the loader of a runtime. Raises `NoProgramError` if there is none."""
     module = runtimes.load(runtime).example or f"{loaders.__name__}.{runtime}"
     if source(module) is None:
-        raise NoProgram(f"the runtime {runtime} has no loader for an example")
+        raise NoProgramError(f"the runtime {runtime} has no loader for an example")
     return module
 
 

@@ -223,7 +223,8 @@ class Tracker:
             models = self._client.search_logged_models(experiments, f"tags.`edlab.uuid` = '{uuid}'")
             if not models:
                 raise TrackingError(
-                    f"run {run_id[:12]} has no logged model in MLflow", hint="an earlier edlab recorded it: run it again"
+                    f"run {run_id[:12]} has no logged model in MLflow",
+                    hint="an earlier edlab recorded it: run it again",
                 )
             verdict = run.data.tags.get("edlab.verdict", "none")
             description = f"{run.info.run_name}, edlab run {run_id}, verdict {verdict}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,10 +49,11 @@ def main() -> None:
             print("%d\t%s\t%.4f\t%s" % (index, label(index, manifest), score, "\t".join("%.1f" % edge for edge in box)))
 
 
-def in_pixels(boxes: np.ndarray, size: tuple[int, int], preprocessing: Preprocessing) -> np.ndarray:
+def in_pixels(boxes: np.ndarray, size: tuple[int, int], preprocessing: Any) -> np.ndarray:
     """Boxes (N, 4), fractions of the model's input, in pixels of an image of this width and height."""
     placed = place(size[0], size[1], preprocessing)
     inputs = np.array([preprocessing.width, preprocessing.height] * 2)
     offsets = np.array([placed.left, placed.top] * 2)
     scales = np.array([size[0] / placed.width, size[1] / placed.height] * 2)
-    return (boxes * inputs + offsets) * scales
+    pixels: np.ndarray = (boxes * inputs + offsets) * scales
+    return pixels

@@ -25,7 +25,7 @@ class Preprocessing(SimpleNamespace):
 
 def read(path: Path, manifest: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
     """The image as the model sees it, uint8 (1, height, width, channels), and the width and height of the file."""
-    preprocessing = Preprocessing(manifest["preprocessing"])
+    preprocessing: Any = Preprocessing(manifest["preprocessing"])
     image = read_image(path, apply_orientation=preprocessing.apply_orientation)
     return resize_and_crop(image, preprocessing)[None], image.size
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import ncnn
@@ -19,7 +19,7 @@ class Network:
         for name in _FP16:
             setattr(self._net.opt, name, options["fp16"])
         self._net.load_param(files[0])
-        self._net.load_model(os.path.splitext(files[0])[0] + ".bin")
+        self._net.load_model(str(Path(files[0]).with_suffix(".bin")))
         blobs = self._net.blobs()
         self._input = blobs[self._net.input_indexes()[0]].name
         self._outputs = [blobs[index].name for index in self._net.output_indexes()]
