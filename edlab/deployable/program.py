@@ -10,6 +10,7 @@ from edlab import __version__
 from edlab.agent.tasks.detection.heads import HEADS
 from edlab.deployable import loaders
 from edlab.deployable.bundle import Name, bundle, source
+from edlab.deployable.examples import arrays, images
 from edlab.devices import runtimes
 from edlab.source import ArrayInput, SourceModel
 
@@ -49,7 +50,7 @@ def program(source: SourceModel, runtime: str, requirement: str) -> Program:
 @cache
 def _program(task: str, head: str, is_array: bool, runtime: str, requirement: str) -> Program:
     name, about = _PROGRAMS[task]
-    given = "array.npy" if is_array else "image.jpg"
+    given = arrays.INPUT if is_array else images.INPUT
     title = (
         f"{'Classify an array' if is_array else about} with the model in this folder: python {name} {given}\n\n"
         f"First: pip install numpy pillow {requirement}. Everything about the model is in edlab.json.\n"

@@ -23,14 +23,14 @@ from edlab.agent.preprocess import table_for
 from edlab.agent.runtimes.base import Compiled
 from edlab.deployable.manifest import NAME, reader
 from edlab.devices import runtimes
-from edlab.errors import DeviceError
+from edlab.errors import DeviceError, MissingDependencyError
 
 
 class ConvertedModel:
     """A converted model, open in its runtime."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the model of a folder with an edlab.json. Raises `DeviceError` if that is not possible here."""
+        """Open the model of a folder with an edlab.json. Raises `MissingDependencyError` or `DeviceError`."""
         facts = json.loads((folder / NAME).read_text())
         if facts["runtime"] is None:
             raise DeviceError(f"this model cannot be loaded: {facts['no_example']}")
@@ -68,12 +68,12 @@ def _open(folder: Path, facts: dict[str, Any]) -> Compiled:
 
 @contextmanager
 def _explained(facts: dict[str, Any]) -> Iterator[None]:
-    """Convert any error of the runtime into `DeviceError`; its text says what to do, since MLflow prints no hints."""
+    """Convert errors of the runtime into edlab's. Their text says what to do, since MLflow prints no hints."""
     name, version = facts["runtime"]["name"], facts["runtime"]["version"]
     try:
         yield
     except ImportError as error:
-        raise DeviceError(
+        raise MissingDependencyError(
             f"the runtime of this model, {name} {version}, cannot be imported here ({error}): install it "
             f"({facts['runtime']['install']}), or load a version of the model for another runtime"
         ) from error

@@ -1,7 +1,8 @@
-"""The objects in one image."""
+"""The objects in each image."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,14 +18,13 @@ from edlab.deployable.examples.outputs import label, values
 from edlab.deployable.loaders.onnxruntime import Network
 from edlab.placement import place
 
-_MIN_SCORE = 0.25
-
 
 def main() -> None:
-    """Print the objects, best first: number of the class, name, score, and x1, y1, x2, y2 in pixels of the image."""
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python %s %s [minimum score, default %g]" % (sys.argv[0], INPUT, _MIN_SCORE))
-    least = float(sys.argv[2]) if len(sys.argv) == 3 else _MIN_SCORE
+    """Print the objects in each image: number of the class, name, score, and corners in pixels of the image."""
+    parser = argparse.ArgumentParser(description="Print the objects: class, name, score, x1, y1, x2, y2, best first.")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar=INPUT)
+    parser.add_argument("--min-score", type=float, default=0.25, help="default: 0.25")
+    given = parser.parse_args()
     folder = Path(__file__).parent
     manifest = json.loads((folder / "edlab.json").read_text())
     options = manifest["detection"]
@@ -38,15 +38,19 @@ def main() -> None:
         options["label_offset"],
     )
     network = Network([str(folder / file["name"]) for file in manifest["files"]], manifest["runtime"]["options"])
-    try:
-        image, size = read(Path(sys.argv[1]), manifest)
-    except (OSError, ValueError) as error:
-        sys.exit("cannot read %s: %s" % (sys.argv[1], error))
-    found = head(values(network.run(tensor(image, manifest)), manifest), facts(options), limits)
-    boxes = in_pixels(found.boxes, size, Preprocessing(manifest["preprocessing"]))
-    for index, score, box in list(zip(found.classes, found.scores, boxes))[: limits.detections]:
-        if score >= least:
-            print("%d\t%s\t%.4f\t%s" % (index, label(index, manifest), score, "\t".join("%.1f" % edge for edge in box)))
+    for path in given.inputs:
+        try:
+            image, size = read(path, manifest)
+        except (OSError, ValueError) as error:
+            sys.exit("cannot read %s: %s" % (path, error))
+        if len(given.inputs) > 1:
+            print("%s:" % path)
+        found = head(values(network.run(tensor(image, manifest)), manifest), facts(options), limits)
+        boxes = in_pixels(found.boxes, size, Preprocessing(manifest["preprocessing"]))
+        for index, score, box in list(zip(found.classes, found.scores, boxes))[: limits.detections]:
+            if score >= given.min_score:
+                edges = "\t".join("%.1f" % edge for edge in box)
+                print("%d\t%s\t%.4f\t%s" % (index, label(index, manifest), score, edges))
 
 
 def in_pixels(boxes: np.ndarray, size: tuple[int, int], preprocessing: Any) -> np.ndarray:

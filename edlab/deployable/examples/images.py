@@ -11,7 +11,7 @@ import numpy as np
 from edlab.agent.preprocess import InputTable
 from edlab.data.pixels import read_image, resize_and_crop
 
-INPUT = "image"
+INPUT = "image.jpg"
 
 
 class Preprocessing(SimpleNamespace):
