@@ -66,19 +66,12 @@ def random_images() -> NDArray[np.uint8]:
     return (colours + generator.integers(0, 56, (IMAGES, 32, 32, 3))).astype(np.uint8)
 
 
-def write_package(
-    folder: Path,
-    artifact: Artifact,
-    device: DeviceConfig,
-    opened: Opened,
-    images: Path,
-    source: SourceModel | None = None,
-) -> None:
+def write_package(folder: Path, artifact: Artifact, device: DeviceConfig, opened: Opened, images: Path) -> None:
     """What a run records next to its model: edlab.json and the example, with the model's files."""
     rows = np.arange(len(np.load(images, mmap_mode="r")))
     data = PreparedData("random", "synthetic", images, None, [], [], rows, images, [], rows[:0], "")
     record = RunRecord(name="conformance", sweep_id="", started_at="2025-01-01T00:00:00+00:00")
-    source = source or SourceModel(
+    source = SourceModel(
         name="tiny",
         format="onnx",
         path=artifact.files[0],
