@@ -134,7 +134,7 @@ def _quoted(word: str) -> str:
 
 
 @contextmanager
-def beside(to: Path) -> Iterator[Path]:
+def scratch_near(to: Path) -> Iterator[Path]:
     """A temporary folder on the disk of the folder `to`, so that a file gets there completely or not at all."""
     parent = next(folder for folder in (to, *to.absolute().parents) if folder.is_dir())
     with tempfile.TemporaryDirectory(dir=parent, prefix=".edlab-pull-") as temp:

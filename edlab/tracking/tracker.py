@@ -183,7 +183,7 @@ class Tracker:
         run_id = run.info.run_id
         to = to or Path(_as_folder(f"{run.info.run_name}-{run_id[:8]}"))
         origin = f"run {run_id[:12]}"
-        with self._store.explained(f"copy the model of {origin} to {to}"), retrieval.beside(to) as temp:
+        with self._store.explained(f"copy the model of {origin} to {to}"), retrieval.scratch_near(to) as temp:
             fetched = Path(self._client.download_artifacts(run_id, CONVERTED, str(temp)))
             recorded = self._record(run).details.get("artifact", {}).get("files", [])
             retrieval.verify(fetched, origin, run.data.tags.get("edlab.artifact_sha256", ""), recorded)
@@ -196,7 +196,7 @@ class Tracker:
         with self._store.explained(f"look for {address}"):
             found = retrieval.find_version(self._client, address)
         to = to or Path(_as_folder(f"{found.name}-{found.version}"))
-        with self._store.explained(f"copy {address} to {to}"), retrieval.beside(to) as temp:
+        with self._store.explained(f"copy {address} to {to}"), retrieval.scratch_near(to) as temp:
             source = self._client.get_model_version_download_uri(found.name, found.version)
             fetched = Path(download_artifacts(source, dst_path=str(temp), tracking_uri=self._store.uri))
             if not (fetched / retrieval.MANIFEST).exists():

@@ -370,7 +370,7 @@ def test_pull_copies_the_converted_model_and_never_overwrites(
     assert sorted(path.name for path in paths) == ["model.bin", "model.xml"]
     assert (to / "model.bin").read_bytes() == files.converted[1].read_bytes()
     (to / "model.xml").write_text("mine")
-    with pytest.raises(TrackingError, match="already exists"):
+    with pytest.raises(TrackingError, match="already exist"):
         tracker.pull(run_id, to)
     assert (to / "model.xml").read_text() == "mine"
 
