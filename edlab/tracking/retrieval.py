@@ -108,7 +108,7 @@ def register(
 
 
 def find_version(client: MlflowClient, address: Address) -> Address:
-    """The address with its version. Raises `TrackingError` if there is no such model, version or alias."""
+    """The address with its version. Raises `TrackingError` for an unknown model, version or alias."""
     known = {version.version: version for version in client.search_model_versions(f"name = '{_quoted(address.name)}'")}
     if not known:
         names = [model.name for model in client.search_registered_models(max_results=100) if model.latest_versions]
