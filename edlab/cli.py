@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from edlab import __version__, durable
+from edlab import __version__, cli_results, durable
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean
 from edlab.terminal import PatientConsole, counted, print_error
@@ -120,28 +120,39 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     commands.add_parser("help", help="print this, or the help of a command")
     commands.add_parser("version", help="print the version").set_defaults(action=_version)
     for name, listing in (("models", "models"), ("devices", "devices"), ("converters", "toolchains")):
-        commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
+        listed = commands.add_parser(name, help=f"list the {name}")
+        cli_results.add_format(listed)
+        listed.set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="show what is installed, what is missing, and how to fix it")
     _add_overrides(doctor, "check only what a run with these overrides needs")
+    cli_results.add_format(doctor)
     doctor.set_defaults(action=_doctor)
 
     runs = commands.add_parser("runs", help="list the latest runs")
     runs.add_argument("--last", type=int, default=20, metavar="N", help="how many (default: 20)")
+    runs.add_argument("--sort", metavar="METRIC", help="the best value of this metric first")
+    cli_results.add_format(runs)
     runs.set_defaults(action=_runs)
 
     show = commands.add_parser("show", help="show one run in detail, or compare the runs of a sweep")
-    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id, or the beginning of it")
+    text = f"{_RUN}; or a sweep's id, or the beginning of it"
+    cli_results.complete_runs(show.add_argument("run", metavar="RUN", help=text))
+    show.add_argument("--sort", metavar="METRIC", help="of a sweep: the best value of this metric first")
+    cli_results.add_format(show)
     show.set_defaults(action=_show)
 
+    cli_results.add_parsers(commands)
+
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
-    pull.add_argument("run", metavar="RUN", help=f"{_RUN}; or models:/NAME@ALIAS, models:/NAME/VERSION of `promote`")
+    text = f"{_RUN}; or models:/NAME@ALIAS, models:/NAME/VERSION of `promote`"
+    cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=text))
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
     pull.add_argument("--force", action="store_true", help="overwrite existing files")
     pull.set_defaults(action=_pull)
 
     promote = commands.add_parser("promote", help="register a run's converted model in MLflow's model registry")
-    promote.add_argument("run", metavar="RUN", help=_RUN)
+    cli_results.complete_runs(promote.add_argument("run", metavar="RUN", help=_RUN))
     promote.add_argument("--as", dest="name", required=True, metavar="NAME", help="the name of the registered model")
     promote.add_argument("--alias", default="", help="point this alias at it, such as champion")
     promote.set_defaults(action=_promote)
@@ -207,7 +218,7 @@ def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
     def action(options: argparse.Namespace, console: Console) -> int:
         from edlab import listings
 
-        console.print(getattr(listings, name)())
+        cli_results.print_sheet(getattr(listings, name)(), options.format, console)
         return 0
 
     return action
@@ -216,26 +227,35 @@ def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
 def _doctor(options: argparse.Namespace, console: Console) -> int:
     from edlab import doctor
 
-    return doctor.run(console, options.overrides)
+    if options.format == "table":
+        return doctor.run(console, options.overrides)
+    sheet, code = doctor.sheet(options.overrides)
+    cli_results.print_sheet(sheet, options.format, console)
+    return code
 
 
 def _runs(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.table import listing
     from edlab.tracking import Spool
 
-    console.print(listing(_tracker().latest(options.last)))
-    if waiting := len(Spool().entries()):
+    records = _tracker().latest(options.last)
+    cli_results.print_sheet(listing(records, options.sort or ""), options.format, console)
+    if options.format == "table" and (waiting := len(Spool().entries())):
         console.print(f"{counted(waiting, 'run')} in mlruns/spool, not in MLflow yet: `edlab sync` sends them")
     return 0
 
 
 def _show(options: argparse.Namespace, console: Console) -> int:
-    from edlab.reports.show import show
+    from edlab.reports.show import run_sheet, show
     from edlab.reports.table import table
 
     tracker = _tracker()
-    sweep = tracker.records(options.run)
-    console.print(table(sweep) if sweep else show(tracker.record(options.run)))
+    if sweep := tracker.records(options.run):
+        cli_results.print_sheet(table(sweep, options.sort or ""), options.format, console)
+    elif options.format == "table":
+        console.print(show(tracker.record(options.run)))
+    else:
+        cli_results.print_sheet(run_sheet(tracker.record(options.run)), options.format, console)
     return 0
 
 
