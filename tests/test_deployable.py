@@ -213,7 +213,7 @@ def test_a_row_is_promoted_pulled_and_run(workplace: Workplace, shared_cache: Pa
     for picture, row in zip(pictures, data.evaluation, strict=False):
         Image.fromarray(np.load(data.images, mmap_mode="r")[row]).save(picture)
     (folder,) = workplace.folder.glob("mlruns/sweeps/*/0")
-    wanted = np.load(folder / "predictions.npy")[:IMAGES, 0].tolist()  # the run's own
+    wanted = np.load(folder / "predictions.npz")["predictions"][:IMAGES, 0].tolist()  # the run's own
     assert best_classes(here / "classify.py", pictures) == wanted
 
     code = (
