@@ -29,7 +29,7 @@ from edlab.artifact import Artifact
 from edlab.cache import Cache
 from edlab.composition import compose_config, decide
 from edlab.config import EdlabConfig
-from edlab.deployable.program import _program
+from edlab.deployable.program import _program, requirement
 from edlab.record import RunRecord, Status
 from edlab.source import Preprocessing
 from edlab.stages import record as stage
@@ -167,6 +167,18 @@ def test_every_program_is_complete_and_for_python_3_7(tmp_path: Path) -> None:
         [sys.executable, "-m", "ruff", "check", *rules, str(tmp_path)], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout
+
+
+def test_the_command_of_a_model_installs_the_version_that_ran_it() -> None:
+    for runtime, version, wanted in (
+        ("keras", "3.15.1 on tensorflow 2.21.0", "tensorflow==2.21.0"),
+        ("edgetpu", "tflite_runtime 2.5.0, libedgetpu RuntimeVersion(14)", "tflite-runtime==2.5.0"),
+        ("torch", "2.13.0+cpu", "torch==2.13.0"),
+        ("openvino", "2026.4.1-20000-abcdef", "openvino==2026.4.1"),
+    ):
+        assert requirement(runtime, version, {}) == wanted
+    on_gpu = {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+    assert requirement("onnxruntime", "1.32.0", on_gpu) == "onnxruntime-gpu==1.32.0"
 
 
 def test_a_run_that_ended_before_a_runtime_has_the_facts_without_an_example(shared_cache: Path, tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     opened = deployed[1] if deployed else None
     options = _options(*deployed) if deployed else {}
-    needed = requirement(opened.runtime, opened.version) if opened else ""
+    needed = requirement(opened.runtime, opened.version, options) if opened else ""
     example = _example(source, opened, needed, record)
     facts = sanitized(manifest.build(record, config, source, data, artifact, opened, options, needed, example))
     files = [folder / manifest.NAME]
-    files[0].write_text(json.dumps(facts, indent=2) + "\n")
+    files[0].write_text(json.dumps(facts, indent=2, default=str) + "\n")
     if isinstance(example, Program):
         files.append(folder / example.name)
         files[-1].write_text(example.text)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edlab import __version__
+from edlab.agent.runtimes.onnxruntime import _NVIDIA
 from edlab.agent.tasks.detection.heads import HEADS
 from edlab.deployable import loaders
 from edlab.deployable.bundle import Name, bundle, source
@@ -81,9 +83,11 @@ def _loader(runtime: str) -> str:
     return module
 
 
-def requirement(runtime: str, version: str) -> str:
+def requirement(runtime: str, version: str, options: Mapping[str, Any]) -> str:
     """What pip installs for a runtime whose `version` the agent has reported: "onnxruntime==1.32.0"."""
     package = runtimes.load(runtime).packages
+    if runtime == "onnxruntime" and set(_NVIDIA) & set(options.get("providers", ())):
+        package = "onnxruntime-gpu"
     if version.startswith("tflite_runtime"):
         package = "tflite-runtime"
     stated = version.rpartition(package)[2] if package else version  # "3.15.1 on tensorflow 2.21.0"
