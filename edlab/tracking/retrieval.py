@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edlab.cache import sha256_files
-from edlab.errors import ConfigError, TrackingError
+from edlab.errors import ConfigError, StorageError, TrackingError
 from edlab.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -135,10 +135,18 @@ def _quoted(word: str) -> str:
 
 @contextmanager
 def scratch_near(to: Path) -> Iterator[Path]:
-    """A temporary folder on the disk of the folder `to`, so that a file gets there completely or not at all."""
-    parent = next(folder for folder in (to, *to.absolute().parents) if folder.is_dir())
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".edlab-pull-") as temp:
-        yield Path(temp)
+    """A temporary folder on the disk of the folder `to`, so that a file gets there completely or not at all.
+
+    Raises `StorageError` if `to` cannot be a folder, or nothing can be written there.
+    """
+    parent = next(place for place in (to, *to.absolute().parents) if place.exists())
+    try:
+        temp = tempfile.TemporaryDirectory(dir=parent, prefix=".edlab-pull-")
+    except OSError as error:
+        reason = f"{parent} is a file" if parent.is_file() else error.strerror
+        raise StorageError(f"cannot write to {to}: {reason}", hint="choose another folder with --to DIR") from error
+    with temp as folder:
+        yield Path(folder)
 
 
 def place(fetched: Path, to: Path, force: bool) -> list[Path]:
