@@ -88,7 +88,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
         raise ConfigError(f"unknown command '{arguments[0]}'", hint=hint)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        commands.get(arguments[0], parser).refuse(unknown[0])
+        commands.get(arguments[0], parser).refuse(unknown[0], arguments)
     if "action" not in options:
         parser.error("the command is missing")
     return int(options.action(options, console))
@@ -101,12 +101,15 @@ class _Parser(argparse.ArgumentParser):
         """Raise `ConfigError`."""
         raise ConfigError(message, hint=" ".join(self.format_usage().split()))
 
-    def refuse(self, unknown: str) -> NoReturn:
-        """Raise `ConfigError` for an unknown argument, with near names."""
+    def refuse(self, unknown: str, arguments: Sequence[str]) -> NoReturn:
+        """Raise `ConfigError` for an unknown one of these arguments, with near names."""
+        from edlab.composition import quotes_for_program
+
         if not unknown.startswith("-"):
             self.error(f"unexpected '{unknown}'")
         near = did_you_mean(unknown, [option for option in self._option_string_actions if option.startswith("--")])
-        raise ConfigError(f"unknown option '{unknown}'", hint=f"{near}`{self.prog} --help` lists the options")
+        hint = f"{quotes_for_program(arguments, unknown)}{near}`{self.prog} --help` lists the options"
+        raise ConfigError(f"unknown option '{unknown}'", hint=hint)
 
 
 def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:

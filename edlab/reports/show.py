@@ -26,9 +26,16 @@ def show(record: RunRecord) -> RenderableType:
     for section in Section:
         named = {name: value for name, value in record.metrics.items() if _section(name) is section}
         if named:
-            parts += ["", _pairs(section, {name: _number(value) for name, value in named.items()})]
+            values = {name: _number(value) for name, value in named.items()}
+            title = str(section)
+            if section is Section.power and "power_accuracy" in record.tags:  # it was measured
+                title = f"power by {record.tags['power_source']} ({record.tags['power_boundary']})"
+                readings = record.phases.get("throughput", {}).get("readings") or {}
+                values |= _instrument(readings.get("refresh_s"), record.tags["power_accuracy"])
+            parts += ["", _pairs(title, values)]
     for other in record.details.get("power_sources", []):
         values = {name: _number(value) for name, value in other["metrics"].items()}
+        values |= _instrument(other.get("refresh_s"), other.get("accuracy"))
         missing = {name: f"missing: {reason}" for name, reason in other["missing"].items()}
         parts += ["", _pairs(f"power by {other['source']} ({other['boundary']})", values | missing)]
     throughput = record.details.get("phases", {}).get("throughput", {})
@@ -98,6 +105,12 @@ def _heading(record: RunRecord) -> RenderableType:
             for reason in record.verdict.reasons
         }
     return _pairs(record.name, facts)
+
+
+def _instrument(refresh_s: float | None, accuracy: str | None) -> dict[str, str]:
+    """What is known of a power source, for its section."""
+    facts = {} if refresh_s is None else {"new reading every": f"{refresh_s:.2g} s"}
+    return facts if accuracy is None else facts | {"accuracy": accuracy}
 
 
 def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
