@@ -77,7 +77,7 @@ def _fill(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path
     with _ended_early(record), _stage(record, Stage.record):
         on_progress("record", None, "")
         fill_record(record, config, outcome, weaker_settings(config))
-        return run_files(outcome, config, folder)
+        return run_files(record, outcome, config, folder)
     return Files()
 
 

@@ -148,9 +148,17 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     cli_results.add_parsers(commands)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
-    cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model"))
+    text = f"{_RUN}; or models:/NAME@ALIAS, models:/NAME/VERSION of `promote`"
+    cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=text))
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
+    pull.add_argument("--force", action="store_true", help="overwrite existing files")
     pull.set_defaults(action=_pull)
+
+    promote = commands.add_parser("promote", help="register a run's converted model in MLflow's model registry")
+    cli_results.complete_runs(promote.add_argument("run", metavar="RUN", help=_RUN))
+    promote.add_argument("--as", dest="name", required=True, metavar="NAME", help="the name of the registered model")
+    promote.add_argument("--alias", default="", help="point this alias at it, such as champion")
+    promote.set_defaults(action=_promote)
 
     cache = commands.add_parser("cache", help="list, check or clear the cache")
     cache.add_argument("what", choices=("list", "verify", "clear"))
@@ -255,8 +263,30 @@ def _show(options: argparse.Namespace, console: Console) -> int:
 
 
 def _pull(options: argparse.Namespace, console: Console) -> int:
-    for path in _tracker().pull(options.run, options.to):
-        console.print(str(path), markup=False, soft_wrap=True)
+    from edlab.tracking import retrieval
+
+    paths = _tracker().pull(options.run, options.to, options.force)
+    for line in [*map(str, paths), *retrieval.how_to_run(paths)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _promote(options: argparse.Namespace, console: Console) -> int:
+    run, promoted = _tracker().promote(options.run, options.name, options.alias)
+    tags = run.data.tags
+    alias = f" (alias {options.alias})" if options.alias else ""
+    known = ", registered before" if promoted.existed else ""
+    lines = [f"{options.name} version {promoted.version}{alias}: {run.info.run_name}, run {run.info.run_id[:8]}{known}"]
+    if tags.get("edlab.status") != "ok":
+        lines.append(f"warning: this run {tags.get('edlab.status')}: {tags.get('edlab.reason', '')}")
+    elif tags.get("edlab.verdict") == "INVALID":
+        reasons = tags.get("edlab.verdict_reasons", "")
+        lines.append(f"warning: its verdict is INVALID ({reasons}): its figures are not reliable")
+    lines += [
+        f"copy it: edlab pull '{promoted.address}'",
+        f"load it: MLFLOW_TRACKING_URI={promoted.uri} and mlflow.pyfunc.load_model('{promoted.address}')",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

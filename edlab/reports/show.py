@@ -51,7 +51,7 @@ def show(record: RunRecord) -> RenderableType:
         parts += ["", _pairs("throughput over time", curve)]
     if only := record.tags.get("batch_one_only"):
         parts += ["", _pairs("batch", {"1 only": only})]
-    if inputs := _with_prefix(record.params, "model.input."):
+    if inputs := _with_prefix(record.params, "model.input.") | _labels(record.details.get("source", {})):
         parts += ["", _pairs("preprocessing", inputs)]
     if dataset := _dataset(record.details.get("dataset", {})):
         parts += ["", _pairs("data set", dataset)]
@@ -95,7 +95,9 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["weights"] = "UNTRAINED: " + record.details.get("source", {}).get("weights_note", "")
     if files := record.details.get("artifact", {}).get("files"):
         names = ", ".join(PurePath(file).name for file in files)
-        facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it"
+        facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it, with a program that runs it"
+        if reason := record.details.get("no_package"):
+            facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it (edlab.json is missing: {reason})"
     if record.verdict:
         facts["verdict"] = str(record.verdict.state)
         facts |= {
@@ -168,6 +170,14 @@ def _curve(ips: list[float]) -> dict[str, str]:
         f"minutes {index * minutes:.3g} to {(index + 1) * minutes:.3g}": f"{_number(rate)} inferences/s"
         for index, rate in enumerate(rates)
     }
+
+
+def _labels(source: dict[str, Any]) -> dict[str, str]:
+    """The classes as the model itself names them, if it does."""
+    names = source.get("class_names", ())
+    listed = ", ".join(f"{index} = {name}" for index, name in enumerate(names[:_MOST_CLASSES]))
+    more = f", and {len(names) - _MOST_CLASSES} more: see edlab.json" if len(names) > _MOST_CLASSES else ""
+    return {"labels": listed + more} if names else {}
 
 
 def _dataset(details: dict[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edlab import metrics
+from edlab import deployable, metrics
 from edlab.agent.messages import Machine, State, encode
 from edlab.artifact import Artifact
 from edlab.cache import digest
@@ -85,16 +85,31 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
             record.missing["latency_run_spread"] = ended
 
 
-def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
-    """The files of the run; the log of its conversion is written to `folder`."""
+def run_files(record: RunRecord, outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
+    """The files of a run whose record is complete; those that are not measured are written to `folder`."""
     named = dict(outcome.measurement.files)
+    converted: tuple[Path, ...] = ()
     if outcome.artifact:
         named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
+        converted = (*outcome.artifact.files, *_package(record, outcome, config, folder / "package"))
     return Files(
-        converted=outcome.artifact.files if outcome.artifact else (),
+        converted=converted,
         named=named,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
+
+
+def _package(record: RunRecord, outcome: Outcome, config: EdlabConfig, folder: Path) -> list[Path]:
+    """The files next to the converted model with which it can be used. A run is complete without them."""
+    inputs, deployment = outcome.inputs, outcome.deployment
+    assert inputs
+    assert outcome.artifact
+    deployed = (deployment.device, deployment.model) if deployment else None
+    try:
+        return deployable.write(folder, record, config, inputs.source, inputs.data, outcome.artifact, deployed)
+    except Exception as error:  # such as a full disk, or a mistake in a plugin's loader
+        record.details["no_package"] = text(f"{type(error).__name__}: {error}")
+        return []
 
 
 def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement, folder: Path) -> list[Path]:

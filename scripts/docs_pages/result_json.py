@@ -36,6 +36,7 @@ DETAILS = {
     "measured)",
     "files_lost": "a file that was removed before it could be recorded",
     "knobs": "what was set on the device for this run, by the name of the knob: [KnobSet](#knobset)",
+    "no_package": "why edlab.json and the example next to the converted model could not be written",
     "no_pictures": "why the plots could not be drawn",
     "phases": "what the agent reported about each phase, by name: `idle` ([IdleReport](#idlereport)), `warmup` "
     "([WarmupReport](#warmupreport)), `latency` ([LatencyReport](#latencyreport)), `throughput` "
