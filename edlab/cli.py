@@ -254,6 +254,8 @@ def _sync(options: argparse.Namespace, console: Console) -> int:
     recorder.open()
     waiting = recorder.flush()
     lines = [f"{counted(waiting, 'run')} still in mlruns/spool: {recorder.problem}"] if waiting else []
+    if not waiting and (unsent := recorder.unsent_summaries()):
+        lines.append(f"the summary of sweep {', '.join(unsent)} is not in MLflow: {recorder.problem}")
     for store, count in recorder.not_for_this_store().items():
         address, _, experiment = store.rpartition(" ")
         lines.append(

@@ -1,4 +1,4 @@
-"""Plots of a run: the latency of each query and their distribution, and the settings of the throughput."""
+"""Plots of a run: its queries, throughput and power; and of a sweep: trade-off and rates of its rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from edlab.agent.messages import Trial
 from edlab.agent.statistics import cut
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DPI = 110
 _MOST_POINTS = 5000
-_QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
+_QUERY, _WINDOW, _LINE, _EFFICIENCY = "#5b7fb4", "#c44e52", "#222222", "#55a868"
 
 
 def latency_plot(
@@ -142,13 +143,121 @@ def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, p
     figure.savefig(path, dpi=_DPI)
 
 
-def _figure(width: float, title: str) -> Figure:
-    """An empty figure, with its width in inches, that needs no screen."""
+@dataclass(frozen=True)
+class Point:
+    """A row of a sweep: accuracy 0..1 and latency in ms, with their 95 % intervals."""
+
+    name: str
+    latency_ms: float
+    accuracy: float
+    latency_interval: tuple[float, float] | None
+    accuracy_interval: tuple[float, float] | None
+    usable: bool  # its verdict is not INVALID
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """The usable points that no other one beats in both respects, the fastest first."""
+    front: list[Point] = []
+    for point in sorted((each for each in points if each.usable), key=lambda each: (each.latency_ms, -each.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def trade_off_plot(points: Sequence[Point], path: Path, *, title: str, accuracy: str) -> None:
+    """Write a PNG of accuracy against latency with 95 % intervals, and the Pareto front as a line.
+
+    `accuracy` is the name of the metric. Rows that are INVALID are hollow, and not on the front.
+    """
+    figure = _figure(9, title, legend_in=3.2)
+    axes = figure.subplots()
+    for number, point in enumerate(points):
+        color, y = f"C{number % 10}", 100 * point.accuracy
+        x_error = _error(point.latency_ms, point.latency_interval)
+        bounds = point.accuracy_interval
+        y_error = _error(y, None if bounds is None else (100 * bounds[0], 100 * bounds[1]))
+        axes.errorbar(
+            point.latency_ms,
+            y,
+            xerr=x_error,
+            yerr=y_error,
+            fmt="os^vD"[number // 10 % 5],
+            color=color,
+            ecolor=color,
+            elinewidth=0.8,
+            alpha=1 if point.usable else 0.5,
+            markerfacecolor=color if point.usable else "white",
+            label=point.name + ("" if point.usable else " (INVALID)"),
+        )
+    if len(front := pareto(points)) > 1:
+        xs, ys = [each.latency_ms for each in front], [100 * each.accuracy for each in front]
+        axes.step(xs, ys, where="post", color=_LINE, linewidth=1, linestyle="--", label="Pareto front")
+    axes.set_xlim(left=0)
+    axes.set(xlabel="latency, ms (lower is better)", ylabel=f"{accuracy}, % (higher is better)")
+    axes.grid(alpha=0.2)
+    _legend_beside(axes)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _error(value: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
+    """The distances to the ends of an interval, as matplotlib takes them."""
+    return None if interval is None else [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A row of a sweep: inferences/s, and inferences/s/W if known; each with its origin: "", estimated or emulated."""
+
+    name: str
+    ips: tuple[float, str]
+    ips_per_w: tuple[float, str] | None
+    usable: bool  # its verdict is not INVALID
+
+
+def rates_plot(rates: Sequence[Rate], path: Path, *, title: str) -> None:
+    """Write a PNG with a bar of throughput for each row, and of efficiency if a row has one.
+
+    Values that were not measured are hatched; rows that are INVALID are pale.
+    """
+    panels: list[tuple[str, str, list[tuple[float, str] | None]]] = [
+        ("inferences/s", _QUERY, [each.ips for each in rates])
+    ]
+    if any(each.ips_per_w for each in rates):
+        panels.append(("inferences/s/W", _EFFICIENCY, [each.ips_per_w for each in rates]))
+    longest = max(len(each.name) for each in rates) + len(" (INVALID)")
+    figure = _figure(9, title, labels_in=0.075 * longest, height=max(2.2, 1.2 + 0.28 * len(rates)))
+    for index, (heading, color, values) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1)
+        for row, (value, rate) in enumerate(zip(values, rates, strict=True)):
+            if value:
+                number, origin = value
+                hatch = "///" if origin else None
+                axes.barh(row, number, color=color, edgecolor="white", alpha=1 if rate.usable else 0.35, hatch=hatch)
+                axes.text(number, row, f" {number:,.4g}{f' ({origin})' if origin else ''}", va="center", fontsize=8)
+        names = [each.name + ("" if each.usable else " (INVALID)") for each in rates]
+        axes.set_yticks(range(len(rates)), names if index == 0 else [""] * len(rates), fontsize=8)
+        axes.invert_yaxis()
+        axes.margins(x=0.2)
+        axes.set(xlabel=f"{heading} (higher is better)")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _legend_beside(axes: Axes) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8, frameon=False)
+
+
+def _figure(
+    width: float, title: str, *, height: float = 3.8, labels_in: float = 0.85, legend_in: float = 0.65
+) -> Figure:
+    """An empty figure that needs no screen, with its size in inches, and the room at its left and right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 3.8))  # matplotlib's own layout would draw it twice
-    figure.subplots_adjust(left=0.85 / width, right=1 - 0.65 / width, bottom=0.14, top=0.88, wspace=0.08)
+    figure = Figure(figsize=(width, height))  # matplotlib's own layout would draw it twice
+    figure.subplots_adjust(
+        left=labels_in / width, right=1 - legend_in / width, bottom=0.53 / height, top=1 - 0.46 / height, wspace=0.08
+    )
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     return figure

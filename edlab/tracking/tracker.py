@@ -16,16 +16,21 @@ from urllib.parse import unquote, urlsplit
 
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
+from edlab.metrics import catalogue
 from edlab.record import RunRecord, Status, Verdict, VerdictState, as_text
-from edlab.tracking import ui
+from edlab.tracking import description, ui
 from edlab.tracking.files import DatasetInfo, Files
-from edlab.tracking.liveness import Alive, is_dead, remove_lock
+from edlab.tracking.liveness import HIDDEN, Alive, is_dead, remove_lock
 from edlab.tracking.store import Store
+from edlab.tracking.sweeps import ROW, Summary, Sweeps, is_parent, sweep_of
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Run
 
 CONVERTED = "converted"  # the folder in a run's artifacts with the file that ran
+UUID = f"{HIDDEN}uuid"  # the tag with edlab's own id of a run
+_NOTE = "mlflow.note.content"
+_ROWS = f"tags.`{ROW}` LIKE '%'"  # the parents of sweeps are not rows
 
 # Limits of MLflow's REST API.
 _VALUES_PER_BATCH = 100
@@ -57,12 +62,23 @@ class Tracker:
         self._client = self._store.client
         self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have created
         self._alive: dict[str, Alive] = {}
+        self._sweeps = Sweeps(self._store)
+
+    def begin_sweep(self, sweep_id: str, name: str, note: str) -> None:
+        """Create the parent of the runs of this sweep, RUNNING. Raises `TrackingError`."""
+        with self._store.explained(f"begin sweep {sweep_id}"):
+            self._sweeps.begin(sweep_id, name, note)
+
+    def end_sweep(self, summary: Summary) -> None:
+        """Complete the parent of a sweep, or create it. Raises `TrackingError`; then it can be sent again."""
+        with self._store.explained(f"record sweep {summary.sweep_id}"):
+            self._sweeps.end(summary)
 
     def start(self, record: RunRecord) -> str:
         """Create the run, RUNNING, with the parameters known so far; return its id. Ends runs of dead processes."""
         self.reap()
         with self._store.explained("start a run"):
-            run = self._create_run(record)
+            run = self._create_run(record, self._sweeps.tags(record.sweep_id))
             try:
                 self._log_params(run, record.params)
             except BaseException:
@@ -77,7 +93,7 @@ class Tracker:
         `TrackingError` or `StorageError`; then the run is incomplete, and can be sent again.
         """
         with self._store.explained(f"record run {record.name}"):
-            run = self._find_begun(record) or self._create_run(record)
+            run = self._find_begun(record) or self._create_run(record, self._sweeps.tags(record.sweep_id, search=True))
             record.run_id = str(run.info.run_id)
             try:
                 model = self._logged_model(run, record) if files.converted else None
@@ -124,14 +140,18 @@ class Tracker:
         """
         with self._store.explained(f"look for run '{name}'"):
             if re.fullmatch(r"[0-9a-f]{1,32}", name):
-                matches = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
+                found = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
+                matches = [run for run in found if not is_parent(run)]
                 if len(matches) == 1:
                     return matches[0]
+                if found and not matches:
+                    sweep = sweep_of(found[0])
+                    raise TrackingError(f"'{name}' is the sweep {sweep}", hint=f"show its runs: edlab show {sweep}")
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
                     raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
-            alike = self._search(f"attributes.run_name LIKE '{_without_quotes(name)}'")
-            named = [run for run in alike if run.info.run_name == name]
+            alike = self._search(f"attributes.run_name LIKE '%{_without_quotes(name)}' and {_ROWS}")
+            named = [run for run in alike if description.without_mark(run.info.run_name) == name]
         if not named:
             raise TrackingError(
                 f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
@@ -143,7 +163,7 @@ class Tracker:
     def latest(self, count: int) -> list[RunRecord]:
         """The records of the latest runs, from MLflow's data without their files, the latest first."""
         with self._store.explained("list the runs"):
-            return [self._record_of_tags(run) for run in self._search("", limit=count)]
+            return [self._record_of_tags(run) for run in self._search(_ROWS, limit=count)]
 
     def record(self, name: str) -> RunRecord:
         """The record of the run that `find` returns."""
@@ -216,13 +236,15 @@ class Tracker:
 
     def _find_begun(self, record: RunRecord) -> Run | None:
         """The run of this record, if it exists."""
-        found = self._search(f"tags.`edlab.uuid` = '{record.uuid}'", limit=1)
-        return self._client.get_run(found[0].info.run_id) if found else None  # with its inputs and outputs
+        for tag in (UUID, "edlab.uuid"):  # the latter: of a run that an older version began
+            if found := self._search(f"tags.`{tag}` = '{record.uuid}'", limit=1):
+                return self._client.get_run(found[0].info.run_id)  # with its inputs and outputs
+        return None
 
-    def _create_run(self, record: RunRecord) -> Run:
+    def _create_run(self, record: RunRecord, row: Mapping[str, str]) -> Run:
         """Create a run with a sign of life."""
         alive = Alive(self._store.lock_folder)
-        tags = {**alive.tags, "edlab.sweep_id": record.sweep_id, "edlab.uuid": record.uuid}
+        tags = {**alive.tags, **row, UUID: record.uuid}
         try:
             run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
         except BaseException:
@@ -260,7 +282,7 @@ class Tracker:
         state = tags.get("edlab.verdict")
         return RunRecord(
             run_id=run.info.run_id,
-            name=run.info.run_name,
+            name=description.without_mark(run.info.run_name),
             sweep_id=tags.get("edlab.sweep_id", ""),
             started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
             status=Status.running if running else Status(tags.get("edlab.status", Status.interrupted)),
@@ -284,10 +306,12 @@ class Tracker:
     def _log_values(self, run: Run, record: RunRecord, files: Files, model: LoggedModel | None) -> None:
         """Parameters that were not known at the start, metrics (the model's too), tags, and the data set."""
         run_id = run.info.run_id
-        if run.info.run_name != record.name:  # the precision of a model file is known once it is read
-            self._client.update_run(run_id, name=record.name)
+        name = description.mark(record) + record.name  # the precision of a model file is known once it is read
+        if run.info.run_name != name:
+            self._client.update_run(run_id, name=name)
         self._log_params(run, record.params)
-        current = _record_tags(record)
+        current = _record_tags(record) | {_NOTE: description.of_run(record), UUID: record.uuid}
+        del current["edlab.uuid"]
         for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)
         tags = list(_tags(current))
@@ -377,15 +401,19 @@ class Tracker:
 
 
 def _record_tags(record: RunRecord) -> dict[str, str]:
-    """The tags `edlab.*`: the record's tags, its end, its verdict, and why metrics are missing."""
-    tags = {f"edlab.{key}": value for key, value in record.tags.items()}
-    tags["edlab.status"] = record.status.value
-    tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
-    optional = {"edlab.stage": record.stage, "edlab.reason": record.reason, "edlab.hint": record.hint}
-    tags.update({key: str(value) for key, value in optional.items() if value})
+    """The tags `edlab.*`: the run's verdict, its end, the record's tags, and why metrics are missing.
+
+    MLflow shows them in the order in which they are written.
+    """
+    tags = {}
     if record.verdict:
         tags["edlab.verdict"] = record.verdict.state.value
         tags["edlab.verdict_reasons"] = ",".join(reason.code for reason in record.verdict.reasons)
+    tags["edlab.status"] = record.status.value
+    optional = {"edlab.stage": record.stage, "edlab.reason": record.reason, "edlab.hint": record.hint}
+    tags.update({key: str(value) for key, value in optional.items() if value})
+    tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
+    tags.update({f"edlab.{key}": value for key, value in record.tags.items()})
     return tags | {f"edlab.missing.{name}": reason for name, reason in record.missing.items()}
 
 
@@ -396,11 +424,18 @@ def _tags(tags: Mapping[str, str]) -> list[Any]:
 
 
 def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
-    """The metrics, also for the logged model; accuracy is linked to its data set."""
+    """The metrics, also for the logged model; accuracy is linked to its data set.
+
+    The six come first: MLflow's page for comparing runs begins with the first one.
+    """
     from mlflow.entities import Metric
 
+    headlines = description.headlines(record)
+    rank = {prefix + name: index for index, name in enumerate(headlines) for prefix in ("", *catalogue.PREFIXES)}
+    ordered = sorted(record.metrics, key=lambda name: rank.get(name, len(rank)))
     metrics = []
-    for name, value in record.metrics.items():
+    for name in ordered:
+        value = record.metrics[name]
         scored = dataset if dataset and name.startswith("accuracy_") else None
         metrics.append(
             Metric(
