@@ -23,6 +23,7 @@ class SweepSummary:
         self._choices = {
             key: [override.partition("=")[2] for override in overrides] for key, overrides in planned.choices.items()
         }
+        self._swept = [key for key, values in self._choices.items() if len(values) > 1]
         self._model = model
         self._command = ["run", *arguments]
         self._needed = sweep.total is None or sweep.total > 1
@@ -45,7 +46,7 @@ class SweepSummary:
         files: list[Path] = []
         try:
             if records:
-                files += report.write_tables(records, list(self._choices), self._sweep.folder)
+                files += report.write_tables(records, self._swept, self._sweep.folder)
             if records and status is not Status.interrupted:  # after Ctrl-C no one waits for charts
                 files += report.draw(records, self._title(), self._sweep.folder)
         except Exception as error:  # the rows are complete without them

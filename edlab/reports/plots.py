@@ -169,7 +169,7 @@ def trade_off_plot(points: Sequence[Point], path: Path, *, title: str, accuracy:
 
     `accuracy` is the name of the metric. Rows that are INVALID are hollow, and not on the front.
     """
-    figure = _figure(9, title, legend_in=3.2)
+    figure = _figure(9, title, legend_in=3.2, height=max(3.8, 0.8 + 0.17 * len(points)))
     axes = figure.subplots()
     for number, point in enumerate(points):
         color, y = f"C{number % 10}", 100 * point.accuracy

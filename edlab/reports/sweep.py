@@ -46,8 +46,8 @@ def describe(records: Sequence[RunRecord], choices: Mapping[str, Sequence[str]],
     compared = [f"`{key}` ({', '.join(values)})" for key, values in choices.items() if len(values) > 1]
     parts = [
         f"**Compared:** {' × '.join(compared) or 'runs chosen by a sweeper'}; {_ends(records)}.",
-        f"    {shlex.join(['edlab', *command])}",
         "\n".join(_best(records)),
+        f"    {shlex.join(['edlab', *command])}",
         f"Charts, `{LIST}` and `{TABLE}` (a table) are in the artifacts; the rows are the child runs. "
         f"`edlab show {records[0].sweep_id}` prints this table, `edlab pull RUN` copies a row's model.",
     ]

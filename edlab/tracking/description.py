@@ -26,7 +26,7 @@ Benchmarks of deep learning models on edge accelerators, recorded by **edlab**.
   `{_SKIPPED.strip()}` skipped: the combination is unsupported. No mark: VALID, or the status tells how it ended.
 - **Six metrics of every run:** `accuracy_top1` (or `accuracy_map`), `latency_ms`, `throughput_ips`, `flops_per_s`,
   `power_w`, `efficiency_ips_per_w`. Units are in the names. `estimated_…` was not measured; `emulated_…` was measured
-  on a stand-in for the device. A missing metric has its reason in the tag `edlab.missing.NAME`.
+  on a stand-in for the device. If one is missing, the tag `edlab.missing.NAME` states why.
 - **Filter** with tags, for example ``tags.`edlab.verdict` = 'VALID'`` or ``tags.`edlab.sweep_id` = '…'``.
 - `edlab ui` opens the latest sweep; `edlab show RUN` has all details; `edlab pull RUN` copies the converted model.
 """
@@ -58,13 +58,13 @@ def _parts(record: RunRecord) -> Iterator[str]:
         yield f"**{record.status.upper()}{where}**: {record.reason}" + (f"\n\n{record.hint}" if record.hint else "")
     elif record.verdict:
         yield f"**{record.verdict.state}**: {_MEANING[record.verdict.state]}."
+    if rows := list(_metrics(record)):
+        yield "\n".join(["| metric | value |", "|---|---|", *rows])
+    if record.verdict and record.status is Status.ok:
         if reasons := record.verdict.reasons:
             lines = [f"- `{each.code}`{' (INVALID)' if each.invalid else ''}: {each.message}" for each in reasons]
             yield "\n".join(lines)
             yield "\n".join(["What to do:", "", *(f"- {each}" for each in dict.fromkeys(r.advice for r in reasons))])
-    if rows := list(_metrics(record)):
-        yield "\n".join(["| metric | value |", "|---|---|", *rows])
-    if record.status is Status.ok:
         yield "Accuracy and latency were measured on the device at batch 1, throughput at the best batch found."
     run = record.run_id[:8]
     if "artifact_sha256" in record.tags:
@@ -80,11 +80,11 @@ def _metrics(record: RunRecord) -> Iterator[str]:
         column = columns[name]
         for prefix, origin in _ORIGINS.items():
             if (value := record.metrics.get(prefix + name)) is not None:
-                yield f"| {column.title} | {column.write(value)}{origin} |"
+                yield f"| `{prefix}{name}` ({column.title}) | {column.write(value)}{origin} |"
                 break
         else:
             if reason := record.missing.get(name):
-                yield f"| {column.title} | missing: {reason} |"
+                yield f"| `{name}` ({column.title}) | missing: {reason} |"
 
 
 def headlines(record: RunRecord) -> tuple[str, ...]:

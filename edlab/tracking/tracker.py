@@ -218,21 +218,35 @@ class Tracker:
                 shutil.move(source, target)
         return targets
 
-    def serve_ui(self, host: str, port: int, on_start: Callable[[str], None] = lambda address: None) -> int:
-        """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use.
+    def serve_ui(self, host: str, port: int, on_ready: Callable[[str], None]) -> int:
+        """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use; return 0.
 
-        `on_start` gets its address before it is started.
-
-        Raises `TrackingError` if the runs are on a server: its own address is the UI.
+        `on_ready` gets the address of the latest sweep's runs, once the UI answers. Runs that are on a server have its
+        UI: then this returns immediately.
         """
         if self._store.is_server:
-            raise TrackingError(
-                "the runs are on an MLflow server, which has its own UI",
-                hint=f"open {self._store.shown_uri} in a browser",
-            )
+            on_ready(self._latest_page(self._store.shown_uri))
+            return 0
         free = ui.free_port(host, port)
-        on_start(f"http://{host}:{free} (experiment {self._store.experiment}, tab 'Training runs' or 'Runs')")
-        return ui.serve(self._store.uri, host, free)
+        page = self._latest_page(f"http://{host}:{free}")
+        return ui.serve(self._store.uri, host, free, lambda: on_ready(page))
+
+    def _latest_page(self, base: str) -> str:
+        """The address of the latest sweep's runs in the UI at `base`, with a view of its metrics stored in MLflow."""
+        experiment = self._store.experiment_id
+        with self._store.explained("find the latest sweep"):
+            latest = self._search(_ROWS, limit=1)
+            if not latest:
+                return ui.address(base, experiment)
+            sweep_id = latest[0].data.tags[ROW]
+            rows = self._search(f"tags.`{ROW}` = '{sweep_id}'")
+        metrics = {name for run in rows for name in run.data.metrics}
+        try:
+            key = f"edlab-{sweep_id}"
+            self._client.set_experiment_tag(experiment, ui.VIEW_TAG + key, ui.view(sweep_id, sorted(metrics)))
+        except Exception:  # without the permission to write there are no columns of metrics
+            return ui.address(base, experiment, sweep_id=sweep_id)
+        return ui.address(base, experiment, view=key)
 
     def _find_begun(self, record: RunRecord) -> Run | None:
         """The run of this record, if it exists."""
@@ -414,7 +428,13 @@ def _record_tags(record: RunRecord) -> dict[str, str]:
     tags.update({key: str(value) for key, value in optional.items() if value})
     tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
     tags.update({f"edlab.{key}": value for key, value in record.tags.items()})
-    return tags | {f"edlab.missing.{name}": reason for name, reason in record.missing.items()}
+    return tags | {_missing_tag(name, record): reason for name, reason in record.missing.items()}
+
+
+def _missing_tag(metric: str, record: RunRecord) -> str:
+    """The tag with the reason for a missing metric: MLflow's pages show it for the six only."""
+    prefix = "edlab." if metric in description.headlines(record) else HIDDEN
+    return f"{prefix}missing.{metric}"
 
 
 def _tags(tags: Mapping[str, str]) -> list[Any]:
@@ -426,11 +446,13 @@ def _tags(tags: Mapping[str, str]) -> list[Any]:
 def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
     """The metrics, also for the logged model; accuracy is linked to its data set.
 
-    The six come first: MLflow's page for comparing runs begins with the first one.
+    The six come first, latency before accuracy: MLflow's page for comparing runs begins with the first one, and most
+    sweeps have rows of equal accuracy.
     """
     from mlflow.entities import Metric
 
-    headlines = description.headlines(record)
+    accuracy, *rates = description.headlines(record)
+    headlines = [*rates, accuracy]
     rank = {prefix + name: index for index, name in enumerate(headlines) for prefix in ("", *catalogue.PREFIXES)}
     ordered = sorted(record.metrics, key=lambda name: rank.get(name, len(rank)))
     metrics = []
