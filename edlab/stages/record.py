@@ -68,6 +68,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
     if outcome.artifact and not {*agreement} <= {*measured.values, *measured.missing}:
         record.missing.update(dict.fromkeys(agreement, "the outputs of the target were not compared"))
     _add_measurement(record, outcome)
+    if outcome.deployment:
+        record.tags |= _system(outcome.deployment)
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
@@ -82,6 +84,14 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
         if config.protocol.repeats > 1 and not outcome.measurement.runs:
             ended = f"the run ended before its {config.protocol.repeats} repeats: the metrics are from one process"
             record.missing["latency_run_spread"] = ended
+
+
+def _system(deployment: Deployment) -> dict[str, str]:
+    """What ran the model, as tags that MLflow can filter by."""
+    machine, model = deployment.machine, deployment.model
+    facts = {"board": machine.board, "cpu": machine.cpu, "gpu": machine.gpu, "os": machine.platform}
+    facts |= {"runtime": model.runtime, "runtime_version": model.version}
+    return {name: value for name, value in facts.items() if value}
 
 
 def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:

@@ -196,7 +196,7 @@ class Tracker:
         """
         run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
         run_id = run.info.run_id
-        to = to or Path(re.sub(r"[^\w.-]+", "-", f"{run.info.run_name}-{run_id[:8]}"))
+        to = to or Path(re.sub(r"[^\w.-]+", "-", f"{description.without_mark(run.info.run_name)}-{run_id[:8]}"))
         with (
             self._store.explained(f"copy the model of run {run_id[:12]} to {to}"),
             tempfile.TemporaryDirectory() as temp,
