@@ -56,7 +56,7 @@ def children(config: TrackingConfig) -> list[Run]:
 
 
 def test_a_sweeps_rows_are_the_children_of_a_run_with_its_summary(
-    local: TrackingConfig, record: MakeRecord, tmp_path: Path
+    local: TrackingConfig, record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(local, Spool(tmp_path / "spool"))
     table = tmp_path / "summary.json"
@@ -73,7 +73,8 @@ def test_a_sweeps_rows_are_the_children_of_a_run_with_its_summary(
     assert parent.data.tags["mlflow.note.content"] == "**Compared:** two"
     assert {run.data.tags["mlflow.parentRunId"] for run in children(local)} == {parent.info.run_id}
     assert {run.info.run_id for run in children(local)} == {each.run_id for each in rows}
-    client = MlflowClient(tracking_uri=local.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", local.uri)  # load_table of a client reads the global one
+    client = MlflowClient()
     assert len(client.load_table(parent.info.experiment_id, "summary.json", [parent.info.run_id])) == 2
 
     tracker = Tracker(local)
