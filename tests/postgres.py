@@ -51,6 +51,6 @@ def postgres() -> Iterator[str]:
         options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
         call("pg_ctl", *data, "-w", "-l", str(folder / "log"), "-o", options, "start")
         try:
-            yield f"postgresql://edlab:{_PASSWORD}@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://edlab:{_PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
             call("pg_ctl", *data, "-w", "-m", "immediate", "stop")

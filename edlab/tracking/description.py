@@ -57,7 +57,10 @@ def _parts(record: RunRecord) -> Iterator[str]:
         where = f" at {record.stage}" if record.stage else ""
         yield f"**{record.status.upper()}{where}**: {record.reason}" + (f"\n\n{record.hint}" if record.hint else "")
     elif record.verdict:
-        yield f"**{record.verdict.state}**: {_MEANING[record.verdict.state]}."
+        codes = ", ".join(
+            f"`{each.code}`" for each in sorted(record.verdict.reasons, key=lambda each: not each.invalid)
+        )
+        yield f"**{record.verdict.state}**: {_MEANING[record.verdict.state]}." + (f" {codes}" if codes else "")
     if rows := list(_metrics(record)):
         yield "\n".join(["| metric | value |", "|---|---|", *rows])
     if record.verdict and record.status is Status.ok:

@@ -52,8 +52,8 @@ def login_needed(upstream: str) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
-
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        setattr(Proxy, f"do_{method}", Proxy.forward)
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         try:
