@@ -195,7 +195,7 @@ def trade_off_plot(points: Sequence[Point], path: Path, *, title: str, accuracy:
     axes.set_xlim(left=0)
     axes.set(xlabel="latency, ms (lower is better)", ylabel=f"{accuracy}, % (higher is better)")
     axes.grid(alpha=0.2)
-    _legend_beside(axes)
+    _legend_at_right(axes)
     figure.savefig(path, dpi=_DPI)
 
 
@@ -243,7 +243,7 @@ def rates_plot(rates: Sequence[Rate], path: Path, *, title: str) -> None:
     figure.savefig(path, dpi=_DPI)
 
 
-def _legend_beside(axes: Axes) -> None:
+def _legend_at_right(axes: Axes) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8, frameon=False)
 
 

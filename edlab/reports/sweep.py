@@ -129,8 +129,8 @@ def _best(records: Sequence[RunRecord]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for each in found:
         column, name = columns[each.metric], records[each.number - 1].name
-        bounds = " to ".join(column.write(bound) for bound in each.interval) if each.interval else "not known"
-        alike = ", ".join(f"#{number}" for number in each.alike) or ("–" if each.interval else "not known")
+        bounds = " to ".join(column.write(bound) for bound in each.interval) if each.interval else "missing"
+        alike = ", ".join(f"#{number}" for number in each.alike) or ("–" if each.interval else "unknown: no interval")
         way = "lowest" if each.metric in _LOWEST else "highest"
         yield f"| {way} {column.title} | #{each.number} {name} | {column.write(each.value)} | {bounds} | {alike} |"
     yield ""

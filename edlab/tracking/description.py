@@ -23,7 +23,7 @@ Benchmarks of deep learning models on edge accelerators, recorded by **edlab**.
   charts. Its child runs are the rows: model, quantization, converter and device. A command with one row has no parent.
 - **Marks in front of a name:** `{_MARKS[VerdictState.invalid].strip()}` the verdict is INVALID: do not use the figures;
   `{_MARKS[VerdictState.degraded].strip()}` DEGRADED: see the reasons in the run's description;
-  `{_SKIPPED.strip()}` skipped: the combination is unsupported. No mark: VALID, or the status tells how it ended.
+  `{_SKIPPED.strip()}` skipped: the combination is unsupported. No mark: VALID, or the status states how it ended.
 - **Six metrics of every run:** `accuracy_top1` (or `accuracy_map`), `latency_ms`, `throughput_ips`, `flops_per_s`,
   `power_w`, `efficiency_ips_per_w`. Units are in the names. `estimated_…` was not measured; `emulated_…` was measured
   on a stand-in for the device. If one is missing, the tag `edlab.missing.NAME` states why.

@@ -138,6 +138,7 @@ class Tracker:
         If none of this name is, the latest one. Raises `TrackingError` if there is no run, or for an ambiguous prefix,
         with the candidates.
         """
+        name = description.without_mark(name)
         with self._store.explained(f"look for run '{name}'"):
             if re.fullmatch(r"[0-9a-f]{1,32}", name):
                 found = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
@@ -244,7 +245,7 @@ class Tracker:
         try:
             key = f"edlab-{sweep_id}"
             self._client.set_experiment_tag(experiment, ui.VIEW_TAG + key, ui.view(sweep_id, sorted(metrics)))
-        except Exception:  # without the permission to write there are no columns of metrics
+        except Exception:  # without the permission to write, the page has MLflow's own columns
             return ui.address(base, experiment, sweep_id=sweep_id)
         return ui.address(base, experiment, view=key)
 

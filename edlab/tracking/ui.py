@@ -96,8 +96,8 @@ def _search(sweep_id: str) -> dict[str, object]:
 
 def open_browser(page: str) -> None:
     """Open a page in the user's browser, if there is one that has a window."""
-    has_window = sys.platform != "linux" or any(os.environ.get(each) for each in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if has_window or os.environ.get("BROWSER"):
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if display or os.environ.get("BROWSER") or sys.platform != "linux":
         with contextlib.suppress(webbrowser.Error, OSError):
             webbrowser.open(page)
 
@@ -138,7 +138,7 @@ def serve(uri: str, host: str, port: int, on_ready: Callable[[], None]) -> int:
             server.wait()
         log.seek(0)
         tail = log.read().decode(errors="replace").strip().splitlines()[-_LOG_LINES:]
-    raise TrackingError(f"MLflow's UI ended with exit code {code}: " + "\n".join(tail))
+    raise TrackingError(f"MLflow's UI failed with exit code {code}: " + "\n".join(tail))
 
 
 def _when_ready(server: subprocess.Popen[bytes], host: str, port: int, on_ready: Callable[[], None]) -> None:
