@@ -26,7 +26,8 @@ _LOG_LINES = 5
 
 VIEW_TAG = "mlflow.sharedViewState."  # of the experiment: the columns of a view, by its key
 _NAME, _VERDICT = "attributes.`Run Name`", "tags.`edlab.verdict`"
-_WIDTHS = {_NAME: 270, _VERDICT: 105}
+_WIDTHS = {_NAME: 270, _VERDICT: 115}  # pixels
+_METRIC_WIDTH = 130
 _SECTION = "edlab-headlines"  # of the page with charts
 
 
@@ -49,7 +50,8 @@ def view(sweep_id: str, metrics: Sequence[str]) -> str:
     names = [f"{prefix}{name}" for name in dict.fromkeys(wanted) for prefix in ("", *catalogue.PREFIXES)]
     shown = [name for name in names if name in metrics]
     columns = [_VERDICT, *(f"metrics.`{name}`" for name in shown)]
-    table = {"selectedColumns": columns, "columnOrder": [_NAME, *columns], "columnWidths": _WIDTHS}
+    widths = dict.fromkeys(columns, _METRIC_WIDTH) | _WIDTHS
+    table = {"selectedColumns": columns, "columnOrder": [_NAME, *columns], "columnWidths": widths}
     charts = {"compareRunSections": _sections(), "compareRunCharts": [_bars(name) for name in shown]}
     return json.dumps({**_search(sweep_id), **table, **charts, "runsHiddenMode": "SHOW_ALL"})
 
