@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 
 from edlab import __version__, durable
 from edlab.errors import ConfigError, EdlabError
@@ -134,6 +135,12 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id, or the beginning of it")
     show.set_defaults(action=_show)
 
+    profile = commands.add_parser("profile", help="show which layers of a run take the time; measures it if needed")
+    profile.add_argument("run", metavar="RUN", help=f"{_RUN}; without a profile, it runs again as a new run")
+    profile.add_argument("--top", type=int, default=10, metavar="N", help="how many layers (default: 10)")
+    _add_overrides(profile, "measure again, with other values of these keys")
+    profile.set_defaults(action=_profile)
+
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
     pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
@@ -230,6 +237,27 @@ def _show(options: argparse.Namespace, console: Console) -> int:
     sweep = tracker.records(options.run)
     console.print(table(sweep) if sweep else show(tracker.record(options.run)))
     return 0
+
+
+def _profile(options: argparse.Namespace, console: Console) -> int:
+    from edlab.engine import command
+    from edlab.engine.again import run_again
+    from edlab.record import Status
+    from edlab.reports.profile import profile_of, show_profile
+
+    if options.top < 1:
+        raise ConfigError(f"--top {options.top} is below 1", hint="set it to 1 or more")
+    record = _tracker().record(options.run)
+    if options.overrides or not profile_of(record):
+        command.environment_without_telemetry()
+        console.print(f"run {record.run_id[:8]} is measured again, with a profile", highlight=False)
+        record = run_again(record, ["protocol.profile=true", "protocol.repeats=1", *options.overrides], console)
+        if record.status is not Status.ok:
+            console.print(f"[cyan]hint:[/]  {escape(record.hint)}", highlight=False)
+            return 1
+    console.print(f"[bold]{escape(record.name)}[/] (run {record.run_id[:8]})", highlight=False)
+    console.print(show_profile(record, options.top))
+    return 0 if (profile_of(record) or {}).get("rows") else 1
 
 
 def _pull(options: argparse.Namespace, console: Console) -> int:

@@ -13,6 +13,7 @@ from rich.table import Table
 from edlab.metrics import by_window, catalogue
 from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, Status
+from edlab.reports.profile import profile_of, show_profile
 
 _MOST_CLASSES = 12
 _MOST_SKIPPED = 5
@@ -36,6 +37,8 @@ def show(record: RunRecord) -> RenderableType:
     if runs := record.details.get("runs"):
         place = " on the stand-in" if "stand_in" in record.tags else ""
         parts += ["", _pairs(f"runs in new processes{place}", dict(_runs(runs)))]
+    if profile_of(record):
+        parts += ["", show_profile(record)]
     if activities := _activities(record.phases):
         parts += ["", activities]
     if curve := _curve(throughput.get("ips_by_second", [])):

@@ -132,6 +132,13 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
             ),
         ],
     ),
+    "profile": (
+        [messages.Profile(POOL, 50)],
+        [
+            messages.ProfileReport([messages.LayerTime("a", "Conv", 0.5, "CPU", "jit", "f32", ["a", "b"])], "", ACTIVITY),
+            messages.ProfileReport(None, "it has no profiler", ACTIVITY),
+        ],
+    ),
     "close": ([messages.Nothing()], [messages.Nothing()]),
 }  # fmt: skip
 

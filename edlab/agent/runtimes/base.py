@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import AgentError
-from ..messages import OnProgress, TensorSpec
+from ..messages import LayerTime, OnProgress, TensorSpec
 
-__all__ = ["Compiled", "OnProgress", "Request", "Runtime", "TensorSpec"]
+__all__ = ["Compiled", "LayerTime", "OnProgress", "Request", "Runtime", "TensorSpec"]
 
 
 class Request(ABC):
@@ -123,6 +123,14 @@ class Runtime(ABC):
 
         Raises `FixedBatchError` if the model does not support this batch.
         """
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[LayerTime] | None:
+        """The time of each layer in `runs` queries with these inputs, by the runtime's own profiler.
+
+        The loaded model is compiled again for it, for one query in flight, so that the requests of `compile` stay as
+        they are. None: the runtime has no such profiler. Raises `AgentError` if it has one that cannot be used.
+        """
+        return None
 
     def threads_each(self, in_flight: int) -> int:
         """The number of threads of one request if this many requests share the cores."""

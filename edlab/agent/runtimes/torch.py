@@ -8,6 +8,7 @@ from PyTorch's notes "CUDA semantics" (sections "TensorFloat-32", "CUDA streams"
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from ..errors import AgentError, FixedBatchError
 from . import base
 
+_MARK = "edlab:"  # before the name of a node in a profiler's trace
 _WARM_UP = 3  # runs before a capture: libraries initialise and choose their kernels, which a graph cannot contain
 
 
@@ -61,6 +63,39 @@ class Runtime(base.Runtime):
         threads = self.threads_each(in_flight)
         requests: list[base.Request] = [_Request(module, threads) for _ in range(in_flight)]
         return base.Compiled(requests, inputs, outputs, {"num_threads": threads})
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        """The nodes of the exported program, run one by one: without a CUDA graph, and with Python between them."""
+        import torch
+
+        on_gpu = self._device.type == "cuda"
+        module = self._program.module()
+        inputs = [torch.from_numpy(tensor).to(self._device) for tensor in tensors]
+        kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * on_gpu
+        if not on_gpu:
+            torch.set_num_threads(self.threads_each(1))
+        with torch.inference_mode():
+            _marked(module).run(inputs[0])  # warm-up
+            with torch.profiler.profile(activities=kinds) as profiler:
+                for number in range(runs):
+                    _marked(module).run(inputs[number % len(inputs)])
+        times: dict[str, list[float]] = {}
+        for event in profiler.events():
+            if event.name.startswith(_MARK) and not str(event.device_type).endswith("CUDA"):
+                microseconds = event.device_time_total if on_gpu else event.cpu_time_total
+                times.setdefault(event.name[len(_MARK) :], []).append(microseconds)
+        return [
+            base.LayerTime(
+                name=node.name,
+                operator=str(node.target).partition(".")[2] or str(node.target),
+                ms=statistics.median(times[node.name]) / 1e3,
+                place=str(self._device),
+                precision=_precision(node),
+                sources=[node.name],
+            )
+            for node in module.graph.nodes
+            if node.op == "call_function" and node.name in times
+        ]
 
     def _compile_cuda(
         self, module: Any, inputs: list[base.TensorSpec], outputs: list[base.TensorSpec], in_flight: int, batch: int
@@ -193,6 +228,24 @@ def _tensors(result: Any) -> list[Any]:
     if isinstance(result, dict):
         return list(result.values())
     return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def _marked(module: Any) -> Any:
+    """An interpreter of the module's graph that marks each node in a profiler's trace."""
+    import torch
+
+    class Marked(torch.fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, node: Any) -> Any:
+            with torch.profiler.record_function(_MARK + node.name):
+                return super().run_node(node)
+
+    return Marked(module)
+
+
+def _precision(node: Any) -> str:
+    """The type of a node's output."""
+    value = node.meta.get("val")
+    return str(value.dtype).partition(".")[2] if hasattr(value, "dtype") else ""
 
 
 def _device(name: str) -> Any:
