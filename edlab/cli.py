@@ -250,7 +250,6 @@ def _profile(options: argparse.Namespace, console: Console) -> int:
     record = _tracker().record(options.run)
     if options.overrides or not profile_of(record):
         command.environment_without_telemetry()
-        console.print(f"run {record.run_id[:8]} is measured again, with a profile", highlight=False)
         record = run_again(record, ["protocol.profile=true", "protocol.repeats=1", *options.overrides], console)
         if record.status is not Status.ok:
             console.print(f"[cyan]hint:[/]  {escape(record.hint)}", highlight=False)

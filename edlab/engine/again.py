@@ -29,6 +29,9 @@ def run_again(record: RunRecord, overrides: Sequence[str], console: Console) -> 
             hint="`edlab run` with the same settings runs it again",
         )
     config = dataclasses.replace(recorded(record.params, overrides), tracking=compose_config([]).tracking)
+    console.print(
+        f"run {record.run_id[:8]} ({record.name}) runs again: {' '.join(overrides)}", highlight=False, markup=False
+    )
     sweep_id, folder = new_sweep_folder()
     recorder = Recorder(config.tracking)
     recorder.open()

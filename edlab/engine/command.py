@@ -181,6 +181,8 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
             "free space, then run the same command again",
             highlight=False,
         )
+    if profiled := [record.run_id[:8] for record in records if "profile" in record.details.get("phases", {})]:
+        console.print(f"[dim]time of each layer: `edlab profile {profiled[0]}`[/]", highlight=False)
     console.print(
         f"[dim]sweep {sweep.id}; compare runs with `edlab ui`, one run with `edlab show RUN`[/]", highlight=False
     )

@@ -36,8 +36,8 @@ def show_profile(record: RunRecord, top: int = TOP) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     kept = [(title, key) for title, key in _FACTS if title not in shared]
     for title, _ in kept:
-        table.add_column(title, overflow="fold")
-    table.add_column("layer of the model", overflow="fold")
+        table.add_column(title, overflow="ellipsis", no_wrap=True)
+    table.add_column("layer of the model", overflow="fold", min_width=18)
     for row in rows[:top]:
         table.add_row(
             f"{mark}{row['ms']:.3g}",
@@ -76,7 +76,7 @@ def _sums(profile: dict[str, Any], mark: str) -> list[str]:
         return [line]
     difference = total / median - 1
     why = (
-        "the profiler slows the layers down, small ones most"
+        "the profiler adds time to each layer, which matters most for small ones"
         if difference > 0
         else "the rest is outside the layers: copies, scheduling, the call itself"
     )

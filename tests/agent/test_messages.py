@@ -135,7 +135,7 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
     "profile": (
         [messages.Profile(POOL, 50)],
         [
-            messages.ProfileReport([messages.LayerTime("a", "Conv", 0.5, "CPU", "jit", "f32", ["a", "b"])], "", ACTIVITY),
+            messages.ProfileReport([messages.LayerTime("a", "Conv", 0.5, "CPU", "jit", "f32", ["b"])], "", ACTIVITY),
             messages.ProfileReport(None, "it has no profiler", ACTIVITY),
         ],
     ),
