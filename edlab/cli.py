@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 
 from edlab import __version__, durable
 from edlab.errors import ConfigError, EdlabError
@@ -141,6 +140,13 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     _add_overrides(profile, "measure again, with other values of these keys")
     profile.set_defaults(action=_profile)
 
+    accuracy = commands.add_parser("explain-accuracy", help="show the layers of a run that lose accuracy in int8")
+    accuracy.add_argument("run", metavar="RUN", help=f"{_RUN}; it must be quantized")
+    accuracy.add_argument("--worst", type=int, default=10, metavar="N", help="how many layers (default: 10)")
+    accuracy.add_argument("--try", dest="try_it", action="store_true", help="measure it with these in floating point")
+    _add_overrides(accuracy, "convert and measure again, with other values of these keys")
+    accuracy.set_defaults(action=_explain_accuracy)
+
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
     pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
@@ -240,23 +246,18 @@ def _show(options: argparse.Namespace, console: Console) -> int:
 
 
 def _profile(options: argparse.Namespace, console: Console) -> int:
-    from edlab.engine import command
-    from edlab.engine.again import run_again
-    from edlab.record import Status
-    from edlab.reports.profile import profile_of, show_profile
+    from edlab.engine import command, explain
 
-    if options.top < 1:
-        raise ConfigError(f"--top {options.top} is below 1", hint="set it to 1 or more")
+    command.environment_without_telemetry()
+    return explain.profile(_tracker().record(options.run), options.overrides, options.top, console)
+
+
+def _explain_accuracy(options: argparse.Namespace, console: Console) -> int:
+    from edlab.engine import command, explain
+
+    command.environment_without_telemetry()
     record = _tracker().record(options.run)
-    if options.overrides or not profile_of(record):
-        command.environment_without_telemetry()
-        record = run_again(record, ["protocol.profile=true", "protocol.repeats=1", *options.overrides], console)
-        if record.status is not Status.ok:
-            console.print(f"[cyan]hint:[/]  {escape(record.hint)}", highlight=False)
-            return 1
-    console.print(f"[bold]{escape(record.name)}[/] (run {record.run_id[:8]})", highlight=False)
-    console.print(show_profile(record, options.top))
-    return 0 if (profile_of(record) or {}).get("rows") else 1
+    return explain.accuracy(record, options.overrides, options.worst, options.try_it, console)
 
 
 def _pull(options: argparse.Namespace, console: Console) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 
 import pytest
 from workplace import Workplace
@@ -73,4 +72,3 @@ def test_each_runtime_says_where_the_time_goes_or_why_it_cannot(workplace: Workp
     wrong = workplace.edlab("profile", ran.run_id[:10], "protocol=quick")
     assert wrong.returncode == 2
     assert "'protocol=quick' cannot be changed in a recorded run" in wrong.stderr
-    assert json.dumps(repeated.details["phases"]["profile"])

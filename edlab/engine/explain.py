@@ -1,0 +1,92 @@
+"""Why is it slow, and why did the accuracy drop: `edlab profile` and `edlab explain-accuracy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from edlab.cache import Cache
+from edlab.engine.again import config_again, run_again
+from edlab.errors import ConfigError, UnsupportedError
+from edlab.record import RunRecord, Status
+from edlab.reports.explanation import exclude_override, show_layers, show_trial
+from edlab.reports.profile import profile_of, show_profile
+
+_EXCLUDE = "quantization.exclude"
+_ONCE = {"protocol.profile": True, "protocol.repeats": 1}
+
+
+def profile(record: RunRecord, overrides: Sequence[str], top: int, console: Console) -> int:
+    """Print the profile of a run; without one, or with overrides, the run is measured again as a new run.
+
+    Returns the exit code: 1 if there is none, or if the new run failed.
+    """
+    _check_count("--top", top)
+    if overrides or not profile_of(record):
+        config = config_again(record, overrides, _ONCE)
+        console.print(f"{_named(record)} is measured again, with a profile")
+        record = run_again(config, console)
+        if record.status is not Status.ok:
+            return _ended(record, console)
+    console.print(_named(record))
+    console.print(show_profile(record, top))
+    return 0 if (profile_of(record) or {}).get("rows") else 1
+
+
+def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bool, console: Console) -> int:
+    """Print the layers of a quantized run that add most noise, and the override that leaves them in floating point.
+
+    With `try_it`, a new run has that override. Returns the exit code: 1 if that run failed. Raises `UnsupportedError`
+    with the reason if the layers cannot be compared.
+    """
+    from edlab.stages.explain import explain
+
+    _check_count("--worst", worst)
+    before: list[str] = record.params.get(_EXCLUDE, [])
+    config = config_again(record, overrides, {})
+    console.print(_named(record))
+    found = explain(config, Cache(), lambda phase, fraction, message: None)
+    if found.sha256 != record.tags.get("artifact_sha256"):
+        console.print(
+            "the conversion has another result now than in this run: other versions of its tools, or overrides"
+        )
+    console.print(show_layers(found.layers, worst, found.images))
+    if not found.can_exclude:
+        raise UnsupportedError(
+            f"converter={config.converter.name} cannot leave single layers in floating point",
+            hint="set another converter; `edlab converters` lists them",
+        )
+    names = [layer.name for layer in found.layers if layer.added > 0 and layer.name not in before]
+    names = names[: min(worst, max(1, len(found.layers) // 2))]
+    excluded = [*before, *names]
+    if not names:
+        console.print("no layer adds noise")
+        return 0
+    console.print(f"\nthe worst {len(names)} in floating point (at most half of the layers), as an override:")
+    console.print(exclude_override(excluded), markup=False, highlight=False, soft_wrap=True)
+    if not try_it:
+        console.print(f"[dim]`edlab explain-accuracy {record.run_id[:8]} --try` measures that[/]", highlight=False)
+        return 0
+    after = run_again(config_again(record, overrides, {_EXCLUDE: excluded}), console)
+    if after.status is not Status.ok:
+        return _ended(after, console)
+    console.print(show_trial(record, after, len(names)))
+    return 0
+
+
+def _named(record: RunRecord) -> str:
+    return f"[bold]{escape(record.name)}[/] (run {record.run_id[:8]})"
+
+
+def _ended(record: RunRecord, console: Console) -> int:
+    """Print how to fix a run that failed, whose reason was printed as it ended."""
+    if record.hint:
+        console.print(f"[cyan]hint:[/]  {escape(record.hint)}", highlight=False)
+    return 1
+
+
+def _check_count(option: str, count: int) -> None:
+    if count < 1:
+        raise ConfigError(f"{option} {count} is below 1", hint=f"set {option} to 1 or more")
