@@ -47,10 +47,11 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
     before: list[str] = record.params.get(_EXCLUDE, [])
     config = config_again(record, overrides, {})
     console.print(_named(record))
-    found = explain(config, Cache(), lambda phase, fraction, message: None)
+    with console.status("converting") as status:
+        found = explain(config, Cache(), lambda phase, fraction, message: status.update(f"{phase} {escape(message)}"))
     if found.sha256 != record.tags.get("artifact_sha256"):
         console.print(
-            "the conversion has another result now than in this run: other versions of its tools, or overrides"
+            "this file is not the one of the run: the tools' versions have changed, or the overrides change it"
         )
     console.print(show_layers(found.layers, worst, found.images))
     if not found.can_exclude:
@@ -59,12 +60,12 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
             hint="set another converter; `edlab converters` lists them",
         )
     names = [layer.name for layer in found.layers if layer.added > 0 and layer.name not in before]
-    names = names[: min(worst, max(1, len(found.layers) // 2))]
+    names = names[: min(worst, max(1, sum(layer.product for layer in found.layers) // 2))]
     excluded = [*before, *names]
     if not names:
         console.print("no layer adds noise")
         return 0
-    console.print(f"\nthe worst {len(names)} in floating point (at most half of the layers), as an override:")
+    console.print(f"\nthe worst {len(names)} in floating point (at most half of the products), as an override:")
     console.print(exclude_override(excluded), markup=False, highlight=False, soft_wrap=True)
     if not try_it:
         console.print(f"[dim]`edlab explain-accuracy {record.run_id[:8]} --try` measures that[/]", highlight=False)

@@ -30,7 +30,7 @@ def show_layers(layers: Sequence[LayerNoise], worst: int, images: int) -> Render
         table.add_row(
             _decibels(layer.sqnr_db),
             _decibels(layer.input_sqnr_db),
-            f"{layer.added:.2%}",
+            f"{100 * layer.added:.2g} %",
             share,
             escape(layer.operator),
             escape(layer.name),
@@ -50,8 +50,9 @@ def _decibels(value: float | None) -> str:
 
 def exclude_override(names: Sequence[str]) -> str:
     """The override that leaves these layers in floating point, quoted for a shell."""
-    quoted = ",".join("'" + name.replace("'", "\\'") + "'" for name in names)
-    return shlex.quote(f"quantization.exclude=[{quoted}]")
+    listed = ",".join("'" + name.replace("'", "\\'") + "'" for name in names)
+    override = f"quantization.exclude=[{listed}]"
+    return shlex.quote(override) if set(override) & set('"$`\\!') else f'"{override}"'
 
 
 def show_trial(before: RunRecord, after: RunRecord, excluded: int) -> RenderableType:

@@ -56,7 +56,9 @@ def explain(config: EdlabConfig, cache: Cache, on_progress: OnProgress) -> Expla
             "layout": quantized.layout,
             "options": quantized.steps[-1].options,
         }
-        found = run_isolated(function, arguments, log=folder / "compare.log")
+        logs = cache.root / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        found = run_isolated(function, arguments, log=logs / f"explain-{quantized.sha256[:16]}.log")
     layers = [SourceLayer(**fields) for fields in found["layers"]]
     return Explanation(
         layer_noise(layers, found["noise"], found["ends"]),

@@ -25,7 +25,6 @@ def compare(
         modify_model_output_intermediate_tensors,
     )
 
-    from edlab.converters import onnx_prepare
     from edlab.converters.onnxruntime import fold_and_fuse
 
     powers = Powers()
@@ -39,16 +38,13 @@ def compare(
             modify_model_output_intermediate_tensors(path, tapped, save_as_external_data=True)
             sessions.append(_session(tapped))
         model = onnx.load(prepared, load_external_data=False)
-        (source,) = onnx_prepare.inputs(model.graph)
         for image in Batches(images, layout):
             ours, theirs = ({name: [value] for name, value in _run(each, image).items()} for each in sessions)
             matched = create_activation_matching(theirs, ours)
             quantized_values |= dict.fromkeys(matched)
             pairs = {name: (each["float"], each["post_qdq"]) for name, each in matched.items() if "float" in each}
-            pairs |= {
-                name: (value, theirs[name]) for name, value in ours.items() if name in theirs and name not in pairs
-            }
-            for name, (value, other) in pairs.items():
+            same = {name: (value, theirs[name]) for name, value in ours.items() if name in theirs}
+            for name, (value, other) in (same | pairs).items():
                 powers.add(name, value[0], other[0])
     weights = {weight.name for weight in model.graph.initializer}
     layers = [

@@ -36,21 +36,19 @@ def compare(
         if operation.get_friendly_name() not in constant
     ]
     ends = [layer.name for layer in layers if layer.name + _QUANTIZED in theirs]
-    tapped = [layer.name for layer in layers if layer.name in theirs and layer.operator != "Result"]
-    pairs = [(ours[name], theirs.get(name + _QUANTIZED, theirs[name])) for name in tapped]
-    own = [len(model.outputs) for model in models]
-    models[0].add_outputs([operation.output(0) for operation, _ in pairs])
-    models[1].add_outputs([operation.output(0) for _, operation in pairs])
+    outputs = [_inputs(result.get_node())[0] for result in models[0].outputs]  # their values come first
+    inside = [layer.name for layer in layers if layer.name in theirs and layer.operator != "Result"]
+    tapped = [name for name in inside if name not in outputs]
+    models[0].add_outputs([ours[name].output(0) for name in tapped])
+    models[1].add_outputs([theirs.get(name + _QUANTIZED, theirs[name]).output(0) for name in tapped])
     unroll(models[1], openvino.__name__)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = [core.compile_model(model, "CPU", settings) for model in models]
     powers = Powers()
     for image in Batches(images, layout):
         results = [model([image]) for model in compiled]
-        for position, name in enumerate(tapped):
-            values = (result[first + position] for result, first in zip(results, own, strict=True))
-            powers.add(name, *values)
-    outputs = [name for layer in layers if layer.operator == "Result" for name in layer.inputs]
+        for position, name in enumerate([*outputs, *tapped]):
+            powers.add(name, results[0][position], results[1][position])
     return {
         "layers": [layer._asdict() for layer in layers if layer.operator != "Result"],
         "noise": powers.ratios(),

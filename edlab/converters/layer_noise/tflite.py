@@ -20,7 +20,7 @@ _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", 
 def compare(
     floating: str, quantized: str, images: dict[str, Any], layout: Layout, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """See the package. A layer's name is a regular expression that matches its operation alone."""
+    """See the package. A layer's name is a short regular expression that matches its operation alone."""
     layers, outputs = _layers(floating)
     interpreters = [_interpreter(path) for path in (floating, quantized)]
     ours, theirs = ({each["name"]: each for each in interpreter.get_tensor_details()} for interpreter in interpreters)
@@ -49,14 +49,15 @@ def _layers(path: str) -> tuple[list[SourceLayer], list[str]]:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
     model = tflite_file.parse(Path(path).read_bytes())
     graph = model.subgraphs[0]
+    scopes = [tfl_flatbuffer_utils.get_op_scope(operator, graph.tensors) for operator in graph.operators]
     layers = []
-    for operator in graph.operators:
+    for operator, scope in zip(graph.operators, scopes, strict=True):
         code = model.operatorCodes[operator.opcodeIndex]
         kind = str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
         inputs = [graph.tensors[index] for index in operator.inputs if index >= 0]
         layers.append(
             SourceLayer(
-                f"^{re.escape(tfl_flatbuffer_utils.get_op_scope(operator, graph.tensors))}$",
+                _pattern(scope, scopes),
                 kind,
                 [_name(tensor) for tensor in inputs if model.buffers[tensor.buffer].data is None],
                 [_name(graph.tensors[index]) for index in operator.outputs],
@@ -64,6 +65,21 @@ def _layers(path: str) -> tuple[list[SourceLayer], list[str]]:
             )
         )
     return layers, [_name(graph.tensors[index]) for index in graph.outputs]
+
+
+def _pattern(scope: str, scopes: list[str]) -> str:
+    """The end of a path in a scope that no other scope contains; the whole scope if there is none.
+
+    A scope has the names of an operation's outputs, each followed by a semicolon; in exported torch models these are
+    paths of modules.
+    """
+    for name in filter(None, scope.split(";")):
+        parts = name.split("/")
+        for start in range(len(parts) - 1, -1, -1):
+            pattern = re.escape("/".join(parts[start:]) + ";").replace("\\.", ".")
+            if sum(bool(re.search(pattern, other)) for other in scopes) == 1:
+                return pattern
+    return f"^{re.escape(scope)}$"
 
 
 def _name(tensor: Any) -> str:
