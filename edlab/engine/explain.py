@@ -15,6 +15,7 @@ from edlab.reports.explanation import exclude_override, show_layers, show_trial
 from edlab.reports.profile import profile_of, show_profile
 
 _EXCLUDE = "quantization.exclude"
+_LEAST_SHARE = 0.01  # of the added noise: a layer with less is not worth a change
 _ONCE = {"protocol.profile": True, "protocol.repeats": 1}
 
 
@@ -59,7 +60,8 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
             f"converter={config.converter.name} cannot leave single layers in floating point",
             hint="set another converter; `edlab converters` lists them",
         )
-    names = [layer.name for layer in found.layers if layer.added > 0 and layer.name not in before]
+    least = _LEAST_SHARE * sum(layer.added for layer in found.layers)
+    names = [layer.name for layer in found.layers if layer.added > least and layer.name not in before]
     names = names[: min(worst, max(1, sum(layer.product for layer in found.layers) // 2))]
     excluded = [*before, *names]
     if not names:

@@ -17,6 +17,7 @@ class LayerNoise(NamedTuple):
     operator: str
     sqnr_db: float | None  # signal to quantization noise at its output; None: no noise
     input_sqnr_db: float | None  # at the noisiest of its inputs; None: no noise
+    module: str  # path of its torch module; empty: unknown
     product: bool  # it has weights, or multiplies matrices
     added: float  # noise power / signal power that this layer adds: at its output minus at its input, not below 0
 
@@ -36,7 +37,7 @@ def layer_noise(layers: Sequence[SourceLayer], noise: Mapping[str, float], ends:
             before = max((noise[value] for value in head.inputs if value in noise), default=0.0)
             added = max(0.0, noise[end] - before)
             found[head.name] = LayerNoise(
-                head.name, head.operator, decibels(noise[end]), decibels(before), bool(head.macs), added
+                head.name, head.operator, decibels(noise[end]), decibels(before), head.module, bool(head.macs), added
             )
     return sorted(found.values(), key=lambda layer: -layer.added)
 

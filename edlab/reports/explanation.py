@@ -33,7 +33,7 @@ def show_layers(layers: Sequence[LayerNoise], worst: int, images: int) -> Render
             f"{100 * layer.added:.2g} %",
             share,
             escape(layer.operator),
-            escape(layer.name),
+            escape(layer.module or layer.name),
         )
     title = f"the {min(worst, len(layers))} of {len(layers)} layers that add most noise, on {images} images"
     notes = [

@@ -50,7 +50,7 @@ def compare(
         for position, name in enumerate([*outputs, *tapped]):
             powers.add(name, results[0][position], results[1][position])
     return {
-        "layers": [layer._asdict() for layer in layers if layer.operator != "Result"],
+        "layers": [layer._asdict() for layer in layers if layer.operator not in ("Parameter", "Result")],
         "noise": powers.ratios(),
         "ends": list(dict.fromkeys([*ends, *outputs])),
     }

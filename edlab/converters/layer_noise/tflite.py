@@ -14,6 +14,7 @@ from edlab.converters.layer_noise.powers import Powers
 from edlab.metrics.profile import SourceLayer
 from edlab.source import Layout
 
+_MODULES = re.compile(r"InterpreterModule_(\w+)")  # in the names of litert-torch, the path of the torch module
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
 
 
@@ -62,6 +63,7 @@ def _layers(path: str) -> tuple[list[SourceLayer], list[str]]:
                 [_name(tensor) for tensor in inputs if model.buffers[tensor.buffer].data is None],
                 [_name(graph.tensors[index]) for index in operator.outputs],
                 int(kind in _PRODUCTS),
+                ".".join(_MODULES.findall(scope.split(";")[0])),
             )
         )
     return layers, [_name(graph.tensors[index]) for index in graph.outputs]
