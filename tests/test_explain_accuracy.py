@@ -8,6 +8,7 @@ import shlex
 import pytest
 from workplace import Workplace
 
+from edlab.composition import compose_config
 from edlab.metrics.layer_noise import layer_noise
 from edlab.metrics.profile import SourceLayer
 from edlab.record import RunRecord
@@ -42,7 +43,6 @@ def runs(workplace: Workplace) -> dict[str, RunRecord]:
 def test_each_converter_shows_the_worst_layers_and_leaves_them_in_float(
     workplace: Workplace, runs: dict[str, RunRecord]
 ) -> None:
-    printed = {}
     for converter, record in runs.items():
         done = workplace.edlab("explain-accuracy", record.run_id[:10], "--worst", "30")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -52,21 +52,17 @@ def test_each_converter_shows_the_worst_layers_and_leaves_them_in_float(
         noise = {name: float(sqnr) for sqnr, name in rows}
         # The last layer's noise is that of the outputs, which the conversion's check measured in another way.
         assert noise[LAST[converter]] == pytest.approx(record.details["conversion_check"]["sqnr_db"], abs=1.0)
-        printed[converter] = next(line for line in done.stdout.splitlines() if "quantization.exclude=" in line)
-    (override,) = shlex.split(printed["openvino"])
-    again = workplace.run("converter=openvino", "quantization=int8", "dataset.images=64", override)
-    assert again.returncode == 0, again.stdout + again.stderr
-    (excluded,) = workplace.records()
-    assert len(excluded.params["quantization.exclude"]) == 5
-    assert excluded.metrics["sqnr_db"] > runs["openvino"].metrics["sqnr_db"] + 3
-    assert excluded.metrics["int8_weights_fraction"] < runs["openvino"].metrics["int8_weights_fraction"]
-    tried = workplace.edlab("explain-accuracy", runs["litert"].run_id[:10], "--worst", "3", "--try")
+        printed = next(line for line in done.stdout.splitlines() if "quantization.exclude=" in line)
+        (override,) = shlex.split(printed)
+        assert 3 <= len(compose_config([override]).quantization.exclude) <= 5
+    tried = workplace.edlab("explain-accuracy", runs["openvino"].run_id[:10], "--worst", "3", "--try")
     assert tried.returncode == 0, tried.stdout + tried.stderr
     assert re.search(r"accuracy regained: [+-][\d.]+ points", tried.stdout)
     assert re.search(r"latency paid: x [\d.]+", tried.stdout)
     (row,) = workplace.records()
     assert len(row.params["quantization.exclude"]) == 3
-    assert row.metrics["sqnr_db"] > runs["litert"].metrics["sqnr_db"]
-    refused = workplace.edlab("explain-accuracy", row.run_id[:10], "quantization.precision=fp16")
+    assert row.metrics["sqnr_db"] > runs["openvino"].metrics["sqnr_db"] + 1
+    assert row.metrics["int8_weights_fraction"] < runs["openvino"].metrics["int8_weights_fraction"]
+    refused = workplace.edlab("explain-accuracy", runs["litert"].run_id[:10], "quantization.precision=fp16")
     assert refused.returncode == 2
     assert "not available: the file on this machine is fp16" in refused.stderr
