@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from edlab import __version__, durable
+from edlab import __version__, cli_results, durable
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean
 from edlab.terminal import PatientConsole, counted, print_error
@@ -120,35 +120,46 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     commands.add_parser("help", help="print this, or the help of a command")
     commands.add_parser("version", help="print the version").set_defaults(action=_version)
     for name, listing in (("models", "models"), ("devices", "devices"), ("converters", "toolchains")):
-        commands.add_parser(name, help=f"list the {name}").set_defaults(action=_list(listing))
+        listed = commands.add_parser(name, help=f"list the {name}")
+        cli_results.add_format(listed)
+        listed.set_defaults(action=_list(listing))
 
     doctor = commands.add_parser("doctor", help="show what is installed, what is missing, and how to fix it")
     _add_overrides(doctor, "check only what a run with these overrides needs")
+    cli_results.add_format(doctor)
     doctor.set_defaults(action=_doctor)
 
     runs = commands.add_parser("runs", help="list the latest runs")
     runs.add_argument("--last", type=int, default=20, metavar="N", help="how many (default: 20)")
+    runs.add_argument("--sort", metavar="METRIC", help="the best value of this metric first")
+    cli_results.add_format(runs)
     runs.set_defaults(action=_runs)
 
     show = commands.add_parser("show", help="show one run in detail, or compare the runs of a sweep")
-    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id, or the beginning of it")
+    text = f"{_RUN}; or a sweep's id, or the beginning of it"
+    cli_results.complete_runs(show.add_argument("run", metavar="RUN", help=text))
+    show.add_argument("--sort", metavar="METRIC", help="of a sweep: the best value of this metric first")
+    cli_results.add_format(show)
     show.set_defaults(action=_show)
 
+    cli_results.add_parsers(commands)
+
     profile = commands.add_parser("profile", help="show which layers of a run take the time; measures it if needed")
-    profile.add_argument("run", metavar="RUN", help=f"{_RUN}; without a profile, it runs again as a new run")
+    text = f"{_RUN}; without a profile, it runs again as a new run"
+    cli_results.complete_runs(profile.add_argument("run", metavar="RUN", help=text))
     profile.add_argument("--top", type=int, default=10, metavar="N", help="how many layers (default: 10)")
     _add_overrides(profile, "measure again, with other values of these keys")
     profile.set_defaults(action=_profile)
 
     accuracy = commands.add_parser("explain-accuracy", help="show the layers of a run that lose accuracy in int8")
-    accuracy.add_argument("run", metavar="RUN", help=f"{_RUN}; it must be quantized")
+    cli_results.complete_runs(accuracy.add_argument("run", metavar="RUN", help=f"{_RUN}; it must be quantized"))
     accuracy.add_argument("--worst", type=int, default=10, metavar="N", help="how many layers (default: 10)")
     accuracy.add_argument("--try", dest="try_it", action="store_true", help="measure it with these in floating point")
     _add_overrides(accuracy, "convert and measure again, with other values of these keys")
     accuracy.set_defaults(action=_explain_accuracy)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
-    pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
+    cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model"))
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
     pull.set_defaults(action=_pull)
 
@@ -213,7 +224,7 @@ def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
     def action(options: argparse.Namespace, console: Console) -> int:
         from edlab import listings
 
-        console.print(getattr(listings, name)())
+        cli_results.print_sheet(getattr(listings, name)(), options.format, console)
         return 0
 
     return action
@@ -222,26 +233,35 @@ def _list(name: str) -> Callable[[argparse.Namespace, Console], int]:
 def _doctor(options: argparse.Namespace, console: Console) -> int:
     from edlab import doctor
 
-    return doctor.run(console, options.overrides)
+    if options.format == "table":
+        return doctor.run(console, options.overrides)
+    sheet, code = doctor.sheet(options.overrides)
+    cli_results.print_sheet(sheet, options.format, console)
+    return code
 
 
 def _runs(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.table import listing
     from edlab.tracking import Spool
 
-    console.print(listing(_tracker().latest(options.last)))
-    if waiting := len(Spool().entries()):
+    records = _tracker().latest(options.last)
+    cli_results.print_sheet(listing(records, options.sort or ""), options.format, console)
+    if options.format == "table" and (waiting := len(Spool().entries())):
         console.print(f"{counted(waiting, 'run')} in mlruns/spool, not in MLflow yet: `edlab sync` sends them")
     return 0
 
 
 def _show(options: argparse.Namespace, console: Console) -> int:
-    from edlab.reports.show import show
+    from edlab.reports.show import run_sheet, show
     from edlab.reports.table import table
 
     tracker = _tracker()
-    sweep = tracker.records(options.run)
-    console.print(table(sweep) if sweep else show(tracker.record(options.run)))
+    if sweep := tracker.records(options.run):
+        cli_results.print_sheet(table(sweep, options.sort or ""), options.format, console)
+    elif options.format == "table":
+        console.print(show(tracker.record(options.run)))
+    else:
+        cli_results.print_sheet(run_sheet(tracker.record(options.run)), options.format, console)
     return 0
 
 

@@ -21,10 +21,25 @@ from edlab.config import ConverterConfig, DeviceConfig
 from edlab.errors import EdlabError
 from edlab.packages import install
 from edlab.readiness import Finding
+from edlab.reports.sheet import Cell, Heading, Sheet
 
 _CORE = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "mlflow", "hydra-core", "numpy")
 
 _LOW_DISK_GB = 5.0  # conversions and prepared images need more space here than files on a target
+
+
+def sheet(overrides: Sequence[str]) -> tuple[Sheet, int]:
+    """The findings of `run` as rows, for programs and documents, and its exit code."""
+    cache = Cache()
+    sections = {" ".join(overrides): _of_run(overrides, cache)} if overrides else _overview(cache)
+    found = Sheet([Heading(name, folds=True) for name in ("section", "state", "part", "details", "fix")])
+    for section, findings in sections.items():
+        for each in findings:
+            state = "ok" if each.ok and not each.absent else "optional" if each.absent or each.optional else "missing"
+            values = (section, state, each.part, each.details, each.fix)
+            found.rows.append([Cell(value) for value in values])
+            found.data.append({heading.text: value for heading, value in zip(found.headings, values, strict=True)})
+    return found, _exit_code([finding for findings in sections.values() for finding in findings])
 
 
 def run(console: Console, overrides: Sequence[str]) -> int:

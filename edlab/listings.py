@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Group
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
 from edlab import converters, readiness
 from edlab.cache import Cache
 from edlab.composition import compose_config, options
 from edlab.config import ConverterConfig
 from edlab.errors import EdlabError
+from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 _SOURCES = {  # the names in the group `model` that stand for any model of a source -> what to set as well
     "timm": "model.arch=resnet18",
@@ -23,56 +18,65 @@ _SOURCES = {  # the names in the group `model` that stand for any model of a sou
 }
 
 
-def models() -> Group:
+def models() -> Sheet:
     """The models by name, then how to choose any other model."""
-    table = _table("model", "from", "claimed top-1", "data set")
+    sheet = _sheet("model", "from", "claimed top-1", "data set")
     for name in options("model"):
         if name in _SOURCES:
             continue
         try:
             config = compose_config([f"model={name}"])
         except EdlabError as error:  # of a vendor package's yaml file: the others are still listed
-            table.add_row(name, f"[yellow]{escape(error.message)}[/]")
+            _add_invalid(sheet, name, error)
             continue
         model = config.model
         claimed = f"{100 * model.claimed_top1:.1f} %" if model.claimed_top1 is not None else ""
-        table.add_row(name, model.origin, claimed, config.dataset.name)
-    others = "\n".join(f"model={name} {setting}" for name, setting in _SOURCES.items())
-    return Group(table, "", "Any other model, for example:", Padding(Text(others, "cyan"), (0, 0, 0, 2), expand=False))
+        _add(sheet, name, model.origin, claimed, config.dataset.name)
+    sheet.notes = [Note("any other model, for example:")]
+    sheet.notes += [Note(f"model={name} {setting}", "cyan", indent=2) for name, setting in _SOURCES.items()]
+    return sheet
 
 
-def devices() -> Table:
+def devices() -> Sheet:
     """The devices by name, with the files that each runs."""
-    table = _table("device", "reached as", "runs", "precisions")
+    sheet = _sheet("device", "reached as", "runs", "precisions")
     for name in sorted(options("device"), key=lambda name: (name != "cpu", name == "virtual_board", name)):
         try:
             device = compose_config([f"device={name}"]).device
         except EdlabError as error:
-            table.add_row(name, f"[yellow]{escape(error.message)}[/]")
+            _add_invalid(sheet, name, error)
             continue
         runs = ", ".join(f"{file} by {runtime}" for file, runtime in device.runtimes.items())
-        table.add_row(name, device.kind, runs, ", ".join(device.precisions))
-    return table
+        _add(sheet, name, device.kind, runs, ", ".join(device.precisions))
+    return sheet
 
 
-def toolchains() -> Table:
+def toolchains() -> Sheet:
     """The converters by name, with what each supports and whether its tool is installed here."""
-    table = _table("converter", "input", "output", "quantization", "installed")
+    sheet = _sheet("converter", "input", "output", "quantization", "installed")
     for name in converters.available():
         (finding,) = readiness.converter(ConverterConfig(name=name), Cache())
-        installed = "[green]yes[/]" if finding.ok else f"[yellow]no: {escape(finding.details)}[/]"
+        installed = Cell("yes", "green") if finding.ok else Cell(f"no: {finding.details}", "yellow")
         try:
             kind = converters.load(name)
         except EdlabError:  # of an outside package that cannot be imported: the finding shows the cause
-            table.add_row(name, "", "", "", installed)
+            _add(sheet, name, "", "", "", installed)
             continue
-        installed = "on the device" if kind.on_target and finding.ok else installed
-        table.add_row(name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)
-    return table
+        installed = Cell("on the device") if kind.on_target and finding.ok else installed
+        _add(sheet, name, ", ".join(kind.takes), kind.format, ", ".join(kind.capabilities), installed)
+    return sheet
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _sheet(*columns: str) -> Sheet:
+    return Sheet([Heading(column, folds=True) for column in columns])
+
+
+def _add(sheet: Sheet, *values: str | Cell) -> None:
+    cells = [value if isinstance(value, Cell) else Cell(value) for value in values]
+    sheet.rows.append([*cells])
+    sheet.data.append({heading.text: cell.text for heading, cell in zip(sheet.headings, cells, strict=True)})
+
+
+def _add_invalid(sheet: Sheet, name: str, error: EdlabError) -> None:
+    """A row with the error instead of the facts."""
+    _add(sheet, name, Cell(error.message, "yellow"), *[""] * (len(sheet.headings) - 2))

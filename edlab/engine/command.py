@@ -159,14 +159,16 @@ def _all_records(sweep: Sweep, launcher: Launcher) -> list[RunRecord]:
 
 
 def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> None:
-    from edlab.reports.table import markdown, table
+    from edlab.reports.sheet import Format
+    from edlab.reports.table import table
 
     if not records:
         return
+    sheet = table(records)
     with suppress(OSError):  # a full disk has already failed rows
-        (sweep.folder / "table.md").write_text(markdown(records))
+        (sweep.folder / "table.md").write_text(sheet.write(Format.markdown))
     console.print()
-    console.print(table(records))
+    console.print(sheet)
     if sweep.total and len(records) < sweep.total:
         console.print(f"{len(records)} of {sweep.total} runs were started.")
     if waiting := sweep.recorder.waiting():
@@ -181,11 +183,11 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
             "free space, then run the same command again",
             highlight=False,
         )
-    if profiled := [record.run_id[:8] for record in records if "profile" in record.details.get("phases", {})]:
-        console.print(f"[dim]time of each layer: `edlab profile {profiled[0]}`[/]", highlight=False)
-    console.print(
-        f"[dim]sweep {sweep.id}; compare runs with `edlab ui`, one run with `edlab show RUN`[/]", highlight=False
-    )
+    compare = [f"edlab compare {sweep.id}"] if len(records) > 1 else []
+    profiled = [record.run_id[:8] for record in records if "profile" in record.details.get("phases", {})]
+    profile = [f"edlab profile {profiled[0]}"] if profiled else []
+    next_steps = [*compare, *profile, "edlab show RUN", "edlab pull RUN", "edlab ui"]
+    console.print(f"[dim]next: {escape(' | '.join(next_steps))}[/]", highlight=False, soft_wrap=True)
 
 
 def environment_without_telemetry() -> None:

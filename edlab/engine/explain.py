@@ -11,8 +11,8 @@ from edlab.cache import Cache
 from edlab.engine.again import config_again, run_again
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.record import RunRecord, Status
-from edlab.reports.explanation import exclude_override, show_layers, show_trial
-from edlab.reports.profile import profile_of, show_profile
+from edlab.reports.explanation import exclude_override, layers_sheet, trial_sheet
+from edlab.reports.profile import profile_of, profile_sheet
 
 _EXCLUDE = "quantization.exclude"
 _LEAST_SHARE = 0.01  # of the added noise: a layer with less is not worth a change
@@ -32,7 +32,7 @@ def profile(record: RunRecord, overrides: Sequence[str], top: int, console: Cons
         if record.status is not Status.ok:
             return _ended(record, console)
     console.print(_named(record))
-    console.print(show_profile(record, top))
+    console.print(profile_sheet(record, top))
     return 0 if (profile_of(record) or {}).get("rows") else 1
 
 
@@ -54,7 +54,7 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
         console.print(
             "this file is not the one of the run: the tools' versions have changed, or the overrides change it"
         )
-    console.print(show_layers(found.layers, worst, found.images))
+    console.print(layers_sheet(found.layers, worst, found.images))
     if not found.can_exclude:
         raise UnsupportedError(
             f"converter={config.converter.name} cannot leave single layers in floating point",
@@ -75,7 +75,7 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
     after = run_again(config_again(record, overrides, {_EXCLUDE: excluded}), console)
     if after.status is not Status.ok:
         return _ended(after, console)
-    console.print(show_trial(record, after, len(names)))
+    console.print(trial_sheet(record, after, len(names)))
     return 0
 
 

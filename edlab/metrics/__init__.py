@@ -1,6 +1,6 @@
 """The metrics of a run, and whether they are reliable: pure functions of numpy arrays and numbers."""
 
-from edlab.metrics.accuracy import accuracy, drop
+from edlab.metrics.accuracy import accuracy, drop, paired_difference
 from edlab.metrics.catalogue import headlines
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import latency, pooled_latency
@@ -19,7 +19,7 @@ from edlab.metrics.readings import Bounds, Instrument, refresh_s
 from edlab.metrics.repeats import over_runs, power_over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
 from edlab.metrics.sustained import by_window, sustained, watts_by_second
-from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput
+from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput, throughput_interval
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, loss_fix, throttled
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "latency",
     "loss_fix",
     "over_runs",
+    "paired_difference",
     "pooled_latency",
     "power",
     "power_over_runs",
@@ -58,6 +59,7 @@ __all__ = [
     "sustained",
     "throttled",
     "throughput",
+    "throughput_interval",
     "typical",
     "watts_by_second",
 ]

@@ -59,24 +59,27 @@ def drop(
 ) -> Figures:
     """The top-1 of `baseline` minus the top-1 of `logits`, and its 95 % interval from the images for which they differ.
 
-    The metric is `accuracy_drop`, with the suffix `_name` if there is a name. The interval is Wald's, with half an
-    image added to each cell of the 2 x 2 table (Agresti and Min, Simple improved confidence intervals for comparing
-    matched proportions, Statistics in Medicine 24, 2005).
+    The metric is `accuracy_drop`, with the suffix `_name` if there is a name. The interval is that of
+    `paired_difference`.
     """
     right, baseline_right = top_classes(logits, 1)[:, 0] == targets, top_classes(baseline, 1)[:, 0] == targets
-    images = len(right) + 2
-    lost = np.count_nonzero(baseline_right & ~right) + 0.5
-    won = np.count_nonzero(right & ~baseline_right) + 0.5
-    centre = (lost - won) / images
-    half_width = Z95 * math.sqrt(lost + won - (lost - won) ** 2 / images) / images
     metric = f"accuracy_drop_{name}" if name else "accuracy_drop"
-    return Figures(
-        {
-            metric: float(baseline_right.mean() - right.mean()),
-            f"{metric}_ci95_low": float(centre - half_width),
-            f"{metric}_ci95_high": float(centre + half_width),
-        }
-    )
+    names = (metric, f"{metric}_ci95_low", f"{metric}_ci95_high")
+    return Figures(dict(zip(names, paired_difference(baseline_right, right), strict=True)))
+
+
+def paired_difference(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """The share of right images minus that of `other`, (N,) for the same images, and its 95 % interval.
+
+    It is Wald's, with half an image added to each cell of the 2 x 2 table (Agresti and Min, Simple improved confidence
+    intervals for comparing matched proportions, Statistics in Medicine 24, 2005).
+    """
+    images = len(right) + 2
+    won = np.count_nonzero(right & ~other) + 0.5
+    lost = np.count_nonzero(other & ~right) + 0.5
+    centre = (won - lost) / images
+    half_width = Z95 * math.sqrt(lost + won - (lost - won) ** 2 / images) / images
+    return float(right.mean() - other.mean()), float(centre - half_width), float(centre + half_width)
 
 
 def _tied(logits: NDArray[np.floating]) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 
 class Section(StrEnum):
@@ -47,15 +47,27 @@ class Column:
         return f"{value:,.{max(0, decimals)}f}"
 
 
+class Better(Enum):
+    """Which values of a metric are better."""
+
+    higher = "higher"
+    lower = "lower"
+
+
 @dataclass(frozen=True)
 class Metric:
-    """One metric, or several with a common explanation. `meaning` is in Markdown."""
+    """One metric, or several with a common explanation. `meaning` is in Markdown.
+
+    `interval` names the metrics that are the ends of its 95 % interval. Without `better`, rows are not ranked by it.
+    """
 
     names: tuple[str, ...]
     section: Section
     meaning: str
     headline: bool = False
     column: Column | None = None
+    better: Better | None = None
+    interval: tuple[str, str] | None = None
 
 
 def _family(pattern: str, *parts: str) -> tuple[str, ...]:
@@ -72,6 +84,8 @@ CATALOGUE = (
         "share of the evaluation images whose best class is the label, 0..1, run on the target",
         headline=True,
         column=Column("top1\n%", scale=100, form=".1f", label="top-1", unit=" %", listed=True, optional=True),
+        better=Better.higher,
+        interval=("accuracy_ci95_low", "accuracy_ci95_high"),
     ),
     Metric(
         ("latency_ms",),
@@ -79,6 +93,8 @@ CATALOGUE = (
         "mean time of one query at batch 1, one in flight: input copy + execute + output copy",
         headline=True,
         column=Column("ms", label="latency", unit=" ms", listed=True),
+        better=Better.lower,
+        interval=("latency_ci95_low_ms", "latency_ci95_high_ms"),
     ),
     Metric(
         ("throughput_ips",),
@@ -86,6 +102,8 @@ CATALOGUE = (
         "inferences completed / wall time over a saturated window; never 1 / latency",
         headline=True,
         column=Column("inf/s", label="throughput", unit="/s", listed=True),
+        better=Better.higher,
+        interval=("throughput_ci95_low_ips", "throughput_ci95_high_ips"),
     ),
     Metric(
         ("flops_per_s",),
@@ -93,6 +111,8 @@ CATALOGUE = (
         "`throughput_ips` × operations of the source model (2 × MACs), the same for every quantization",
         headline=True,
         column=Column("GFLOP\n/s", scale=1e-9),
+        better=Better.higher,
+        interval=("flops_ci95_low_per_s", "flops_ci95_high_per_s"),
     ),
     Metric(
         ("power_w",),
@@ -100,6 +120,8 @@ CATALOGUE = (
         "energy over the throughput window (trapezoid over a sensor's readings) / its length",
         headline=True,
         column=Column("W", listed=True),
+        better=Better.lower,
+        interval=("power_ci95_low_w", "power_ci95_high_w"),
     ),
     Metric(
         ("efficiency_ips_per_w",),
@@ -107,11 +129,14 @@ CATALOGUE = (
         "`throughput_ips` / `power_w`",
         headline=True,
         column=Column("inf/s\n/W"),
+        better=Better.higher,
+        interval=("efficiency_ci95_low_ips_per_w", "efficiency_ci95_high_ips_per_w"),
     ),
     Metric(
         ("accuracy_top5",),
         Section.accuracy,
         "share of images with the label among the five best classes",
+        better=Better.higher,
     ),
     Metric(
         ("accuracy_map",),
@@ -119,6 +144,8 @@ CATALOGUE = (
         "COCO's mAP of detections, 0..1, instead of top-1: the mean over classes and the "
         "IoU thresholds 0.5, 0.55 … 0.95 of the average precision, run on the target",
         column=Column("mAP\n%", scale=100, form=".1f", label="mAP", unit=" %", listed=True, optional=True),
+        better=Better.higher,
+        interval=("accuracy_ci95_low", "accuracy_ci95_high"),
     ),
     Metric(
         ("accuracy_map50", "accuracy_map75"),
@@ -146,6 +173,8 @@ CATALOGUE = (
         "top-1 or mAP of the unconverted fp32 model − this, on the same images; the baseline is computed once per "
         "model and data",
         column=Column("drop", scale=100, form="+.1f"),
+        better=Better.lower,
+        interval=("accuracy_drop_ci95_low", "accuracy_drop_ci95_high"),
     ),
     Metric(
         ("accuracy_drop_ci95_low", "accuracy_drop_ci95_high"),
@@ -256,11 +285,22 @@ CATALOGUE = (
         ("first_inference_ms",),
         Section.latency,
         "the first query after the model was opened",
+        better=Better.lower,
     ),
     Metric(
         ("latency_runs", "latency_run_spread"),
         Section.latency,
         "with `protocol.repeats`: the processes, and the range of their values / the mean",
+    ),
+    Metric(
+        ("throughput_ci95_low_ips", "throughput_ci95_high_ips"),
+        Section.throughput,
+        "95 % interval of the throughput, from the rates of the seconds of its window",
+    ),
+    Metric(
+        ("flops_ci95_low_per_s", "flops_ci95_high_per_s"),
+        Section.throughput,
+        "the same of `flops_per_s`",
     ),
     Metric(
         ("throughput_batch", "throughput_in_flight"),
@@ -272,6 +312,7 @@ CATALOGUE = (
         Section.throughput,
         "the best rate at batch 1: `throughput_ips` if its batch is 1, else **one trial** of `trial_seconds` "
         "for the best setting of batch 1 after the search; missing with the note of that trial if it failed",
+        better=Better.higher,
     ),
     Metric(
         ("throughput_run_spread",),
@@ -304,11 +345,13 @@ CATALOGUE = (
         ("energy_per_inference_mj",),
         Section.power,
         "`power_w` / `throughput_ips`, in millijoules",
+        better=Better.lower,
     ),
     Metric(
         ("dynamic_power_w",),
         Section.power,
         "`power_w` - `idle_power_w`",
+        better=Better.lower,
     ),
     Metric(
         ("latency_power_w", "latency_energy_per_inference_mj"),
@@ -320,11 +363,13 @@ CATALOGUE = (
         ("edp_mj_ms",),
         Section.power,
         "energy-delay product: `latency_energy_per_inference_mj` × `latency_ms`, which is P × latency²",
+        better=Better.lower,
     ),
     Metric(
         ("ledp_mj_ms",),
         Section.power,
         "loss-energy-delay product of the EDLAB paper: (1 - top-1 or mAP) × `edp_mj_ms`",
+        better=Better.lower,
     ),
     Metric(
         tuple(f"sampling_{each}_cost{end}" for each in ("latency", "throughput") for end in _ESTIMATE),
@@ -362,6 +407,7 @@ CATALOGUE = (
         ("conversion_s",),
         Section.model,
         "all steps of the conversion, even if they are from the cache",
+        better=Better.lower,
     ),
     Metric(
         ("load_ms", "compile_ms"),
@@ -372,6 +418,7 @@ CATALOGUE = (
         ("peak_memory_mb",),
         Section.model,
         "peak resident memory of the agent's process up to the end of the latency phase, 10^6 bytes",
+        better=Better.lower,
     ),
     Metric(
         ("edgetpu_ops_mapped_fraction",),

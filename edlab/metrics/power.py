@@ -326,7 +326,7 @@ def _doubts(
 def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
-        message=f"there are no readings: {error}" if error else "there are no readings in the window",
+        message=f"no readings: {error}" if error else "the window has no readings",
         advice="check the sensor or meter: `edlab doctor` with the same device=... and meter=... reads it",
     )
 

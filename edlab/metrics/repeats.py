@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from edlab.metrics.figures import Figures
 from edlab.metrics.latency import INTERVAL, mean_and_interval
 from edlab.metrics.stability import Stability
+from edlab.metrics.throughput import OPERATIONS_INTERVAL, THROUGHPUT_INTERVAL
 
-_LOW, _HIGH, _ = INTERVAL
+_LATENCY = INTERVAL[:2]
 
 
 def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
@@ -38,8 +39,13 @@ def over_runs(runs: Sequence[Figures], pooled: Figures) -> Figures:
             measured = [run.values[name] for run in runs]
             figures |= Figures({spread: (max(measured) - min(measured)) / values[name]})
     if "latency_ms" in values:
-        half = max(_half_width_over(runs, "latency_ms"), _half_width_within(runs))
+        half = max(_half_width_over(runs, "latency_ms"), _half_width_within(runs, *_LATENCY))
         figures |= mean_and_interval(values["latency_ms"], half)
+    for name, ends in (("throughput_ips", THROUGHPUT_INTERVAL), ("flops_per_s", OPERATIONS_INTERVAL)):
+        if ends[0] in values:
+            half = max(_half_width_over(runs, name), _half_width_within(runs, *ends))
+            bounds = (max(values[name] - half, 0.0), values[name] + half)
+            figures |= Figures(dict(zip(ends, bounds, strict=True)))
     for name in ("power", "idle_power"):
         if f"{name}_standard_error_w" in values:
             figures |= Figures({f"{name}_standard_error_w": _standard_error(runs, name)})
@@ -116,11 +122,11 @@ def _half_width_over(runs: Sequence[Figures], name: str) -> float:
     return float(scipy.stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
 
 
-def _half_width_within(runs: Sequence[Figures]) -> float:
-    """The half width of the mean of independent means, from the half width of each; 0 if they have none."""
-    if not all(_LOW in run.values for run in runs):
+def _half_width_within(runs: Sequence[Figures], low: str, high: str) -> float:
+    """The half width of the mean of independent means, from the interval of each; 0 if they have none."""
+    if not all(low in run.values for run in runs):
         return 0.0
-    halves = (_values(runs, _HIGH) - _values(runs, _LOW)) / 2
+    halves = (_values(runs, high) - _values(runs, low)) / 2
     return float(np.sqrt(np.sum(halves**2)) / len(halves))
 
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edlab.agent.messages import Trial
+from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS, half_width
 from edlab.metrics.figures import Figures
+
+THROUGHPUT_INTERVAL = ("throughput_ci95_low_ips", "throughput_ci95_high_ips")
+OPERATIONS_INTERVAL = ("flops_ci95_low_per_s", "flops_ci95_high_per_s")
 
 
 def throughput(throughput_ips: float, flops: int | None) -> Figures:
@@ -18,6 +25,21 @@ def throughput(throughput_ips: float, flops: int | None) -> Figures:
         missing = {"flops_per_s": "the model's operations could not be counted"}
         return Figures({"throughput_ips": throughput_ips}, missing)
     return Figures({"throughput_ips": throughput_ips, "flops_per_s": throughput_ips * flops})
+
+
+def throughput_interval(throughput_ips: float, ips_by_second: NDArray[np.float64], flops: int | None = None) -> Figures:
+    """The 95 % intervals of a throughput and of its operations, from the (N,) rates of the seconds of its window.
+
+    Student's t over the seconds, or over larger parts of the window if that is wider: see `agent.statistics`.
+    """
+    names = [*THROUGHPUT_INTERVAL, *(OPERATIONS_INTERVAL if flops else ())]
+    if len(ips_by_second) < LEAST_WINDOWS:
+        return Figures.withheld(names, f"needs a window of {LEAST_WINDOWS} s, there are {len(ips_by_second)} s")
+    parts = np.array_split(ips_by_second, min(MOST_WINDOWS, len(ips_by_second)))
+    sums, counts = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
+    half = half_width(sums, counts)
+    bounds = (max(throughput_ips - half, 0.0), throughput_ips + half)
+    return Figures(dict(zip(names, [*bounds, *(bound * (flops or 0) for bound in bounds)], strict=False)))
 
 
 def setting(batch: int, in_flight: int) -> Figures:

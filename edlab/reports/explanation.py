@@ -5,43 +5,40 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
 from edlab.metrics import catalogue
 from edlab.metrics.layer_noise import LayerNoise
 from edlab.record import RunRecord
+from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 _DROP, _LATENCY = "accuracy_drop", "latency_ms"
 
 
-def show_layers(layers: Sequence[LayerNoise], worst: int, images: int) -> RenderableType:
+def layers_sheet(layers: Sequence[LayerNoise], worst: int, images: int) -> Sheet:
     """The layers that add most noise."""
     total = sum(layer.added for layer in layers)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("SQNR dB", "at input", "added noise", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("operator", no_wrap=True, overflow="ellipsis")
-    table.add_column("layer", overflow="fold", min_width=16)
-    for layer in layers[:worst]:
-        share = f"{layer.added / total:.0%}" if total else ""
-        table.add_row(
-            _decibels(layer.sqnr_db),
-            _decibels(layer.input_sqnr_db),
-            f"{100 * layer.added:.2g} %",
-            share,
-            escape(layer.operator),
-            escape(layer.module or layer.name),
-        )
+    headings = [
+        *(Heading(text, is_number=True) for text in ("SQNR\ndB", "at\ninput", "added\nnoise", "share")),
+        Heading("operator", is_spare=True),
+        Heading("layer", folds=True),
+    ]
+    cells: list[list[Cell] | str] = [
+        [
+            Cell(_decibels(layer.sqnr_db)),
+            Cell(_decibels(layer.input_sqnr_db)),
+            Cell(f"{100 * layer.added:.2g} %"),
+            Cell(f"{layer.added / total:.0%}" if total else ""),
+            Cell(layer.operator),
+            Cell(layer.module or layer.name),
+        ]
+        for layer in layers[:worst]
+    ]
     title = f"the {min(worst, len(layers))} of {len(layers)} layers that add most noise, on {images} images"
     notes = [
         "SQNR: signal to quantization noise at a layer's output, against the float32 graph; it includes the noise of "
         "the layers before",
         "added noise: noise power / signal power at the output, minus that at the input",
     ]
-    return Group(Text(title, "bold"), table, *map(Text, notes))
+    return Sheet(headings, cells, [layer._asdict() for layer in layers[:worst]], title, list(map(Note, notes)))
 
 
 def _decibels(value: float | None) -> str:
@@ -55,14 +52,16 @@ def exclude_override(names: Sequence[str]) -> str:
     return shlex.quote(override) if set(override) & set('"$`\\!') else f'"{override}"'
 
 
-def show_trial(before: RunRecord, after: RunRecord, excluded: int) -> RenderableType:
+def trial_sheet(before: RunRecord, after: RunRecord, excluded: int) -> Sheet:
     """Both rows: the accuracy regained and the latency paid, with 95 % intervals."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("run", "in floating point", "accuracy %", "drop, points", "latency ms"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading == "run" else "right")
-    for record, layers in ((before, "as it was"), (after, f"+{excluded} layers")):
-        table.add_row(record.run_id[:8], layers, _accuracy(record), _drop(record), _latency(record))
-    return Group(table, Text(_regained(before, after)), Text(_paid(before, after)))
+    texts = ("in floating\npoint", "accuracy\n%", "drop, points", "latency ms")
+    cells: list[list[Cell] | str] = [
+        [Cell(record.run_id[:8]), *map(Cell, (layers, _accuracy(record), _drop(record), _latency(record)))]
+        for record, layers in ((before, "as it was"), (after, f"+{excluded} layers"))
+    ]
+    data = [{"run_id": record.run_id} | record.metrics for record in (before, after)]
+    notes = [Note(_regained(before, after)), Note(_paid(before, after))]
+    return Sheet([Heading("run"), *(Heading(text, is_number=True) for text in texts)], cells, data, notes=notes)
 
 
 def _prefixed(record: RunRecord, name: str) -> float | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Column
 from edlab.record import RunRecord, Status
+from edlab.reports.sheet import Note
 
 _INVALID = "!"  # the mark of a reason that makes its row INVALID
 _SKEWED = 0.1  # a mean that differs by more from the median is not the latency of a usual query
@@ -22,15 +22,6 @@ _BOUNDARIES = {  # power_boundary -> what the watts include
 }
 
 _Key = TypeVar("_Key", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line below the table, its style, and its indentation."""
-
-    text: str
-    style: str = ""
-    indent: int = 0
 
 
 def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterator[Note]:

@@ -43,7 +43,7 @@ def latency_plot(
     mean, p99 = figures["latency_ms"], figures.get("latency_p99_ms")
     top = 1.05 * float(np.quantile(ms, 0.995, method="higher"))
     bottom = 0.97 * float(ms.min())
-    figure = _figure(9, title)
+    figure = empty_figure(9, title)
     series, histogram = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     shown = np.unique(np.linspace(0, len(ms) - 1, min(len(ms), _MOST_POINTS)).astype(np.int64))
     series.plot(shown, ms[shown], ".", markersize=2, color=_QUERY, alpha=0.6)
@@ -81,7 +81,7 @@ def throughput_plot(trials: Sequence[Trial], path: Path, *, title: str) -> None:
     for trial in trials:
         if trial.ips is not None:
             rates.setdefault(trial.in_flight, {}).setdefault(trial.batch, []).append(trial.ips)
-    figure = _figure(6, title)
+    figure = empty_figure(6, title)
     axes = figure.subplots()
     for in_flight, by_batch in sorted(rates.items()):
         batches = sorted(by_batch)
@@ -111,7 +111,7 @@ class PowerSpan:
 
 def power_plot(spans: Sequence[PowerSpan], path: Path, *, title: str) -> None:
     """Write a PNG of all power readings over time, with the window of each phase shaded; between them none is read."""
-    figure = _figure(9, title)
+    figure = empty_figure(9, title)
     axes = figure.subplots()
     origin = spans[0].start_ns
     sources = list(dict.fromkeys(source for span in spans for source in span.readings))
@@ -129,7 +129,7 @@ def power_plot(spans: Sequence[PowerSpan], path: Path, *, title: str) -> None:
 
 def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, path: Path, *, title: str) -> None:
     """Write a PNG of the throughput in each second of its window, and of the power if a sensor was read."""
-    figure = _figure(9, title)
+    figure = empty_figure(9, title)
     axes = figure.subplots()
     minutes = np.arange(len(ips)) / 60
     axes.plot(minutes, ips, color=_QUERY, linewidth=0.8, label="inferences/s")
@@ -142,7 +142,7 @@ def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, p
     figure.savefig(path, dpi=_DPI)
 
 
-def _figure(width: float, title: str) -> Figure:
+def empty_figure(width: float, title: str) -> Figure:
     """An empty figure, with its width in inches, that needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

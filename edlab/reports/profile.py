@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
 from edlab.record import RunRecord
+from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 TOP = 10
 _FACTS = (("operator", "operator"), ("kernel", "kernel"), ("precision", "precision"), ("where", "place"))
@@ -21,37 +17,36 @@ def profile_of(record: RunRecord) -> dict[str, Any] | None:
     return profile
 
 
-def show_profile(record: RunRecord, top: int = TOP) -> RenderableType:
+def profile_sheet(record: RunRecord, top: int = TOP) -> Sheet:
     """The slowest layers of a run that has a profile, and what the profile covers; or why there are no layers."""
     profile = profile_of(record) or {}
     if not profile.get("rows"):
-        return Text(f"profile not available: {profile.get('reason', 'it was not requested')}")
+        reason = profile.get("reason", "it was not requested")
+        return Sheet([], title=f"profile not available: {reason}")
     rows = sorted(profile["rows"], key=lambda row: -row["ms"])
     mark = "\u2248" if "stand_in" in record.tags else ""
-    shared = {
-        title: values.pop() for title, key in _FACTS if len(values := {row[key] for row in rows}) == 1 and rows[1:]
-    }
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
-    for heading in ("ms", "share", "MMAC", "GMAC/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    shared = {title: rows[0][key] for title, key in _FACTS if len(rows) > 1 and len({row[key] for row in rows}) == 1}
     kept = [(title, key) for title, key in _FACTS if title not in shared]
-    for title, _ in kept:
-        table.add_column(title, overflow="ellipsis", no_wrap=True)
-    table.add_column("layer of the model", overflow="fold", min_width=18)
-    for row in rows[:top]:
-        table.add_row(
-            f"{mark}{row['ms']:.3g}",
-            f"{row['share']:.1%}",
-            f"{row['macs'] / 1e6:.3g}" if row["macs"] else "",
-            f"{mark}{row['gmacs_per_s']:.3g}" if row["gmacs_per_s"] else "",
-            *(escape(row[key]) for _, key in kept),
-            escape(_layer(row)),
-        )
-    title = f"profile: the {min(top, len(rows))} slowest of {len(rows)} layers"
+    headings = [
+        *(Heading(text, is_number=True) for text in ("ms", "share", "MMAC", "GMAC/s")),
+        *(Heading(title, is_spare=True) for title, _ in kept),
+        Heading("layer of the model", folds=True),
+    ]
+    cells: list[list[Cell] | str] = [
+        [
+            Cell(f"{mark}{row['ms']:.3g}"),
+            Cell(f"{row['share']:.1%}"),
+            Cell(f"{row['macs'] / 1e6:.3g}" if row["macs"] else ""),
+            Cell(f"{mark}{row['gmacs_per_s']:.3g}" if row["gmacs_per_s"] else ""),
+            *(Cell(row[key]) for _, key in kept),
+            Cell(_layer(row)),
+        ]
+        for row in rows[:top]
+    ]
     facts = ", ".join(f"{name} {value}" for name, value in shared.items() if value)
-    notes = [_rest(rows[top:]), *_sums(profile, mark), _unnamed(profile)]
-    lines = [Text(note) for note in notes if note]
-    return Group(Text(title, "bold"), *([Text(facts)] if facts else []), table, *lines)
+    notes = [facts, _rest(rows[top:]), *_sums(profile, mark), _unnamed(profile)]
+    title = f"profile: the {min(top, len(rows))} slowest of {len(rows)} layers"
+    return Sheet(headings, cells, rows[:top], title, [Note(note) for note in notes if note])
 
 
 def _layer(row: dict[str, Any]) -> str:

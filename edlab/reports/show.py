@@ -12,8 +12,10 @@ from rich.table import Table
 
 from edlab.metrics import by_window, catalogue
 from edlab.metrics.catalogue import Section
-from edlab.record import RunRecord, Status
-from edlab.reports.profile import profile_of, show_profile
+from edlab.record import RunRecord, Status, as_text
+from edlab.reports.profile import profile_of, profile_sheet
+from edlab.reports.sheet import Cell, Heading, Note, Sheet
+from edlab.reports.table import data
 
 _MOST_CLASSES = 12
 _MOST_SKIPPED = 5
@@ -38,7 +40,7 @@ def show(record: RunRecord) -> RenderableType:
         place = " on the stand-in" if "stand_in" in record.tags else ""
         parts += ["", _pairs(f"runs in new processes{place}", dict(_runs(runs)))]
     if profile_of(record):
-        parts += ["", show_profile(record)]
+        parts += ["", profile_sheet(record)]
     if activities := _activities(record.phases):
         parts += ["", activities]
     if curve := _curve(throughput.get("ips_by_second", [])):
@@ -60,6 +62,20 @@ def show(record: RunRecord) -> RenderableType:
         parts += ["", _pairs("environment", environment)]
     parts += ["", _pairs("parameters", {name: str(value) for name, value in sorted(record.params.items())})]
     return Group(*parts)
+
+
+def run_sheet(record: RunRecord) -> Sheet:
+    """The record as two columns, for other formats: all facts, parameters and metrics."""
+    facts = data(record) | {f"missing.{name}": reason for name, reason in record.missing.items()} | record.params
+    cells: list[list[Cell] | str] = [[Cell(name), Cell(_text(value))] for name, value in facts.items()]
+    sheet = Sheet([Heading("name"), Heading("value", folds=True)], cells, [record.model_dump(mode="json")], record.name)
+    for reason in record.verdict.reasons if record.verdict else ():
+        sheet.notes.append(Note(f"{reason.code}: {reason.message}; {reason.advice}"))
+    return sheet
+
+
+def _text(value: Any) -> str:
+    return _number(value) if isinstance(value, float) else as_text(value)
 
 
 def _heading(record: RunRecord) -> RenderableType:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
+from edlab.comparison import Change, Estimate, difference, direction, estimate, front, ratio
+from edlab.errors import ConfigError
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Column
+from edlab.metrics.catalogue import Better, Column, Section
 from edlab.record import RunRecord, Status, VerdictState, as_text
+from edlab.registry import did_you_mean
 from edlab.reports.notes import notes
+from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 _VERDICT_STYLES = {VerdictState.valid: "green", VerdictState.degraded: "yellow", VerdictState.invalid: "red"}
 _STATUS_STYLES = {
@@ -30,9 +30,13 @@ _IN_USE = "model.input."  # derived from other parameters, which have columns if
 _MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 
 
+ID = 8  # characters of a run's id, which edlab's commands accept
+_BEST = "*"
+_ON_FRONT = "◆ "
+_SOME_METRICS = "docs/metrics.md lists the metrics, for example latency_ms"
 _SETTING = "batch x in flight"  # the setting of the throughput
 _SETTING_LINES = "batch x\nin flight"  # for the terminal's column
-_NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
+NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
 def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
@@ -54,69 +58,136 @@ def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
     return columns
 
 
-def table(records: Sequence[RunRecord]) -> RenderableType:
-    """The rows of a sweep for the terminal, then the meaning of the marks and the fix for each failure.
+def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
+    """The rows of a sweep, then the meaning of the marks and the fix for each failure.
 
-    Values that all rows share are above the table, so that it fits a narrow terminal. In a narrow terminal names wrap;
-    metrics, settings and verdicts do not.
+    With `sort`, the best value of that metric is first. Values that all rows share are in the title, so that the table
+    fits a narrow terminal.
     """
+    records = sorted_by(records, sort) if sort else records
     headings = _headings(records)
     shared = {heading: values.pop() for heading in headings if len(values := _values(records, heading)) == 1}
     kept = [heading for heading in headings if heading not in shared] or ["model"]
-    rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-    rows.add_column("#", justify="right")
-    for heading in kept:
-        figure = heading == _SETTING
-        rows.add_column(_SETTING_LINES if figure else _short(heading), overflow="fold", no_wrap=figure)
     columns = _columns(records)
-    for column in columns.values():
-        rows.add_column(column.heading, justify="right", no_wrap=True)
-    rows.add_column("verdict", no_wrap=True)
+    with_ids = any(record.run_id for record in records)
+    best, front = winners(records, columns), pareto_rows(records)
+    sheet = Sheet([Heading("#", is_number=True), *([Heading("run")] if with_ids else []), *map(_heading, kept)])
+    for name, column in columns.items():
+        sheet.headings.append(Heading(column.heading, is_number=True, is_spare=name == _OPERATIONS))
+    sheet.headings.append(Heading("verdict"))
+    sheet.title = ", ".join(f"{short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
     for number, record in enumerate(records, 1):
-        names = [escape(_name(record, heading)) for heading in kept]
-        rows.add_row(str(number), *names, *_cells(record, columns), _styled_end(record))
-    title = ", ".join(f"{_short(heading)} {value}" for heading, value in shared.items() if heading not in kept)
-    parts: list[RenderableType] = [Text(title, "bold"), rows] if title else [rows]
-    below = [
-        Padding(Text(note.text, note.style), (0, 0, 0, note.indent), expand=False) for note in notes(records, columns)
-    ]
-    return Group(*parts, "", *below) if below else Group(*parts)
+        mark = _ON_FRONT if record.uuid in front else ""
+        ids = [Cell(record.run_id[:ID], "dim")] if with_ids else []
+        names = [Cell(_name(record, heading)) for heading in kept]
+        sheet.rows.append([Cell(f"{mark}{number}"), *ids, *names, *_cells(record, columns, best), end_cell(record)])
+        sheet.data.append(data(record, headings))
+    sheet.notes = [*notes(records, columns), *_marks(best, front)]
+    return sheet
 
 
-def listing(records: Sequence[RunRecord]) -> RenderableType:
-    """Runs grouped by sweep, with the ids for `edlab show` and `edlab pull`."""
-    rows = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-    rows.add_column("run", no_wrap=True)
-    rows.add_column("name", overflow="fold")
+def _heading(name: str) -> Heading:
+    return Heading(_SETTING_LINES, is_spare=True) if name == _SETTING else Heading(short(name), is_name=True)
+
+
+def listing(records: Sequence[RunRecord], sort: str = "") -> Sheet:
+    """Runs grouped by sweep, with the ids for `edlab show` and `edlab pull`; sorted by a metric they are one group."""
     columns = {name: column for name, column in _columns(records).items() if column.listed}
-    for column in columns.values():
-        rows.add_column(column.heading, justify="right", no_wrap=True)
-    rows.add_column("verdict", no_wrap=True)
-    for sweep_id, runs in itertools.groupby(records, key=lambda record: record.sweep_id):
-        rows.add_row("", Text(f"sweep {sweep_id}", "dim"))
+    sheet = Sheet([Heading("run"), Heading("name", is_name=True)])
+    sheet.headings += [Heading(column.heading, is_number=True) for column in columns.values()] + [Heading("verdict")]
+    groups = itertools.groupby(records, key=lambda record: record.sweep_id)
+    for sweep_id, runs in [("", sorted_by(records, sort))] if sort else groups:
+        sheet.rows += [f"sweep {sweep_id}"] if sweep_id else []
         for record in runs:
-            rows.add_row(record.run_id[:8], escape(record.name), *_cells(record, columns), _styled_end(record))
-    return rows
+            cells = [Cell(record.run_id[:ID]), Cell(record.name), *_cells(record, columns), end_cell(record)]
+            sheet.rows.append(cells)
+            sheet.data.append(data(record, list(NAMES)))
+    return sheet
 
 
-def markdown(records: Sequence[RunRecord]) -> str:
-    """The rows and notes in Markdown."""
-    headings = _headings(records)
-    titles = [_short(heading) for heading in headings]
-    columns = _columns(records)
-    titles = [
-        "#",
-        *titles,
-        *(column.title for column in columns.values()),
-        "verdict",
-    ]
-    lines = [titles, ["---"] * len(titles)]
-    for number, record in enumerate(records, 1):
-        names = [_name(record, heading).replace("|", "\\|") for heading in headings]
-        lines.append([str(number), *names, *_cells(record, columns), _end(record)])
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    below = "\n".join(f"{' ' * note.indent}- {note.text}" for note in notes(records, columns))
-    return f"{rows}\n\n{below}\n" if below else f"{rows}\n"
+def data(record: RunRecord, headings: Sequence[str] = tuple(NAMES)) -> dict[str, Any]:
+    """A run for programs: how it ended, the settings under these headings, and all metrics by their names."""
+    names = {NAMES.get(heading, heading): record.params.get(NAMES.get(heading, heading)) for heading in headings}
+    facts = {
+        "run": record.run_id,
+        "name": record.name,
+        "sweep": record.sweep_id,
+        "started_at": record.started_at,
+        "status": str(record.status),
+        "verdict": str(record.verdict.state) if record.verdict else "",
+        "reasons": ", ".join(reason.code for reason in record.verdict.reasons) if record.verdict else "",
+        "failure": record.reason,
+    }
+    order = [name for metric in catalogue.CATALOGUE for name in metric.names]
+    ranks = {name: rank for rank, name in enumerate([*catalogue.headlines(), *order])}
+    metrics = sorted(record.metrics, key=lambda name: ranks.get(name, len(ranks)))
+    settings = {key: value for key, value in names.items() if key != _SETTING}
+    return facts | settings | {name: record.metrics[name] for name in metrics}
+
+
+def sorted_by(records: Sequence[RunRecord], metric: str) -> list[RunRecord]:
+    """The runs with the best value of a metric first, those without it last. Raises `ConfigError` if none has it."""
+    known = {record.uuid: found for record in records if (found := estimate(record, metric, estimates=True))}
+    if not known:
+        names = sorted({name for record in records for name in record.metrics})
+        raise ConfigError(f"no run has the metric '{metric}'", hint=f"{did_you_mean(metric, names)}{_SOME_METRICS}")
+    sign = -1 if direction(metric) is Better.higher else 1
+
+    def rank(record: RunRecord) -> tuple[bool, float]:
+        found = known.get(record.uuid)
+        return found is None, sign * found.value if found else 0.0
+
+    return sorted(records, key=rank)
+
+
+def winners(records: Sequence[RunRecord], columns: Iterable[str]) -> dict[str, set[str]]:
+    """For each metric, the runs (uuid) with the best value or one that is not shown to be worse; INVALID rows never.
+
+    Empty for a metric that fewer than two rows have, or in which all rows are equally good.
+    """
+    found = {}
+    for name in columns:
+        metric = catalogue.find(name)
+        valid = {record.uuid: each for record in reliable(records) if (each := estimate(record, name)) is not None}
+        if metric is None or metric.better is None or len(valid) < 2:
+            continue
+        best = sorted_by([record for record in records if record.uuid in valid], name)[0].uuid
+        change = difference if metric.section is Section.accuracy else ratio
+        shown = {uuid for uuid, each in valid.items() if _is_worse(change(each, valid[best]), each, valid[best])}
+        if shown:
+            found[name] = valid.keys() - shown
+    return found
+
+
+def _is_worse(change: Change | None, value: Estimate, best: Estimate) -> bool:
+    """Whether a value is shown to be worse than the best; without intervals, whether it differs."""
+    if change is None or change.low is None:
+        return value.value != best.value
+    return change.shown
+
+
+def pareto_rows(records: Sequence[RunRecord]) -> set[str]:
+    """The runs (uuid) on the Pareto front of accuracy and latency; empty for fewer than three reliable rows."""
+    rows = reliable(records)
+    accuracy = next((name for name in catalogue.accuracies() if any(estimate(each, name) for each in rows)), "")
+    if not accuracy or len(rows) < 3:
+        return set()
+    return {record.uuid for record in front(rows, (accuracy, "latency_ms"))}
+
+
+def reliable(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The rows whose numbers may be ranked."""
+    invalid = VerdictState.invalid
+    return [each for each in records if each.status is Status.ok and each.verdict and each.verdict.state is not invalid]
+
+
+def _marks(best: Mapping[str, set[str]], front: set[str]) -> Iterator[Note]:
+    """The meaning of the marks of the best values and of the Pareto front."""
+    if best:
+        yield Note(f"{_BEST} the best of its column, or not shown to be worse (INVALID rows do not count)", "dim")
+    if front:
+        text = "on the Pareto front: no other row has a better accuracy and a lower latency"
+        yield Note(f"{_ON_FRONT.strip()} {text}", "dim")
 
 
 def _headings(records: Sequence[RunRecord]) -> list[str]:
@@ -126,9 +197,9 @@ def _headings(records: Sequence[RunRecord]) -> list[str]:
     fp32 rows needs no column, but different calibrations of two int8 rows do.
     """
     keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_IN_USE)))
-    names = [key for key in keys if key.endswith(".name") and key not in _NAMES.values()]
+    names = [key for key in keys if key.endswith(".name") and key not in NAMES.values()]
     return [
-        *_NAMES,
+        *NAMES,
         *(key for key in names if _differs(records, key, within="")),
         *(key for key in keys if not key.endswith(".name") and _differs(records, key, f"{key.partition('.')[0]}.name")),
         *([_SETTING] if any(_setting(record) != _NONE for record in records) else []),
@@ -163,15 +234,22 @@ def _setting(record: RunRecord) -> str:
 def _name(record: RunRecord, heading: str) -> str:
     if heading == _SETTING:
         return _setting(record)
-    return as_text(record.params.get(_NAMES.get(heading, heading), _NONE))
+    return as_text(record.params.get(NAMES.get(heading, heading), _NONE))
 
 
-def _short(heading: str) -> str:
+def short(heading: str) -> str:
     return heading.removesuffix(".name").rpartition(".")[2]
 
 
-def _cells(record: RunRecord, columns: Mapping[str, Column]) -> list[str]:
-    return [_cell(record, name, column) for name, column in columns.items()]
+def _cells(
+    record: RunRecord, columns: Mapping[str, Column], best: Mapping[str, set[str]] = MappingProxyType({})
+) -> list[Cell]:
+    cells = []
+    for name, column in columns.items():
+        is_best = record.uuid in best.get(name, ())
+        mark = _BEST if is_best else " " if best.get(name) else ""
+        cells.append(Cell(_cell(record, name, column) + mark, "bold" if is_best else ""))
+    return cells
 
 
 def _cell(record: RunRecord, name: str, column: Column) -> str:
@@ -187,7 +265,7 @@ def _end(record: RunRecord) -> str:
     return str(record.verdict.state) if record.verdict else _NONE
 
 
-def _styled_end(record: RunRecord) -> Text:
+def end_cell(record: RunRecord) -> Cell:
     if record.status is not Status.ok:
-        return Text(_end(record), _STATUS_STYLES[record.status])
-    return Text(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")
+        return Cell(_end(record), _STATUS_STYLES[record.status])
+    return Cell(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")

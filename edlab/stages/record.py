@@ -30,6 +30,7 @@ from edlab.tasks import Comparison
 from edlab.tracking import DatasetInfo, Files
 
 _ON_CPU = "CPUExecutionProvider"  # as onnxruntime names it
+_DIGEST = 16  # characters
 _LONG_S = 60  # from here on a curve over time is useful
 
 
@@ -166,9 +167,14 @@ def _dataset(config: DatasetConfig, data: PreparedData) -> DatasetInfo:
         "calibration_pool": len(data.calibration_pool),
         "skipped": len(data.skipped),
     }
-    labels = None if data.labels is None else data.labels[data.evaluation].tolist()
-    scored = digest([data.digest, [data.files[index] for index in data.evaluation], labels])
+    scored = digest([data.digest, *_scored(data)])
     return DatasetInfo(name=data.name, digest=scored, source=text(config.path or data.name), profile=profile)
+
+
+def _scored(data: PreparedData) -> tuple[list[str], Any]:
+    """The names of the scored images, and their labels if there are any."""
+    labels = None if data.labels is None else data.labels[data.evaluation].tolist()
+    return [data.files[index] for index in data.evaluation], labels
 
 
 def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
@@ -179,6 +185,8 @@ def _add_inputs(record: RunRecord, inputs: Inputs, config: EdlabConfig) -> None:
         record.params["model.output"] = source.output
     record.tags["weights"] = source.weights
     record.tags["task"] = source.task
+    if data.labels is not None:
+        record.tags["scored_digest"] = digest([data.name, *_scored(data)])[:_DIGEST]
     if data.label_map:
         record.params["dataset.label_map"] = data.label_map
     record.details["source"] = source.model_dump(mode="json")
@@ -239,6 +247,10 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.power:
         record.tags["power_boundary"] = measurement.power.boundary
         record.tags["power_source"] = measurement.power.description
+    if measurement.predictions_sha256:
+        record.tags["predictions_sha256"] = measurement.predictions_sha256
+    if deployment:
+        record.tags["target"] = _target(deployment.machine)
     if measurement.sampling_cost_with:
         record.tags["sampling_cost_with"] = measurement.sampling_cost_with
     if measurement.others:
@@ -265,6 +277,11 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.repeats:
         record.details["runs"] = [run.values for run in measurement.runs]
         record.details["repeats"] = [run.as_json() for run in measurement.repeats]
+
+
+def _target(machine: Machine) -> str:
+    """The machine that was measured: its board, processor and GPU, as far as they are known."""
+    return ", ".join(filter(None, (machine.board, machine.cpu or machine.machine, machine.gpu)))
 
 
 def _figures_of_agent(outcome: Outcome) -> metrics.Figures:

@@ -101,6 +101,10 @@ class Task(ABC):
     ) -> Iterator[Reason]:
         """What degrades a run: outputs unlike the source's, labels that do not fit. `fix` is the usual advice."""
 
+    def right(self, predictions: Predictions, labels: Any, source: SourceModel) -> NDArray[np.bool_] | None:
+        """For which images the prediction is right, (N,), to compare runs image by image; None: it is not yes or no."""
+        return None
+
     def kept(self, predictions: Predictions) -> NDArray[Any]:
         """The part of its predictions that a run stores."""
         return predictions

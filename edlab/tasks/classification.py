@@ -149,6 +149,9 @@ class Task(base.Task):
         if source.classes is not None and source.classes > 1 and "accuracy_top1" in figures:
             yield from _wrong_labels(figures, source.classes, source.claimed_top1)
 
+    def right(self, predictions: Predictions, labels: Any, source: SourceModel) -> NDArray[np.bool_]:
+        return np.asarray(top_classes(predictions, 1)[:, 0] == labels + source.label_offset)
+
     def kept(self, predictions: Predictions) -> NDArray[Any]:
         """int32 (images, 5): the best classes, best first."""
         return top_classes(predictions, _KEPT_CLASSES)

@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
-from edlab.record import RunRecord, Status, Verdict, VerdictState, as_text
+from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState, as_text
 from edlab.tracking import ui
 from edlab.tracking.files import DatasetInfo, Files
 from edlab.tracking.liveness import Alive, is_dead, remove_lock
@@ -35,6 +36,8 @@ _DATASET_DIGEST_LENGTH = 36
 
 _KILLED = "the process of this run was killed before it recorded the run"
 _AGAIN = "run the same command again: finished conversions are in the cache"
+
+_FILTER = "use MLflow's syntax, for example \"metrics.latency_ms < 5 and params.`model.name` = 'mobilenet_v2'\""
 
 # A run that was refused before any work has ended correctly; its own status is in the tag edlab.status.
 _ENDED = {
@@ -155,6 +158,37 @@ class Tracker:
         `sweep_id` may be the beginning of an id, with the date at least. Raises `TrackingError` if several sweeps have
         it.
         """
+        return [self._record(run) for run in self._runs_of(sweep_id)]
+
+    def rows(self, name: str) -> list[RunRecord]:
+        """The runs of a sweep, oldest first, or the run that `find` returns, from MLflow's data without their files."""
+        return [self._record_of_tags(run) for run in self._runs_of(name) or [self.find(name)]]
+
+    def matching(self, condition: str) -> list[RunRecord]:
+        """The runs that match a condition in MLflow's filter syntax, oldest first, without their files.
+
+        Raises `TrackingError` for an invalid condition.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._store.explained("search runs"):
+                runs = self._search(condition)
+        except TrackingError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, MlflowException) and cause.error_code == "INVALID_PARAMETER_VALUE"):
+                raise
+            reason = shorten(str(cause), 200, placeholder=" ...")
+            raise TrackingError(f"invalid filter '{condition}': {reason}", hint=_FILTER) from error
+        return [self._record_of_tags(run) for run in reversed(runs)]
+
+    def download(self, record: RunRecord, name: str, folder: Path) -> Path:
+        """Copy one file of a recorded run into `folder`. Raises `TrackingError` if the run does not have it."""
+        with self._store.explained(f"read {name} of run {record.run_id[:12]}"):
+            return Path(self._client.download_artifacts(record.run_id, name, str(folder)))
+
+    def _runs_of(self, sweep_id: str) -> list[Run]:
+        """The runs of a sweep, oldest first, by its id or the beginning of it."""
         # Less than a date may as well be the beginning of a run's id.
         anything = "%" if re.match(r"\d{8}", sweep_id) else ""
         with self._store.explained(f"read sweep '{sweep_id}'"):
@@ -164,7 +198,7 @@ class Tracker:
         if len(begun) > 1 and sweep_id not in begun:
             raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(begun)}")
         wanted = sweep_id if sweep_id in begun else next(iter(begun), "")
-        return [self._record(run) for run in reversed(runs) if run.data.tags["edlab.sweep_id"] == wanted]
+        return [run for run in reversed(runs) if run.data.tags["edlab.sweep_id"] == wanted]
 
     def pull(self, name: str, to: Path | None = None) -> list[Path]:
         """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.
@@ -257,8 +291,8 @@ class Tracker:
         tags = run.data.tags
         running = run.info.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
         killed = run.info.status == "RUNNING" and not running
-        state = tags.get("edlab.verdict")
         return RunRecord(
+            uuid=tags.get("edlab.uuid", run.info.run_id),
             run_id=run.info.run_id,
             name=run.info.run_name,
             sweep_id=tags.get("edlab.sweep_id", ""),
@@ -268,7 +302,9 @@ class Tracker:
             hint=tags.get("edlab.hint", _AGAIN if killed else ""),
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
-            verdict=Verdict(state=VerdictState(state)) if state else None,
+            missing=_without_prefix(tags, "edlab.missing."),
+            tags=_without_prefix(tags, "edlab."),
+            verdict=_verdict(tags),
         )
 
     def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
@@ -414,6 +450,19 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
             )
         )
     return metrics
+
+
+def _verdict(tags: Mapping[str, str]) -> Verdict | None:
+    """The verdict in a run's tags, whose reasons have only their codes."""
+    if "edlab.verdict" not in tags:
+        return None
+    codes = filter(None, tags.get("edlab.verdict_reasons", "").split(","))
+    reasons = [Reason(code=code, message="", advice="`edlab show RUN` explains it") for code in codes]
+    return Verdict(state=VerdictState(tags["edlab.verdict"]), reasons=reasons)
+
+
+def _without_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in tags.items() if name.startswith(prefix)}
 
 
 def _without_quotes(word: str) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ from PIL import Image
 from rich.console import Console, RenderableType
 
 from edlab.agent.messages import Trial
+from edlab.errors import ConfigError
 from edlab.metrics import latency
 from edlab.record import Reason, RunRecord, Stage, Status, Verdict, VerdictState
 from edlab.reports.plots import PowerSpan, latency_plot, power_plot, throughput_plot
+from edlab.reports.sheet import Format
 from edlab.reports.show import show
-from edlab.reports.table import listing, markdown, table
+from edlab.reports.table import listing, table
 
 
 def record(params: dict[str, Any] | None = None, **changes: Any) -> RunRecord:
@@ -47,6 +51,10 @@ FAILED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def markdown(records: list[RunRecord]) -> str:
+    return table(records).write(Format.markdown)
+
+
 def printed(renderable: RenderableType, width: int = 120) -> str:
     output = io.StringIO()
     Console(file=output, width=width, force_terminal=False).print(renderable)
@@ -56,7 +64,7 @@ def printed(renderable: RenderableType, width: int = 120) -> str:
 def test_a_row_holds_the_measured_figures() -> None:
     text = printed(table([record(), record({"quantization.name": "fp32"})]))
     row = next(line for line in text.splitlines() if line.startswith("1"))
-    assert row.split() == ["1", "int8", "71.8", "+0.3", "4.51", "1.2", "1,618", "278", "–", "–", "VALID"]
+    assert row.split() == ["1", "01234567", "int8", "71.8", "+0.3", "4.51", "1.2", "1,618", "278", "–", "–", "VALID"]
 
 
 def test_a_column_of_accuracy_is_there_where_a_row_has_a_value() -> None:
@@ -78,7 +86,7 @@ def test_measured_and_estimated_power_never_look_alike() -> None:
     )
     emulated = record(metrics={"emulated_power_w": 65.0})
     for text in (printed(table([measured, estimated, emulated])), markdown([measured, estimated, emulated])):
-        rows = [line.replace("|", " ").split() for line in text.splitlines() if line.strip(" |")[:1] in "123"][:3]
+        rows = [line.replace("|", " ").split() for line in text.splitlines() if line.strip(" |")[:1] in {*"123"}][:3]
         assert "65.0" in rows[0]
         assert "~65.0" in rows[1]
         assert "≈65.0" in rows[2]
@@ -134,7 +142,7 @@ def test_untrained_weights_are_the_first_note() -> None:
     reason = Reason(code="untrained_weights", message="m", advice="set model.weights")
     verdict = Verdict(state=VerdictState.degraded, reasons=[reason])
     row = record(verdict=verdict, tags={"weights": "untrained"}, missing={"power_w": "no sensor"})
-    below = markdown([row]).partition("\n\n")[2]
+    below = markdown([row]).split("\n\n")[-1]
     assert below.startswith("- UNTRAINED (#1): the weights are random")
 
 
@@ -171,8 +179,14 @@ def test_what_tells_rows_apart_has_a_column() -> None:
 def test_the_table_fits_a_narrow_terminal_without_losing_figures() -> None:
     text = printed(table([record(), record({"model.name": "inception_v3", "converter.name": "openvino"})]), width=80)
     assert max(map(len, text.splitlines())) <= 80
-    assert {"71.8", "+0.3", "4.51", "1.2", "1,618", "278", "VALID"} <= set(text.split())
+    assert {"01234567", "71.8", "+0.3", "4.51", "1.2", "1,618", "278", "VALID"} <= set(text.split())
     assert "inception_v3" in text
+
+
+def test_below_the_width_of_the_table_a_row_is_a_block_of_lines() -> None:
+    text = printed(table([record(), record({"model.name": "inception_v3", "converter.name": "openvino"})]), width=34)
+    assert max(map(len, text.splitlines())) <= 34
+    assert {"onnxruntime", "mobilenet_v2", "1,618", "278", "VALID"} <= set(text.split())
 
 
 def test_at_80_columns_only_names_fold() -> None:
@@ -188,18 +202,71 @@ def test_at_80_columns_only_names_fold() -> None:
     lines = printed(table(rows), width=80).splitlines()
     assert max(map(len, lines)) <= 80
     first, second = (next(line for line in lines if line.startswith(f"{n} ")) for n in (1, 2))
-    assert " 64 x 1 " in first
-    assert " DEGRADED" in first
-    assert " 64 x 16 " in second
-    heading = lines[lines.index(first) - 2 : lines.index(first)]
-    assert "batch x" in heading[0]
-    assert "in flight" in heading[1]
+    assert {"mobilenet_v2", "1,618", "DEGRADED"} <= set(first.split())
+    assert {"inception_v3", "1,618", "VALID"} <= set(second.split())
+    assert "not shown in this width: batch x in flight" in " ".join(lines)
+    wide = printed(table(rows), width=120).splitlines()
+    assert any(" 64 x 1 " in line for line in wide)
+    assert any(" 64 x 16 " in line for line in wide)
 
 
 def test_markdown_is_one_table_with_a_row_a_run() -> None:
-    lines = markdown([record(), record(**FAILED)]).splitlines()
+    title, _, *lines = markdown([record(), record(**FAILED)]).splitlines()
+    assert title == "**quant int8, converter onnxruntime, device cpu**"
     assert len({line.count("|") for line in lines[:4]}) == 1
-    assert lines[1].replace("|", "").split() == ["---"] * (lines[0].count("|") - 1)
+    assert set(lines[1].replace("|", "").split()) == {"---", "---:"}
+
+
+def faster(by: float, **changes: Any) -> RunRecord:
+    """A run whose latency is lower by a factor, with an interval of 2 %."""
+    ms = 4.512 / by
+    interval = {"latency_ci95_low_ms": 0.99 * ms, "latency_ci95_high_ms": 1.01 * ms}
+    return record(metrics={**record().metrics, "latency_ms": ms, **interval}, **changes)
+
+
+def test_the_best_values_and_those_not_shown_to_be_worse_are_marked() -> None:
+    text = markdown([faster(1.0), faster(2.0), faster(2.01)])
+    assert "| 4.51 |" in text
+    assert "| 2.26* |" in text
+    assert "| 2.24* |" in text
+    assert "* the best of its column, or not shown to be worse" in text
+    assert "* the best" not in markdown([faster(1.0), faster(1.001)])  # nothing is shown to be worse
+
+
+def test_an_invalid_row_wins_nothing() -> None:
+    invalid = Verdict(state=VerdictState.invalid)
+    assert "| 1.13 |" in markdown([faster(1.0), faster(2.0), faster(4.0, verdict=invalid)])
+
+
+def test_rows_on_the_pareto_front_are_marked() -> None:
+    slow_and_right = record(metrics={**record().metrics, "accuracy_top1": 0.9, "latency_ms": 9.0})
+    lines = markdown([record(), slow_and_right, faster(2.0)]).splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:] == ["1", "◆ 2", "◆ 3"]
+
+
+def test_sorting_puts_the_best_first_and_a_wrong_metric_has_a_suggestion() -> None:
+    rows = [faster(1.0), record(**FAILED), faster(2.0)]
+    assert [row["latency_ms"] for row in table(rows, sort="latency_ms").data[:2]] == [2.256, 4.512]
+    assert table(rows, sort="throughput_ips").data[2]["status"] == "failed"
+    with pytest.raises(ConfigError) as caught:
+        table(rows, sort="latency")
+    assert "latency_ms" in caught.value.hint
+
+
+HOSTILE = ("<script>alert(1)</script>", "=cmd|' /C calc'!A1", 'a,b"c', "[x](javascript:alert(1))", "a|b")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text_in_every_format(name: str) -> None:
+    sheet = table([record({"model.name": name}), record()])
+    (first, _) = csv.DictReader(io.StringIO(sheet.write(Format.csv)))
+    assert first["model.name"] == (f"'{name}" if name.startswith("=") else name)
+    assert json.loads(sheet.write(Format.json))["rows"][0]["model.name"] == name
+    assert "<script" not in sheet.write(Format.html)
+    rows = [line for line in sheet.write(Format.markdown).splitlines() if line.startswith("|")]
+    assert len({line.count("|") - line.count("\\|") for line in rows}) == 1
+    assert "](" not in sheet.write(Format.markdown)
+    assert "_" not in sheet.write(Format.latex).replace("\\_", "")
 
 
 def test_show_tells_the_whole_run() -> None:

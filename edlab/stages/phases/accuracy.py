@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from edlab.stages.phases.base import Bench, Phase
 from edlab.tasks import Predictions
 
 _OUTPUTS_FILE = "outputs.npy"  # of the evaluation images in order
-_PREDICTIONS_FILE = "predictions.npy"  # the predictions that a run keeps
+_PREDICTIONS_FILE = "predictions.npz"  # the predictions that a run keeps, and which of them are right
 
 
 class Accuracy(Phase[PredictReport]):
@@ -36,7 +37,7 @@ class Accuracy(Phase[PredictReport]):
         source, task = bench.inputs.source, bench.inputs.task
         out = bench.folder / _OUTPUTS_FILE
         predictions: Predictions = read_array(out)
-        np.save(bench.folder / _PREDICTIONS_FILE, task.kept(predictions))
+        _keep(bench, predictions)
         out.unlink()  # 200 MB for ImageNet, for each row
         _check_runtime(bench, predictions[: reference.CHECK_IMAGES])
         rows = _rows(bench.inputs)
@@ -52,6 +53,20 @@ class Accuracy(Phase[PredictReport]):
             return figures if _no_accuracy(bench.inputs) else figures | Figures.withheld(["accuracy_drop"], no_baseline)
         check = bench.measurement.check = task.compare(unconverted, predictions)
         return check.figures() | _scores(bench, predictions, unconverted)
+
+
+def _keep(bench: Bench, predictions: Predictions) -> None:
+    """Save what allows a later comparison with another run, image by image."""
+    inputs, path = bench.inputs, bench.folder / _PREDICTIONS_FILE
+    arrays = {"predictions": inputs.task.kept(predictions)}
+    if not _no_accuracy(inputs):
+        assert inputs.data.labels is not None
+        right = inputs.task.right(predictions, inputs.data.labels[_rows(inputs)], inputs.source)
+        arrays |= {} if right is None else {"right": right}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    if "right" in arrays:
+        bench.measurement.files[_PREDICTIONS_FILE] = path
+        bench.measurement.predictions_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _rows(inputs: Inputs) -> NDArray[np.int64]:

@@ -137,6 +137,7 @@ class Measurement:
     sampling_cost_with: str = ""  # the model and runtime with which the sampling cost was measured
     watts_by_second: list[float | None] | None = None  # over the throughput window, if a source was sampled
     batch_one_only: str = ""  # why no larger batch could be tried; empty if one could
+    predictions_sha256: str = ""  # of the file with the predictions for the scored images; empty if there is none
     check: Comparison | None = None  # the target's outputs compared with the source model's
     after: State | None = None  # clocks, temperatures and load after the last timed phase
     files: dict[str, Path] = field(default_factory=dict)  # files of the run, by their name in MLflow

@@ -47,14 +47,15 @@ class Throughput(Phase[ThroughputReport]):
 
     def figures(self, bench: Bench, report: ThroughputReport, series: Series | None) -> Figures:
         rate = report.throughput_ips
-        figures = metrics.throughput(rate, bench.inputs.source.complexity.flops)
+        by_second, flops = np.array(report.ips_by_second), bench.inputs.source.complexity.flops
+        figures = metrics.throughput(rate, flops) | metrics.throughput_interval(rate, by_second, flops)
         figures |= metrics.setting(report.batch, report.in_flight)
         if report.batch == 1:
             figures |= metrics.batch1(rate)
         elif bench.setting is None:
             figures |= metrics.batch1(report.batch1_ips, report.batch1_note)
         bench.measurement.batch_one_only = _batch_one_only(bench, report.search)
-        figures |= metrics.sustained(np.array(report.ips_by_second))
+        figures |= metrics.sustained(by_second)
         source = bench.measurement.power
         if isinstance(source, Estimate):
             return figures | metrics.estimated_power(source.watts, rate, source.reason)

@@ -1,0 +1,144 @@
+"""The configuration to take under constraints: the best run, those not shown to be worse, and what rules out others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edlab.comparison.changes import Change, ratio
+from edlab.comparison.estimates import Estimate, direction, estimate, is_better
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Better
+from edlab.record import RunRecord, Status, VerdictState
+
+
+class Constraint(NamedTuple):
+    """A limit of a metric: the value itself is allowed."""
+
+    metric: str
+    limit: float
+    is_minimum: bool
+
+    def allows(self, value: float) -> bool:
+        """Whether the value meets it."""
+        return value >= self.limit if self.is_minimum else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'>=' if self.is_minimum else '<='} {self.limit:g}"
+
+
+class RunnerUp(NamedTuple):
+    """A run that is not shown to be worse than the best, and its objective over that of the best."""
+
+    run: RunRecord
+    change: Change
+
+
+class Loosening(NamedTuple):
+    """A constraint without which another run would be the best, and the limit at which that run is allowed."""
+
+    constraint: Constraint
+    limit: float
+    run: RunRecord
+    value: float  # of the objective
+
+
+@dataclass
+class Choice:
+    """The best run, if any is allowed."""
+
+    objective: str
+    best: RunRecord | None = None
+    value: Estimate | None = None  # of the objective
+    runners_up: list[RunnerUp] = field(default_factory=list)
+    worse: list[RunnerUp] = field(default_factory=list)  # allowed, and shown to be worse
+    ruled_out: dict[str, list[str]] = field(default_factory=dict)  # by the run's uuid: all reasons
+    loosening: Loosening | None = None
+
+
+def choose(
+    records: Sequence[RunRecord],
+    constraints: Sequence[Constraint],
+    objective: str,
+    verdicts: Collection[VerdictState] = (VerdictState.valid,),
+    *,
+    estimates: bool = False,
+) -> Choice:
+    """The run with the best `objective` among those that meet all constraints and have one of these verdicts.
+
+    With `estimates`, estimates from a specification count as values.
+    """
+
+    def value(record: RunRecord, name: str) -> Estimate | None:
+        return estimate(record, name, estimates=estimates)
+
+    choice = Choice(objective)
+    candidates: dict[str, tuple[RunRecord, list[Constraint]]] = {}  # those with all metrics, and what they violate
+    for record in records:
+        reasons = list(_unusable(record, verdicts))
+        names = dict.fromkeys([objective, *(constraint.metric for constraint in constraints)])
+        reasons += [_missing(record, name) for name in names if value(record, name) is None] if not reasons else []
+        if reasons:
+            choice.ruled_out[record.uuid] = reasons
+            continue
+        violated = [each for each in constraints if not each.allows(_known(value(record, each.metric)).value)]
+        candidates[record.uuid] = (record, violated)
+        if violated:
+            choice.ruled_out[record.uuid] = [
+                f"{_shown(each.metric, _known(value(record, each.metric)))}, not {each}" for each in violated
+            ]
+    allowed = [record for record, violated in candidates.values() if not violated]
+    ranked = sorted(allowed, key=lambda record: _cost(objective, _known(value(record, objective)).value))
+    if ranked:
+        choice.best, choice.value = ranked[0], value(ranked[0], objective)
+        for record in ranked[1:]:
+            change = ratio(_known(value(record, objective)), _known(choice.value))
+            runner_up = RunnerUp(record, change or Change(math.nan, None, None, 1.0))
+            (choice.worse if runner_up.change.shown else choice.runners_up).append(runner_up)
+    choice.loosening = _loosening(choice, candidates.values(), objective, estimates)
+    return choice
+
+
+def _unusable(record: RunRecord, verdicts: Collection[VerdictState]) -> Iterator[str]:
+    if record.status is not Status.ok:
+        yield f"{record.status}: {record.reason}" if record.reason else str(record.status)
+    elif record.verdict and record.verdict.state not in verdicts:
+        yield f"its verdict is {record.verdict.state}"
+
+
+def _missing(record: RunRecord, name: str) -> str:
+    return f"{name} is missing: {record.missing.get(name, 'it was not measured')}"
+
+
+def _loosening(
+    choice: Choice, candidates: Collection[tuple[RunRecord, list[Constraint]]], objective: str, estimates: bool
+) -> Loosening | None:
+    """Of the runs that violate one constraint only, and would be the best without it, the best one."""
+    found: Loosening | None = None
+    for record, violated in candidates:
+        if len(violated) != 1:
+            continue
+        value = _known(estimate(record, objective, estimates=estimates)).value
+        best = found.value if found else choice.value.value if choice.value else None
+        if best is None or is_better(objective, value, best):
+            limit = _known(estimate(record, violated[0].metric, estimates=estimates)).value
+            found = Loosening(violated[0], limit, record, value)
+    return found
+
+
+def _cost(objective: str, value: float) -> float:
+    return -value if direction(objective) is Better.higher else value
+
+
+def _shown(name: str, found: Estimate) -> str:
+    metric = catalogue.find(name)
+    if metric and metric.column:
+        return f"{metric.column.title} is {metric.column.write(found.value)}"
+    return f"{name} is {found.value:.6g}"
+
+
+def _known(found: Estimate | None) -> Estimate:
+    assert found is not None
+    return found

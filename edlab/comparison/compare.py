@@ -1,0 +1,89 @@
+"""Runs against one baseline: every metric that can be compared, as a ratio or a difference with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab import metrics
+from edlab.comparison.changes import Change, difference, ratio
+from edlab.comparison.estimates import Estimate, estimate
+from edlab.comparison.obstacles import Obstacle, obstacles
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Section
+from edlab.record import RunRecord
+
+#: Of a run: which of the scored images have the right class, (N,) bool; None if that is not recorded.
+Right = Callable[[RunRecord], NDArray[np.bool_] | None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run, and its changes from the baseline by metric; the baseline itself has none."""
+
+    run: RunRecord
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    changes: dict[str, Change] = field(default_factory=dict)
+    obstacles: tuple[Obstacle, ...] = ()
+
+    def obstacle(self, name: str) -> Obstacle | None:
+        """Why this metric is not compared; None if nothing prevents it."""
+        metric = catalogue.find(name)
+        return next((each for each in self.obstacles if metric and metric.section in each.sections), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs with the same metrics against one baseline, which is among them."""
+
+    baseline: RunRecord
+    metrics: tuple[str, ...]
+    rows: list[Compared]
+
+
+def compare(
+    records: Sequence[RunRecord],
+    baseline: RunRecord,
+    names: Sequence[str],
+    right: Right = lambda record: None,
+    *,
+    estimates: bool = False,
+) -> Comparison:
+    """Compare the named metrics of the runs with those of the baseline.
+
+    Metrics of accuracy are compared as differences, image by image if both runs recorded which images are right;
+    all others as ratios. A metric that an obstacle makes incomparable has no change.
+    """
+    rows = [_compared(record, baseline, names, right, estimates) for record in records]
+    return Comparison(baseline, tuple(names), rows)
+
+
+def _compared(record: RunRecord, baseline: RunRecord, names: Sequence[str], right: Right, estimates: bool) -> Compared:
+    found = {name: each for name in names if (each := estimate(record, name, estimates=estimates))}
+    if record.uuid == baseline.uuid:
+        return Compared(record, found)
+    row = Compared(record, found, {}, tuple(obstacles(record, baseline)))
+    for name, mine in found.items():
+        theirs = estimate(baseline, name, estimates=estimates)
+        if theirs is None or row.obstacle(name) or mine.prefix != theirs.prefix:
+            continue
+        if change := _change(name, record, baseline, mine, theirs, right):
+            row.changes[name] = change
+    return row
+
+
+def _change(
+    name: str, record: RunRecord, baseline: RunRecord, mine: Estimate, theirs: Estimate, right: Right
+) -> Change | None:
+    metric = catalogue.find(name)
+    if metric is None or metric.section is not Section.accuracy:
+        return ratio(mine, theirs)
+    if name in ("accuracy_top1", "accuracy_drop"):
+        ours, others = right(record), right(baseline)
+        if ours is not None and others is not None and len(ours) == len(others):
+            value, low, high = metrics.paired_difference(ours, others)
+            return Change(value, low, high, 0.0) if name == "accuracy_top1" else Change(-value, -high, -low, 0.0)
+    return difference(mine, theirs)

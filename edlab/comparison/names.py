@@ -1,0 +1,84 @@
+"""What a user names in a question about runs: metrics, groups of settings, limits. Raises `ConfigError` for others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from edlab.comparison.regressions import Limit
+from edlab.errors import ConfigError
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import PREFIXES, Better
+from edlab.record import RunRecord
+from edlab.registry import did_you_mean
+
+ACCURACY = "accuracy"  # stands for the accuracy metric of the task
+_EXAMPLE = "docs/metrics.md lists the metrics, for example latency_ms"
+
+
+def metric(name: str, records: Sequence[RunRecord]) -> str:
+    """The metric of this name, which at least one run must have."""
+    if name == ACCURACY:
+        return next((each for each in catalogue.accuracies() if _has(records, each)), "accuracy_top1")
+    if _has(records, name):
+        return name
+    reasons = {record.missing[name] for record in records if name in record.missing}
+    why = f": {reasons.pop()}" if len(reasons) == 1 else ""
+    names = sorted({each for record in records for each in record.metrics})
+    raise ConfigError(f"no run has the metric '{name}'{why}", hint=f"{did_you_mean(name, names)}{_EXAMPLE}")
+
+
+def compared(records: Sequence[RunRecord], further: str = "") -> list[str]:
+    """The metrics of a comparison: the accuracies of the runs' tasks, the drop, the other headlines, and one more."""
+    accuracies = [name for name in catalogue.accuracies() if _has(records, name)]
+    first, *others = catalogue.headlines()
+    names = [*(accuracies or [first]), "accuracy_drop", *others]
+    return list(dict.fromkeys([*names, metric(further, records)] if further else names))
+
+
+def objective(name: str, maximize: bool, records: Sequence[RunRecord]) -> str:
+    """The metric to optimize, whose better values must lie in that direction."""
+    found = metric(name, records)
+    stated = catalogue.find(found)
+    if stated and stated.better and (stated.better is Better.higher) is not maximize:
+        option, action = ("--minimize", "maximize") if maximize else ("--maximize", "minimize")
+        raise ConfigError(f"cannot {action} {found}: {stated.better.value} is better", hint=f"use {option} {found}")
+    return found
+
+
+def group(name: str, records: Sequence[RunRecord]) -> str:
+    """The parameter of a group (`device`) or a key (`device.threads`)."""
+    keys = {key for record in records for key in record.params}
+    for key in (f"{name}.name", name):
+        if key in keys:
+            return key
+    groups = sorted(key.removesuffix(".name") for key in keys if re.fullmatch(r"\w+\.name", key))
+    raise ConfigError(f"no run has '{name}'", hint=f"{did_you_mean(name, groups)}groups: {', '.join(groups)}")
+
+
+def limit(text: str, records: Sequence[RunRecord]) -> Limit:
+    """A limit such as latency_ms=5% or accuracy_drop=0.5, which is in the unit of the table."""
+    matched = re.fullmatch(r"(\w+)=(\d+(?:\.\d+)?)(%?)", text)
+    if not matched:
+        raise ConfigError(f"invalid limit '{text}'", hint="write METRIC=5% or METRIC=0.5, for example latency_ms=5%")
+    name, number, percent = matched.groups()
+    stated = catalogue.find(name)
+    if stated is None:
+        metric(name, records)
+    scale = stated.column.scale if stated and stated.column and name == stated.names[0] else 1.0
+    return Limit(name, float(number) / 100 if percent else float(number) / scale, bool(percent))
+
+
+def same_name(record: RunRecord, baselines: Sequence[RunRecord]) -> RunRecord:
+    """The baseline of a run: the only one, or the one with the run's name."""
+    if len(baselines) == 1:
+        return baselines[0]
+    named = [each for each in baselines if each.name == record.name]
+    if len(named) != 1:
+        count = "no run" if not named else f"{len(named)} runs"
+        raise ConfigError(f"the baseline has {count} named {record.name}", hint="choose one run as --baseline")
+    return named[0]
+
+
+def _has(records: Sequence[RunRecord], name: str) -> bool:
+    return any(prefix + name in record.metrics for record in records for prefix in ("", *PREFIXES))

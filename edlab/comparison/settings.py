@@ -1,0 +1,36 @@
+"""The settings of runs: what differs between them, and what is equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edlab.record import RunRecord, as_text
+
+#: Parameters that follow from others, or that cannot change a metric.
+_NO_SETTINGS = ("model.input.", "tracking.", "sweep.", "cache.")
+
+
+def differing(records: Sequence[RunRecord]) -> list[str]:
+    """The keys of the configuration that do not have one value in all runs, in the order of the first run with each.
+
+    A setting of a chosen option (`quantization.precision` of `quantization.name`) differs only if it differs between
+    runs with the same option.
+    """
+    keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_NO_SETTINGS)))
+    return [key for key in keys if _differs(records, key)]
+
+
+def shared(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, str]:
+    """Those of the keys that have the same value in all runs."""
+    values = {key: {as_text(record.params.get(key, "")) for record in records} for key in keys}
+    return {key: found.pop() for key, found in values.items() if len(found) == 1}
+
+
+def _differs(records: Sequence[RunRecord], key: str) -> bool:
+    group, _, rest = key.partition(".")
+    within = "" if rest == "name" else f"{group}.name"
+    values: dict[str, set[str]] = {}
+    for record in records:
+        option = as_text(record.params.get(within, ""))
+        values.setdefault(option, set()).add(as_text(record.params[key]) if key in record.params else "")
+    return any(len(found) > 1 for found in values.values())

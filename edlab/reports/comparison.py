@@ -1,0 +1,243 @@
+"""The sheets of `edlab compare`, `choose`, `pareto` and `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edlab.comparison import (
+    Change,
+    Choice,
+    Compared,
+    Comparison,
+    Constraint,
+    Estimate,
+    Finding,
+    differing,
+    is_better,
+    shared,
+)
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Column, Section
+from edlab.record import RunRecord, as_text
+from edlab.reports.sheet import Cell, Heading, Note, Sheet
+from edlab.reports.table import ID, NAMES, data, end_cell, short
+
+_MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
+_SPARE = ("flops_per_s", "accuracy_drop")  # they follow from others
+_SHARED = (*NAMES.values(), "dataset.name", "protocol.name")
+
+
+def comparison_sheet(groups: Mapping[str, Comparison]) -> Sheet:
+    """The runs of each group against the baseline of the group, with a line for its name if it has one."""
+    records = [row.run for comparison in groups.values() for row in comparison.rows]
+    metrics = next(iter(groups.values())).metrics
+    keys = _distinctive(records)
+    shown = [name for name in metrics if any(name in row.estimates for each in groups.values() for row in each.rows)]
+    sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
+    for name in shown:
+        sheet.headings.append(Heading(_column(name).heading, is_number=True, is_spare=name in _SPARE))
+    sheet.headings.append(Heading("verdict"))
+    sheet.title = ", ".join(f"{short(key)} {value}" for key, value in shared(records, _SHARED).items() if value)
+    for name, comparison in groups.items():
+        sheet.rows += [name] if name else []
+        for row in comparison.rows:
+            names = _names(row.run, keys)
+            is_baseline = row.run.uuid == comparison.baseline.uuid
+            cells = [_cell(row, metric, is_baseline) for metric in shown]
+            sheet.rows.append([Cell(row.run.run_id[:ID], "dim"), *names, *cells, end_cell(row.run)])
+            sheet.data.append(data(row.run, keys) | _changes(row, comparison))
+    sheet.notes = list(_notes(list(groups.values())))
+    return sheet
+
+
+def _distinctive(records: Sequence[RunRecord]) -> list[str]:
+    """The keys that distinguish these runs; the model if all are alike."""
+    keys = dict.fromkeys([*NAMES.values(), *differing(records)])
+    return [key for key in keys if key not in shared(records, [key])] or ["model.name"]
+
+
+def _names(record: RunRecord, keys: Sequence[str], style: str = "") -> list[Cell]:
+    return [Cell(as_text(record.params.get(key, "–")), style) for key in keys]
+
+
+def _cell(row: Compared, name: str, is_baseline: bool) -> Cell:
+    found = row.estimates.get(name)
+    if found is None:
+        return Cell("–")
+    text = _value(name, found)
+    if is_baseline:
+        return Cell(text, below="baseline")
+    if change := row.changes.get(name):
+        return Cell(text, below=_change(name, change), below_style=_style(name, change))
+    obstacle = row.obstacle(name)
+    return Cell(text, below=obstacle.code if obstacle else "–")
+
+
+def _value(name: str, found: Estimate) -> str:
+    """The value with half its interval: in the unit of an accuracy, as a percentage of other metrics."""
+    column = _column(name)
+    text = _MARKS[found.prefix] + column.write(found.value)
+    if found.low is None or found.high is None:
+        return text
+    if _is_accuracy(name):
+        return f"{text} ±{column.scale * (found.high - found.low) / 2:.1f}"
+    return f"{text} ±{found.relative_half or 0:.1%}"
+
+
+def _change(name: str, change: Change) -> str:
+    """The ratio or difference, and half its interval; without an interval with a question mark."""
+    scale = _column(name).scale
+    number = f"{scale * change.value:+.1f}" if _is_accuracy(name) else f"{change.value:.3g}x"
+    if change.low is None or change.high is None:
+        return f"{number} ?"
+    half = (change.high - change.low) / 2
+    interval = f"±{scale * half:.1f}" if _is_accuracy(name) else f"±{half / change.value:.1%}"
+    return f"{number} {interval}" if change.shown else f"no diff. {interval}"
+
+
+def _style(name: str, change: Change) -> str:
+    if not change.shown:
+        return "dim"
+    return "green" if is_better(name, change.value, change.neutral) else "red"
+
+
+def _changes(row: Compared, comparison: Comparison) -> dict[str, Any]:
+    """The changes for programs."""
+    found: dict[str, Any] = {"baseline": comparison.baseline.run_id}
+    for name, change in row.changes.items():
+        kind = "difference" if change.neutral == 0 else "ratio"
+        found |= {
+            f"{kind}_{name}": change.value,
+            f"{kind}_{name}_ci95_low": change.low,
+            f"{kind}_{name}_ci95_high": change.high,
+            f"difference_shown_{name}": change.shown if change.low is not None else None,
+        }
+    if row.obstacles:
+        found["not_comparable"] = ", ".join(obstacle.code for obstacle in row.obstacles)
+    return found
+
+
+def _notes(comparisons: Sequence[Comparison]) -> Iterator[Note]:
+    changes = [change for each in comparisons for row in each.rows for change in row.changes.values()]
+    if changes:
+        yield Note("second line: ratio to the baseline, of accuracies the difference, with its 95 % interval", "dim")
+    if any(change.low is not None and not change.shown for change in changes):
+        yield Note("no diff.: no difference shown, because the interval contains 1 (of a difference: 0)", "dim")
+    if any(change.low is None for change in changes):
+        yield Note("? without an interval: one of the two runs has none", "dim")
+    obstacles: dict[str, str] = {}
+    for comparison in comparisons:
+        for row in comparison.rows:
+            obstacles |= {each.code: each.message for each in row.obstacles}
+    for code, message in obstacles.items():
+        yield Note(f"{code}: not compared, because {message}", "yellow")
+    runs = [row.run for each in comparisons for row in each.rows]
+    if changes and any("latency_runs" not in run.metrics for run in runs):
+        text = "the intervals exclude differences between processes: set protocol.repeats=5 to include them"
+        yield Note(text, "dim")
+
+
+def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint], choice: Choice) -> Sheet:
+    """The best run first, then those not shown to be worse, then those shown to be worse, then what is ruled out."""
+    metrics = [choice.objective, *(each.metric for each in constraints)]
+    keys = _distinctive(records)
+    sheet = Sheet([Heading("choice"), Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
+    shown = list(dict.fromkeys(metrics))
+    sheet.headings += [Heading(_column(name).heading, is_number=True) for name in shown]
+    sheet.headings.append(Heading("why", folds=True))
+    goal = f"best {choice.objective}"
+    sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
+
+    def add(label: str, record: RunRecord, why: str, style: str = "") -> None:
+        names = _names(record, keys, style)
+        values = [_plain(record, name, style) for name in shown]
+        sheet.rows.append([Cell(label, style), Cell(record.run_id[:ID], style), *names, *values, Cell(why, style)])
+        sheet.data.append({"choice": label, "why": why} | data(record, keys))
+
+    if choice.best:
+        add("best", choice.best, "", "bold green")
+    for runner_up in choice.runners_up:
+        add("as good", runner_up.run, f"not shown to be worse ({_change(choice.objective, runner_up.change)})")
+    for runner_up in choice.worse:
+        add("worse", runner_up.run, _change(choice.objective, runner_up.change), "dim")
+    for record in records:
+        if reasons := choice.ruled_out.get(record.uuid):
+            add("ruled out", record, "; ".join(reasons), "dim")
+    if not choice.best:
+        sheet.notes.append(Note("no run meets all constraints", "yellow"))
+    if loose := choice.loosening:
+        name = loose.run.run_id[:ID] or loose.run.name
+        sign = ">=" if loose.constraint.is_minimum else "<="
+        value = f"{choice.objective} {_column(choice.objective).write(loose.value)}"
+        text = f"with {loose.constraint.metric} {sign} {loose.limit:.4g} the choice would be {name} ({value})"
+        sheet.notes.append(Note(text, "cyan"))
+    return sheet
+
+
+def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x: str, y: str) -> Sheet:
+    """The runs on the front, in the order of `x`."""
+    keys = _distinctive(records)
+    sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
+    sheet.headings += [*(Heading(_column(name).heading, is_number=True) for name in (x, y)), Heading("verdict")]
+    sheet.title = f"Pareto front of {x} and {y}: {len(on_front)} of {len(records)} runs"
+    for record in on_front:
+        names = _names(record, keys)
+        values = [_plain(record, name) for name in (x, y)]
+        sheet.rows.append([Cell(record.run_id[:ID], "dim"), *names, *values, end_cell(record)])
+        sheet.data.append(data(record, keys))
+    return sheet
+
+
+def check_sheet(findings: Mapping[str, Sequence[Finding]]) -> Sheet:
+    """One row for each limit of each run, by the run's name."""
+    numbers = [Heading(text, is_number=True) for text in ("change", "worse by", "allowed")]
+    sheet = Sheet([Heading("run", is_name=True), Heading("metric"), *numbers, Heading("result", folds=True)])
+    for name, found in findings.items():
+        for finding in found:
+            sheet.rows.append([Cell(name), Cell(finding.limit.metric), *_finding_cells(finding)])
+            sheet.data.append(
+                {
+                    "run": name,
+                    "metric": finding.limit.metric,
+                    "worsening": finding.worsening,
+                    "allowed": finding.limit.amount,
+                    "is_fraction": finding.limit.is_fraction,
+                    "passed": finding.passed,
+                    "problem": finding.problem,
+                }
+            )
+    return sheet
+
+
+def _finding_cells(finding: Finding) -> list[Cell]:
+    limit = finding.limit
+    allowed = Cell(_amount(limit.metric, limit.amount, limit.is_fraction))
+    if finding.change is None or finding.worsening is None:
+        return [Cell("–"), Cell("–"), allowed, Cell(finding.problem, "red")]
+    result = Cell("ok", "green") if finding.passed else Cell("REGRESSION", "bold red")
+    worsening = Cell(_amount(limit.metric, finding.worsening, limit.is_fraction))
+    return [Cell(_change(limit.metric, finding.change)), worsening, allowed, result]
+
+
+def _amount(name: str, amount: float, is_fraction: bool) -> str:
+    return f"{amount:.1%}" if is_fraction else f"{_column(name).scale * amount:.4g}"
+
+
+def _plain(record: RunRecord, name: str, style: str = "") -> Cell:
+    for prefix, mark in _MARKS.items():
+        if (value := record.metrics.get(prefix + name)) is not None:
+            return Cell(mark + _column(name).write(value), style)
+    return Cell("–", style)
+
+
+def _column(name: str) -> Column:
+    """The column of a metric; one with its name as the heading if the catalogue has none."""
+    metric = catalogue.find(name)
+    own = metric.column if metric and name == metric.names[0] else None
+    return own or Column(name)
+
+
+def _is_accuracy(name: str) -> bool:
+    metric = catalogue.find(name)
+    return bool(metric and metric.section is Section.accuracy)

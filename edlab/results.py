@@ -1,0 +1,100 @@
+"""Recorded runs, wherever they are: in MLflow, by a run's or a sweep's id, or in result.json files."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edlab.composition import compose_config
+from edlab.errors import EdlabError, StorageError, TrackingError
+from edlab.record import RunRecord
+from edlab.tracking import RESULT, Tracker
+
+PREDICTIONS = "predictions.npz"
+
+
+class Results:
+    """Finds runs, and reads what a comparison needs from their files. MLflow is opened when it is needed."""
+
+    def __init__(self) -> None:
+        self._opened: Tracker | None = None
+        self._folders: dict[str, Path] = {}  # by uuid, of the runs that were read from files
+        self._right: dict[str, NDArray[np.bool_] | None] = {}
+        self.damaged: dict[str, str] = {}  # by uuid: why a file of a run is not used
+
+    @property
+    def tracker(self) -> Tracker:
+        """The store. Raises `TrackingError` if there is none."""
+        if self._opened is None:
+            self._opened = Tracker(compose_config([]).tracking, create=False)
+        return self._opened
+
+    def find(self, names: Sequence[str] = (), condition: str = "") -> list[RunRecord]:
+        """The runs with these names, each once: a run, a sweep, a result.json, or a folder of a sweep.
+
+        Without names, the runs that match the condition (MLflow's filter syntax); without both, the latest sweep.
+        Raises `TrackingError` if there are none.
+        """
+        found = [record for name in names for record in self._named(name)]
+        if condition:
+            matching = self.tracker.matching(condition)
+            wanted = {record.uuid for record in matching}
+            found = [record for record in found if record.uuid in wanted] if names else matching
+        elif not names:
+            found = self._latest_sweep()
+        if not found:
+            what = f"match the filter {condition}" if condition else "are recorded"
+            raise TrackingError(f"no runs {what}", hint="`edlab runs` lists the latest runs")
+        return list({record.uuid: record for record in found}.values())
+
+    def one(self, name: str) -> RunRecord:
+        """The only run of this name. Raises `TrackingError` for a sweep of several runs."""
+        found = self._named(name)
+        if len(found) > 1:
+            listed = ", ".join(f"{record.run_id[:8]} ({record.name})" for record in found[:10])
+            raise TrackingError(f"'{name}' has {len(found)} runs", hint=f"choose one of: {listed}")
+        return found[0]
+
+    def right(self, record: RunRecord) -> NDArray[np.bool_] | None:
+        """Which of the scored images the run predicted right, (N,); None if it is not recorded, or damaged."""
+        if record.uuid not in self._right:
+            self._right[record.uuid] = self._read_right(record)
+        return self._right[record.uuid]
+
+    def _named(self, name: str) -> list[RunRecord]:
+        path = Path(name)
+        files = [path] if path.is_file() else sorted(path.glob(f"*/{RESULT}")) if path.is_dir() else []
+        if path.is_dir() and (path / RESULT).is_file():
+            files = [path / RESULT]
+        if not files:
+            return self.tracker.rows(name)
+        records = [RunRecord.read(file) for file in files]
+        self._folders |= {record.uuid: file.parent for record, file in zip(records, files, strict=True)}
+        return records
+
+    def _latest_sweep(self) -> list[RunRecord]:
+        latest = self.tracker.latest(1)
+        return self.tracker.rows(latest[0].sweep_id) if latest else []
+
+    def _read_right(self, record: RunRecord) -> NDArray[np.bool_] | None:
+        expected = record.tags.get("predictions_sha256")
+        if not expected:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = self._folders[record.uuid] / PREDICTIONS if record.uuid in self._folders else None
+                if path is None or not path.exists():
+                    path = self.tracker.download(record, PREDICTIONS, Path(folder))
+                if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                    raise StorageError(f"{PREDICTIONS} was changed: its SHA-256 is not that of the run")
+                with np.load(path) as arrays:
+                    return np.asarray(arrays["right"], bool)
+            except (EdlabError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                self.damaged[record.uuid] = error.message if isinstance(error, EdlabError) else str(error)
+                return None
