@@ -531,6 +531,7 @@ class ProfileReport(NamedTuple):
 
     layers: Optional[List[LayerTime]]
     reason: str  # why there are no layers; empty if there are
+    query_ms: float  # median of as many queries right before, without the profiler
     activity: Activity  # what else the machine did
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from edlab.cache import Cache
+from edlab.composition import decide
+from edlab.config import EdlabConfig
 from edlab.engine.again import config_again, run_again
 from edlab.errors import ConfigError, UnsupportedError
 from edlab.record import RunRecord, Status
 from edlab.reports.explanation import exclude_override, layers_sheet, trial_sheet
 from edlab.reports.profile import profile_of, profile_sheet
+
+if TYPE_CHECKING:
+    from edlab.stages.explain import Explanation
+    from edlab.stages.load import OnProgress
 
 _EXCLUDE = "quantization.exclude"
 _LEAST_SHARE = 0.01  # of the added noise: a layer with less is not worth a change
@@ -42,14 +51,12 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
     With `try_it`, a new run has that override. Returns the exit code: 1 if that run failed. Raises `UnsupportedError`
     with the reason if the layers cannot be compared.
     """
-    from edlab.stages.explain import explain
-
     _check_count("--worst", worst)
     before: list[str] = record.params.get(_EXCLUDE, [])
     config = config_again(record, overrides, {})
     console.print(_named(record))
-    with console.status("converting") as status:
-        found = explain(config, Cache(), lambda phase, fraction, message: status.update(f"{phase} {escape(message)}"))
+    with console.status("loading") as status:
+        found = _explained(config, lambda phase, fraction, message: status.update(f"{phase} {escape(message)}"))
     if found.sha256 != record.tags.get("artifact_sha256"):
         console.print(
             "this file is not the one of the run: the tools' versions have changed, or the overrides change it"
@@ -77,6 +84,18 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
         return _ended(after, console)
     console.print(trial_sheet(record, after, len(names)))
     return 0
+
+
+def _explained(config: EdlabConfig, on_progress: OnProgress) -> Explanation:
+    """Load the model and the data, and compare the layers."""
+    from edlab.stages.explain import explain
+    from edlab.stages.load import load
+
+    cache = Cache()
+    with tempfile.TemporaryDirectory() as folder, cache.in_use():
+        inputs = load(config, cache, Path(folder), on_progress)
+        decided = decide(config, inputs.source, len(inputs.data.calibration_pool))
+        return explain(decided, inputs, cache, on_progress)
 
 
 def _named(record: RunRecord) -> str:

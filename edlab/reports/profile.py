@@ -8,6 +8,7 @@ from edlab.record import RunRecord
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 TOP = 10
+_SAME = 1.2  # the ratio of two medians up to which the machine was in the same state
 _FACTS = (("operator", "operator"), ("kernel", "kernel"), ("precision", "precision"), ("where", "place"))
 
 
@@ -64,25 +65,32 @@ def _rest(rows: list[dict[str, Any]]) -> str:
 
 
 def _sums(profile: dict[str, Any], mark: str) -> list[str]:
-    """The sum of the layers next to the latency that was measured without the profiler."""
-    total, median, mean = (sum(row["ms"] for row in profile["rows"]), *_latencies(profile))
-    line = f"sum of the layers {mark}{total:.3g} ms (medians of {profile['runs']} queries)"
-    if not median:
-        return [line]
-    difference = total / median - 1
+    """The sum of the layers next to the latency without the profiler, right before it and in the latency phase."""
+    total, query = sum(row["ms"] for row in profile["rows"]), profile["query_ms"]
+    difference = total / query - 1
     why = (
         "the profiler adds time to each layer, which matters most for small ones"
         if difference > 0
         else "the rest is outside the layers: copies, scheduling, the call itself"
     )
-    return [
-        f"{line}; latency without the profiler: median {mark}{median:.3g} ms, mean {mark}{mean:.3g} ms",
-        f"the sum differs from the median latency by {difference:+.0%}: {why}",
+    lines = [
+        f"sum of the layers {mark}{total:.3g} ms; a query right before, without the profiler, {mark}{query:.3g} ms "
+        f"(medians of {profile['runs']})",
+        f"the sum differs by {difference:+.0%}: {why}",
     ]
+    mean, median = profile["latency_ms"], profile["median_latency_ms"]
+    if mean is not None and median is not None:
+        lines.append(
+            f"latency of the run: mean {mark}{mean:.3g} ms, median {mark}{median:.3g} ms" + _load(query / median)
+        )
+    return lines
 
 
-def _latencies(profile: dict[str, Any]) -> tuple[float, float]:
-    return profile["median_latency_ms"] or 0.0, profile["latency_ms"] or 0.0
+def _load(ratio: float) -> str:
+    """What a query right before the profile says about the machine, next to one of the latency phase."""
+    if 1 / _SAME < ratio < _SAME:
+        return ""
+    return f"; right before the profile x {ratio:.2g}: the load or the clocks of the machine have changed"
 
 
 def _unnamed(profile: dict[str, Any]) -> str:

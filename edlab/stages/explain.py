@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from edlab import converters
 from edlab.cache import Cache
-from edlab.composition import decide
 from edlab.config import EdlabConfig
 from edlab.converters import CalibrationData
 from edlab.errors import UnsupportedError
@@ -17,7 +14,7 @@ from edlab.metrics.layer_noise import LayerNoise, layer_noise
 from edlab.metrics.profile import SourceLayer
 from edlab.stages import reference
 from edlab.stages.convert import convert
-from edlab.stages.load import OnProgress, load
+from edlab.stages.load import Inputs, OnProgress
 
 
 class Explanation(NamedTuple):
@@ -29,36 +26,32 @@ class Explanation(NamedTuple):
     sha256: str  # of the quantized file
 
 
-def explain(config: EdlabConfig, cache: Cache, on_progress: OnProgress) -> Explanation:
+def explain(config: EdlabConfig, inputs: Inputs, cache: Cache, on_progress: OnProgress) -> Explanation:
     """Convert again (from the cache) and compare the quantized file with the float32 file it was made from.
 
     Raises `UnsupportedError` with the reason if that is not available.
     """
-    with tempfile.TemporaryDirectory() as temporary, cache.in_use():
-        folder = Path(temporary)
-        inputs = load(config, cache, folder, on_progress)
-        config = decide(config, inputs.source, len(inputs.data.calibration_pool))
-        artifact = convert(config, inputs, cache, on_progress)
-        quantized, floating = artifact.on_host, artifact.unquantized
-        converter = converters.get(config.converter)
-        if not quantized.precision.startswith("int8") or floating is None:
-            raise _unavailable(_no_pair(inputs.source.precision, quantized.precision))
-        function = converter.layer_noise.get(quantized.format)
-        if function is None or floating.format != quantized.format:
-            raise _unavailable(f"converter={converter.name} cannot compare {quantized.format} files layer by layer")
-        rows = reference.check_images(inputs.data)
-        images = CalibrationData(inputs.data.images, rows.tolist(), inputs.source.preprocessing, inputs.data.digest)
-        on_progress("compare layers", None, f"on {len(rows)} images")
-        arguments: dict[str, Any] = {
-            "floating": str(floating.files[0]),
-            "quantized": str(quantized.files[0]),
-            "images": images.describe(),
-            "layout": quantized.layout,
-            "options": quantized.steps[-1].options,
-        }
-        logs = cache.root / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        found = run_isolated(function, arguments, log=logs / f"explain-{quantized.sha256[:16]}.log")
+    artifact = convert(config, inputs, cache, on_progress)
+    quantized, floating = artifact.on_host, artifact.unquantized
+    converter = converters.get(config.converter)
+    if not quantized.precision.startswith("int8") or floating is None:
+        raise _unavailable(_no_pair(inputs.source.precision, quantized.precision))
+    function = converter.layer_noise.get(quantized.format)
+    if function is None or floating.format != quantized.format:
+        raise _unavailable(f"converter={converter.name} cannot compare {quantized.format} files layer by layer")
+    rows = reference.check_images(inputs.data)
+    images = CalibrationData(inputs.data.images, rows.tolist(), inputs.source.preprocessing, inputs.data.digest)
+    on_progress("compare layers", None, f"on {len(rows)} images")
+    arguments: dict[str, Any] = {
+        "floating": str(floating.files[0]),
+        "quantized": str(quantized.files[0]),
+        "images": images.describe(),
+        "layout": quantized.layout,
+        "options": quantized.steps[-1].options,
+    }
+    logs = cache.root / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    found = run_isolated(function, arguments, log=logs / f"explain-{quantized.sha256[:16]}.log")
     layers = [SourceLayer(**fields) for fields in found["layers"]]
     return Explanation(
         layer_noise(layers, found["noise"], found["ends"]),

@@ -27,8 +27,9 @@ class Profiled(NamedTuple):
     reason: str
     runs: int
     macs: int | None  # of all layers of the model; None if they are unknown
-    latency_ms: float | None  # measured before, without the profiler
-    median_latency_ms: float | None
+    query_ms: float | None  # median of as many queries right before, without the profiler; None if the agent was lost
+    latency_ms: float | None  # of the latency phase: the mean
+    median_latency_ms: float | None  # of the latency phase
     activity: Activity
 
 
@@ -57,6 +58,7 @@ class Profile(Phase[Profiled]):
             reason=report.reason,
             runs=runs,
             macs=sum(layer.macs for layer in layers) if layers else None,
+            query_ms=report.query_ms or None,
             latency_ms=figures.get("latency_ms"),
             median_latency_ms=median_ms,
             activity=report.activity,
@@ -75,7 +77,7 @@ def _report(bench: Bench, runs: int) -> ProfileReport:
     try:
         return bench.session.measure(messages.PROFILE, messages.Profile(bench.pool, runs), bench.on_progress)
     except DeviceError as error:
-        return ProfileReport(None, error.message, _UNOBSERVED)
+        return ProfileReport(None, error.message, 0.0, _UNOBSERVED)
 
 
 def _write(path: Path, rows: list[ProfileRow], prefix: str) -> None:
