@@ -71,11 +71,11 @@ class Runtime(base.Runtime):
         request = _Request(context, _tensors(self._trt, self._engine))
         request.set_input(tensors[0])
         request.execute()  # warm-up
-        context.profiler = profiler = Profiler()  # TensorRT keeps no reference
+        profiler = Profiler()  # a name for it, because TensorRT keeps no reference
+        context.profiler = profiler
         for number in range(runs):
             request.set_input(tensors[number % len(tensors)])
             request.execute()
-        del profiler
         return [
             base.LayerTime(
                 name=name,

@@ -82,8 +82,7 @@ class Runtime(base.Runtime):
         times: dict[str, list[float]] = {}
         for event in profiler.events():
             if event.name.startswith(_MARK) and not str(event.device_type).endswith("CUDA"):
-                microseconds = event.device_time_total if on_gpu else event.cpu_time_total
-                times.setdefault(event.name[len(_MARK) :], []).append(microseconds)
+                times.setdefault(event.name[len(_MARK) :], []).append(_microseconds(event, on_gpu))
         return [
             base.LayerTime(
                 name=node.name,
@@ -240,6 +239,13 @@ def _marked(module: Any) -> Any:
                 return super().run_node(node)
 
     return Marked(module)
+
+
+def _microseconds(event: Any, on_gpu: bool) -> float:
+    """The time of an event: of its kernels on a GPU, whose attribute torch has renamed, or on the processor."""
+    if not on_gpu:
+        return float(event.cpu_time_total)
+    return float(event.device_time_total if hasattr(event, "device_time_total") else event.cuda_time_total)
 
 
 def _precision(node: Any) -> str:
