@@ -58,7 +58,7 @@ def test_each_converter_shows_the_worst_layers_and_leaves_them_in_float(
     tried = workplace.edlab("explain-accuracy", runs["openvino"].run_id[:10], "--worst", "3", "--try")
     assert tried.returncode == 0, tried.stdout + tried.stderr
     assert re.search(r"accuracy regained: [+-][\d.]+ points", tried.stdout)
-    assert re.search(r"latency paid: x [\d.]+", tried.stdout)
+    assert re.search(r"latency paid: (x [\d.]+|unknown, because a row is INVALID)", tried.stdout)
     (row,) = workplace.records()
     assert len(row.params["quantization.exclude"]) == 3
     assert row.metrics["sqnr_db"] > runs["openvino"].metrics["sqnr_db"] + 1

@@ -41,7 +41,12 @@ def test_modules_are_known_only_if_the_products_of_both_files_are_the_same() -> 
 
 def test_each_runtime_says_where_the_time_goes_or_why_it_cannot(workplace: Workplace) -> None:
     done = workplace.run(
-        "-m", "protocol.profile=true", "converter=onnxruntime,openvino,torch,litert", "device.threads=1"
+        "-m",
+        "protocol.profile=true",
+        "converter=onnxruntime,openvino,torch,litert",
+        "device.threads=1",
+        "dataset.images=64",
+        timeout_s=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for number, record in enumerate(workplace.records()[:3]):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edlab.metrics import catalogue
 from edlab.metrics.layer_noise import LayerNoise
-from edlab.record import RunRecord
+from edlab.record import RunRecord, VerdictState
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 _DROP, _LATENCY = "accuracy_drop", "latency_ms"
@@ -54,14 +54,21 @@ def exclude_override(names: Sequence[str]) -> str:
 
 def trial_sheet(before: RunRecord, after: RunRecord, excluded: int) -> Sheet:
     """Both rows: the accuracy regained and the latency paid, with 95 % intervals."""
-    texts = ("in floating\npoint", "accuracy\n%", "drop, points", "latency ms")
+    texts = ("in floating\npoint", "accuracy\n%", "drop, points", "latency ms", "verdict")
     cells: list[list[Cell] | str] = [
-        [Cell(record.run_id[:8]), *map(Cell, (layers, _accuracy(record), _drop(record), _latency(record)))]
+        [
+            Cell(record.run_id[:8]),
+            *map(Cell, (layers, _accuracy(record), _drop(record), _latency(record), _verdict(record))),
+        ]
         for record, layers in ((before, "as it was"), (after, f"+{excluded} layers"))
     ]
     data = [{"run_id": record.run_id} | record.metrics for record in (before, after)]
     notes = [Note(_regained(before, after)), Note(_paid(before, after))]
     return Sheet([Heading("run"), *(Heading(text, is_number=True) for text in texts)], cells, data, notes=notes)
+
+
+def _verdict(record: RunRecord) -> str:
+    return record.verdict.state.value if record.verdict else "missing"
 
 
 def _prefixed(record: RunRecord, name: str) -> float | None:
@@ -121,6 +128,8 @@ def _regained(before: RunRecord, after: RunRecord) -> str:
 def _paid(before: RunRecord, after: RunRecord) -> str:
     """The ratio of the latencies, between the extremes of both intervals."""
     first, second = _latencies(before), _latencies(after)
+    if VerdictState.invalid in (_verdict(before), _verdict(after)):
+        return "latency paid: unknown, because a row is INVALID: `edlab show RUN` states why"
     if first is None or second is None:
         return "latency paid: unknown, because the interval of a row is missing"
     low, high = second[1] / first[2], second[2] / first[1]
