@@ -512,7 +512,8 @@ class LayerTime(NamedTuple):
 
     name: str  # the runtime's own
     operator: str  # as the runtime names it
-    ms: float  # median over the queries
+    ms: float  # of one query: the median
+    mean_ms: float  # of one query: the mean, which includes interruptions by other programs
     place: str = ""  # device or execution provider; empty: unknown
     kernel: str = ""  # implementation, as the runtime names it; empty: unknown
     precision: str = ""  # of the arithmetic; empty: unknown
@@ -531,7 +532,7 @@ class ProfileReport(NamedTuple):
 
     layers: Optional[List[LayerTime]]
     reason: str  # why there are no layers; empty if there are
-    query_ms: float  # median of as many queries right before, without the profiler
+    query_ms: float  # mean of as many queries right before, without the profiler
     activity: Activity  # what else the machine did
 
 

@@ -28,6 +28,7 @@ class ProfileRow(NamedTuple):
     place: str  # device or execution provider; empty: unknown
     precision: str  # of the arithmetic; empty: unknown
     ms: float  # median of one query
+    mean_ms: float  # of one query, with interruptions by other programs
     share: float  # of the sum of all layers, 0..1
     layers: list[str]  # of the model file; empty: the runtime added it, or its names are unknown there
     modules: list[str]  # the torch modules of these layers
@@ -57,6 +58,7 @@ def attribute(times: Sequence[LayerTime], layers: Sequence[SourceLayer]) -> list
                 place=time.place,
                 precision=time.precision,
                 ms=time.ms,
+                mean_ms=time.mean_ms,
                 share=time.ms / total_ms if total_ms else 0.0,
                 layers=[layer.name for layer in own],
                 modules=list(dict.fromkeys(layer.module for layer in own if layer.module)),

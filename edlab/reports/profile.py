@@ -8,7 +8,7 @@ from edlab.record import RunRecord
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
 TOP = 10
-_SAME = 1.2  # the ratio of two medians up to which the machine was in the same state
+_SAME = 1.2  # the ratio of two times up to which the machine was in the same state
 _FACTS = (("operator", "operator"), ("kernel", "kernel"), ("precision", "precision"), ("where", "place"))
 
 
@@ -66,28 +66,27 @@ def _rest(rows: list[dict[str, Any]]) -> str:
 
 def _sums(profile: dict[str, Any], mark: str) -> list[str]:
     """The sum of the layers next to the latency without the profiler, right before it and in the latency phase."""
-    total, query = sum(row["ms"] for row in profile["rows"]), profile["query_ms"]
-    difference = total / query - 1
+    medians, means = (sum(row[key] for row in profile["rows"]) for key in ("ms", "mean_ms"))
+    query, latency = profile["query_ms"], profile["latency_ms"]
+    difference = means / query - 1
     why = (
         "the profiler adds time to each layer, which matters most for small ones"
         if difference > 0
         else "the rest is outside the layers: copies, scheduling, the call itself"
     )
     lines = [
-        f"sum of the layers {mark}{total:.3g} ms; a query right before, without the profiler, {mark}{query:.3g} ms "
-        f"(medians of {profile['runs']})",
-        f"the sum differs by {difference:+.0%}: {why}",
+        f"sum of the layers {mark}{means:.3g} ms; a query right before, without the profiler, {mark}{query:.3g} ms "
+        f"(means of {profile['runs']}): {difference:+.0%}; {why}"
     ]
-    mean, median = profile["latency_ms"], profile["median_latency_ms"]
-    if mean is not None and median is not None:
-        lines.append(
-            f"latency of the run: mean {mark}{mean:.3g} ms, median {mark}{median:.3g} ms" + _load(query / median)
-        )
+    if latency is not None:
+        lines.append(f"latency_ms of the run {mark}{latency:.3g} ms" + _load(query / latency))
+    if means > _SAME * medians:
+        lines.append(f"other programs interrupted the layers: the sum of their medians is {mark}{medians:.3g} ms")
     return lines
 
 
 def _load(ratio: float) -> str:
-    """What a query right before the profile says about the machine, next to one of the latency phase."""
+    """What a query right before the profile says about the machine, next to those of the latency phase."""
     if 1 / _SAME < ratio < _SAME:
         return ""
     return f"; right before the profile x {ratio:.2g}: the load or the clocks of the machine have changed"

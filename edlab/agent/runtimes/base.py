@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -50,6 +51,12 @@ class Compiled(NamedTuple):
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     options: dict[str, Any]  # the options that are used, read back from the runtime if it reports them
+
+
+def per_query(durations_ms: list[float], queries: int) -> tuple[float, float]:
+    """Median and mean time of a layer in one query, in which it may run several times, as inside a loop."""
+    times = len(durations_ms) / queries
+    return statistics.median(durations_ms) * times, sum(durations_ms) / queries
 
 
 class Runtime(ABC):

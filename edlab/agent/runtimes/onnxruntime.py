@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import statistics
 import sys
 import tempfile
 from typing import Any
@@ -239,19 +238,18 @@ def _placement(session: Any) -> dict[str, Any]:
 def _layers(events: list[dict[str, Any]], runs: int) -> list[base.LayerTime]:
     """The nodes of the last `runs` queries in a trace of onnxruntime's profiler, in the order of execution."""
     starts = sorted(event["ts"] for event in events if event["name"] == "model_run")[-runs:]
-    times: dict[tuple[str, str], list[int]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
     facts: dict[tuple[str, str], dict[str, Any]] = {}
     for event in sorted((each for each in events if each["cat"] == "Node"), key=lambda each: int(each["ts"])):
         if event["name"].endswith(_TIMED) and event["ts"] >= starts[0]:
             key = event["name"][: -len(_TIMED)], event["args"]["node_index"]
             facts[key] = event["args"]
-            times.setdefault(key, []).append(event["dur"])
-    # A node inside a loop runs several times in a query: the median of its runs, times their number.
+            times.setdefault(key, []).append(event["dur"] / 1e3)
     return [
         base.LayerTime(
-            name=key[0],
-            operator=facts[key]["op_name"],
-            ms=statistics.median(durations) * len(durations) / len(starts) / 1e3,
+            key[0],
+            facts[key]["op_name"],
+            *base.per_query(durations, len(starts)),
             place=facts[key].get("provider", ""),
             precision=_precision(facts[key]),
             sources=[_DERIVED.sub("", key[0])],

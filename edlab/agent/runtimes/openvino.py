@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import statistics
 from typing import Any
 
 import numpy as np
@@ -98,9 +97,9 @@ class Runtime(base.Runtime):
         }
         return [
             base.LayerTime(
-                name=name,
-                operator=layer.node_type,
-                ms=statistics.median(times[name]),
+                name,
+                layer.node_type,
+                *base.per_query(times[name], runs),
                 place=self._device,
                 kernel=layer.exec_type,
                 precision=_fact(facts, name, "runtimePrecision"),

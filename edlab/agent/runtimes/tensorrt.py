@@ -15,7 +15,6 @@ Sources: TensorRT Python API reference of each, and the migration guides "8.x to
 from __future__ import annotations
 
 import re
-import statistics
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,9 +77,9 @@ class Runtime(base.Runtime):
             request.execute()
         return [
             base.LayerTime(
-                name=name,
-                operator="",
-                ms=statistics.median(each),
+                name,
+                "",
+                *base.per_query(each, runs),
                 place="GPU",
                 sources=[] if name.startswith(_REFORMAT) else _FUSED.split(name),
             )

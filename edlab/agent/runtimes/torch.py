@@ -8,7 +8,6 @@ from PyTorch's notes "CUDA semantics" (sections "TensorFloat-32", "CUDA streams"
 from __future__ import annotations
 
 import re
-import statistics
 import sys
 from typing import Any
 
@@ -82,12 +81,12 @@ class Runtime(base.Runtime):
         times: dict[str, list[float]] = {}
         for event in profiler.events():
             if event.name.startswith(_MARK) and not str(event.device_type).endswith("CUDA"):
-                times.setdefault(event.name[len(_MARK) :], []).append(_microseconds(event, on_gpu))
+                times.setdefault(event.name[len(_MARK) :], []).append(_microseconds(event, on_gpu) / 1e3)
         return [
             base.LayerTime(
-                name=node.name,
-                operator=str(node.target).partition(".")[2] or str(node.target),
-                ms=statistics.median(times[node.name]) / 1e3,
+                node.name,
+                str(node.target).partition(".")[2] or str(node.target),
+                *base.per_query(times[node.name], runs),
                 place=str(self._device),
                 precision=_precision(node),
                 sources=[node.name],

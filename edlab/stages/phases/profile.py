@@ -27,9 +27,8 @@ class Profiled(NamedTuple):
     reason: str
     runs: int
     macs: int | None  # of all layers of the model; None if they are unknown
-    query_ms: float | None  # median of as many queries right before, without the profiler; None if the agent was lost
-    latency_ms: float | None  # of the latency phase: the mean
-    median_latency_ms: float | None  # of the latency phase
+    query_ms: float | None  # mean of as many queries right before, without the profiler; None if the agent was lost
+    latency_ms: float | None  # the metric, of the latency phase
     activity: Activity
 
 
@@ -60,7 +59,6 @@ class Profile(Phase[Profiled]):
             macs=sum(layer.macs for layer in layers) if layers else None,
             query_ms=report.query_ms or None,
             latency_ms=figures.get("latency_ms"),
-            median_latency_ms=median_ms,
             activity=report.activity,
         )
 
@@ -91,7 +89,8 @@ def _write(path: Path, rows: list[ProfileRow], prefix: str) -> None:
                 "kernel",
                 "place",
                 "precision",
-                f"{prefix}time_ms",
+                f"{prefix}median_ms",
+                f"{prefix}mean_ms",
                 "share_percent",
                 "source_layers",
                 "modules",
@@ -102,7 +101,7 @@ def _write(path: Path, rows: list[ProfileRow], prefix: str) -> None:
         for row in rows:
             texts = [row.name, row.operator, row.kernel, row.place, row.precision]
             names = [" + ".join(row.layers), " + ".join(row.modules)]
-            numbers = [f"{row.ms:.6g}", f"{100 * row.share:.3g}"]
+            numbers = [f"{row.ms:.6g}", f"{row.mean_ms:.6g}", f"{100 * row.share:.3g}"]
             work = ["" if row.macs is None else row.macs, "" if row.gmacs_per_s is None else f"{row.gmacs_per_s:.4g}"]
             writer.writerow([*map(_text, texts), *numbers, *map(_text, names), *work])
 
