@@ -69,19 +69,18 @@ def _sums(profile: dict[str, Any], mark: str) -> list[str]:
     medians, means = (sum(row[key] for row in profile["rows"]) for key in ("ms", "mean_ms"))
     query, latency = profile["query_ms"], profile["latency_ms"]
     difference = means / query - 1
-    why = (
-        "the profiler adds time to each layer, which matters most for small ones"
-        if difference > 0
-        else "the rest is outside the layers: copies, scheduling, the call itself"
-    )
+    if means > _SAME * medians:
+        why = f"other programs interrupted the layers, whose medians add up to {mark}{medians:.3g} ms"
+    elif difference > 0:
+        why = "the profiler adds time to each layer, which matters most for small ones"
+    else:
+        why = "the rest is outside the layers: copies, scheduling, the call itself"
     lines = [
         f"sum of the layers {mark}{means:.3g} ms; a query right before, without the profiler, {mark}{query:.3g} ms "
         f"(means of {profile['runs']}): {difference:+.0%}; {why}"
     ]
     if latency is not None:
         lines.append(f"latency_ms of the run {mark}{latency:.3g} ms" + _load(query / latency))
-    if means > _SAME * medians:
-        lines.append(f"other programs interrupted the layers: the sum of their medians is {mark}{medians:.3g} ms")
     return lines
 
 
