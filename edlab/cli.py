@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from edlab import __version__, cli_results, durable
+from edlab import __version__, cli_report, cli_results, durable
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean
 from edlab.terminal import PatientConsole, counted, print_error
@@ -142,6 +142,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     show.set_defaults(action=_show)
 
     cli_results.add_parsers(commands)
+    cli_report.add_parser(commands)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
     pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
