@@ -19,13 +19,13 @@ from edlab.reports.table import NAMES, reliable
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
 _FRONT = "#d55e00"
 _PALE = 0.35  # the opacity of an INVALID run
-_MOST_BARS = 40  # of a chart; beyond, the best of each model and device
+_MOST_ROWS = 24  # of a chart; of more runs, those that its text states
 _LARGEST = 34  # pixels, the diameter of the largest file
 _WIDE_RANGE = 20  # largest over smallest value from which an axis is logarithmic
 _PERCENTILES = ("50", "90", "99")
-_ROW, _FRAME = 24, 130  # pixels: of a bar, and of the axes and the legend
+_ROW, _FRAME = 24, 130  # pixels: of a bar or a label, and of the axes and the legend
 _HOVER_LINE = 48  # characters
-_DIFFERENT = 8  # colours and signs that a person can tell apart
+_DIFFERENT = len(COLORS)  # colours and signs that a person can tell apart
 
 
 class Power(NamedTuple):
@@ -51,9 +51,10 @@ def charts(
     records: Sequence[RunRecord], published: Sequence[Published] = (), power: Mapping[str, Power] | None = None
 ) -> list[Chart]:
     """All charts of these runs; `power` has the readings of some of them by uuid."""
+    colors = _colors(map(_device, records))
     return [
-        _bars("throughput", "throughput_ips", records, published),
-        _bars("efficiency", "efficiency_ips_per_w", records, published),
+        _bars("throughput", "throughput_ips", records, published, colors),
+        _bars("efficiency", "efficiency_ips_per_w", records, published, colors),
         _trade_off(records, published),
         _drop(records),
         _distribution(records, published),
@@ -61,7 +62,9 @@ def charts(
     ]
 
 
-def _bars(key: str, name: str, records: Sequence[RunRecord], published: Sequence[Published]) -> Chart:
+def _bars(
+    key: str, name: str, records: Sequence[RunRecord], published: Sequence[Published], colors: Mapping[str, str]
+) -> Chart:
     """One metric by model and device: a bar for each run, or for the best of each model and device if there are many."""
     found = {each.uuid: value for each in records if (value := estimate(each, name, estimates=True))}
     heading = f"{title(name)} by model and device"
@@ -70,20 +73,22 @@ def _bars(key: str, name: str, records: Sequence[RunRecord], published: Sequence
         return Chart(key, heading, f"There is no chart: {_sentence(missing(records, name))}")
     shown = [record for record in records if record.uuid in found]
     note = ""
-    if len(shown) > _MOST_BARS:
-        shown = _best_of_each(shown, found, name)[:_MOST_BARS]
+    if len(shown) > _MOST_ROWS:
+        shown = _best_of_each(shown, found, name)
         note = "Only the best run of each model and device is shown; the table has all. "
         called = {record.uuid: as_text(record.params.get("model.name", record.name)) for record in shown}
     else:
         called = labels(shown, without=("device.name",))
-    colors = _colors(_device(record) for record in shown)
+    shown = sorted(shown, key=lambda each: found[each.uuid].value, reverse=True)[:_MOST_ROWS]
+    order = dict.fromkeys([safe(called[each.uuid]) for each in shown] + [safe(each.model) for each in stated])
     traces = []
     for (device, prefix), members in _groups(shown, found).items():
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": safe(device + _marked(prefix)),
+                "offsetgroup": device,
+                "name": safe(device + _marked(prefix), _HOVER_LINE),
                 "y": [safe(called[each.uuid]) for each in members],
                 "x": [_scaled(name, found[each.uuid]).value for each in members],
                 "error_x": _error([_scaled(name, found[each.uuid]) for each in members]),
@@ -91,7 +96,7 @@ def _bars(key: str, name: str, records: Sequence[RunRecord], published: Sequence
                 "marker": {
                     "color": colors[device],
                     "opacity": [_opacity(each) for each in members],
-                    "pattern": {"shape": {"": "", EMULATED: "/"}.get(prefix, ".")},
+                    "pattern": {"shape": {"": "", EMULATED: "/"}.get(prefix, "\\")},
                 },
             }
         )
@@ -101,6 +106,7 @@ def _bars(key: str, name: str, records: Sequence[RunRecord], published: Sequence
             {
                 "type": "bar",
                 "orientation": "h",
+                "offsetgroup": f"{device}, published",
                 "name": safe(f"{device}, published"),
                 "y": [safe(each.model) for each in members],
                 "x": [_scale(name) * each.value for each in members],
@@ -108,14 +114,13 @@ def _bars(key: str, name: str, records: Sequence[RunRecord], published: Sequence
                 "marker": {"color": "rgba(0,0,0,0)", "line": {"color": colors.get(device, COLORS[-1]), "width": 2}},
             }
         )
-    ranked = sorted(shown, key=lambda each: found[each.uuid].value, reverse=True)
     values = "; ".join(
-        f"{called[each.uuid]} on {_device(each)} {written(name, found[each.uuid])}" for each in ranked[:3]
+        f"{called[each.uuid]} on {_device(each)} {written(name, found[each.uuid])}" for each in shown[:3]
     )
     text = f"{note}Highest of {len(shown)}: {values}.{_legend(shown, found)}" if shown else "Published figures only."
     bars = sum(len(trace["y"]) for trace in traces)
-    layout = _layout(f"{title(name)}, {unit(name)}", height=_FRAME + _ROW * bars) | {"barmode": "group"}
-    layout["yaxis"] = _categories([label for trace in traces for label in trace["y"]])
+    layout = _layout(f"{title(name).lower()}, {unit(name)}", rows=max(bars, _lines(order))) | {"barmode": "group"}
+    layout["yaxis"] = _categories(order)
     return Chart(key, heading, text, traces, layout, _sources(stated))
 
 
@@ -129,7 +134,7 @@ def _best_of_each(records: Sequence[RunRecord], found: Mapping[str, Estimate], n
             kept[key] = record
         elif _rank(record) == _rank(other) and is_better(name, found[record.uuid].value, found[other.uuid].value):
             kept[key] = record
-    return sorted(kept.values(), key=lambda each: found[each.uuid].value, reverse=True)
+    return list(kept.values())
 
 
 def _rank(record: RunRecord) -> int:
@@ -159,11 +164,11 @@ def _trade_off(records: Sequence[RunRecord], published: Sequence[Published]) -> 
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": safe(value + _marked(prefix)),
+                "name": safe(value + _marked(prefix), _HOVER_LINE),
                 "x": [found[each.uuid][0].value for each in members],
                 "y": [_scaled(accuracy, found[each.uuid][1]).value for each in members],
-                "error_x": _error([found[each.uuid][0] for each in members]),
-                "error_y": _error([_scaled(accuracy, found[each.uuid][1]) for each in members]),
+                "error_x": _error([found[each.uuid][0] for each in members], f"{colors[value]}70"),
+                "error_y": _error([_scaled(accuracy, found[each.uuid][1]) for each in members], f"{colors[value]}70"),
                 "hovertext": [
                     _hover(each, [("latency_ms", found[each.uuid][0]), (accuracy, found[each.uuid][1])])
                     for each in members
@@ -210,15 +215,15 @@ def _trade_off(records: Sequence[RunRecord], published: Sequence[Published]) -> 
         )
     points = "; ".join(
         f"{called[each.uuid]} ({written(accuracy, found[each.uuid][1])}, {written('latency_ms', found[each.uuid][0])})"
-        for each in on_front[:8]
+        for each in on_front[:5]
     )
-    more = f" and {len(on_front) - 8} more" if len(on_front) > 8 else ""
+    more = f" and {len(on_front) - 5} more" if len(on_front) > 5 else ""
     text = f"Pareto front, from the fastest: {points}{more}." if points else "No Pareto front: all runs are INVALID."
     sizes = "The area of a mark is the size of the converted files; lines are 95 % intervals."
-    layout = _layout("latency, ms", height=440)
+    layout = _layout("latency, ms", rows=14)
     layout["yaxis"] = {"title": {"text": f"{title(accuracy)}, {unit(accuracy)}"}, "automargin": True}
     if _is_wide([x.value for x, _ in found.values()]):
-        layout["xaxis"]["type"] = "log"
+        layout["xaxis"] |= {"type": "log", "dtick": "D2"}
     note = _sources([each for pair in pairs for each in pair])
     return Chart("trade_off", heading, f"{text} {sizes}{_legend(shown, {})}", traces, layout, note)
 
@@ -237,15 +242,13 @@ def _drop(records: Sequence[RunRecord]) -> Chart:
     if not found:
         return Chart("drop", heading, f"There is no chart: {_sentence(missing(records, name))}")
     shown = [record for record in records if record.uuid in found]
-    others = [key for key in NAMES.values() if key != "quantization.name"]
-    settings = labels(shown, without=others)
-    if len(set(settings.values())) > _MOST_BARS:
+    settings = labels(shown, without=("model.name", "device.name"), unique=False)
+    if len(set(settings.values())) > _MOST_ROWS:
         settings = {each.uuid: as_text(each.params.get("quantization.name", "")) for each in shown}
-    varied = [key for key in ("model.name", "converter.name", "device.name") if len(_values(shown, key)) > 1]
-    series = {each.uuid: " ".join(as_text(each.params.get(key, "")) for key in varied) or each.name for each in shown}
+    varied = [key for key in ("model.name", "device.name") if len(_values(shown, key)) > 1]
+    series = {each.uuid: " on ".join(as_text(each.params.get(key, "")) for key in varied) for each in shown}
     if len(set(series.values())) > _DIFFERENT:
-        key = _distinguishing(shown, ("model.name", "converter.name", "device.name"))
-        series = {each.uuid: as_text(each.params.get(key, "")) for each in shown}
+        series = {each.uuid: as_text(each.params.get("model.name", "")) for each in shown}
     colors = _colors(series.values())
     traces = []
     for value in dict.fromkeys(series.values()):
@@ -253,8 +256,9 @@ def _drop(records: Sequence[RunRecord]) -> Chart:
         traces.append(
             {
                 "type": "scatter",
+                "orientation": "h",
                 "mode": "markers",
-                "name": safe(value),
+                "name": safe(value or "all runs", _HOVER_LINE),
                 "y": [safe(settings[each.uuid]) for each in members],
                 "x": [_scaled(name, found[each.uuid]).value for each in members],
                 "error_x": _error([_scaled(name, found[each.uuid]) for each in members]),
@@ -274,10 +278,10 @@ def _drop(records: Sequence[RunRecord]) -> Chart:
         f"Largest: {labels(shown)[worst.uuid]}, {written(name, found[worst.uuid])}. "
         f"No drop is shown for {len(lossless)} of {len(shown)} runs, whose interval contains 0 or a gain."
     )
-    rows = len(set(settings.values())) * max(1, len(traces) / 2)
-    layout = _layout(f"accuracy drop, {unit(name)}", height=round(_FRAME + 40 + _ROW * rows))
-    layout |= {"scattermode": "group", "yaxis": _categories(settings[each.uuid] for each in shown)}
-    layout["yaxis"]["categoryarray"] = [safe(each) for each in reversed(dict.fromkeys(settings.values()))]
+    rows = [safe(settings[each.uuid]) for each in shown]
+    points = len({(settings[uuid], series[uuid]) for uuid in found})
+    layout = _layout(f"accuracy drop, {unit(name)}", rows=max(_lines(rows), 0.8 * points))
+    layout |= {"scattermode": "group", "yaxis": _categories(rows)}
     layout["xaxis"] |= {"zeroline": True, "zerolinewidth": 2}
     return Chart("drop", heading, text + _legend(shown, found), traces, layout)
 
@@ -289,7 +293,7 @@ def _distribution(records: Sequence[RunRecord], published: Sequence[Published]) 
     if not found:
         return Chart("distribution", heading, f"There is no chart: {_sentence(missing(records, 'latency_ms'))}")
     ordered = sorted((each for each in records if each.uuid in found), key=lambda each: found[each.uuid].value)
-    shown = ordered[:_MOST_BARS]
+    shown = ordered[:_MOST_ROWS]
     called = labels(shown)
     rows = [safe(_marked_label(called[each.uuid], found[each.uuid])) for each in shown]
     traces = []
@@ -343,10 +347,10 @@ def _distribution(records: Sequence[RunRecord], published: Sequence[Published]) 
     if len(shown) < len(ordered):
         text += f" Only the {len(shown)} runs with the lowest median are shown, of {len(ordered)}."
     every = [*rows, *(row for trace in traces for row in trace["y"])]
-    layout = _layout("latency, ms", height=_FRAME + _ROW * len(set(every)))
-    layout["yaxis"] = {**_categories(every), "categoryarray": list(reversed(dict.fromkeys(every)))}
+    layout = _layout("latency, ms", rows=_lines(every))
+    layout["yaxis"] = _categories(every)
     if _is_wide([x for trace in traces for x in trace["x"]]):
-        layout["xaxis"]["type"] = "log"
+        layout["xaxis"] |= {"type": "log", "dtick": "D2"}
     return Chart("distribution", heading, text + _legend(shown, found), traces, layout, _sources(stated))
 
 
@@ -366,7 +370,7 @@ def _power(records: Sequence[RunRecord], power: Mapping[str, Power]) -> Chart:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": safe(called[record.uuid]),
+                "name": safe(called[record.uuid], _HOVER_LINE),
                 "x": list(readings.seconds),
                 "y": list(readings.watts),
                 "hoverinfo": "x+y+name",
@@ -381,29 +385,39 @@ def _power(records: Sequence[RunRecord], power: Mapping[str, Power]) -> Chart:
     text = f"The readings during the throughput window; the watts include: {', '.join(sorted(boundaries))}."
     if len(power) < sum("power_w" in each.metrics for each in records):
         text += f" Only {len(shown)} runs are shown."
-    layout = _layout("seconds", height=380)
+    layout = _layout("seconds", rows=10)
     layout["yaxis"] = {"title": {"text": "W"}, "rangemode": "tozero", "automargin": True}
     return Chart("power", heading, text, traces, layout)
 
 
-def _layout(across: str, height: int) -> dict[str, Any]:
+def _layout(across: str, rows: float) -> dict[str, Any]:
     return {
-        "height": max(height, 240),
+        "height": max(round(_FRAME + _ROW * rows), 240),
         "margin": {"l": 10, "r": 10, "t": 10, "b": 45},
         "xaxis": {"title": {"text": across}, "automargin": True},
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "itemsizing": "constant"},
         "hovermode": "closest",
     }
 
 
 def _categories(found: Iterable[str]) -> dict[str, Any]:
     """An axis with the first category on top."""
+    categories = list(dict.fromkeys(found))[::-1]
     return {
         "type": "category",
         "automargin": True,
         "categoryorder": "array",
-        "categoryarray": list(reversed(dict.fromkeys(found))),
+        "categoryarray": categories,
+        "range": [-0.6, len(categories) - 0.4],
+        "dtick": 1,
+        "tickfont": {"size": 11},
     }
+
+
+def _lines(rows: Iterable[str]) -> float:
+    """The height that the labels need, in rows; all get the height of the one with the most lines."""
+    labels_ = set(rows)
+    return len(labels_) * (1 + 0.45 * max(label.count("<br>") for label in labels_))
 
 
 def _groups(
@@ -504,15 +518,16 @@ def _scaled(name: str, found: Estimate) -> Estimate:
     return Estimate(found.value * scale, low, high, found.prefix)
 
 
-def _error(found: Sequence[Estimate]) -> dict[str, Any]:
-    """The distances to the ends of the intervals; none where there is no interval."""
+def _error(found: Sequence[Estimate], color: str | None = None) -> dict[str, Any]:
+    """The distances to the ends of the intervals, if they are known; with a color the lines have no caps."""
     return {
         "type": "data",
         "symmetric": False,
         "array": [None if each.high is None else max(each.high - each.value, 0) for each in found],
         "arrayminus": [None if each.low is None else max(each.value - each.low, 0) for each in found],
         "thickness": 1,
-        "width": 3,
+        "width": 0 if color else 3,
+        **({"color": color} if color else {}),
     }
 
 

@@ -15,16 +15,18 @@ _LONGEST = 72  # characters of a label
 _LINE = 24  # characters of a line of it
 
 
-def labels(records: Sequence[RunRecord], without: Sequence[str] = ()) -> dict[str, str]:
+def labels(records: Sequence[RunRecord], without: Sequence[str] = (), *, unique: bool = True) -> dict[str, str]:
     """The label of each run by its uuid, from the settings that differ, except those in `without`.
 
-    Runs with equal settings get the beginning of their id.
+    If they must be `unique`, runs with equal settings get the beginning of their id.
     """
     keys = dict.fromkeys([*NAMES.values(), *differing(records)])
     equal = shared(records, list(keys))
     kept = [key for key in keys if key not in equal and key not in without]
     kept = kept or [key for key in NAMES.values() if key not in without][:1]
     found = {record.uuid: _label(record, kept) for record in records}
+    if not unique:
+        return found
     excluded = {record.uuid: tuple(as_text(record.params.get(key, "")) for key in without) for record in records}
     counts = Counter((found[uuid], excluded[uuid]) for uuid in found)
     for record in records:

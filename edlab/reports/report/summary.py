@@ -37,6 +37,8 @@ class Best(NamedTuple):
 
 def title(name: str) -> str:
     """A metric in words."""
+    if name.startswith("latency_p"):
+        return f"Latency {name.removeprefix('latency_').removesuffix('_ms').replace('_', '.')}"
     return _TITLES.get(name, name)
 
 
