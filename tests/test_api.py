@@ -126,7 +126,9 @@ def test_a_data_set_without_its_path_is_raised() -> None:
 def test_the_public_names_are_these_and_all_can_be_imported() -> None:
     errors = {name for name, kind in vars(edlab.errors).items() if isinstance(kind, type)}
     assert "AgentError" in errors
-    assert set(edlab.__all__) == errors | {"Preprocessing", "RunRecord", "register_model", "run"}
+    assert set(edlab.__all__) == errors | {
+        "Preprocessing", "RunRecord", "Sweep", "register_model", "run", "runs", "sweep",
+    }  # fmt: skip
     assert all(getattr(edlab, name) for name in edlab.__all__)
     assert set(dir(edlab)) == {*edlab.__all__, "__version__"}
     assert all(issubclass(getattr(edlab, name), edlab.EdlabError) for name in errors)

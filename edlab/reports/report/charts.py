@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from edlab.comparison import Estimate, estimate, front, is_better, names
+from edlab.comparison import Estimate, direction, estimate, front, names
 from edlab.comparison.estimates import EMULATED
 from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord, VerdictState, as_text
 from edlab.reports.report.labels import labels, safe
 from edlab.reports.report.published import Published
@@ -65,7 +66,7 @@ def charts(
 def _bars(
     key: str, name: str, records: Sequence[RunRecord], published: Sequence[Published], colors: Mapping[str, str]
 ) -> Chart:
-    """One metric by model and device: a bar for each run, or for the best of each model and device if there are many."""
+    """One metric by model and device: a bar for each run; of many runs, for the best of each model and device."""
     found = {each.uuid: value for each in records if (value := estimate(each, name, estimates=True))}
     heading = f"{title(name)} by model and device"
     stated = [each for each in published if each.metric == name]
@@ -101,16 +102,16 @@ def _bars(
             }
         )
     for device in dict.fromkeys(each.device for each in stated):
-        members = [each for each in stated if each.device == device]
+        figures = [each for each in stated if each.device == device]
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
                 "offsetgroup": f"{device}, published",
                 "name": safe(f"{device}, published"),
-                "y": [safe(each.model) for each in members],
-                "x": [_scale(name) * each.value for each in members],
-                "hovertext": [_published_hover(each) for each in members],
+                "y": [safe(each.model) for each in figures],
+                "x": [_scale(name) * each.value for each in figures],
+                "hovertext": [_published_hover(each) for each in figures],
                 "marker": {"color": "rgba(0,0,0,0)", "line": {"color": colors.get(device, COLORS[-1]), "width": 2}},
             }
         )
@@ -127,18 +128,14 @@ def _bars(
 def _best_of_each(records: Sequence[RunRecord], found: Mapping[str, Estimate], name: str) -> list[RunRecord]:
     """The best run of each model and device; an INVALID one only if there is no other."""
     kept: dict[tuple[str, str], RunRecord] = {}
-    for record in records:
-        key = as_text(record.params.get("model.name", "")), _device(record)
-        other = kept.get(key)
-        if other is None or _rank(record) < _rank(other):
-            kept[key] = record
-        elif _rank(record) == _rank(other) and is_better(name, found[record.uuid].value, found[other.uuid].value):
-            kept[key] = record
+    worst_first = sorted(records, key=lambda each: _sign(name) * found[each.uuid].value)
+    for record in sorted(worst_first, key=lambda each: not _is_invalid(each)):
+        kept[as_text(record.params.get("model.name", "")), _device(record)] = record
     return list(kept.values())
 
 
-def _rank(record: RunRecord) -> int:
-    return int(_is_invalid(record))
+def _sign(name: str) -> int:
+    return 1 if direction(name) is Better.higher else -1
 
 
 def _trade_off(records: Sequence[RunRecord], published: Sequence[Published]) -> Chart:
@@ -146,9 +143,7 @@ def _trade_off(records: Sequence[RunRecord], published: Sequence[Published]) -> 
     accuracy = names.metric(names.ACCURACY, records) if _has_accuracy(records) else "accuracy_top1"
     heading = f"{title(accuracy)} against latency"
     found = {
-        each.uuid: (x, y)
-        for each in records
-        if (x := estimate(each, "latency_ms")) and (y := estimate(each, accuracy))
+        each.uuid: (x, y) for each in records if (x := estimate(each, "latency_ms")) and (y := estimate(each, accuracy))
     }
     if not found:
         needed = accuracy if not _has_accuracy(records) else "latency_ms"
@@ -184,9 +179,7 @@ def _trade_off(records: Sequence[RunRecord], published: Sequence[Published]) -> 
                 },
             }
         )
-    on_front = sorted(
-        front(reliable(shown), (accuracy, "latency_ms")), key=lambda each: found[each.uuid][0].value
-    )
+    on_front = sorted(front(reliable(shown), (accuracy, "latency_ms")), key=lambda each: found[each.uuid][0].value)
     line = [found[each.uuid] for each in on_front]
     if on_front:
         traces.append(
@@ -251,20 +244,20 @@ def _drop(records: Sequence[RunRecord]) -> Chart:
         series = {each.uuid: as_text(each.params.get("model.name", "")) for each in shown}
     colors = _colors(series.values())
     traces = []
-    for value in dict.fromkeys(series.values()):
-        members = [each for each in shown if series[each.uuid] == value]
+    for part in dict.fromkeys(series.values()):
+        members = [each for each in shown if series[each.uuid] == part]
         traces.append(
             {
                 "type": "scatter",
                 "orientation": "h",
                 "mode": "markers",
-                "name": safe(value or "all runs", _HOVER_LINE),
+                "name": safe(part or "all runs", _HOVER_LINE),
                 "y": [safe(settings[each.uuid]) for each in members],
                 "x": [_scaled(name, found[each.uuid]).value for each in members],
                 "error_x": _error([_scaled(name, found[each.uuid]) for each in members]),
                 "hovertext": [_hover(each, [(name, found[each.uuid])]) for each in members],
                 "marker": {
-                    "color": colors[value],
+                    "color": colors[part],
                     "size": 9,
                     "opacity": [_opacity(each) for each in members],
                     "symbol": ["x" if found[each.uuid].prefix == EMULATED else "circle" for each in members],

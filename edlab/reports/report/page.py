@@ -146,8 +146,7 @@ def _environment(record: RunRecord) -> tuple[str, dict[str, str]]:
         for name, value in record.environment.get(part, {}).items()
         if value not in ("", None, [], {})
     }
-    tools = {name: version for name, version in _versions(record).items()}
-    return as_text(record.params.get("device.name", record.name)), facts | tools
+    return as_text(record.params.get("device.name", record.name)), facts | _versions(record)
 
 
 def _versions(record: RunRecord) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edlab.comparison import estimate, front, names
+from edlab.comparison import estimate, front
 from edlab.comparison.estimates import EMULATED
 from edlab.errors import ConfigError
+from edlab.metrics import catalogue
 from edlab.record import RunRecord, as_text
 from edlab.reports.pareto_plot import pareto_plot
 from edlab.reports.plots import empty_figure
@@ -29,19 +30,23 @@ def pictures(records: Sequence[RunRecord], folder: Path, form: str) -> Iterator[
         if shown:
             drawn = True
             yield _bars(shown, name, folder / f"{key}.{form}")
-    shown = [each for each in records if estimate(each, "latency_ms")]
-    try:
-        accuracy = names.metric(names.ACCURACY, shown)
-    except ConfigError:  # no run has one
-        shown = []
-    if shown:
+    path = folder / f"accuracy_latency.{form}"
+    if trade_off(records, path):
         drawn = True
-        path = folder / f"accuracy_latency.{form}"
-        on_front = sorted_by(front(reliable(shown), (accuracy, "latency_ms")), "latency_ms") if reliable(shown) else []
-        pareto_plot(shown, on_front, "latency_ms", accuracy, path)
         yield path
     if not drawn:
         raise ConfigError("no run has a value to draw", hint="`edlab report` writes a page with the reasons")
+
+
+def trade_off(records: Sequence[RunRecord], path: Path) -> bool:
+    """Draw accuracy against latency with the Pareto front; False if no run has both, and then nothing is drawn."""
+    accuracy = next((name for name in catalogue.accuracies() if any(estimate(each, name) for each in records)), "")
+    shown = [each for each in records if estimate(each, "latency_ms") and estimate(each, accuracy)]
+    if not shown:
+        return False
+    on_front = front(reliable(shown), (accuracy, "latency_ms"))
+    pareto_plot(shown, sorted_by(on_front, "latency_ms") if on_front else [], "latency_ms", accuracy, path)
+    return True
 
 
 def _bars(records: Sequence[RunRecord], name: str, path: Path) -> Path:
