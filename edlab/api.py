@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from rich.console import Console
 
@@ -129,7 +129,7 @@ def run(
 def sweep(overrides: Sequence[str]) -> Sweep:
     """Convert, run, measure and record every combination of the overrides; the same as `edlab run -m`.
 
-    overrides: as on the command line: `["model=mobilenet_v2", "quantization=fp32,int8", "converter=onnxruntime,litert"]`.
+    overrides: as on the command line: `["model=mobilenet_v2", "quantization=fp32,int8"]`.
 
     Returns the runs in their order; those that failed or are unsupported are among them. The progress is printed to
     stderr.

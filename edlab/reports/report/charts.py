@@ -88,7 +88,7 @@ def _bars(
             {
                 "type": "bar",
                 "orientation": "h",
-                "offsetgroup": device,
+                "offsetgroup": safe(device),
                 "name": safe(device + _marked(prefix), _HOVER_LINE),
                 "y": [safe(called[each.uuid]) for each in members],
                 "x": [_scaled(name, found[each.uuid]).value for each in members],
@@ -107,7 +107,7 @@ def _bars(
             {
                 "type": "bar",
                 "orientation": "h",
-                "offsetgroup": f"{device}, published",
+                "offsetgroup": safe(f"{device}, published"),
                 "name": safe(f"{device}, published"),
                 "y": [safe(each.model) for each in figures],
                 "x": [_scale(name) * each.value for each in figures],
