@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edlab.comparison import Estimate, estimate
+from edlab.comparison.estimates import EMULATED
 from edlab.errors import ConfigError
 from edlab.metrics import catalogue
 from edlab.record import RunRecord
@@ -14,6 +15,7 @@ from edlab.reports.plots import empty_figure
 # Okabe and Ito's colours for colour-blind readers.
 _ON_FRONT, _OTHER = "#d55e00", "#0072b2"
 _DPI = 130
+_MOST_LABELS = 12  # of more runs, only those on the front are named
 
 
 def pareto_plot(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x: str, y: str, path: Path) -> None:
@@ -31,8 +33,12 @@ def pareto_plot(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x: 
         if across is None or up is None:
             continue
         shape, color = ("D", _ON_FRONT) if record.uuid in front else ("o", _OTHER)
+        is_emulated = EMULATED in (across.prefix, up.prefix)
+        shape = "X" if is_emulated else shape
         axes.errorbar(across.value, up.value, _error(up), _error(across), shape, color=color, markersize=5)
-        label = f"{record.name} {record.run_id[:8]}".strip().replace("$", r"\$")
+        if record.uuid not in front and len(records) > _MOST_LABELS:
+            continue
+        label = f"{'≈ ' if is_emulated else ''}{record.name} {record.run_id[:8]}".strip().replace("$", r"\$")
         axes.annotate(label, (across.value, up.value), (4, 4), textcoords="offset points", fontsize=6)
     points = [(_scaled(record, x), _scaled(record, y)) for record in on_front]
     line = [(across.value, up.value) for across, up in points if across and up]

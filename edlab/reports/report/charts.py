@@ -271,7 +271,7 @@ def _drop(records: Sequence[RunRecord]) -> Chart:
         f"Largest: {labels(shown)[worst.uuid]}, {written(name, found[worst.uuid])}. "
         f"No drop is shown for {len(lossless)} of {len(shown)} runs, whose interval contains 0 or a gain."
     )
-    rows = [safe(settings[each.uuid]) for each in shown]
+    rows = sorted({safe(label) for label in settings.values()})
     points = len({(settings[uuid], series[uuid]) for uuid in found})
     layout = _layout(f"accuracy drop, {unit(name)}", rows=max(_lines(rows), 0.8 * points))
     layout |= {"scattermode": "group", "yaxis": _categories(rows)}

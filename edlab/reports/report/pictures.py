@@ -73,6 +73,7 @@ def _bars(records: Sequence[RunRecord], name: str, path: Path) -> Path:
         if (found := estimate(each, name, estimates=True))
     ]
     axes.set_yticks(range(len(ordered)), [text.replace("$", r"\$") for text in texts], fontsize=8)
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
     figure.savefig(path, dpi=_DPI)
     return path
 
