@@ -19,7 +19,7 @@ from edlab.record import RunRecord, Stage, Status
 from edlab.registry import culprit
 from edlab.stages.convert import check, convert, read_weights
 from edlab.stages.deploy import deploy
-from edlab.stages.load import Inputs, OnProgress, load
+from edlab.stages.load import Inputs, OnProgress, OnWarning, load
 from edlab.stages.measure import derive, join_repeats, measure, measure_again
 from edlab.stages.phases import Bench
 from edlab.stages.record import Outcome, draw_plots, fill_record, run_files
@@ -35,6 +35,7 @@ def run(
     sweep_id: str,
     folder: Path,
     on_progress: OnProgress = lambda phase, fraction, message: None,
+    on_warning: OnWarning = lambda message: None,
     cache: Cache | None = None,
     module: torch.nn.Module | None = None,
     recorder: Recorder | None = None,
@@ -57,7 +58,7 @@ def run(
                 outcome.inputs = load(config, cache, folder, on_progress, module)
                 config = decide(config, outcome.inputs.source, len(outcome.inputs.data.calibration_pool))
                 record.name, record.params = _name(config), describe(config, outcome.inputs.source)
-            _make(config, outcome.inputs, outcome, record, cache, folder, on_progress)
+            _make(config, outcome.inputs, outcome, record, cache, folder, on_progress, on_warning)
         record.params.setdefault("quantization.name", config.quantization.name)  # of a row that failed early
     try:
         with signals.deferred():  # the measurements are on the disk before Ctrl-C is handled
@@ -76,7 +77,7 @@ def _fill(record: RunRecord, config: EdlabConfig, outcome: Outcome, folder: Path
     with _ended_early(record), _stage(record, Stage.record):
         on_progress("record", None, "")
         fill_record(record, config, outcome, weaker_settings(config))
-        return run_files(outcome, config, folder)
+        return run_files(record, outcome, config, folder)
     return Files()
 
 
@@ -88,6 +89,7 @@ def _make(
     cache: Cache,
     folder: Path,
     on_progress: OnProgress,
+    on_warning: OnWarning,
 ) -> None:
     """The stages between the first and the last; `outcome` keeps their results."""
     with _stage(record, Stage.convert):
@@ -101,7 +103,9 @@ def _make(
                 deploy(config, inputs, outcome.artifact, cache, on_progress, outcome.keep_artifact)
             )
         with _stage(record, Stage.measure):
-            bench = Bench(config, inputs, deployment, outcome.measurement, cache, folder, on_progress)
+            bench = Bench(
+                config, inputs, deployment, outcome.measurement, cache, folder, on_progress, on_warning=on_warning
+            )
             measure(bench)
     for number in range(2, config.protocol.repeats + 1):
         with ExitStack() as target:

@@ -88,7 +88,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
         raise ConfigError(f"unknown command '{arguments[0]}'", hint=hint)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        commands.get(arguments[0], parser).refuse(unknown[0])
+        commands.get(arguments[0], parser).refuse(unknown[0], arguments)
     if "action" not in options:
         parser.error("the command is missing")
     return int(options.action(options, console))
@@ -101,12 +101,15 @@ class _Parser(argparse.ArgumentParser):
         """Raise `ConfigError`."""
         raise ConfigError(message, hint=" ".join(self.format_usage().split()))
 
-    def refuse(self, unknown: str) -> NoReturn:
-        """Raise `ConfigError` for an unknown argument, with near names."""
+    def refuse(self, unknown: str, arguments: Sequence[str]) -> NoReturn:
+        """Raise `ConfigError` for an unknown one of these arguments, with near names."""
+        from edlab.composition import quotes_for_program
+
         if not unknown.startswith("-"):
             self.error(f"unexpected '{unknown}'")
         near = did_you_mean(unknown, [option for option in self._option_string_actions if option.startswith("--")])
-        raise ConfigError(f"unknown option '{unknown}'", hint=f"{near}`{self.prog} --help` lists the options")
+        hint = f"{quotes_for_program(arguments, unknown)}{near}`{self.prog} --help` lists the options"
+        raise ConfigError(f"unknown option '{unknown}'", hint=hint)
 
 
 def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
@@ -136,7 +139,8 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     runs.set_defaults(action=_runs)
 
     show = commands.add_parser("show", help="show one run in detail, or compare the runs of a sweep")
-    show.add_argument("run", metavar="RUN", help=f"{_RUN}; or a sweep's id, or the beginning of it")
+    text = f"{_RUN}; or a sweep's id, or the beginning of it"
+    cli_results.complete_runs(show.add_argument("run", metavar="RUN", help=text))
     show.add_argument("--sort", metavar="METRIC", help="of a sweep: the best value of this metric first")
     cli_results.add_format(show)
     show.set_defaults(action=_show)
@@ -145,9 +149,17 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     cli_report.add_parser(commands)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
-    pull.add_argument("run", metavar="RUN", help=f"{_RUN}; it must have a model")
+    text = f"{_RUN}; or models:/NAME@ALIAS, models:/NAME/VERSION of `promote`"
+    cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=text))
     pull.add_argument("--to", type=Path, metavar="DIR", help="the folder for it (default: NAME-ID of the run, here)")
+    pull.add_argument("--force", action="store_true", help="overwrite existing files")
     pull.set_defaults(action=_pull)
+
+    promote = commands.add_parser("promote", help="register a run's converted model in MLflow's model registry")
+    cli_results.complete_runs(promote.add_argument("run", metavar="RUN", help=_RUN))
+    promote.add_argument("--as", dest="name", required=True, metavar="NAME", help="the name of the registered model")
+    promote.add_argument("--alias", default="", help="point this alias at it, such as champion")
+    promote.set_defaults(action=_promote)
 
     cache = commands.add_parser("cache", help="list, check or clear the cache")
     cache.add_argument("what", choices=("list", "verify", "clear"))
@@ -252,8 +264,30 @@ def _show(options: argparse.Namespace, console: Console) -> int:
 
 
 def _pull(options: argparse.Namespace, console: Console) -> int:
-    for path in _tracker().pull(options.run, options.to):
-        console.print(str(path), markup=False, soft_wrap=True)
+    from edlab.tracking import retrieval
+
+    paths = _tracker().pull(options.run, options.to, options.force)
+    for line in [*map(str, paths), *retrieval.how_to_run(paths)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _promote(options: argparse.Namespace, console: Console) -> int:
+    run, promoted = _tracker().promote(options.run, options.name, options.alias)
+    tags = run.data.tags
+    alias = f" (alias {options.alias})" if options.alias else ""
+    known = ", registered before" if promoted.existed else ""
+    lines = [f"{options.name} version {promoted.version}{alias}: {run.info.run_name}, run {run.info.run_id[:8]}{known}"]
+    if tags.get("edlab.status") != "ok":
+        lines.append(f"warning: this run {tags.get('edlab.status')}: {tags.get('edlab.reason', '')}")
+    elif tags.get("edlab.verdict") == "INVALID":
+        reasons = tags.get("edlab.verdict_reasons", "")
+        lines.append(f"warning: its verdict is INVALID ({reasons}): its figures are not reliable")
+    lines += [
+        f"copy it: edlab pull '{promoted.address}'",
+        f"load it: MLFLOW_TRACKING_URI={promoted.uri} and mlflow.pyfunc.load_model('{promoted.address}')",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -61,7 +61,8 @@ exit code: 0 all limits are kept; 3 one is exceeded, or could not be checked; 2 
 def add_parsers(commands: Any) -> None:
     """Add the commands to the subparsers of `edlab`."""
     compare = _add(commands, "compare", "compare runs with a baseline: differences with intervals", _COMPARE)
-    compare.add_argument("--baseline", metavar="RUN", help="what the others are compared with (default: the first run)")
+    text = "what the others are compared with (default: the first run)"
+    complete_runs(compare.add_argument("--baseline", metavar="RUN", help=text))
     compare.add_argument("--sort", metavar="METRIC", help="the best value of this metric first")
     compare.add_argument("--by", metavar="GROUP", help="a block for each value, for example of device or model")
     compare.set_defaults(action=_compare)
@@ -85,10 +86,21 @@ def add_parsers(commands: Any) -> None:
 
     check = _add(commands, "check", "fail if runs are worse than a baseline, for CI", _CHECK)
     text = "a run or a result.json; or a sweep, whose runs are matched by name"
-    check.add_argument("--baseline", required=True, metavar="RUN", help=text)
+    complete_runs(check.add_argument("--baseline", required=True, metavar="RUN", help=text))
     text = "the largest worsening of a metric"
     check.add_argument("--max-regression", required=True, nargs="+", metavar="METRIC=LIMIT", help=text)
     check.set_defaults(action=_check)
+
+
+def complete_runs(argument: argparse.Action) -> None:
+    """Let a shell complete the ids of runs and sweeps."""
+
+    def complete(prefix: str, **context: object) -> list[str]:
+        from edlab import completion
+
+        return completion.runs(prefix)
+
+    argument.completer = complete  # type: ignore[attr-defined]
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +127,7 @@ def _add(commands: Any, name: str, text: str, examples: str) -> argparse.Argumen
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     runs = "runs, sweeps, or result.json files (default: the latest sweep)"
-    parser.add_argument("runs", nargs="*", metavar="RUN|SWEEP", help=runs)
+    complete_runs(parser.add_argument("runs", nargs="*", metavar="RUN", help=runs))
     condition = "only runs that match MLflow's filter, for example \"params.`device.name` = 'cpu'\""
     parser.add_argument("--filter", default="", help=condition)
     add_format(parser)

@@ -147,6 +147,7 @@ def groups() -> list[str]:
 def to_config(config: DictConfig) -> EdlabConfig:
     """The dataclasses of a composed configuration. Raises `ConfigError` for a value that is missing."""
     try:
+        _check_meter_options(config.meter)
         plain = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise _explain_value(error, "") from error
@@ -323,6 +324,26 @@ def _check_converter(config: ConverterConfig) -> None:
     kind(config)
 
 
+def _check_meter_options(meter: DictConfig) -> None:
+    """Raise `ConfigError` for options that the meter does not have, and then for required ones that are not set.
+
+    omegaconf would name the first required one only, which may be the one that is misspelled.
+    """
+    if meter.kind is None:
+        return
+    from edlab import power  # with numpy, which `--help` does not need
+
+    power.check_options(meter.name, meter.kind, list(meter.options))
+    missing = [key for key in meter.options if OmegaConf.is_missing(meter.options, key)]
+    if missing:
+        boundaries = f"; boundary is one of: {', '.join(power.BOUNDARIES)}" if "boundary" in missing else ""
+        raise ConfigError(
+            f"meter={meter.name} needs {', '.join(f'meter.options.{key}' for key in missing)}",
+            hint=f"set {' '.join(f'meter.options.{key}=...' for key in missing)}{boundaries}; "
+            "docs/reference/meters.md describes the options",
+        )
+
+
 def _check_meter(config: MeterConfig, power_config: PowerConfig) -> None:
     """Raise `ConfigError` for an unknown meter, options that it does not have, or one that must not measure.
 
@@ -359,7 +380,9 @@ class Composer:
         parsed = parse(overrides)
         for override in parsed:
             if override.is_sweep_override():
-                raise ConfigError(f"'{override.input_line}' names several values", hint="add -m to sweep over them")
+                raise ConfigError(
+                    f"'{as_typed(override.input_line)}' names several values", hint="add -m to sweep over them"
+                )
         values = [override for override in parsed if _is_value(override)]
         groups = tuple(override.input_line for override in parsed if not _is_value(override))
         try:
@@ -402,13 +425,33 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(with_new_keys(overrides))
     except OverrideParseException as error:
+        override = as_typed(error.override or "")
         raise ConfigError(
-            f"cannot read '{error.override}'",
-            hint=_option_of_name(error.override or "")
+            f"cannot read '{override}'",
+            hint=_option_of_name(override)
             + "an argument has the form key=value, or key=a,b with -m; quote a value with brackets or spaces: "
-            "'key=\"a (b)\"'",
+            + (_quoted(override) or "'key=\"a (b)\"'"),
         ) from error
     return parsed
+
+
+def _quoted(override: str) -> str:
+    """How to write this override in a shell, with quotes for Hydra too; empty if that is not enough."""
+    key, _, value = override.partition("=")
+    if not value or re.search(r'["$`\\!]', value):
+        return ""
+    try:
+        OverridesParser.create().parse_override(f'{key}="{value}"')
+    except OverrideParseException:
+        return ""
+    return f'{key}="\\"{value}\\""'
+
+
+def quotes_for_program(arguments: Sequence[str], flag: str) -> str:
+    """The beginning of a hint for an unknown `flag`, which may belong to the program of a meter; empty without one."""
+    key = "meter.options.command"
+    programs = [as_typed(each).removeprefix(f"{key}=") for each in arguments if as_typed(each).startswith(f"{key}=")]
+    return f"if it belongs to the meter's program: {key}=\"'{programs[0]} {flag}'\"; " if programs else ""
 
 
 def _option_of_name(name: str) -> str:
@@ -428,6 +471,11 @@ def _is_value(override: Override) -> bool:
 def with_new_keys(overrides: Sequence[str]) -> list[str]:
     """The overrides of a command line, with Hydra's `++` for keys of mappings that accept any key."""
     return [f"++{override}" if override.startswith(_OPEN) else override for override in overrides]
+
+
+def as_typed(override: str) -> str:
+    """An override as the user typed it, without what `with_new_keys` adds."""
+    return override.removeprefix("++") if override.startswith(tuple(f"++{key}" for key in _OPEN)) else override
 
 
 def explain(error: Exception) -> ConfigError:

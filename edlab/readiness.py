@@ -186,9 +186,10 @@ def meter(config: EdlabConfig) -> Iterator[Finding]:
     tried = power.try_out(opened, config.power.interval_s, _METER_SECONDS)
     part = f"meter={config.meter.name}"
     if tried.readings:
-        yield Finding(part, True, f"{opened.name}: {tried}")
+        aligned = "" if opened.knows_time else "; a run aligns its times by a load pattern, which was not tried"
+        yield Finding(part, True, f"{opened.name}: {tried}{aligned}")
     else:
-        yield Finding(part, False, tried.error or "no reading", "check the meter, its connection and meter.options")
+        yield Finding(part, False, tried.error, tried.fix)
 
 
 def plugins() -> Iterator[Finding]:

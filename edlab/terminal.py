@@ -130,6 +130,10 @@ class RunDisplay:
             self._progress.remove_task(ended)
         self._task = self._progress.add_task(f"      {phase}", total=None, message=step)
 
+    def warn(self, message: str) -> None:
+        """Print a line that stays; the run continues."""
+        self._console.print(f"      [yellow]![/] {escape(message)}", highlight=False)
+
     def ended(self, record: RunRecord) -> None:
         """Print one line for the finished run."""
         self._progress.stop()

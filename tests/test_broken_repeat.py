@@ -23,7 +23,7 @@ def test_a_repeat_without_latencies_leaves_the_first_runs_picture(tmp_path: Path
     files = {LATENCIES_FILE: tmp_path / LATENCIES_FILE}
     measurement = Measurement(figures=latency(ns), results=results, files=files, repeats=[Measurement()])
     record = RunRecord(name="run", sweep_id="sweep", started_at="2026-01-01T00:00:00+00:00")
-    kept = run_files(Outcome(measurement=measurement), compose_config([]), tmp_path)
+    kept = run_files(record, Outcome(measurement=measurement), compose_config([]), tmp_path)
     assert kept.named[LATENCIES_FILE] == tmp_path / LATENCIES_FILE
     drawn = draw_plots(record, compose_config([]), measurement, tmp_path)
     assert drawn == [tmp_path / "latency.png"]

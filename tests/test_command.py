@@ -42,7 +42,7 @@ def test_help_of_a_misspelt_command_suggests_one(capsys: pytest.CaptureFixture[s
     [
         (["--versoin"], "did you mean '--version'? `edlab --help`"),
         (["runs", "--lats", "3"], "did you mean '--last'? `edlab runs --help`"),
-        (["show"], "usage: edlab show [-h] RUN"),
+        (["show"], "usage: edlab show [-h]"),
         (["pull", "a", "b"], "unexpected 'b'"),
         (["--"], "unknown option '--'"),
     ],

@@ -18,6 +18,7 @@ from edlab import composition, data
 from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS
 from edlab.composition import Composer, compose_config, config_dir, decide, describe, groups, options, weaker_settings
 from edlab.config import CalibrationMethod, EdlabConfig, Precision
+from edlab.engine import hydra_app
 from edlab.errors import ConfigError, MissingDependencyError
 from edlab.source import Preprocessing, SourceModel
 
@@ -60,7 +61,7 @@ def test_every_shipped_config_composes(group: str) -> None:
             overrides.append("model.target=package.module:factory")
         if group == "meter":  # what has no default
             yaml = (config_dir() / group / f"{name}.yaml").read_text()
-            values = {"command": "ls", "max_amperes": "0.5", "mode": "source", "voltage_mv": "5000"}
+            values = {"command": "ls", "max_amperes": "0.5", "mode": "source", "voltage_mv": "5000", "boundary": "usb"}
             keys = re.findall(r"^  (\w+): \?\?\?", yaml, re.MULTILINE)
             overrides += [f"meter.options.{key}={values.get(key, 'name')}" for key in keys]
         with contextlib.suppress(MissingDependencyError):  # of a meter, whose message names the package
@@ -105,6 +106,28 @@ def test_bad_overrides_are_named_with_the_fix(override: str, message: str, hint:
         compose_config([override])
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "hint"),
+    [
+        ("meter=scpi meter.options.hst=x", "has no option 'hst'", "did you mean 'host'?"),
+        ("meter=csv", "meter=csv needs meter.options.path, meter.options.boundary", "rail, module, package"),
+        ("meter=um25c meter.options.port=a,b", "'meter.options.port=a,b' names", "add -m"),
+        ("meter.options.command=x'|'y", "cannot read 'meter.options.command=x'|'y'", 'command="\\"x\'|\'y\\""'),
+    ],
+)
+def test_the_options_of_a_meter_are_named_as_the_user_typed_them(overrides: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_config(overrides.split())
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_flag_of_a_meters_program_needs_quotes() -> None:
+    with pytest.raises(ConfigError, match="unknown option '--watts'") as caught:
+        hydra_app.read_flags(["++meter.options.command=acme-meter", "--watts"])
+    assert "meter.options.command=\"'acme-meter --watts'\"" in caught.value.hint
 
 
 def test_options_and_arguments_take_keys_that_no_yaml_names() -> None:

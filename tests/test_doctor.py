@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,23 @@ def test_doctor_reads_a_meter_and_states_its_boundary_rate_and_resolution(workpl
     found = " ".join(result.stdout.split())
     assert "W (usb)" in found
     assert "smallest step 0.25 W" in found
+
+
+def test_doctor_says_what_a_meters_readings_are_not_enough_for(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    writes = "import itertools, sys, time\nwith open(sys.argv[1], 'w', buffering=1) as log:\n"
+    writes += "    for n in itertools.count(): print(f'{n},5', file=log); time.sleep(0.05)"
+    program = subprocess.Popen([sys.executable, "-c", writes, str(log)])
+    columns = ["meter.options.time_column=1", "meter.options.watts_column=2", "meter.options.align=pattern"]
+    try:
+        config = compose_config(["meter=csv", f"meter.options.path={log}", "meter.options.boundary=usb", *columns])
+        (finding,) = readiness.meter(config)
+    finally:
+        program.kill()
+        program.wait()
+    assert finding.ok
+    assert "power is withheld (power_stuck)" in finding.details
+    assert "by a load pattern, which was not tried" in finding.details
 
 
 def test_doctor_says_why_a_meter_cannot_be_read(workplace: Workplace) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from workplace import Workplace
 
+from edlab import completion
 from edlab.record import RunRecord
 
 
@@ -169,3 +170,12 @@ def test_an_ambiguous_id_lists_its_candidates(place: Workplace, records: Sequenc
     result = place.edlab("compare", "--baseline", records[0].sweep_id)
     assert result.returncode == 2
     assert all(record.run_id[:8] in result.stderr for record in records)
+
+
+def test_a_shell_completes_the_ids(
+    place: Workplace, records: Sequence[RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.folder)
+    found = completion.runs("")
+    assert {records[0].sweep_id, *(record.run_id[:12] for record in records)} <= {*found}
+    assert completion.runs(records[0].run_id[:4]) == [records[0].run_id[:12]]

@@ -89,7 +89,8 @@ def decode(path: Path, *, apply_orientation: bool) -> Decoded:
             values, white = _grey(image)
             peak = int(values.max()) if white == 65535 else None
             rgb = Image.fromarray(_to_eight_bits(values, white)).convert("RGB")
-        if (orientation := _orientation(image)) == 1:  # after decoding: a PNG may have it at its end
+        orientation = _orientation(image)  # after decoding: a PNG may have it at its end
+        if orientation == 1:
             return Decoded(rgb, peak=peak)
     if not apply_orientation:
         return Decoded(rgb, turned=True, peak=peak)

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from edlab.composition import config_dir, explain, register_configs, to_config
+from edlab.composition import config_dir, explain, quotes_for_program, register_configs, to_config
 from edlab.config import EdlabConfig
 from edlab.errors import ConfigError
 from edlab.registry import did_you_mean
@@ -38,7 +38,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         hint = did_you_mean(unknown[0], [*known, "--debug"]).rstrip() or "`edlab run --help` lists the options"
-        raise ConfigError(f"unknown option '{unknown[0]}'", hint=hint)
+        raise ConfigError(f"unknown option '{unknown[0]}'", hint=quotes_for_program(arguments, unknown[0]) + hint)
     return flags
 
 

@@ -65,7 +65,12 @@ class Launcher:
             self._console, title, number=self._begun, total=sweep.total, sweep_started=sweep.started
         ) as display:
             record = benchmark.run(
-                config, sweep_id=sweep.id, folder=folder, on_progress=display, recorder=sweep.recorder
+                config,
+                sweep_id=sweep.id,
+                folder=folder,
+                on_progress=display,
+                on_warning=display.warn,
+                recorder=sweep.recorder,
             )
             if not (folder / RESULT).exists():
                 self.unwritten[folder] = record

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 
-from edlab.composition import options, parse
+from edlab.composition import as_typed, options, parse
 from edlab.errors import ConfigError
 
 _CROSSED = ("device", "converter")
@@ -77,7 +77,7 @@ def plan(arguments: Sequence[str], multirun: bool) -> Plan:
     for override in overrides:
         if isinstance(override.value(), IntervalSweep) and multirun and not by_hydra:
             raise ConfigError(
-                f"'{override.input_line}' is an interval, and the default sweeper needs a list of values",
+                f"'{as_typed(override.input_line)}' is an interval, and the default sweeper needs a list of values",
                 hint="list the values, or choose a sweeper that samples intervals with hydra/sweeper=...",
             )
         key = override.get_key_element().lstrip("+")
@@ -94,7 +94,7 @@ def _choices(override: Override) -> tuple[str, ...]:
         names = value.filter(options(key))
         if not names:
             raise ConfigError(
-                f"'{override.input_line}' matches nothing", hint=f"valid for {key}: {', '.join(options(key))}"
+                f"'{as_typed(override.input_line)}' matches nothing", hint=f"valid for {key}: {', '.join(options(key))}"
             )
         return tuple(f"{key}={name}" for name in names)
     if isinstance(value, IntervalSweep):

@@ -327,8 +327,8 @@ CATALOGUE = (
     Metric(
         ("power_standard_error_w",),
         Section.power,
-        "of the mean, from the scatter of single readings around the load; with `protocol.repeats` from the spread of "
-        "the processes if that is larger",
+        "of the mean, from the scatter of single readings around the load; for a counter of energy (RAPL, NVML) half "
+        "of the 95 % interval / 1.96; with `protocol.repeats` from the spread of the processes if that is larger",
     ),
     Metric(
         _family("power_ci95_{}_w", "low", "high") + _family("efficiency_ci95_{}_ips_per_w", "low", "high"),

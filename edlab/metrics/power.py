@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +42,7 @@ SAMPLING_COSTS = ("sampling_latency_cost", "sampling_throughput_cost")
 _IDLE = ("idle_power_w", "idle_power_standard_error_w")
 _UNKNOWN, _UNBOUNDED = Instrument(), Bounds()
 _NS_PER_S = 1e9
+_NORMAL_95 = 1.96  # standard errors in half of a 95 % interval
 _ALWAYS = -(2**63)  # ns: before any reading
 _LARGEST_GAP = 0.1  # of the window: if the source was silent for longer, interpolation would invent the result
 _LONGEST_GAP_S = 30.0
@@ -64,6 +65,11 @@ class Window:
     end_ns: int
     min_seconds: float = 10.0
     min_readings: int = 20  # new ones: with fewer, the mean is too uncertain
+    phase: str = ""  # named in the reasons why its power is missing
+
+    def doubted(self, names: Iterable[str], doubt: Reason) -> Figures:
+        """All named metrics are missing, because of a doubt about this window."""
+        return Figures.doubted(names, _in_phase(self.phase, doubt) if self.phase else doubt)
 
 
 class _Measured(NamedTuple):
@@ -71,6 +77,12 @@ class _Measured(NamedTuple):
     low: float
     high: float
     dropped: int
+
+    def standard_error(self, instrument: Instrument) -> float:
+        """The standard error of the mean: of a counter of energy, that of a normal distribution with this interval."""
+        if instrument.counter_renewed_s is None:
+            return self.mean.standard_error
+        return (self.high - self.low) / 2 / _NORMAL_95
 
 
 def power(
@@ -104,7 +116,7 @@ def power(
             "power_w": watts_used,
             "power_ci95_low_w": measured.low,
             "power_ci95_high_w": measured.high,
-            "power_standard_error_w": measured.mean.standard_error,
+            "power_standard_error_w": measured.standard_error(instrument),
             "power_readings": measured.mean.readings,
             "power_readings_dropped": measured.dropped,
             "energy_per_inference_mj": 1e3 * watts_used / throughput_ips,
@@ -171,24 +183,28 @@ def idle_power(
     watts: NDArray[np.float64],
     *,
     start_ns: int = _ALWAYS,
+    instrument: Instrument = _UNKNOWN,
     bounds: Bounds = _UNBOUNDED,
+    error: str = "",
 ) -> Figures:
-    """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on. See `power` for the arrays.
+    """Mean power of the idle target, by the trapezoid over the readings from `start_ns` on.
 
-    Withheld if there are too few readings, or if the power was still changing: then the power under load is not
-    compared with it either.
+    See `power` for the arguments. Withheld if there are too few readings, and with a doubt if all of them failed; also
+    if the power was still changing: then the power under load is not compared with it either.
     """
+    if error and not len(watts):
+        return Figures.doubted(_IDLE, _in_phase("idle", _unreadable(error)))
     t_ns, watts = t_ns[t_ns >= start_ns], watts[t_ns >= start_ns]
     believable = are_believable(watts, bounds)
     dropped = watts[~believable]
     if len(dropped) > _LARGEST_SHARE * len(watts):
-        return Figures.withheld(_IDLE, _absurd(dropped, len(watts), bounds).message)
+        return Figures.withheld(_IDLE, _absurd(dropped, len(watts), bounds, instrument.kind).message)
     t_ns, watts = t_ns[believable], watts[believable]
     if (count := _updates(t_ns, watts)) < _LEAST_IDLE_READINGS:
         return Figures.withheld(_IDLE, f"needs {_LEAST_IDLE_READINGS} new readings, there are {count}")
     gap, seconds = float(np.diff(t_ns).max()) / _NS_PER_S, float(t_ns[-1] - t_ns[0]) / _NS_PER_S
     if gap > _LARGEST_GAP_IDLE * seconds:
-        return Figures.withheld(_IDLE, _silent(gap, seconds, "").message)
+        return Figures.withheld(_IDLE, _silent(gap, seconds, error, instrument.kind).message)
     first, second = (
         mean(t_ns[half], watts[half], *t_ns[half][[0, -1]]) for half in np.array_split(np.arange(len(t_ns)), 2)
     )
@@ -239,9 +255,9 @@ def _measure(
     believable = are_believable(watts, bounds)
     read, count = int(np.count_nonzero(inside)), int(np.count_nonzero(inside & believable))
     if seconds >= window.min_seconds and read == 0:
-        return Figures.doubted(names, _unreadable(error))
+        return window.doubted(names, _unreadable(error))
     if read - count > _LARGEST_SHARE * read:
-        return Figures.doubted(names, _absurd(watts[inside & ~believable], read, bounds))
+        return window.doubted(names, _absurd(watts[inside & ~believable], read, bounds, instrument.kind))
     if seconds < window.min_seconds or count < window.min_readings:
         needs = f"needs {window.min_seconds:g} s and {window.min_readings} readings"
         found = f"{needs}, there are {seconds:.1f} s and {count}"
@@ -249,10 +265,10 @@ def _measure(
     t_ns, watts, inside = t_ns[believable], watts[believable], inside[believable]
     silent_s = _silent_seconds(np.diff(np.concatenate(([start_ns], t_ns[inside], [end_ns]))) / _NS_PER_S)
     if silent_s > min(_LARGEST_GAP * seconds, _LONGEST_GAP_S):
-        return Figures.doubted(names, _silent(silent_s, seconds, error))
+        return window.doubted(names, _silent(silent_s, seconds, error, instrument.kind))
     found_mean = mean(t_ns, watts, start_ns, end_ns, counts=instrument.counter_renewed_s is not None)
-    if doubt := next(_doubts(t_ns[inside], watts[inside], seconds, found_mean, window, bounds), None):
-        return Figures.doubted(names, doubt)
+    if doubt := next(_doubts(t_ns[inside], watts[inside], seconds, found_mean, window, bounds, instrument.kind), None):
+        return window.doubted(names, doubt)
     return _Measured(found_mean, *interval(found_mean, instrument, float(np.ptp(watts)), seconds), read - count)
 
 
@@ -268,32 +284,45 @@ def _doubts(
     mean: Mean,
     window: Window,
     bounds: Bounds,
+    kind: str,
 ) -> Iterator[Reason]:
-    """Why the readings of a window are not plausible, the clearest reason first."""
+    """Why the readings of a window are not plausible, the clearest reason first; `kind` is of `Instrument`."""
+    is_meter = kind == "meter"
+    check = "check the meter and the program that reads it" if is_meter else "check the sensor's wiring and driver"
+    measures = (
+        "check that the meter feeds the target"
+        if is_meter
+        else "choose a sensor that measures the device (device.sensors; `edlab doctor` lists the available sensors)"
+    )
+    alone = (
+        "check that the meter feeds nothing but the target"
+        if is_meter
+        else "choose a sensor that measures this device alone (device.sensors)"
+    )
     zeros = int(np.count_nonzero(watts == 0))
     if zeros > _LARGEST_SHARE * len(watts):
         yield Reason(
             code="power_zeros",
             message=f"{zeros} of {len(watts)} readings are 0 W under load",
-            advice="check the sensor's wiring and driver: it fails at times, or its range is too wide for this target",
+            advice=f"{check}: it fails at times, or its range is too wide for this target",
         )
     if watts.min() == watts.max():
         yield Reason(
             code="power_stuck",
             message=f"all {len(watts)} readings are {watts[0]:.6g} W",
-            advice="check the sensor's driver: its reading is not updated, or its steps are too coarse for this load",
+            advice=f"{check}: its reading is not updated, or its steps are too coarse for this load",
         )
     if (stuck := stuck_s(t_ns, watts)) > _LARGEST_GAP * seconds:
         yield Reason(
             code="power_stuck",
-            message=f"the sensor repeated one reading for {stuck:.1f} s of {seconds:.1f} s",
-            advice="check the sensor, its driver and its connection: its reading was not updated",
+            message=f"the {kind} repeated one reading for {stuck:.1f} s of {seconds:.1f} s",
+            advice=f"{check}: its reading was not updated",
         )
     if mean.readings < window.min_readings:
         needed = math.ceil(_MARGIN * seconds * window.min_readings / mean.readings)
         yield Reason(
             code="power_few_readings",
-            message=f"the sensor updated its reading only {mean.readings} times in the window; "
+            message=f"the {kind} updated its reading only {mean.readings} times in the window; "
             f"{window.min_readings} are needed",
             advice=f"set power.active_seconds={needed}",
         )
@@ -302,7 +331,7 @@ def _doubts(
             code="power_implausible",
             message=f"{mean.watts:.3g} W is more than {_MOST_OF_SPECIFIED:g} times device.specification.max_watts "
             f"({bounds.max_watts:g} W)",
-            advice="choose a sensor that measures this device alone (device.sensors), or fix max_watts",
+            advice=f"{alone}, or fix max_watts",
         )
     if bounds.idle_w is None:
         return
@@ -311,38 +340,41 @@ def _doubts(
             code="power_implausible",
             message=f"{mean.watts:.3g} W under load is less than {_LEAST_OF_IDLE:g} times the idle power "
             f"({bounds.idle_w:.3g} W)",
-            advice="check that the target was idle before the run, and that the sensor measures the device",
+            advice=f"check that the target was idle before the run; {measures}",
         )
     if mean.watts - bounds.idle_w <= _SIGMAS * math.hypot(mean.standard_error, bounds.idle_standard_error_w):
         yield Reason(
             code="power_not_above_idle",
             message=f"{mean.watts:.4g} W under load is not {_SIGMAS:g} sigma above the idle power "
             f"({bounds.idle_w:.4g} W)",
-            advice="choose a sensor that measures the device (device.sensors; `edlab doctor` lists the available "
-            "sensors), or raise power.active_seconds",
+            advice=f"{measures}, or raise power.active_seconds",
         )
+
+
+def _in_phase(phase: str, doubt: Reason) -> Reason:
+    return doubt.model_copy(update={"message": f"in the {phase} phase, {doubt.message}"})
 
 
 def _unreadable(error: str) -> Reason:
     return Reason(
         code="power_unreadable",
-        message=f"there are no readings: {error}" if error else "there are no readings in the window",
+        message=f"no readings: {error}" if error else "no readings",
         advice="check the sensor or meter: `edlab doctor` with the same device=... and meter=... reads it",
     )
 
 
-def _silent(gap: float, seconds: float, error: str) -> Reason:
+def _silent(gap: float, seconds: float, error: str, kind: str) -> Reason:
     return Reason(
         code="power_gap",
-        message=f"the sensor was silent for {gap:.1f} s of {seconds:.1f} s" + (f": {error}" if error else ""),
-        advice="check that the sensor can be read continuously; raise power.active_seconds if it is slow",
+        message=f"the {kind} was silent for {gap:.1f} s of {seconds:.1f} s" + (f": {error}" if error else ""),
+        advice=f"check that the {kind} can be read continuously; raise power.active_seconds if it is slow",
     )
 
 
-def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds) -> Reason:
+def _absurd(watts: NDArray[np.float64], read: int, bounds: Bounds, kind: str) -> Reason:
     return Reason(
         code="power_absurd",
         message=f"{len(watts)} of {read} readings are negative, not finite or above {bounds.most_of_one_reading:g} W, "
         f"for example {watts[0]:.6g} W",
-        advice="check the sensor's driver and scale, and device.specification.max_watts if it is set",
+        advice=f"check the {kind}'s scale, and device.specification.max_watts if it is set",
     )

@@ -45,6 +45,7 @@ class Bounds:
 class Instrument:
     """What is known about a source of readings. None: it is not stated, and not part of the uncertainty."""
 
+    kind: str = "sensor"  # of the target; or "meter": an instrument outside of it
     lag_s: float = 0.0  # how far back a reading may reach
     resolution_w: float | None = None  # one step of a reading
     accuracy: float | None = None  # the largest error of a reading, as a fraction of it
@@ -53,7 +54,10 @@ class Instrument:
 
 
 class Mean(NamedTuple):
-    """The mean power of a window, and the standard error that follows from the scatter of single readings."""
+    """The mean power of a window, and the standard error that follows from the scatter of single readings.
+
+    That of a counter of energy also has the scatter of the load between its readings, which the count includes.
+    """
 
     watts: float
     standard_error: float

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NamedTuple
 
+from edlab.power.network import unreachable
 from edlab.power.within import within
 
 # A meter is in the local network: the proxy of the environment does not reach it.
@@ -40,7 +41,11 @@ class Answer(NamedTuple):
 def get(url: str, deadline: float, headers: Mapping[str, str] | None = None) -> Answer:
     """Request `url` and return the answer, or raise `OSError`; `TimeoutError` after `deadline` (time.monotonic)."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
-    return within(deadline, f"{request.host} did not answer in time", lambda left_s: _answer(request, left_s))
+    return within(deadline, _late(request.host), lambda left_s: _answer(request, left_s))
+
+
+def _late(host: str) -> str:
+    return f"{host} did not answer in time: check that it is on, and meter.options.host"
 
 
 def _answer(request: urllib.request.Request, timeout_s: float) -> Answer:
@@ -55,11 +60,11 @@ def _answer(request: urllib.request.Request, timeout_s: float) -> Answer:
             body = error.read(_MOST_BYTES)
         return Answer(error.code, error.headers, body, (start_ns + time.perf_counter_ns()) // 2)
     except TimeoutError as error:
-        raise TimeoutError(f"{request.host} did not answer in time") from error
+        raise TimeoutError(_late(request.host)) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
-            raise TimeoutError(f"{request.host} did not answer in time") from error
-        raise ConnectionError(f"cannot reach {request.host}: {error.reason}") from error
+            raise TimeoutError(_late(request.host)) from error
+        raise unreachable(request.host, error.reason) from error
     except (OSError, http.client.HTTPException) as error:
         broken = f"the connection to {request.host} broke: {type(error).__name__} {error}"
         raise ConnectionError(broken.rstrip()) from error

@@ -7,6 +7,7 @@ import socket
 import time
 from urllib.parse import urlsplit
 
+from edlab.power.network import unreachable
 from edlab.power.within import within
 
 _SEND_S = 0.5
@@ -71,6 +72,6 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
         try:
             return socket.create_connection((host, port), timeout=left_s)
         except OSError as error:
-            raise ConnectionError(f"cannot reach {host}:{port}: {error}") from error
+            raise unreachable(f"{host}:{port}", error) from error
 
-    return within(deadline, f"cannot reach {host}:{port}: no answer in time", connect)
+    return within(deadline, str(unreachable(f"{host}:{port}", "no answer in time")), connect)

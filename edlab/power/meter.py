@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -15,6 +15,7 @@ from edlab.errors import ConfigError
 from edlab.power.align import Alignment
 from edlab.power.base import Series, Source
 from edlab.power.clock import ClockRelation, compare_clocks
+from edlab.power.trial import find_problem
 from edlab.registry import Group, did_you_mean
 
 _SEARCH_MARGIN_S = 2.0
@@ -51,14 +52,9 @@ def open_meter(config: MeterConfig) -> Sensor | None:
                 hint=f"set meter to one of: {', '.join(METERS.names())}",
             )
         return None
-    kind = METERS.load(config.kind)
-    known = list(inspect.signature(kind).parameters)
-    for option in config.options:
-        if option not in known:
-            valid = f"{did_you_mean(option, known)}its options: {', '.join(known) or 'none'}"
-            raise ConfigError(f"meter={config.name} has no option '{option}'", hint=valid)
+    known = check_options(config.name, config.kind, list(config.options))
     try:
-        opened = kind(**config.options)
+        opened = METERS.load(config.kind)(**config.options)
     except TypeError as error:  # an option without a default is not set
         raise ConfigError(f"meter={config.name}: {error}", hint=f"set meter.options.KEY: {', '.join(known)}") from error
     if opened.boundary not in BOUNDARIES:
@@ -67,6 +63,19 @@ def open_meter(config: MeterConfig) -> Sensor | None:
             hint=f"it must be one of: {', '.join(BOUNDARIES)}",
         )
     return opened
+
+
+def check_options(name: str, kind: str, options: Sequence[str]) -> list[str]:
+    """All options of the meter `kind`, which is `name` in the configuration.
+
+    Raises `ConfigError` if it does not have one of `options`.
+    """
+    known = list(inspect.signature(METERS.load(kind)).parameters)
+    for option in options:
+        if option not in known:
+            valid = f"{did_you_mean(option, known)}its options: {', '.join(known) or 'none'}"
+            raise ConfigError(f"meter={name} has no option '{option}'", hint=valid)
+    return known
 
 
 class HostMeter(Source):
@@ -88,6 +97,10 @@ class HostMeter(Source):
     def search_s(self) -> float | None:
         """How much the readings' times may be wrong before `shift`, in seconds; None: they are right."""
         return None if self._meter.knows_time else self._meter.late_s + _SEARCH_MARGIN_S
+
+    def find_problem(self) -> str:
+        """Why it cannot be read, after some seconds; empty if it can."""
+        return find_problem(self._meter, self._interval_s)
 
     def shift(self, alignment: Alignment) -> None:
         """Correct the times of all readings, in addition to earlier corrections."""

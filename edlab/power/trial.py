@@ -9,7 +9,10 @@ import numpy as np
 
 from edlab.agent.sensors.base import Recorder, Sensor
 
-_LONGEST_WAIT_S = 10.0  # for a first reading: a Bluetooth connection takes seconds
+NO_READING = "it sends no reading"
+_LONGEST_WAIT_S = 10.0  # for a first reading: a Bluetooth connection takes seconds; more if readings arrive late
+_POLL_S = 0.02
+_EQUAL = "all readings are equal: if they are in a run too, its power is withheld (power_stuck)"
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,38 @@ class MeterTrial:
     step_w: float | None = None
     error: str = ""
 
+    @property
+    def fix(self) -> str:
+        """What to check, if there was no reading and no error, whose message says it."""
+        return "" if self.failed else "check the meter, its connection and meter.options"
+
     def __str__(self) -> str:
-        step = "all readings are equal" if self.step_w is None else f"smallest step {self.step_w:.3g} W"
+        step = _EQUAL if self.step_w is None else f"smallest step {self.step_w:.3g} W"
         failed = f", {self.failed} failed: {self.error}" if self.failed else ""
         rate = self.renewed / self.seconds
         return f"{self.watts:.4g} W ({self.boundary}), {rate:.2g} new readings/s, {step}{failed}"
+
+
+def find_problem(meter: Sensor, interval_s: float) -> str:
+    """Why `meter` cannot be read, after some seconds; empty after its first reading. It stays open. Never raises."""
+    recorder = Recorder(meter, interval_s)
+    begin_ns = time.perf_counter_ns()
+    recorder.start()
+    try:
+        was_read = _wait(recorder, meter, begin_ns)
+    finally:
+        recorder.stop()
+    return "" if was_read else recorder.failures(begin_ns, time.perf_counter_ns()).error or NO_READING
+
+
+def _wait(recorder: Recorder, meter: Sensor, begin_ns: int) -> bool:
+    """Wait for a first reading; whether there is one in time."""
+    deadline = time.monotonic() + _LONGEST_WAIT_S + meter.late_s
+    while time.monotonic() < deadline:
+        if len(recorder.series(begin_ns, time.perf_counter_ns())):
+            return True
+        time.sleep(_POLL_S)
+    return False
 
 
 def try_out(meter: Sensor, interval_s: float, seconds: float) -> MeterTrial:
@@ -41,11 +71,9 @@ def try_out(meter: Sensor, interval_s: float, seconds: float) -> MeterTrial:
     begin_ns = time.perf_counter_ns()
     recorder.start()
     try:
-        deadline = time.monotonic() + _LONGEST_WAIT_S
-        while not len(recorder.series(begin_ns, time.perf_counter_ns())) and time.monotonic() < deadline:
-            time.sleep(interval_s)
+        was_read = _wait(recorder, meter, begin_ns)
         start_ns = time.perf_counter_ns()
-        if len(recorder.series(begin_ns, start_ns)):
+        if was_read:
             time.sleep(seconds)
         end_ns = time.perf_counter_ns()
     finally:
@@ -53,7 +81,7 @@ def try_out(meter: Sensor, interval_s: float, seconds: float) -> MeterTrial:
         meter.close()
     failures, watts = recorder.failures(begin_ns, end_ns), recorder.series(start_ns, end_ns)[:, 1]
     if not len(watts):
-        return MeterTrial(meter.boundary, seconds, failed=failures.failed, error=failures.error)
+        return MeterTrial(meter.boundary, seconds, failed=failures.failed, error=failures.error or NO_READING)
     steps = np.diff(np.unique(watts))
     return MeterTrial(
         meter.boundary,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -37,6 +38,8 @@ def notes(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> Iterat
     yield from _uncertainty(records)
     yield from _medians(records)
     yield from _boundaries(records)
+    for sources, numbers in _group(records, _other_sources).items():
+        yield Note(f"also recorded ({_rows(numbers, records)}): {sources}; see `edlab show RUN`", "dim")
     yield from _sampling_costs(records)
     for kernels, numbers in _group(records, _int8_kernels).items():
         yield Note(f"int8 kernels ({_rows(numbers, records)}): {kernels}", "dim")
@@ -149,7 +152,11 @@ def _power_interval(records: Sequence[RunRecord], numbers: Sequence[int]) -> str
     for metrics in (records[number - 1].metrics for number in numbers):
         if {"power_ci95_low_w", "power_ci95_high_w"} <= metrics.keys():
             halves.append((metrics["power_ci95_high_w"] - metrics["power_ci95_low_w"]) / 2 / metrics["power_w"])
-    return f", ± {max(halves):.1%} or less (95 % interval)" if halves else ""
+    if not halves:
+        return ""
+    unknown = any(records[number - 1].tags.get("power_accuracy") == "not stated" for number in numbers)
+    without = ", without the instrument's accuracy, which is not stated" if unknown else ""
+    return f", ± {math.ceil(1000 * max(halves)) / 1000:.1%} or less (95 % interval{without})"
 
 
 def _sampling_costs(records: Sequence[RunRecord]) -> Iterator[Note]:
@@ -170,6 +177,12 @@ def _sampling_costs(records: Sequence[RunRecord]) -> Iterator[Note]:
 
     for text, numbers in _group(records, cost).items():
         yield Note(f"{text} ({_rows(numbers, records)})", "dim")
+
+
+def _other_sources(record: RunRecord) -> Iterator[str]:
+    """The power sources next to the one of the power metrics."""
+    if others := record.details.get("power_sources"):
+        yield ", ".join(f"{other['source']} ({other['boundary']})" for other in others)
 
 
 def _boundary(record: RunRecord) -> Iterator[str]:

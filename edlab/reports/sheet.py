@@ -41,7 +41,7 @@ class Heading:
     is_number: bool = False
     folds: bool = False  # a long cell may be broken into lines, between words
     is_name: bool = False  # it folds, and shares a column with the other names if the terminal is narrow
-    is_spare: bool = False  # left out first if the terminal is too narrow
+    is_spare: bool = False  # not shown if the terminal is too narrow
 
     @property
     def may_fold(self) -> bool:
@@ -56,7 +56,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's text, its style in the terminal, and a second line below it with a style of its own."""
+    """A cell's text, its style in the terminal, and a second line below it with another style."""
 
     text: str
     style: str = ""

@@ -26,9 +26,16 @@ def show(record: RunRecord) -> RenderableType:
     for section in Section:
         named = {name: value for name, value in record.metrics.items() if _section(name) is section}
         if named:
-            parts += ["", _pairs(section, {name: _number(value) for name, value in named.items()})]
+            values = {name: _number(value) for name, value in named.items()}
+            title = str(section)
+            if section is Section.power and "power_accuracy" in record.tags:  # it was measured
+                title = f"power by {record.tags['power_source']} ({record.tags['power_boundary']})"
+                readings = record.phases.get("throughput", {}).get("readings") or {}
+                values |= _instrument(readings.get("refresh_s"), record.tags["power_accuracy"])
+            parts += ["", _pairs(title, values)]
     for other in record.details.get("power_sources", []):
         values = {name: _number(value) for name, value in other["metrics"].items()}
+        values |= _instrument(other.get("refresh_s"), other.get("accuracy"))
         missing = {name: f"missing: {reason}" for name, reason in other["missing"].items()}
         parts += ["", _pairs(f"power by {other['source']} ({other['boundary']})", values | missing)]
     throughput = record.details.get("phases", {}).get("throughput", {})
@@ -44,7 +51,7 @@ def show(record: RunRecord) -> RenderableType:
         parts += ["", _pairs("throughput over time", curve)]
     if only := record.tags.get("batch_one_only"):
         parts += ["", _pairs("batch", {"1 only": only})]
-    if inputs := _with_prefix(record.params, "model.input."):
+    if inputs := _with_prefix(record.params, "model.input.") | _labels(record.details.get("source", {})):
         parts += ["", _pairs("preprocessing", inputs)]
     if dataset := _dataset(record.details.get("dataset", {})):
         parts += ["", _pairs("data set", dataset)]
@@ -88,7 +95,9 @@ def _heading(record: RunRecord) -> RenderableType:
         facts["weights"] = "UNTRAINED: " + record.details.get("source", {}).get("weights_note", "")
     if files := record.details.get("artifact", {}).get("files"):
         names = ", ".join(PurePath(file).name for file in files)
-        facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it"
+        facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it, with a program that runs it"
+        if reason := record.details.get("no_package"):
+            facts["model"] = f"{names}: `edlab pull {record.run_id[:8]}` copies it (edlab.json is missing: {reason})"
     if record.verdict:
         facts["verdict"] = str(record.verdict.state)
         facts |= {
@@ -96,6 +105,12 @@ def _heading(record: RunRecord) -> RenderableType:
             for reason in record.verdict.reasons
         }
     return _pairs(record.name, facts)
+
+
+def _instrument(refresh_s: float | None, accuracy: str | None) -> dict[str, str]:
+    """What is known of a power source, for its section."""
+    facts = {} if refresh_s is None else {"new reading every": f"{refresh_s:.2g} s"}
+    return facts if accuracy is None else facts | {"accuracy": accuracy}
 
 
 def _trials(trials: list[dict[str, Any]]) -> dict[str, str]:
@@ -155,6 +170,14 @@ def _curve(ips: list[float]) -> dict[str, str]:
         f"minutes {index * minutes:.3g} to {(index + 1) * minutes:.3g}": f"{_number(rate)} inferences/s"
         for index, rate in enumerate(rates)
     }
+
+
+def _labels(source: dict[str, Any]) -> dict[str, str]:
+    """The classes as the model itself names them, if it does."""
+    names = source.get("class_names", ())
+    listed = ", ".join(f"{index} = {name}" for index, name in enumerate(names[:_MOST_CLASSES]))
+    more = f", and {len(names) - _MOST_CLASSES} more: see edlab.json" if len(names) > _MOST_CLASSES else ""
+    return {"labels": listed + more} if names else {}
 
 
 def _dataset(details: dict[str, Any]) -> dict[str, str]:

@@ -25,6 +25,7 @@ _DATASETS = {
 }
 
 OnProgress = Callable[[str, float | None, str], None]  # (phase, fraction 0..1 or None if unknown, message)
+OnWarning = Callable[[str], None]  # (message)
 
 
 @dataclass(frozen=True)

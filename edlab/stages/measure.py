@@ -10,6 +10,7 @@ import numpy as np
 
 from edlab import metrics, power
 from edlab.agent.messages import Setting
+from edlab.errors import MeasurementError
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import OnProgress
 from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Other, Throughput
@@ -51,12 +52,25 @@ def _run_timed(bench: Bench) -> None:
     chosen = power.choose(config.power, config.meter, bench.session, bench.deployment.device)
     bench.measurement.power, bench.measurement.others = chosen.power, list(map(Other, chosen.others))
     with closing(bench.source) if bench.source else nullcontext():
+        _check_meter(bench)
         for phase in TIMED:
             if phase.applies(bench):
                 phase.measure(bench)
         bench.measurement.after = bench.session.state()
         if bench.setting is None:  # not in a repeat
             bench.measurement.figures |= sampling_cost(bench)
+
+
+def _check_meter(bench: Bench) -> None:
+    """Raise `MeasurementError` if a meter is requested and cannot be read."""
+    meter = bench.config.meter.name
+    if isinstance(bench.source, power.HostMeter):
+        bench.on_progress("meter", None, f"reading {bench.source.name}")
+        if problem := bench.source.find_problem():
+            raise MeasurementError(
+                f"meter={meter} cannot be read: {problem}",
+                hint=f"`edlab doctor meter={meter}` with the same options reads it; meter=none measures without it",
+            )
 
 
 def _repeat_folder(folder: Path, number: int) -> Path:

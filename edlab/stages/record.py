@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edlab import metrics
+from edlab import deployable, metrics
 from edlab.agent.messages import Machine, State, encode
 from edlab.artifact import Artifact
 from edlab.cache import digest
@@ -85,16 +85,31 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
             record.missing["latency_run_spread"] = ended
 
 
-def run_files(outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
-    """The files of the run; the log of its conversion is written to `folder`."""
+def run_files(record: RunRecord, outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
+    """The files of a run whose record is complete; those that are not measured are written to `folder`."""
     named = dict(outcome.measurement.files)
+    converted: tuple[Path, ...] = ()
     if outcome.artifact:
         named["conversion.log"] = _conversion_log(outcome.artifact, folder / "conversion.log")
+        converted = (*outcome.artifact.files, *_package(record, outcome, config, folder / "package"))
     return Files(
-        converted=outcome.artifact.files if outcome.artifact else (),
+        converted=converted,
         named=named,
         dataset=_dataset(config.dataset, outcome.inputs.data) if outcome.inputs else None,
     )
+
+
+def _package(record: RunRecord, outcome: Outcome, config: EdlabConfig, folder: Path) -> list[Path]:
+    """The files next to the converted model with which it can be used. A run is complete without them."""
+    inputs, deployment = outcome.inputs, outcome.deployment
+    assert inputs
+    assert outcome.artifact
+    deployed = (deployment.device, deployment.model) if deployment else None
+    try:
+        return deployable.write(folder, record, config, inputs.source, inputs.data, outcome.artifact, deployed)
+    except Exception as error:  # such as a full disk, or a mistake in a plugin's loader
+        record.details["no_package"] = text(f"{type(error).__name__}: {error}")
+        return []
 
 
 def draw_plots(record: RunRecord, config: EdlabConfig, measurement: Measurement, folder: Path) -> list[Path]:
@@ -247,6 +262,8 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.power:
         record.tags["power_boundary"] = measurement.power.boundary
         record.tags["power_source"] = measurement.power.description
+    if isinstance(measurement.power, Source):
+        record.tags["power_accuracy"] = _accuracy(measurement.power)
     if measurement.predictions_sha256:
         record.tags["predictions_sha256"] = measurement.predictions_sha256
     if deployment:
@@ -258,10 +275,12 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
             {
                 "source": other.source.description,
                 "boundary": other.source.boundary,
+                "accuracy": _accuracy(other.source),
+                "refresh_s": refresh_s,
                 "metrics": other.figures.values,
                 "missing": other.figures.missing,
             }
-            for other in measurement.others
+            for other, refresh_s in zip(measurement.others, _refresh_s(measurement), strict=True)
         ]
     if measurement.batch_one_only:
         record.tags["batch_one_only"] = measurement.batch_one_only
@@ -277,6 +296,18 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
     if measurement.repeats:
         record.details["runs"] = [run.values for run in measurement.runs]
         record.details["repeats"] = [run.as_json() for run in measurement.repeats]
+
+
+def _accuracy(source: Source) -> str:
+    """The largest error of a reading as it is stated, for a reader."""
+    return "not stated" if source.accuracy is None else f"{100 * source.accuracy:.3g} %"
+
+
+def _refresh_s(measurement: Measurement) -> list[float | None]:
+    """How often each other source renewed its readings in the throughput window; None if that is unknown."""
+    window = measurement.results.get(Throughput)
+    found = [metrics.refresh_s(series.t_ns, series.watts) for series in window.others] if window else []
+    return found + [None] * (len(measurement.others) - len(found))
 
 
 def _target(machine: Machine) -> str:
@@ -348,8 +379,9 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
 
 
 def _power_facts(measurement: Measurement) -> metrics.PowerFacts:
-    stand_in = measurement.power.stand_in if measurement.power else ""
-    return metrics.PowerFacts(doubts=measurement.figures.doubts, stand_in=stand_in)
+    sources = [measurement.power, *(other.source for other in measurement.others)]
+    stand_ins = (source.stand_in for source in sources if source and source.stand_in)
+    return metrics.PowerFacts(doubts=measurement.figures.doubts, stand_in=next(stand_ins, ""))
 
 
 def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:

@@ -29,7 +29,7 @@ def sampling_cost(bench: Bench) -> Figures:
 
     From pairs of windows of `protocol.throughput.trial_seconds`, with the sources read and without, in changing order.
     The first run on a target measures it with its own model, which `Measurement.sampling_cost_with` names.
-    Missing if queries are longer than that, if readings arrive late, or if a window fails.
+    Missing if queries are longer than that, if readings arrive late, if a source cannot be read, or if a window fails.
     """
     source, config = bench.source, bench.config
     if source is None or source.stand_in or config.device.stand_in:
@@ -75,16 +75,34 @@ def _pairs(
     """float64 (pairs, 2): the seconds that `measure` returns without the sources being read, and with it."""
     longest_s = _LONGEST_WINDOW * bench.config.protocol.throughput.trial_seconds
     pairs = np.empty((_PAIRS, 2))
+    unread = {source.name for source in sources}
     for number in range(_PAIRS):
         for read in (False, True) if number % 2 else (True, False):
             with ExitStack() as stack:
                 for source in sources if read else ():
                     stack.enter_context(source)
-                start = time.monotonic()
+                start, start_ns = time.monotonic(), bench.session.clock()
                 pairs[number, int(read)] = measure(bench)
                 if (seconds := time.monotonic() - start) > longest_s:
                     raise MeasurementError(f"one of its windows takes {seconds:.0f} s")
+                end_ns = bench.session.clock()
+            for source in sources if read else ():
+                if _was_read(source, start_ns, end_ns):
+                    unread.discard(source.name)
+    if unread:
+        raise MeasurementError(f"{', '.join(sorted(unread))} sent no reading")
     return pairs
+
+
+def _was_read(source: Source, start_ns: int, end_ns: int) -> bool:
+    """Whether there are readings of a window, on the agent's clock. Raises `MeasurementError` if all of them failed.
+
+    A slow source may have none in a short window, without an error.
+    """
+    series = source.series(start_ns, end_ns)
+    if series.failed and not len(series.watts):
+        raise MeasurementError(f"{source.name} cannot be read: {series.error}")
+    return len(series.watts) > 0
 
 
 def _query_s(bench: Bench) -> float:

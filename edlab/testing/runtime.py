@@ -12,6 +12,10 @@ The suite runs the real agent on this machine, with the runtimes of the installe
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,17 +23,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from edlab import devices
+from edlab import deployable, devices
 from edlab.agent import messages
 from edlab.agent.messages import HostWork, Latency, Opened, Pool, Setting, Throughput, Warmup
 from edlab.agent.preprocess import normalise
 from edlab.artifact import Artifact
 from edlab.cache import Cache, sha256_files
+from edlab.composition import compose_config
 from edlab.config import DeviceConfig
+from edlab.data import PreparedData
 from edlab.devices import AgentSession, runtimes
 from edlab.errors import AgentError
-from edlab.source import Layout, Preprocessing
+from edlab.record import RunRecord
+from edlab.source import Layout, Preprocessing, SourceModel
 from edlab.testing.sources import problems
 
 if TYPE_CHECKING:
@@ -56,6 +64,35 @@ def random_images() -> NDArray[np.uint8]:
     generator = np.random.default_rng(0)
     colours = generator.integers(0, 200, (IMAGES, 1, 1, 3))
     return (colours + generator.integers(0, 56, (IMAGES, 32, 32, 3))).astype(np.uint8)
+
+
+def write_package(folder: Path, artifact: Artifact, device: DeviceConfig, opened: Opened, images: Path) -> None:
+    """What a run records next to its model: edlab.json and the example, with the model's files."""
+    rows = np.arange(len(np.load(images, mmap_mode="r")))
+    data = PreparedData("random", "synthetic", images, None, [], [], rows, images, [], rows[:0], "")
+    record = RunRecord(name="conformance", sweep_id="", started_at="2025-01-01T00:00:00+00:00")
+    source = SourceModel(
+        name="tiny",
+        format="onnx",
+        path=artifact.files[0],
+        sha256=artifact.sha256,
+        layout=artifact.layout,
+        preprocessing=PREPROCESSING,
+        num_classes=CLASSES,
+        weights="untrained",
+    )
+    deployable.write(folder, record, compose_config([]), source, data, artifact, (device, opened))
+    for file in artifact.files:
+        shutil.copyfile(file, folder / file.name)
+
+
+def best_classes(program: Path, inputs: list[Path]) -> list[int]:
+    """The first line of an example program for each input: the best class."""
+    command = [sys.executable, str(program), *map(str, inputs)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=program.parent.parent, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    return [int(lines[lines.index(f"{path}:") + 1].split("\t")[0]) for path in inputs]
 
 
 class RuntimeConformance:
@@ -162,6 +199,22 @@ class RuntimeConformance:
                 session.open(artifact, PREPROCESSING, device)
                 session.predict(Pool(pool.images, indices), tmp_path / f"{threads}.npy")
         np.testing.assert_allclose(np.load(tmp_path / "None.npy"), np.load(tmp_path / "1.npy"), atol=self.tolerance)
+
+    def test_its_example_has_the_classes_of_the_run(
+        self, session: AgentSession, opened: Opened, artifact: Artifact, pool: Pool, tmp_path: Path
+    ) -> None:
+        """The program that is recorded with a model, in a process without edlab. Skipped without a loader."""
+        session.predict(pool, tmp_path / "logits.npy")
+        package = tmp_path / "package"
+        write_package(package, artifact, self.device(), opened, Path(pool.images))
+        if not (package / "classify.py").exists():
+            pytest.skip(json.loads((package / "edlab.json").read_text())["no_example"])
+        pictures = [tmp_path / f"{number}.png" for number in range(4)]
+        for picture, pixels in zip(pictures, random_images(), strict=False):
+            Image.fromarray(pixels).save(picture)
+        assert (
+            best_classes(package / "classify.py", pictures) == np.load(tmp_path / "logits.npy")[:4].argmax(1).tolist()
+        )
 
     def test_an_unknown_option_is_refused_by_name(self, session: AgentSession, artifact: Artifact) -> None:
         with pytest.raises(AgentError, match="no option 'speed_factor'") as caught:

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
 from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState, as_text
-from edlab.tracking import ui
+from edlab.tracking import retrieval, ui
 from edlab.tracking.files import DatasetInfo, Files
 from edlab.tracking.liveness import Alive, is_dead, remove_lock
 from edlab.tracking.store import Store
@@ -33,6 +32,8 @@ _VALUES_PER_BATCH = 100
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 _DATASET_DIGEST_LENGTH = 36
+
+_PROMOTED_TAGS = ("edlab.verdict", "edlab.status", "edlab.artifact_sha256", "edlab.task", "edlab.sweep_id")
 
 _KILLED = "the process of this run was killed before it recorded the run"
 _AGAIN = "run the same command again: finished conversions are in the cache"
@@ -208,21 +209,77 @@ class Tracker:
         wanted = sweep_id if sweep_id in begun else next(iter(begun), "")
         return [run for run in reversed(runs) if run.data.tags["edlab.sweep_id"] == wanted]
 
-    def pull(self, name: str, to: Path | None = None) -> list[Path]:
+    def pull(self, name: str, to: Path | None = None, force: bool = False) -> list[Path]:
         """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.
 
-        Without `to`, it is a folder here with the name of the run and the beginning of its id.
+        `name` may also be the address of a registered model, models:/NAME@ALIAS or models:/NAME/VERSION. Without `to`,
+        it is a folder here with the name of the run and the beginning of its id, or the name and the version. Existing
+        files are overwritten only with `force`.
 
-        Of several runs with one name, the latest with a model is used. Raises `TrackingError` if the run has none, or
-        if a file with that name already exists.
+        Of several runs with one name, the latest with a model is used. Raises `TrackingError` if the run has none, if a
+        file with that name already exists, or if the files are not those that were recorded.
         """
+        if address := retrieval.Address.parse(name):
+            return self._pull_registered(address, to, force)
+        run = self._find_with_model(name)
+        run_id = run.info.run_id
+        to = to or Path(_as_folder(f"{run.info.run_name}-{run_id[:8]}"))
+        origin = f"run {run_id[:12]}"
+        with self._store.explained(f"copy the model of {origin} to {to}"), retrieval.scratch_near(to) as temp:
+            fetched = Path(self._client.download_artifacts(run_id, CONVERTED, str(temp)))
+            recorded = self._record(run).details.get("artifact", {}).get("files", [])
+            retrieval.verify(fetched, origin, run.data.tags.get("edlab.artifact_sha256", ""), recorded)
+            return retrieval.place(fetched, to, force)
+
+    def _pull_registered(self, address: retrieval.Address, to: Path | None, force: bool) -> list[Path]:
+        """Copy the files of a registered model."""
+        from mlflow.artifacts import download_artifacts
+
+        with self._store.explained(f"look for {address}"):
+            found = retrieval.find_version(self._client, address)
+        to = to or Path(_as_folder(f"{found.name}-{found.version}"))
+        with self._store.explained(f"copy {address} to {to}"), retrieval.scratch_near(to) as temp:
+            source = self._client.get_model_version_download_uri(found.name, found.version)
+            fetched = Path(download_artifacts(source, dst_path=str(temp), tracking_uri=self._store.uri))
+            if not (fetched / retrieval.MANIFEST).exists():
+                raise TrackingError(
+                    f"{address} has no {retrieval.MANIFEST}: edlab did not register it",
+                    hint="`edlab promote RUN --as NAME` registers a run's model; mlflow.artifacts.download_artifacts "
+                    "copies other models",
+                )
+            retrieval.verify(fetched, str(address))
+            return retrieval.place(fetched, to, force)
+
+    def promote(self, name: str, registered: str, alias: str = "") -> tuple[Run, retrieval.Promoted]:
+        """Register the converted model of the run that `find` returns in MLflow's model registry.
+
+        A run that is registered under this name already keeps its version, and gets the alias. Raises `ConfigError` for
+        an invalid name, `TrackingError` if the run has no model.
+        """
+        retrieval.check_names(registered, alias)
+        run = self._find_with_model(name)
+        run_id = run.info.run_id
+        with self._store.explained(f"register the model of run {run_id[:12]} as {registered}"):
+            uuid = run.data.tags.get("edlab.uuid", "")
+            experiments = [self._store.experiment_id]
+            models = self._client.search_logged_models(experiments, f"tags.`edlab.uuid` = '{uuid}'")
+            if not models:
+                raise TrackingError(
+                    f"run {run_id[:12]} has no logged model in MLflow",
+                    hint="an earlier edlab recorded it: run it again",
+                )
+            verdict = run.data.tags.get("edlab.verdict", "none")
+            description = f"{run.info.run_name}, edlab run {run_id}, verdict {verdict}"
+            tags = {key: run.data.tags[key] for key in _PROMOTED_TAGS if key in run.data.tags}
+            version, existed = retrieval.register(self._client, models[0], registered, alias, description, tags)
+        address = retrieval.Address(registered, alias=alias) if alias else retrieval.Address(registered, version)
+        return run, retrieval.Promoted(address, version, existed, self._store.shown_uri)
+
+    def _find_with_model(self, name: str) -> Run:
+        """The run that `find` returns, or of several with one name the latest with a model. Raises `TrackingError`."""
         run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
         run_id = run.info.run_id
-        to = to or Path(re.sub(r"[^\w.-]+", "-", f"{run.info.run_name}-{run_id[:8]}"))
-        with (
-            self._store.explained(f"copy the model of run {run_id[:12]} to {to}"),
-            tempfile.TemporaryDirectory() as temp,
-        ):
+        with self._store.explained(f"read run {run_id[:12]}"):
             if not self._client.list_artifacts(run_id, CONVERTED):
                 stage = run.data.tags.get("edlab.stage")
                 raise TrackingError(
@@ -230,15 +287,7 @@ class Tracker:
                     + (f": it failed at stage {stage}" if stage else ""),
                     hint=f"`edlab show {run_id[:12]}` shows the cause",
                 )
-            fetched = Path(self._client.download_artifacts(run_id, CONVERTED, temp))
-            sources = sorted(path for path in fetched.iterdir() if path.is_file())
-            targets = [to / path.name for path in sources]
-            if existing := [str(path) for path in targets if path.exists()]:
-                raise TrackingError(f"{', '.join(existing)} already exists", hint="choose another folder with --to DIR")
-            to.mkdir(parents=True, exist_ok=True)
-            for source, target in zip(sources, targets, strict=True):
-                shutil.move(source, target)
-        return targets
+        return run
 
     def serve_ui(self, host: str, port: int, on_start: Callable[[str], None] = lambda address: None) -> int:
         """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use.
@@ -482,6 +531,11 @@ def _local_path(uri: str) -> Path | None:
     """The folder of an artifact address; None if it is on a server."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _as_folder(name: str) -> str:
+    """A name as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _failure_log(record: RunRecord) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from docs_pages import configuration, markdown
+from docs_pages import markdown
 from docs_pages.fields import ROOT
 
 _OPTION = re.compile(r"^  (\w+): (.*?) +# (.*)$")
@@ -26,8 +26,8 @@ def page() -> str:
 def _section(name: str) -> str:
     source = (ROOT / "conf/meter" / f"{name}.yaml").read_text()
     rows = [[markdown.code(key), default, meaning] for key, default, meaning in _options(source)]
-    about = configuration.first_comment(source)
-    return f"## {name}\n\n{about}.\n\n{markdown.table(['option', 'default', 'meaning'], rows)}"
+    about = " ".join(line.removeprefix("# ") for line in source.partition("name:")[0].splitlines())
+    return f"## {name}\n\n{about}\n\n{markdown.table(['option', 'default', 'meaning'], rows)}"
 
 
 def _options(source: str) -> Iterator[tuple[str, str, str]]:

@@ -23,7 +23,8 @@ _NESTED = {
 _SHOWN = {name for names in _NESTED.values() for name in names} | {"Status", "Stage", "VerdictState"}
 
 DETAILS = {
-    "power_sources": "further sources of power: `source`, `boundary`, its own `metrics`, and why others are `missing`",
+    "power_sources": "further sources of power: `source`, `boundary`, `accuracy`, how often it renews its readings "
+    "(`refresh_s`), its own `metrics`, and why others are `missing`",
     "artifact": "the converted model: [Artifact](#artifact)",
     "cache_dropped": "damaged cache entries that this run removed and created again",
     "intermediate": "if the conversion failed after its first step: the file of the last step that ended, which "
@@ -35,6 +36,7 @@ DETAILS = {
     "measured)",
     "files_lost": "a file that was removed before it could be recorded",
     "knobs": "what was set on the device for this run, by the name of the knob: [KnobSet](#knobset)",
+    "no_package": "why edlab.json and the example next to the converted model could not be written",
     "no_pictures": "why the plots could not be drawn",
     "phases": "what the agent reported about each phase, by name: `idle` ([IdleReport](#idlereport)), `warmup` "
     "([WarmupReport](#warmupreport)), `latency` ([LatencyReport](#latencyreport)), `throughput` "
@@ -53,6 +55,8 @@ TAGS = {
     "batch_one_only": "why only batch 1 could be measured",
     "int8_arithmetic": "description of the int8 kernels that ran",
     "int8_kernels": "whether the int8 kernels that ran are exact or saturate",
+    "power_accuracy": "the largest error of a reading as the instrument's maker states it, or `not stated`: then the "
+    "intervals of power are without it",
     "power_boundary": "what the power sensor measures: the part of the device or board",
     "power_source": "the power sensor, or the source of the estimate",
     "target": "the measured machine: its board, processor and GPU, as far as they are known",

@@ -160,6 +160,32 @@ def test_a_good_sensor_is_believed() -> None:
     assert figures.values["power_readings_dropped"] == 0
 
 
+def test_the_standard_error_of_a_counter_agrees_with_its_interval() -> None:
+    """Between its readings it counts all of the energy: the scatter of a load that changes is no error of the mean."""
+    values = measure(GOOD, instrument=Instrument(counter_renewed_s=0.001)).values
+    half_w = (values["power_ci95_high_w"] - values["power_ci95_low_w"]) / 2
+    assert values["power_standard_error_w"] == pytest.approx(half_w / 1.96)
+    assert values["power_standard_error_w"] < 0.1 * measure(GOOD).values["power_standard_error_w"]
+
+
+def test_advice_on_a_meter_does_not_speak_of_the_targets_sensors() -> None:
+    for watts, bounds in (
+        (GOOD, Bounds("usb", idle_w=7.0)),
+        (GOOD, Bounds("usb", max_watts=3.0)),
+        (GOOD * 0 + 5, Bounds()),
+    ):
+        of_meter, of_sensor = (
+            measure(watts, bounds=bounds, instrument=Instrument(kind=kind)).doubts[0] for kind in ("meter", "sensor")
+        )
+        assert "sensor" not in of_meter.message + of_meter.advice
+        assert "meter" not in of_sensor.message + of_sensor.advice
+
+
+def test_a_source_that_failed_throughout_idle_is_a_doubt() -> None:
+    figures = idle_power(np.array([], np.int64), np.array([]), error="no such device")
+    assert figures.missing["idle_power_w"] == "power_unreadable: in the idle phase, no readings: no such device"
+
+
 @pytest.mark.parametrize("absurd", [4e9, 65e3, -50.0, np.nan, np.inf])
 def test_a_reading_that_cannot_be_true_is_dropped_and_counted(absurd: float) -> None:
     figures = measure(np.where(EACH == 100, absurd, GOOD))

@@ -23,6 +23,7 @@ class Counted(Source):
     """A source that counts how often it was started."""
 
     starts = 0
+    read = Series(np.zeros(1, np.int64), np.ones(1))
 
     def start(self) -> None:
         self.starts += 1
@@ -31,7 +32,7 @@ class Counted(Source):
         pass
 
     def series(self, start_ns: int, end_ns: int) -> Series:
-        return Series(np.empty(0, np.int64), np.empty(0))
+        return self.read
 
 
 class Late(Counted):
@@ -82,6 +83,18 @@ def test_a_window_without_inference_is_a_reason_and_is_not_kept(tmp_path: Path) 
     failed = sampling_cost(bench(tmp_path, rate=0.0))
     assert not failed.values
     assert "no inference" in failed.missing["sampling_throughput_cost"]
+    assert sampling_cost(bench(tmp_path)).values
+
+
+@pytest.mark.parametrize(("failed", "error"), [(3, "cannot be read: no such device"), (0, "second sent no reading")])
+def test_a_source_without_readings_costs_nothing_and_is_not_kept(tmp_path: Path, failed: int, error: str) -> None:
+    run = bench(tmp_path)
+    cast("Any", run.measurement.others[0].source).read = Series(
+        np.empty(0, np.int64), np.empty(0), failed, "no such device"
+    )
+    cost = sampling_cost(run)
+    assert not cost.values
+    assert error in cost.missing["sampling_latency_cost"]
     assert sampling_cost(bench(tmp_path)).values
 
 

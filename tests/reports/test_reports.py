@@ -458,6 +458,22 @@ def test_the_cost_of_reading_the_power_source_is_below_the_table() -> None:
     assert "reading rapl costs a query +1.0% (+1.0% to +1.0%)" in text
 
 
+def test_what_is_known_of_the_power_sources_is_in_the_notes_and_in_show() -> None:
+    interval = {"power_w": 65.0, "power_ci95_low_w": 64.9, "power_ci95_high_w": 65.1}
+    tags = {"power_boundary": "board_dc", "power_source": "scpi 127.0.0.1", "power_accuracy": "not stated"}
+    other = {"source": "rapl", "boundary": "package", "accuracy": "not stated", "metrics": {}, "missing": {}}
+    details = {"power_sources": [other], "phases": {"throughput": {"readings": {"refresh_s": 0.5}}}}
+    row = record(metrics=interval, tags=tags, details=details)
+    text = markdown([row])
+    assert "± 0.2% or less (95 % interval, without the instrument's accuracy, which is not stated)" in text
+    assert "also recorded (#1): rapl (package); see" in text
+    shown = " ".join(printed(show(row)).split())
+    assert "power by scpi 127.0.0.1 (board_dc)" in shown
+    assert "new reading every 0.5 s accuracy not stated" in shown
+    stated = record(metrics=interval, tags={**tags, "power_accuracy": "0.15 %"})
+    assert "(95 % interval)" in markdown([stated])
+
+
 def test_what_the_watts_include_is_said_and_where_rows_differ_of_which() -> None:
     power = {"power_w": 65.0, "efficiency_ips_per_w": 3.5}
     package = record(metrics=power, tags={"power_boundary": "package"})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from edlab.cache import sha256_files
 from edlab.config import TrackingConfig
-from edlab.errors import StorageError, TrackingError
+from edlab.errors import ConfigError, StorageError, TrackingError
 from edlab.record import RunRecord, Stage, Status
 from edlab.tracking import Files, Tracker
 from edlab.tracking.store import Store
@@ -223,6 +225,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 
 START_AND_WAIT = """
 import sys, time
+from edlab.cache import sha256_files
 from edlab.config import TrackingConfig
 from edlab.record import RunRecord
 from edlab.tracking import Tracker
@@ -367,7 +370,7 @@ def test_pull_copies_the_converted_model_and_never_overwrites(
     assert sorted(path.name for path in paths) == ["model.bin", "model.xml"]
     assert (to / "model.bin").read_bytes() == files.converted[1].read_bytes()
     (to / "model.xml").write_text("mine")
-    with pytest.raises(TrackingError, match="already exists"):
+    with pytest.raises(TrackingError, match="already exist"):
         tracker.pull(run_id, to)
     assert (to / "model.xml").read_text() == "mine"
 
@@ -398,3 +401,66 @@ def test_pull_of_a_run_without_a_model_says_where_it_ended(local: TrackingConfig
     run_id = made(tracker, record(status=Status.failed, stage=Stage.convert, reason="crash", verdict=None)).run_id
     with pytest.raises(TrackingError, match="convert"):
         tracker.pull(run_id, Path("unused"))
+
+
+def packaged(files: Files) -> Files:
+    """The same files with an edlab.json, as a run records them."""
+    manifest = files.converted[0].with_name("edlab.json")
+    listed = [{"name": path.name, "sha256": sha256_files([path])} for path in files.converted]
+    manifest.write_text(json.dumps({"files": listed, "example": None, "no_example": "a test"}))
+    return Files(converted=(*files.converted, manifest), named=files.named, dataset=files.dataset)
+
+
+def test_a_promoted_model_is_pulled_by_its_alias_and_its_version(
+    config: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+    tracker, name = Tracker(config), f"net {config.experiment[:20]}".replace("[", "-").replace("]", "")
+    tags = {"artifact_sha256": sha256_files(files.converted)}
+    first = made(tracker, record(tags=tags), packaged(files)).run_id
+    run, promoted = tracker.promote(first, name, "champion")
+    assert (run.info.run_id, promoted.version, promoted.existed) == (first, "1", False)
+    assert str(promoted.address) == f"models:/{name}@champion"
+    assert tracker.promote(first, name)[1][1:3] == ("1", True)
+    for address in (f"models:/{name}@champion", f"models:/{name}/1", f"models:/{name}/latest"):
+        to = tmp_path / address.replace("/", "-")
+        assert [path.name for path in tracker.pull(address, to)] == ["edlab.json", "model.bin", "model.xml"]
+        assert (to / "model.bin").read_bytes() == files.converted[1].read_bytes()
+    for wrong, hint in (("@champoin", "champion [(]version 1[)]"), ("/7", "versions: 1")):
+        with pytest.raises(TrackingError, match="is not found") as missing:
+            tracker.pull(f"models:/{name}{wrong}", tmp_path / "wrong")
+        assert re.search(hint, missing.value.hint)
+    with pytest.raises(TrackingError, match="registered model 'nothing' is not found"):
+        tracker.pull("models:/nothing@champion")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_what_cannot_be_promoted_is_refused(config: TrackingConfig, record: MakeRecord, files: Files) -> None:
+    tracker = Tracker(config)
+    without = made(tracker, record(tags={}, status=Status.failed, stage=Stage.convert), Files()).run_id
+    with pytest.raises(TrackingError, match="has no converted model: it failed at stage convert"):
+        tracker.promote(without, "net")
+    with pytest.raises(TrackingError, match="is not found"):
+        tracker.promote("nothing", "net")
+    for name, alias in (("a/b", ""), (" ", ""), ("a@b", ""), ("a", "v1"), ("a", "latest"), ("a", "b c")):
+        with pytest.raises(ConfigError, match="is not a valid"):
+            tracker.promote(without, name, alias)
+    with pytest.raises(ConfigError, match="not the address of a registered model"):
+        tracker.pull("models:/net")
+
+
+def test_a_damaged_artifact_is_reported_and_not_copied(
+    local: TrackingConfig, record: MakeRecord, files: Files, tmp_path: Path
+) -> None:
+    """By edlab.json; without it, as of an earlier edlab, by the run's tag."""
+    tracker, digest = Tracker(local), sha256_files(files.converted)
+    details = {"artifact": {"files": [str(path) for path in files.converted]}}
+    for given in (packaged(files), files):
+        run_id = made(tracker, record(tags={"artifact_sha256": digest}, details=details), given).run_id
+        assert tracker.pull(run_id, tmp_path / run_id)
+        (stored,) = tmp_path.glob(f"mlruns/artifacts/{run_id}/artifacts/converted/model.bin")
+        content = stored.read_bytes()
+        stored.unlink()
+        stored.write_bytes(content[:-1])
+        with pytest.raises(TrackingError, match=r"is damaged: model\.(bin|xml, model\.bin)"):
+            tracker.pull(run_id, tmp_path / run_id, force=True)
+        assert (tmp_path / run_id / "model.bin").read_bytes() == content

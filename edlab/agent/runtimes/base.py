@@ -69,6 +69,9 @@ class Runtime(ABC):
     # True: the shapes of `Compiled.outputs` are those that the file states, and its library does not enforce them. They
     # are not compared with the actual ones; otherwise the first queries of the warm-up must have the shapes declared.
     shapes_of_file = False
+    # The module with the loader of the example program that is recorded with a model; empty: built in, or none. See
+    # docs/plugins.md, "The example of a runtime".
+    example = ""
     separates_compile = True  # False if one call of the runtime both reads and compiles: `compile` is then load time
 
     def __init__(self, files: list[str], threads: int, options: dict[str, Any]) -> None:

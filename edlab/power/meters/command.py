@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import queue
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,7 @@ from edlab.isolation import describe_exit
 from edlab.power import options
 
 _WAIT_S = 0.9
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _RESTART_S = 1.0  # from one start to the next
 _GRACE_S = 1.0  # from SIGTERM to SIGKILL
 _JOIN_S = 0.2
@@ -42,7 +44,7 @@ class Command(Sensor):
 
     paced = False
 
-    def __init__(self, *, command: str, boundary: str = "wall_ac", lag_s: float = 0.0, patience_s: float = 5.0) -> None:
+    def __init__(self, *, command: str, boundary: str, lag_s: float = 0.0, patience_s: float = 5.0) -> None:
         """`lag_s` is how far back a number may reach. Raises `ConfigError` for a program that does not exist."""
         self._arguments = _arguments(command)
         name = f"command {shlex.join(self._arguments)}"[:80]
@@ -197,7 +199,8 @@ def _watts(line: str) -> float:
     try:
         watts = float(line)
     except ValueError:
-        raise ValueError(f"the meter's program printed {line[:80]!r}, not a number of watts") from None
+        how = ": a number has a decimal point" if _DECIMAL_COMMA.fullmatch(line) else ""
+        raise ValueError(f"the meter's program printed {line[:80]!r}, not a number of watts{how}") from None
     if not math.isfinite(watts) or watts < 0:
         raise ValueError(f"the meter's program printed {line[:80]!r}, which is no power")
     return watts

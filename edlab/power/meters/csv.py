@@ -29,6 +29,10 @@ _MARGIN_S = 2.0  # between two rows, in addition to `flush_s`
 _PAUSE_S = 2.0  # without a reading
 _NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _ISO = "iso"
+_NEAR_NS = 86400e9  # a time in the right unit is within a day of now
+_ZONES_S = 900.0  # two time zones differ by at least this
+_BY_PATTERN = "meter.options.align=pattern"
+_DECIMAL_FIX = ": set meter.options.decimal='\",\"' for a decimal comma"
 _CLOCK, _PATTERN = "clock", "pattern"
 
 Column = str | int
@@ -52,6 +56,7 @@ class Csv(Sensor):
         *,
         path: str,
         time_column: Column,
+        boundary: str,
         watts_column: Column | None = None,
         volts_column: Column | None = None,
         amps_column: Column | None = None,
@@ -61,7 +66,6 @@ class Csv(Sensor):
         align: str = "clock",
         flush_s: float = 5.0,
         lag_s: float = 0.0,
-        boundary: str = "board_dc",
     ) -> None:
         """Columns are names of the header, or numbers from 1 for a file without a header.
 
@@ -152,8 +156,7 @@ class Csv(Sensor):
         if self.knows_time and (age_s < -_AHEAD_S or t_ns < (self._log.since_ns or 0)):
             where = f"{age_s:.1f} s before" if age_s > 0 else f"{-age_s:.1f} s after"
             raise ValueError(
-                f"{self._path} has a new row whose time {fields[0]!r} is {where} now: check the clock of the "
-                "instrument's program, and meter.options.time_unit and flush_s"
+                f"{self._path} has a new row whose time {fields[0]!r} is {where} now: {self._fix(fields[0], age_s)}"
             )
         if t_ns <= self._last_ns:
             raise ValueError(
@@ -161,6 +164,19 @@ class Csv(Sensor):
             )
         self._last_ns = t_ns
         return Sample(t_ns + self._ahead_ns - _wall_clock_ns(), watts)
+
+    def _fix(self, text: str, age_s: float) -> str:
+        """What to change for a row whose time is this old."""
+        now_ns = time.time_ns()
+        if self._unit != _ISO:
+            value = self._number(text, text)
+            near = (unit for unit, ns in _NS.items() if unit != self._unit and abs(value * ns - now_ns) < _NEAR_NS)
+            if unit := next(near, ""):
+                return f"set meter.options.time_unit={unit}"
+        elif abs(age_s) > _ZONES_S:
+            return "is it of another time zone? Let the program write the offset (+00:00), or set " + _BY_PATTERN
+        late = "raise meter.options.flush_s if its rows are written late; " if age_s > 0 else ""
+        return f"{late}if its clock is another one than this machine's, set {_BY_PATTERN}"
 
     def _time_ns(self, text: str) -> int:
         """Nanoseconds since 1970. Raises `ValueError`."""
@@ -172,7 +188,10 @@ class Csv(Sensor):
         try:
             return float(text if self._decimal == "." else text.replace(",", "."))
         except ValueError:
-            raise ValueError(f"{self._path} has the row {line[:80]!r}, in which {text!r} is not a number") from None
+            fix = _DECIMAL_FIX if self._decimal == "." and "," in text else ""
+            raise ValueError(
+                f"{self._path} has the row {line[:80]!r}, in which {text!r} is not a number{fix}"
+            ) from None
 
 
 class _Log:

@@ -19,7 +19,7 @@ from edlab.devices import AgentSession
 from edlab.metrics import Figures, Stability
 from edlab.power import Estimate, Series, Source
 from edlab.stages.deploy import Deployment
-from edlab.stages.load import Inputs, OnProgress
+from edlab.stages.load import Inputs, OnProgress, OnWarning
 from edlab.tasks import Comparison
 
 
@@ -87,12 +87,16 @@ class Phase(ABC, Generic[R]):
             result = measurement.results[type(self)] = Result(self, report)  # kept if a source cannot be stopped
         if source:
             result.series = self._series(bench, report, source, self.samples_file)
-        measurement.figures |= self.figures(bench, report, result.series)
+        figures = self.figures(bench, report, result.series)
+        measurement.figures |= figures
+        bench.warn_of(figures, "power")
         for number, other in enumerate(others, 2):
             name = f"{Path(self.samples_file).stem}_{number}.csv"
             series = self._series(bench, report, other.source, name)
             result.others.append(series)
-            other.figures |= self.power(bench, report, other.source, series, other.figures)
+            figures = self.power(bench, report, other.source, series, other.figures)
+            other.figures |= figures
+            bench.warn_of(figures, f"power by {other.source.name}")
 
     def _series(self, bench: Bench, report: Any, source: Source, name: str) -> Series:
         """A source's readings in this phase, which are also a file of the run."""
@@ -193,6 +197,12 @@ class Bench:
     folder: Path
     on_progress: OnProgress
     setting: Setting | None = None  # for the throughput, if an earlier run of the same row has found it
+    on_warning: OnWarning = lambda message: None
+
+    def warn_of(self, figures: Figures, what: str) -> None:
+        """Report at once why the metrics of a phase are doubtful."""
+        for doubt in figures.doubts:
+            self.on_warning(f"{what}: {doubt.message}")
 
     @property
     def session(self) -> AgentSession:
@@ -220,10 +230,10 @@ class Bench:
         renewals_s = _MARGIN * config.active_samples * refresh_s if refresh_s else 0.0
         return max(config.active_seconds, min(renewals_s, self.config.protocol.max_seconds)) + self.lag_s
 
-    def power_window(self, start_ns: int, end_ns: int) -> metrics.Window:
+    def power_window(self, phase: str, start_ns: int, end_ns: int) -> metrics.Window:
         """The span of a phase, with what its readings need."""
         config = self.config.power
-        return metrics.Window(start_ns, end_ns, config.active_seconds, config.active_samples)
+        return metrics.Window(start_ns, end_ns, config.active_seconds, config.active_samples, phase)
 
     @cached_property
     def pool(self) -> Pool:

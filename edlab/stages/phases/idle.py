@@ -8,7 +8,7 @@ from edlab.agent.messages import IdleReport
 from edlab.metrics import Figures
 from edlab.power import Series, Source
 from edlab.stages.phases.base import Bench, Phase
-from edlab.stages.phases.readings import max_watts
+from edlab.stages.phases.readings import instrument, max_watts
 
 _WITHOUT_SOURCE_S = 1.0  # long enough to detect other load on the target
 
@@ -37,7 +37,9 @@ class Idle(Phase[IdleReport]):
             series.t_ns,
             series.watts,
             start_ns=report.start_ns + round(source.lag_s * 1e9),
+            instrument=instrument(source, series),
             bounds=metrics.Bounds(source.boundary, max_watts=max_watts(bench, source)),
+            error=series.error,
         )
 
 

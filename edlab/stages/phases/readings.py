@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edlab import metrics
 from edlab.metrics import Figures
-from edlab.power import Series, Source
+from edlab.power import HostMeter, Series, Source
 from edlab.stages.phases.base import Bench
 
 _OF_THE_DEVICE = ("rail", "module", "package", "usb")  # boundaries
@@ -13,6 +13,7 @@ _OF_THE_DEVICE = ("rail", "module", "package", "usb")  # boundaries
 def instrument(source: Source, series: Series) -> metrics.Instrument:
     """The source's properties, and the error of the times of this series."""
     return metrics.Instrument(
+        kind="meter" if isinstance(source, HostMeter) else "sensor",
         lag_s=source.lag_s,
         resolution_w=source.resolution_w,
         accuracy=source.accuracy,

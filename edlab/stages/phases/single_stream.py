@@ -32,7 +32,7 @@ class SingleStream(Phase[LatencyReport]):
         return metrics.single_stream_power(
             series.t_ns,
             series.watts,
-            bench.power_window(report.start_ns, report.end_ns),
+            bench.power_window("single-stream", report.start_ns, report.end_ns),
             report.seconds / report.queries,
             instrument=instrument(source, series),
             bounds=bounds(bench, source, earlier),

@@ -64,7 +64,11 @@ class Throughput(Phase[ThroughputReport]):
         bench.measurement.watts_by_second = metrics.watts_by_second(
             series.t_ns, series.watts, report.start_ns, len(report.ips_by_second), bounds(bench, source, Figures())
         )
-        return figures | self.power(bench, report, source, series, bench.measurement.figures)
+        earlier = bench.measurement.figures
+        power = self.power(bench, report, source, series, earlier)
+        if power.doubts:  # about the main metric: those of earlier phases have the same cause
+            bench.measurement.figures = earlier.without(())
+        return figures | power
 
     def power(
         self, bench: Bench, report: ThroughputReport, source: Source, series: Series, earlier: Figures
@@ -73,7 +77,7 @@ class Throughput(Phase[ThroughputReport]):
         return Figures({"power_readings_failed": series.failed}) | metrics.power(
             series.t_ns,
             series.watts,
-            bench.power_window(report.start_ns, report.end_ns),
+            bench.power_window(self.name, report.start_ns, report.end_ns),
             report.throughput_ips,
             instrument=instrument(source, series),
             bounds=bounds(bench, source, earlier),

@@ -19,6 +19,7 @@ class Runtime(base.Runtime):
     packages = "ncnn"
     formats = ("ncnn",)
     shapes_of_file = True
+    example = "edlab.vendors.ncnn.example"
     # By default, ncnn stores results in float16, and on Arm it also computes in float16, even for an fp32 model.
     options = {"fp16": False}  # noqa: RUF012
     separates_compile = False  # reading the weights lays them out for the instructions and threads that will use them

@@ -35,7 +35,7 @@ def opened() -> Iterator[Open]:
     meters: list[Command] = []
 
     def of(code: str, **options: Any) -> Command:
-        meters.append(Command(command=python(code), **options))
+        meters.append(Command(command=python(code), **{"boundary": "wall_ac", **options}))
         return meters[-1]
 
     yield of
@@ -52,7 +52,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 class TestConformance(MeterConformance):
     meter = "command"
-    options: ClassVar[dict[str, str]] = {"command": python(STEADY)}
+    options: ClassVar[dict[str, str]] = {"command": python(STEADY), "boundary": "wall_ac"}
 
 
 def test_its_name_is_in_the_list_of_meters() -> None:
@@ -200,7 +200,7 @@ def test_there_is_no_shell_unless_it_is_the_program(tmp_path: Path) -> None:
     script.write_text("#!/bin/sh\necho $# >&2\necho 5\nsleep 99\n")
     script.chmod(0o755)
     for command, watts in ((f"'{script}' '1 | cat' ; $HOME", 5.0), ("sh -c 'echo 6 | cat; sleep 99'", 6.0)):
-        meter = Command(command=command)
+        meter = Command(command=command, boundary="wall_ac")
         try:
             assert next_sample(meter).watts == watts
         finally:
@@ -211,7 +211,7 @@ def test_a_program_that_has_gone_since_is_a_failed_reading(tmp_path: Path) -> No
     script = tmp_path / "meter"
     script.write_text("#!/bin/sh\necho 5\n")
     script.chmod(0o755)
-    meter = Command(command=str(script))
+    meter = Command(command=str(script), boundary="wall_ac")
     script.unlink()
     assert os.strerror(2) in str(next_error(meter))
 
@@ -231,5 +231,5 @@ def test_a_program_that_has_gone_since_is_a_failed_reading(tmp_path: Path) -> No
 )
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as refused:
-        Command(**options)
+        Command(**{"boundary": "wall_ac", **options})
     assert refused.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from edlab.power.meters import csv
 from edlab.power.meters.csv import Csv
 from edlab.testing.meter import MeterConformance
 
-NAMED: dict[str, Any] = {"time_column": "time", "watts_column": "watts"}
+NAMED: dict[str, Any] = {"time_column": "time", "watts_column": "watts", "boundary": "board_dc"}
 LOGGER = """
 import sys, time
 with open(sys.argv[1], "w", buffering=1) as log:
@@ -181,12 +182,34 @@ def test_a_row_that_is_no_power_fails_and_the_next_succeeds(log: Log, row: str) 
     assert next_sample(meter).watts == 6.0
 
 
+@pytest.mark.parametrize(
+    ("row", "options", "fix"),
+    [
+        ("{ms:.0f},5\n", {}, "set meter.options.time_unit=ms"),
+        ("{s:.6f},5\n", {"time_unit": "us"}, "set meter.options.time_unit=s"),
+        ("{zone},5\n", {"time_unit": "iso"}, "another time zone"),
+        ("1000,5\n", {}, "set meter.options.align=pattern"),
+        ("{s:.6f};5,3\n", {"delimiter": ";"}, "set meter.options.decimal='\",\"'"),
+    ],
+)
+def test_a_row_that_cannot_be_used_names_the_option(
+    tmp_path: Path, row: str, options: dict[str, Any], fix: str
+) -> None:
+    log = Log(tmp_path / "log", f"time{options.get('delimiter', ',')}watts\n")
+    meter = Csv(path=str(log.path), **NAMED, **options)
+    assert meter.read() is None
+    now = time.time()
+    log.write(row.format(s=now, ms=now * 1e3, zone=datetime.fromtimestamp(now - 7200).isoformat()))
+    with pytest.raises(ValueError, match=re.escape(fix)):
+        next_sample(meter)
+
+
 @pytest.mark.parametrize("ago_s", [3600, -3600])
 def test_new_rows_whose_time_is_far_from_now_fail(log: Log, ago_s: float) -> None:
     meter = Csv(path=str(log.path), **NAMED)
     assert meter.read() is None
     log.row(5.0, ago_s=ago_s)
-    with pytest.raises(ValueError, match=r"3600\.\d s (before|after) now: .*time_unit"):
+    with pytest.raises(ValueError, match=r"3600\.\d s (before|after) now: .*align=pattern"):
         next_sample(meter)
 
 
@@ -329,5 +352,5 @@ def test_an_interrupted_phase_does_not_wait_for_late_rows(log: Log) -> None:
 )
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as refused:
-        Csv(**{"path": "log.csv", **options})
+        Csv(**{"path": "log.csv", "boundary": "board_dc", **options})
     assert "meter.options" in refused.value.hint

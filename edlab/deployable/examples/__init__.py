@@ -1,0 +1,1 @@
+"""The parts of the example programs, from which `edlab.deployable.program` makes one file."""

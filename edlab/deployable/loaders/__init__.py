@@ -1,0 +1,1 @@
+"""One small loader for each runtime, as the example programs contain it: `class Network`, with the runtime imported."""

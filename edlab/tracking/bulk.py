@@ -1,0 +1,82 @@
+"""Many runs at once, from MLflow's database by SQL: its client takes minutes for 10,000 runs.
+
+The tables and their columns are those of MLflow's schema since 1.0 (mlflow/store/tracking/dbmodels/models.py).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from sqlalchemy import Connection
+
+_ALL = "SELECT run_uuid FROM runs WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
+_OF_SWEEP = f"{_ALL} AND run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'edlab.sweep_id' AND value = :sweep)"
+
+
+class Row(NamedTuple):
+    """A run as MLflow stores it, without its files."""
+
+    run_id: str
+    name: str
+    status: str  # MLflow's
+    start_ms: int  # since the epoch
+    artifact_uri: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def row_of(run: Run) -> Row:
+    """The same, of a run that MLflow's client has read."""
+    info, data = run.info, run.data
+    return Row(
+        run_id=info.run_id,
+        name=info.run_name,
+        status=info.status,
+        start_ms=info.start_time,
+        artifact_uri=info.artifact_uri,
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        tags=dict(data.tags),
+    )
+
+
+def is_database(uri: str) -> bool:
+    """Whether runs can be read from this store by SQL."""
+    return uri.startswith(("sqlite:", "postgresql:", "postgresql+"))
+
+
+def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
+    """The runs of a sweep, or all of the experiment, oldest first."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(uri, poolclass=sa.NullPool)
+    wanted = _OF_SWEEP if sweep_id else _ALL
+    values: dict[str, Any] = {"experiment": int(experiment_id), **({"sweep": sweep_id} if sweep_id else {})}
+    with engine.connect() as connection:
+        query = f"SELECT run_uuid, name, status, start_time, artifact_uri FROM runs WHERE run_uuid IN ({wanted})"
+        found = connection.execute(sa.text(f"{query} ORDER BY start_time, run_uuid"), values)
+        runs = {each[0]: Row(each[0], each[1], each[2], each[3], each[4], {}, {}, {}) for each in found}
+        for identity, key, value in _pairs(connection, "params", wanted, values):
+            runs[identity].params[key] = value
+        for identity, key, value in _pairs(connection, "tags", wanted, values):
+            runs[identity].tags[key] = value
+        for identity, key, value, is_nan in _pairs(connection, "latest_metrics", wanted, values, ", is_nan"):
+            runs[identity].metrics[key] = math.nan if is_nan else float(value)
+    return list(runs.values())
+
+
+def _pairs(
+    connection: Connection, table: str, wanted: str, values: Mapping[str, Any], further: str = ""
+) -> Iterator[tuple[Any, ...]]:
+    """Run, key and value of a table; each key is one object, however many runs have it."""
+    import sqlalchemy as sa
+
+    query = sa.text(f"SELECT run_uuid, key, value{further} FROM {table} WHERE run_uuid IN ({wanted})")
+    for identity, key, *others in connection.execute(query, values):
+        yield (identity, sys.intern(key), *others)
