@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -111,6 +112,23 @@ def test_ctrl_c_is_raised_once_the_run_is_recorded(cut_in_a_wait: bool, monkeypa
         edlab.run("digits_cnn", protocol="smoke", overrides=FASTER)
     (path,) = Path("mlruns/sweeps").glob("*/0/result.json")
     assert RunRecord.read(path).status is Status.interrupted
+
+
+def test_a_sweep_is_a_table_and_a_data_frame_and_is_found_again() -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    sweep = edlab.sweep(["protocol=smoke", "quantization=fp32,int8", *FASTER])
+    assert [record.params["quantization.name"] for record in sweep] == ["fp32", "int8"]
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+    frame = sweep.to_dataframe()
+    assert list(frame["quantization.name"]) == ["fp32", "int8"]
+    assert list(frame["latency_ms"]) == [record.metrics["latency_ms"] for record in sweep]
+    shown = sweep._repr_html_()
+    assert "<table>" in shown
+    assert "data:image/svg+xml;base64," in shown
+    assert [record.uuid for record in edlab.runs()] == [record.uuid for record in sweep]
+    assert len(edlab.runs(sweep[0].sweep_id, filter="params.`quantization.name` = 'int8'")) == len(sweep[1:]) == 1
+    with pytest.raises(ConfigError, match="no key 'modle'"):
+        edlab.sweep(["modle=digits_cnn"])
 
 
 def test_a_wrong_name_is_raised() -> None:
