@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from edlab import __version__, durable
+from edlab.cli_results import complete_runs
 from edlab.errors import ConfigError, EdlabError, StorageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     runs = "runs, sweeps, result.json files, or folders of sweeps (default: the latest sweep)"
-    parser.add_argument("runs", nargs="*", metavar="RUN|SWEEP", help=runs)
+    complete_runs(parser.add_argument("runs", nargs="*", metavar="RUN", help=runs))
     condition = "only runs that match MLflow's filter, for example \"params.`device.name` = 'cpu'\""
     parser.add_argument("--filter", default="", help=condition)
     out = "the file (default: report.html); with png or svg the folder (default: report)"

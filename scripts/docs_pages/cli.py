@@ -64,8 +64,7 @@ def _section(name: str, parser: argparse.ArgumentParser, about: str) -> str:
 def _usage(action: argparse.Action) -> str:
     value = action.metavar or (", ".join(action.choices) if action.choices else action.dest.upper())
     if not action.option_strings:
-        value = str(value).replace("|", " or ")  # a bar would end the cell
-        return f"[{value} ...]" if action.nargs == "*" else value
+        return f"[{value} ...]" if action.nargs == "*" else str(value)
     return f"{', '.join(action.option_strings)} {value}"
 
 
