@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Sweep(Sequence[RunRecord]):
-    """Recorded runs, as a sequence of their records; a notebook shows them as a table and a chart."""
+    """Recorded runs, as a sequence of their records; a notebook shows them as a table and charts."""
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self._records = tuple(records)
@@ -56,22 +56,22 @@ class Sweep(Sequence[RunRecord]):
         return pandas.DataFrame([data(record, list(record.params)) for record in self])
 
     def _repr_html_(self) -> str:
-        """The table of `edlab show SWEEP`, and accuracy against latency."""
+        """The table of `edlab show SWEEP`, and the charts."""
         from edlab.reports.sheet import Format
         from edlab.reports.table import table
 
-        return table(self).write(Format.html) + self._chart() if self else "<p>no runs</p>"
+        return table(self).write(Format.html) + self._charts() if self else "<p>no runs</p>"
 
-    def _chart(self) -> str:
-        """Accuracy against latency as a picture; empty if no run has both."""
-        from edlab.reports.report.pictures import trade_off
+    def _charts(self) -> str:
+        """The charts of the sweep as pictures."""
+        from edlab.reports.sweep import draw
 
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "chart.svg")
-            if not trade_off(self, path):
-                return ""
-            picture = base64.b64encode(path.read_bytes()).decode()
-        return f'<img alt="accuracy against latency" src="data:image/svg+xml;base64,{picture}">'
+            pictures = {path.stem: path.read_bytes() for path in draw(self, "", Path(folder), ".svg")}
+        return "".join(
+            f'<img alt="{name.replace("_", " ")}" src="data:image/svg+xml;base64,{base64.b64encode(data).decode()}">'
+            for name, data in pictures.items()
+        )
 
 
 def run(

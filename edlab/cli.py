@@ -168,9 +168,12 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     sync = commands.add_parser("sync", help="send runs to MLflow that could not be sent while it was unavailable")
     sync.set_defaults(action=_sync)
 
-    ui = commands.add_parser("ui", help="open MLflow's UI on the runs of this folder")
-    ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=5000)
+    ui = commands.add_parser("ui", help="open MLflow's UI on the latest sweep; Ctrl-C ends it")
+    ui.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1, this machine)")
+    ui.add_argument("--port", type=int, default=5000, help="the first port to try (default: 5000)")
+    ui.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="print the address, without opening a browser"
+    )
     ui.set_defaults(action=_ui)
 
     completion = commands.add_parser("completion", help="print a shell script that completes edlab's commands")
@@ -307,6 +310,8 @@ def _sync(options: argparse.Namespace, console: Console) -> int:
     recorder.open()
     waiting = recorder.flush()
     lines = [f"{counted(waiting, 'run')} still in mlruns/spool: {recorder.problem}"] if waiting else []
+    if not waiting and (unsent := recorder.unsent_summaries()):
+        lines.append(f"the summary of sweep {', '.join(unsent)} is not in MLflow: {recorder.problem}")
     for store, count in recorder.not_for_this_store().items():
         address, _, experiment = store.rpartition(" ")
         lines.append(
@@ -320,10 +325,18 @@ def _sync(options: argparse.Namespace, console: Console) -> int:
 
 
 def _ui(options: argparse.Namespace, console: Console) -> int:
-    def on_start(address: str) -> None:
-        console.print(f"open {address}; Ctrl-C ends it", highlight=False, soft_wrap=True)
+    from edlab.tracking.ui import open_browser
 
-    return _tracker().serve_ui(options.host, options.port, on_start)
+    starting = console.status("starting MLflow's UI")  # on a terminal only
+
+    def on_ready(page: str) -> None:
+        starting.stop()
+        console.print(page, highlight=False, markup=False, soft_wrap=True)
+        if options.browser:
+            open_browser(page)
+
+    with starting:
+        return _tracker().serve_ui(options.host, options.port, on_ready)
 
 
 def _tracker() -> Tracker:

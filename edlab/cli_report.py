@@ -67,12 +67,15 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     results = Results()
     records = results.find(options.runs, options.filter)
     if options.format != "html":
-        from edlab.reports.report.pictures import pictures
+        from edlab.reports.sweep import draw
 
         with _explained(out):
             out.mkdir(parents=True, exist_ok=True)
-            for path in pictures(records, out, options.format):
-                console.print(f"written to {path}", markup=False, soft_wrap=True)
+            written = draw(records, _heading(records), out, f".{options.format}")
+        if not written:
+            raise ConfigError("no run has a value to draw", hint="`edlab report` writes a page with the reasons")
+        for path in written:
+            console.print(f"written to {path}", markup=False, soft_wrap=True)
         return 0
     from edlab.reports.report import Content, page
 

@@ -126,7 +126,7 @@ def _add(commands: Any, name: str, text: str, examples: str) -> argparse.Argumen
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    runs = "runs, sweeps, or result.json files (default: the latest sweep)"
+    runs = "runs, sweeps, result.json files, or 'all' (default: the latest sweep)"
     complete_runs(parser.add_argument("runs", nargs="*", metavar="RUN", help=runs))
     condition = "only runs that match MLflow's filter, for example \"params.`device.name` = 'cpu'\""
     parser.add_argument("--filter", default="", help=condition)

@@ -17,6 +17,7 @@ from edlab.record import RunRecord
 from edlab.tracking import RESULT, Tracker
 
 PREDICTIONS = "predictions.npz"
+ALL = "all"
 
 
 class Results:
@@ -36,7 +37,7 @@ class Results:
         return self._opened
 
     def find(self, names: Sequence[str] = (), condition: str = "") -> list[RunRecord]:
-        """The runs with these names, each once: a run, a sweep, a result.json, or a folder of a sweep.
+        """The runs with these names, each once: a run, a sweep, a result.json, a folder of a sweep, or `all`.
 
         Without names, the runs that match the condition (MLflow's filter syntax); without both, the latest sweep.
         Raises `TrackingError` if there are none.
@@ -93,7 +94,7 @@ class Results:
         if path.is_dir() and (path / RESULT).is_file():
             files = [path / RESULT]
         if not files:
-            return self.tracker.rows(name)
+            return self.tracker.everything() if name == ALL else self.tracker.rows(name)
         records = [RunRecord.read(file) for file in files]
         self._folders |= {record.uuid: file.parent for record, file in zip(records, files, strict=True)}
         return records

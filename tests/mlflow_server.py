@@ -15,11 +15,15 @@ ANSWERS_WITHIN_S = 90
 
 
 class MlflowServer:
-    """`mlflow server` on one port; its database and artifacts are in a folder that outlives it."""
+    """`mlflow server` on one port; its database and artifacts are in a folder that outlives it.
 
-    def __init__(self, folder: Path) -> None:
+    `store` is the address of another database.
+    """
+
+    def __init__(self, folder: Path, store: str = "") -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
+        self._store = store or f"sqlite:///{folder}/mlflow.db"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -30,7 +34,7 @@ class MlflowServer:
         """Start it, and wait until it answers."""
         host, port = self.address.split(":")
         options = ["--host", host, "--port", port, "--workers", "1"]
-        stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        stores = ["--backend-store-uri", self._store]
         files = ["--artifacts-destination", str(self.folder / "files")]
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with open(self.folder / "log", "ab") as log:
@@ -60,5 +64,5 @@ class MlflowServer:
 
     def end(self) -> None:
         """Kill it, if it runs."""
-        if self._process:
+        if self._process and self._process.poll() is None:
             self.send(signal.SIGKILL)

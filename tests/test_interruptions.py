@@ -65,12 +65,14 @@ class Sweep:
 
 
 def on_server(server: MlflowServer) -> list[tuple[str, float | None]]:
-    """Status and accuracy of the runs that the server has, oldest first."""
+    """Status and accuracy of the rows that the server has, oldest first; the parent of a sweep must have ended."""
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name("edlab")
     assert experiment
-    runs = reversed(client.search_runs([experiment.experiment_id]))
-    return [(run.info.status, run.data.metrics.get("accuracy_top1")) for run in runs]
+    runs = list(reversed(client.search_runs([experiment.experiment_id])))
+    assert all(run.info.status != "RUNNING" for run in runs if "edlab.sweep" in run.data.tags)
+    rows = [run for run in runs if "edlab.sweep_id" in run.data.tags]
+    return [(run.info.status, run.data.metrics.get("accuracy_top1")) for run in rows]
 
 
 def test_a_server_that_dies_in_a_sweep_costs_nothing(workplace: Workplace, server: MlflowServer) -> None:

@@ -10,6 +10,8 @@ from edlab.record import RunRecord, as_text
 
 _SPEED = (Section.latency, Section.throughput, Section.power)
 
+_MACHINE = ("board", "cpu", "gpu")  # tags
+
 #: Settings of the protocol that do not change what a metric means.
 _HARMLESS = {
     "protocol.name",
@@ -80,6 +82,8 @@ def _stand_in(run: RunRecord, baseline: RunRecord) -> Obstacle | None:
 
 def _target(run: RunRecord, baseline: RunRecord) -> Obstacle | None:
     """The same device by its name, but another machine."""
-    if run.params.get("device.name") != baseline.params.get("device.name"):
+    one, other = (", ".join(filter(None, map(record.tags.get, _MACHINE))) for record in (run, baseline))
+    same_name = run.params.get("device.name") == baseline.params.get("device.name")
+    if not same_name or one == other or not (one and other):
         return None
-    return _tags("other_machine", "two machines have the same device name", "target", _SPEED, run, baseline)
+    return Obstacle("other_machine", f"two machines have the same device name ({one} and {other})", _SPEED)

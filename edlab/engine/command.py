@@ -20,6 +20,7 @@ from edlab.config import EdlabConfig, SweepOrder
 from edlab.engine import hydra_app
 from edlab.engine.launcher import Launcher, Sweep
 from edlab.engine.plan import Plan, plan
+from edlab.engine.summary import SweepSummary
 from edlab.errors import ConfigError, StorageError
 from edlab.identity import new_sweep_folder
 from edlab.readiness import check_files, preflight
@@ -90,19 +91,24 @@ def _perform(arguments: Sequence[str], planned: Plan, console: Console) -> Perfo
     cache.tidy(configs[0].cache.max_gb)
     sweep = Sweep(sweep_id, folder.absolute(), total, recorder)
     launcher = Launcher(sweep, composer, console)
+    summary = SweepSummary(sweep, planned, configs[0].model.name, arguments)
     interrupted = False
     try:
         signals.handle()
         with temporary_folder():
             _preflight(configs, cache, console)
+            summary.begin()
             if planned.by_hydra:
                 _sweep_by_hydra(arguments, planned, sweep, launcher)
             else:
                 launcher.launch(planned.jobs(), order)
+            records = _all_records(sweep, launcher)
+            summary.end(records, Status.failed if launcher.refused or exit_code(records) else Status.ok)
             recorder.flush()
     except KeyboardInterrupt:
         signals.ignore()
         interrupted = True
+        summary.end(_all_records(sweep, launcher), Status.interrupted)
         recorder.send_briefly()
     finally:
         records = _all_records(sweep, launcher)
@@ -197,7 +203,14 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
     console.print(sheet)
     if sweep.total and len(records) < sweep.total:
         console.print(f"{len(records)} of {sweep.total} runs were started.")
-    if waiting := sweep.recorder.waiting():
+    waiting = sweep.recorder.waiting()
+    if not waiting and sweep.id in sweep.recorder.unsent_summaries():
+        console.print(
+            f"[yellow]the sweep's summary is not in MLflow yet:[/] {escape(sweep.recorder.problem)}\n"
+            "the next run sends it, or [cyan]edlab sync[/]",
+            highlight=False,
+        )
+    if waiting:
         console.print(
             f"[yellow]{counted(waiting, 'run')} not in MLflow yet:[/] {escape(sweep.recorder.problem)}\n"
             "kept in mlruns/spool; the next run sends them, or [cyan]edlab sync[/]",

@@ -5,46 +5,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edlab.comparison import Estimate, estimate
+from edlab.comparison import Estimate, direction, estimate
 from edlab.comparison.estimates import EMULATED
 from edlab.errors import ConfigError
 from edlab.metrics import catalogue
-from edlab.record import RunRecord
+from edlab.record import RunRecord, VerdictState
 from edlab.reports.plots import empty_figure
 
 # Okabe and Ito's colours for colour-blind readers.
-_ON_FRONT, _OTHER = "#d55e00", "#0072b2"
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_SHAPES = "os^vD"
 _DPI = 130
-_MOST_LABELS = 12  # of more runs, only those on the front are named
 
 
-def pareto_plot(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x: str, y: str, path: Path) -> None:
+def pareto_plot(
+    records: Sequence[RunRecord],
+    on_front: Sequence[RunRecord],
+    x: str,
+    y: str,
+    path: Path,
+    *,
+    title: str = "",
+    names: Sequence[str] = (),
+) -> None:
     """Draw two metrics of the runs with their 95 % intervals, and a line through those on the Pareto front.
 
-    The suffix of `path` is the format. Raises `ConfigError` for one that cannot be drawn.
+    `names` are the labels of the runs, by default their names and ids. INVALID runs are hollow. The suffix of `path` is
+    the format. Raises `ConfigError` for one that cannot be drawn.
     """
-    picture = empty_figure(7, "")
+    picture = empty_figure(9, title, legend_in=3.2, height=max(3.8, 0.8 + 0.17 * len(records)))
     if path.suffix.removeprefix(".").lower() not in picture.canvas.get_supported_filetypes():
         raise ConfigError(f"cannot draw '{path.name}'", hint="use a file name that ends with .png, .svg or .pdf")
     axes = picture.subplots()
-    front = {record.uuid for record in on_front}
-    for record in records:
+    labels = names or [f"{record.name} {record.run_id[:8]}".strip() for record in records]
+    for number, (record, label) in enumerate(zip(records, labels, strict=True)):
         across, up = _scaled(record, x), _scaled(record, y)
         if across is None or up is None:
             continue
-        shape, color = ("D", _ON_FRONT) if record.uuid in front else ("o", _OTHER)
-        is_emulated = EMULATED in (across.prefix, up.prefix)
-        shape = "X" if is_emulated else shape
-        axes.errorbar(across.value, up.value, _error(up), _error(across), shape, color=color, markersize=5)
-        if record.uuid not in front and len(records) > _MOST_LABELS:
-            continue
-        label = f"{'≈ ' if is_emulated else ''}{record.name} {record.run_id[:8]}".strip().replace("$", r"\$")
-        axes.annotate(label, (across.value, up.value), (4, 4), textcoords="offset points", fontsize=6)
+        invalid = bool(record.verdict and record.verdict.state is VerdictState.invalid)
+        mark = "≈ " if EMULATED in (across.prefix, up.prefix) else ""
+        color = _COLORS[number % len(_COLORS)]
+        axes.errorbar(
+            across.value,
+            up.value,
+            _error(up),
+            _error(across),
+            fmt=_SHAPES[number // len(_COLORS) % len(_SHAPES)],
+            color=color,
+            elinewidth=0.8,
+            alpha=0.5 if invalid else 1,
+            markerfacecolor="white" if invalid else color,
+            label=(mark + label + (" (INVALID)" if invalid else "")).replace("$", r"\$"),
+        )
     points = [(_scaled(record, x), _scaled(record, y)) for record in on_front]
     line = [(across.value, up.value) for across, up in points if across and up]
-    axes.plot([at for at, _ in line], [at for _, at in line], color=_ON_FRONT, linewidth=1, label="Pareto front")
+    if len(line) > 1:
+        xs, ys = [at for at, _ in line], [at for _, at in line]
+        axes.step(xs, ys, where="post", color="black", linewidth=1, linestyle="--", label="Pareto front")
     axes.set(xlabel=_title(x), ylabel=_title(y))
-    axes.legend(fontsize=8)
+    axes.grid(alpha=0.2)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8, frameon=False)
     picture.savefig(path, dpi=_DPI)
 
 
@@ -68,4 +88,5 @@ def _error(found: Estimate) -> list[list[float]] | None:
 def _title(name: str) -> str:
     metric = catalogue.find(name)
     column = metric.column if metric else None
-    return f"{name} ({column.title})" if column else name
+    way = f" ({direction(name).value} is better)" if metric and metric.better else ""
+    return f"{column.label or name}, {column.title}{way}" if column else name + way

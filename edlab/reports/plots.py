@@ -1,4 +1,4 @@
-"""Plots of a run: the latency of each query and their distribution, and the settings of the throughput."""
+"""Plots of a run: its queries, throughput and power; and of a sweep: trade-off and rates of its rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DPI = 110
 _MOST_POINTS = 5000
-_QUERY, _WINDOW, _LINE = "#5b7fb4", "#c44e52", "#222222"
+_QUERY, _WINDOW, _LINE, _EFFICIENCY = "#5b7fb4", "#c44e52", "#222222", "#55a868"
 
 
 def latency_plot(
@@ -142,13 +142,17 @@ def over_time_plot(ips: Sequence[float], watts: Sequence[float | None] | None, p
     figure.savefig(path, dpi=_DPI)
 
 
-def empty_figure(width: float, title: str) -> Figure:
-    """An empty figure, with its width in inches, that needs no screen."""
+def empty_figure(
+    width: float, title: str, *, height: float = 3.8, labels_in: float = 0.85, legend_in: float = 0.65
+) -> Figure:
+    """An empty figure that needs no screen, with its size in inches, and the room at its left and right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 3.8))  # matplotlib's own layout would draw it twice
-    figure.subplots_adjust(left=0.85 / width, right=1 - 0.65 / width, bottom=0.14, top=0.88, wspace=0.08)
+    figure = Figure(figsize=(width, height))  # matplotlib's own layout would draw it twice
+    figure.subplots_adjust(
+        left=labels_in / width, right=1 - legend_in / width, bottom=0.53 / height, top=1 - 0.46 / height, wspace=0.08
+    )
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     return figure

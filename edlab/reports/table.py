@@ -143,20 +143,37 @@ def sorted_by(records: Sequence[RunRecord], metric: str) -> list[RunRecord]:
 def winners(records: Sequence[RunRecord], columns: Iterable[str]) -> dict[str, set[str]]:
     """For each metric, the runs (uuid) with the best value or one that is not shown to be worse; INVALID rows never.
 
-    Empty for a metric that fewer than two rows have, or in which all rows are equally good.
+    Empty for a metric that fewer than two rows have, or in which no row is shown to be worse.
     """
     found = {}
     for name in columns:
-        metric = catalogue.find(name)
-        valid = {record.uuid: each for record in reliable(records) if (each := estimate(record, name)) is not None}
-        if metric is None or metric.better is None or len(valid) < 2:
-            continue
-        best = sorted_by([record for record in records if record.uuid in valid], name)[0].uuid
-        change = difference if metric.section is Section.accuracy else ratio
-        shown = {uuid for uuid, each in valid.items() if _is_worse(change(each, valid[best]), each, valid[best])}
-        if shown:
-            found[name] = valid.keys() - shown
+        ranked = best(records, name)
+        if ranked:
+            winner, alike = ranked
+            count = sum(estimate(record, name) is not None for record in reliable(records))
+            if count > 1 + len(alike):
+                found[name] = {winner.uuid, *(record.uuid for record in alike)}
     return found
+
+
+def best(records: Sequence[RunRecord], name: str) -> tuple[RunRecord, list[RunRecord]] | None:
+    """The reliable run with the best value of a metric, and the others that are not shown to be worse, in their order.
+
+    None if no reliable run has measured it, or if the metric has no direction.
+    """
+    metric = catalogue.find(name)
+    found = {record.uuid: each for record in reliable(records) if (each := estimate(record, name)) is not None}
+    if metric is None or metric.better is None or not found:
+        return None
+    rows = [record for record in records if record.uuid in found]
+    winner = sorted_by(rows, name)[0]
+    change = difference if metric.section is Section.accuracy else ratio
+
+    def is_alike(record: RunRecord) -> bool:
+        mine, theirs = found[record.uuid], found[winner.uuid]
+        return record is not winner and not _is_worse(change(mine, theirs), mine, theirs)
+
+    return winner, [record for record in rows if is_alike(record)]
 
 
 def _is_worse(change: Change | None, value: Estimate, best: Estimate) -> bool:

@@ -69,6 +69,8 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
     if outcome.artifact and not {*agreement} <= {*measured.values, *measured.missing}:
         record.missing.update(dict.fromkeys(agreement, "the outputs of the target were not compared"))
     _add_measurement(record, outcome)
+    if outcome.deployment:
+        record.tags |= _system(outcome.deployment)
     if outcome.deployment and outcome.deployment.device.stand_in:
         record.tags["stand_in"] = outcome.deployment.device.stand_in
     if record.status is Status.ok:
@@ -83,6 +85,14 @@ def fill_record(record: RunRecord, config: EdlabConfig, outcome: Outcome, weaker
         if config.protocol.repeats > 1 and not outcome.measurement.runs:
             ended = f"the run ended before its {config.protocol.repeats} repeats: the metrics are from one process"
             record.missing["latency_run_spread"] = ended
+
+
+def _system(deployment: Deployment) -> dict[str, str]:
+    """What ran the model, as tags that MLflow can filter by."""
+    machine, model = deployment.machine, deployment.model
+    facts = {"board": machine.board, "cpu": machine.cpu, "gpu": machine.gpu, "os": machine.platform}
+    facts |= {"runtime": model.runtime, "runtime_version": model.version}
+    return {name: value for name, value in facts.items() if value}
 
 
 def run_files(record: RunRecord, outcome: Outcome, config: EdlabConfig, folder: Path) -> Files:
@@ -266,8 +276,6 @@ def _add_measurement(record: RunRecord, outcome: Outcome) -> None:
         record.tags["power_accuracy"] = _accuracy(measurement.power)
     if measurement.predictions_sha256:
         record.tags["predictions_sha256"] = measurement.predictions_sha256
-    if deployment:
-        record.tags["target"] = _target(deployment.machine)
     if measurement.sampling_cost_with:
         record.tags["sampling_cost_with"] = measurement.sampling_cost_with
     if measurement.others:
@@ -308,11 +316,6 @@ def _refresh_s(measurement: Measurement) -> list[float | None]:
     window = measurement.results.get(Throughput)
     found = [metrics.refresh_s(series.t_ns, series.watts) for series in window.others] if window else []
     return found + [None] * (len(measurement.others) - len(found))
-
-
-def _target(machine: Machine) -> str:
-    """The machine that was measured: its board, processor and GPU, as far as they are known."""
-    return ", ".join(filter(None, (machine.board, machine.cpu or machine.machine, machine.gpu)))
 
 
 def _figures_of_agent(outcome: Outcome) -> metrics.Figures:

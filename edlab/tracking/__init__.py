@@ -3,6 +3,7 @@
 from edlab.tracking.files import DatasetInfo, Files
 from edlab.tracking.recorder import RESULT, Recorder
 from edlab.tracking.spool import Spool
+from edlab.tracking.sweeps import Summary
 from edlab.tracking.tracker import Tracker
 
-__all__ = ["RESULT", "DatasetInfo", "Files", "Recorder", "Spool", "Tracker"]
+__all__ = ["RESULT", "DatasetInfo", "Files", "Recorder", "Spool", "Summary", "Tracker"]

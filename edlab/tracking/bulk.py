@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from sqlalchemy import Connection
 
-_ALL = "SELECT run_uuid FROM runs WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
-_OF_SWEEP = f"{_ALL} AND run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'edlab.sweep_id' AND value = :sweep)"
+_SWEEPS = "SELECT run_uuid FROM tags WHERE key = 'edlab.sweep_id'"  # the runs of all sweeps; their parents are no rows
+_ACTIVE = "SELECT run_uuid FROM runs WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
+_ALL = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS})"
+_OF_SWEEP = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS} AND value = :sweep)"
 
 
 class Row(NamedTuple):
@@ -69,6 +71,18 @@ def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
         for identity, key, value, is_nan in _pairs(connection, "latest_metrics", wanted, values, ", is_nan"):
             runs[identity].metrics[key] = math.nan if is_nan else float(value)
     return list(runs.values())
+
+
+def sweeps(uri: str, experiment_id: str, pattern: str) -> set[str]:
+    """The ids of the sweeps that match a pattern of SQL's LIKE."""
+    import sqlalchemy as sa
+
+    query = (
+        f"SELECT DISTINCT value FROM tags WHERE key = 'edlab.sweep_id' AND value LIKE :like AND run_uuid IN ({_ACTIVE})"
+    )
+    with sa.create_engine(uri, poolclass=sa.NullPool).connect() as connection:
+        found = connection.execute(sa.text(query), {"experiment": int(experiment_id), "like": pattern})
+        return {value for (value,) in found}
 
 
 def _pairs(

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+HIDDEN = "mlflow.edlab."  # MLflow's pages show no tag that begins with mlflow.
+_SHOWN = "edlab."  # older versions wrote the same names as visible tags
+
 
 class Alive:
     """The sign of life of one run: its `tags`, and a lock that is held until `end`."""
@@ -27,10 +30,10 @@ class Alive:
         self._lock.acquire()
         self.tags = {
             "edlab.host": platform.node(),
-            "edlab.machine": _machine_id(),
-            "edlab.boot_id": _boot_id(),
-            "edlab.pid": str(os.getpid()),
-            "edlab.lock": name,
+            f"{HIDDEN}machine": _machine_id(),
+            f"{HIDDEN}boot_id": _boot_id(),
+            f"{HIDDEN}pid": str(os.getpid()),
+            f"{HIDDEN}lock": name,
         }
 
     def end(self) -> None:
@@ -43,9 +46,14 @@ class Alive:
         self._lock.release()
 
 
+def hidden(tags: Mapping[str, str], name: str) -> str | None:
+    """The value of an internal tag of a run, also of a run of an older version; None if it has none."""
+    return tags.get(HIDDEN + name, tags.get(_SHOWN + name))
+
+
 def remove_lock(tags: Mapping[str, str], folder: Path) -> None:
     """Remove the released lock of a run of this machine, once the run with these tags has ended in MLflow."""
-    if tags.get("edlab.machine") == _machine_id() and (name := tags.get("edlab.lock")):
+    if hidden(tags, "machine") == _machine_id() and (name := hidden(tags, "lock")):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -54,11 +62,11 @@ def is_dead(tags: Mapping[str, str], folder: Path) -> bool:
 
     Its lock is missing if it is in another folder: then only a restart since then proves that the run is dead.
     """
-    if tags.get("edlab.machine") != _machine_id():
+    if hidden(tags, "machine") != _machine_id():
         return False
-    if tags.get("edlab.boot_id") != _boot_id():
+    if hidden(tags, "boot_id") != _boot_id():
         return True
-    path = folder / tags.get("edlab.lock", "")
+    path = folder / (hidden(tags, "lock") or "")
     if not path.is_file():
         return False
     try:

@@ -18,6 +18,7 @@ from edlab.sanitize import text
 from edlab.tracking.files import Files
 from edlab.tracking.spool import Entry, Spool
 from edlab.tracking.store import store_name
+from edlab.tracking.sweeps import Summary, waiting
 from edlab.tracking.tracker import Tracker
 
 RESULT = "result.json"
@@ -40,6 +41,7 @@ class Recorder:
     def __init__(self, config: TrackingConfig, spool: Spool | None = None) -> None:
         self._config = config
         self._spool = spool or Spool()
+        self._summaries = self._spool.folder.with_name("summaries")
         self._tracker: Tracker | None = None
         self._unkept: list[_Ended] = []  # the disk had no space for them
         self._ask_again_at = 0.0  # on the monotonic clock
@@ -60,6 +62,23 @@ class Recorder:
             return
         with self._noting_problems():
             record.run_id = self.open().start(record)
+
+    def begin_sweep(self, sweep_id: str, name: str, note: str) -> None:
+        """Create the parent of the runs of a sweep; if that fails, `end_sweep` creates it."""
+        with self._noting_problems():
+            self.open().begin_sweep(sweep_id, text(name), text(note))
+
+    def end_sweep(self, summary: Summary) -> None:
+        """Save the summary of a sweep on the disk; `send` sends it after the runs. Raises `StorageError`."""
+        summary.write(self._summaries)
+
+    def store_name(self) -> str:
+        """The identity of the store, for a `Summary`."""
+        return store_name(self._config)
+
+    def unsent_summaries(self) -> list[str]:
+        """The ids of sweeps of which MLflow has no summary yet."""
+        return [summary.sweep_id for _, summary in waiting(self._summaries, self.store_name())]
 
     def keep(self, record: RunRecord, files: Files, folder: Path) -> None:
         """Save a finished run on the disk. Raises `StorageError` if the disk is completely full.
@@ -153,6 +172,17 @@ class Recorder:
                 if self.problem and (self._is_away() or not (self._tracker and self._tracker.is_reachable())):
                     break
                 self._ask_again_at = 0.0  # it answers: runs that it refused do not block the others
+            else:
+                self._send_summaries()
+
+    def _send_summaries(self) -> None:
+        """Send the summaries of sweeps of which MLflow has all runs."""
+        incomplete = {entry.origin.parent.name for entry in self._entries()}
+        for path, summary in waiting(self._summaries, self.store_name()):
+            if summary.sweep_id not in incomplete and not self._is_away():
+                with self._noting_problems():
+                    self.open().end_sweep(summary)
+                    path.unlink(missing_ok=True)
 
     def _send(self, entry: Entry) -> None:
         record = entry.record()

@@ -50,15 +50,15 @@ class Spool:
     """The entries in the current folder, oldest first. An entry that exists is complete: it was renamed into place."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder.absolute()
+        self.folder = folder.absolute()
 
     def add(self, record: RunRecord, files: Files, store: str, origin: Path) -> Entry:
         """Save a run; its files are hard links if possible, else copies. Raises `StorageError` if the disk is full."""
-        with durable.writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with locked_folder(self._folder, _UNFINISHED) as scratch:
+        with durable.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked_folder(self.folder, _UNFINISHED) as scratch:
                 self._fill(scratch, record, files, store, origin)
-                folder = self._folder / f"{time.time_ns():020}-{record.uuid[:8]}"
+                folder = self.folder / f"{time.time_ns():020}-{record.uuid[:8]}"
                 durable.rename(scratch, folder)
         return Entry(folder, store, origin)
 
@@ -92,7 +92,7 @@ class Spool:
     def entries(self) -> list[Entry]:
         """All entries, in the order in which their runs ended. Damaged ones are skipped."""
         found = []
-        for path in sorted(self._folder.glob(f"[!.]*/{_ENTRY}")):
+        for path in sorted(self.folder.glob(f"[!.]*/{_ENTRY}")):
             with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # or another process has sent it
                 kept = json.loads(path.read_text())
                 found.append(Entry(path.parent, kept["store"], Path(kept["origin"])))
@@ -101,7 +101,7 @@ class Spool:
     def damaged(self) -> list[Path]:
         """The folders that are not valid entries; the run itself is in its own folder in mlruns/sweeps."""
         known = {entry.folder for entry in self.entries()}
-        return [folder for folder in sorted(self._folder.glob("[!.]*")) if folder not in known]
+        return [folder for folder in sorted(self.folder.glob("[!.]*")) if folder not in known]
 
     def remove(self, entry: Entry) -> None:
         """Remove a run that MLflow has. The entry is removed completely or not at all."""
@@ -109,13 +109,13 @@ class Spool:
 
     def tidy(self) -> None:
         """Remove incomplete entries of killed processes."""
-        remove_abandoned(self._folder, ".")
+        remove_abandoned(self.folder, ".")
 
     @contextmanager
     def sending(self) -> Iterator[bool]:
         """Lock the sending of entries; False if another process holds the lock for long."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
         try:
             lock.acquire()
         except Timeout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -16,12 +16,14 @@ from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, StorageError, TrackingError
 from edlab.sanitize import text
 from edlab.tracking import database
+from edlab.tracking.description import EXPERIMENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
 _SQLITE = "sqlite:///"
+_NOTE = "mlflow.note.content"  # the description of an experiment or a run
 
 # MLflow reads these when it is imported. It must not send telemetry, or print among edlab's own output.
 _ENVIRONMENT = {
@@ -56,6 +58,8 @@ class Store:
         with self.explained("open it"):
             self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
             self.experiment_id = self._find_or_make_experiment()
+        if create:
+            self._describe()
 
     @property
     def shown_uri(self) -> str:
@@ -83,6 +87,12 @@ class Store:
                 "another with MLFLOW_EXPERIMENT_NAME",
             )
         return str(experiment.experiment_id)
+
+    def _describe(self) -> None:
+        """Describe an experiment that has no description; without the permission for it there is none."""
+        with suppress(Exception):  # each of MLflow's stores raises its library's errors
+            if not self.client.get_experiment(self.experiment_id).tags.get(_NOTE):
+                self.client.set_experiment_tag(self.experiment_id, _NOTE, EXPERIMENT)
 
     def _make_experiment(self) -> Experiment:
         from mlflow.exceptions import MlflowException

@@ -16,16 +16,22 @@ from urllib.parse import unquote, urlsplit
 
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, TrackingError
+from edlab.metrics import catalogue
 from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState, as_text
-from edlab.tracking import retrieval, ui
+from edlab.tracking import bulk, description, retrieval, ui
+from edlab.tracking.bulk import Row, row_of
 from edlab.tracking.files import DatasetInfo, Files
-from edlab.tracking.liveness import Alive, is_dead, remove_lock
+from edlab.tracking.liveness import HIDDEN, Alive, is_dead, remove_lock
 from edlab.tracking.store import Store
+from edlab.tracking.sweeps import ROW, Summary, Sweeps, is_parent, sweep_of
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Run
 
 CONVERTED = "converted"  # the folder in a run's artifacts with the file that ran
+UUID = f"{HIDDEN}uuid"  # the tag with edlab's own id of a run
+_NOTE = "mlflow.note.content"
+_ROWS = f"tags.`{ROW}` LIKE '%'"  # the parents of sweeps are not rows
 
 # Limits of MLflow's REST API.
 _VALUES_PER_BATCH = 100
@@ -61,12 +67,24 @@ class Tracker:
         self._client = self._store.client
         self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have created
         self._alive: dict[str, Alive] = {}
+        self._sweeps = Sweeps(self._store)
+        self._artifacts: dict[str, str] = {}  # by run id: the address of its files
+
+    def begin_sweep(self, sweep_id: str, name: str, note: str) -> None:
+        """Create the parent of the runs of this sweep, RUNNING. Raises `TrackingError`."""
+        with self._store.explained(f"begin sweep {sweep_id}"):
+            self._sweeps.begin(sweep_id, name, note)
+
+    def end_sweep(self, summary: Summary) -> None:
+        """Complete the parent of a sweep, or create it. Raises `TrackingError`; then it can be sent again."""
+        with self._store.explained(f"record sweep {summary.sweep_id}"):
+            self._sweeps.end(summary)
 
     def start(self, record: RunRecord) -> str:
         """Create the run, RUNNING, with the parameters known so far; return its id. Ends runs of dead processes."""
         self.reap()
         with self._store.explained("start a run"):
-            run = self._create_run(record)
+            run = self._create_run(record, self._sweeps.tags(record.sweep_id))
             try:
                 self._log_params(run, record.params)
             except BaseException:
@@ -81,7 +99,7 @@ class Tracker:
         `TrackingError` or `StorageError`; then the run is incomplete, and can be sent again.
         """
         with self._store.explained(f"record run {record.name}"):
-            run = self._find_begun(record) or self._create_run(record)
+            run = self._find_begun(record) or self._create_run(record, self._sweeps.tags(record.sweep_id, search=True))
             record.run_id = str(run.info.run_id)
             try:
                 model = self._logged_model(run, record) if files.converted else None
@@ -126,16 +144,21 @@ class Tracker:
         If none of this name is, the latest one. Raises `TrackingError` if there is no run, or for an ambiguous prefix,
         with the candidates.
         """
+        name = description.without_mark(name)
         with self._store.explained(f"look for run '{name}'"):
             if re.fullmatch(r"[0-9a-f]{1,32}", name):
-                matches = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
+                found = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
+                matches = [run for run in found if not is_parent(run)]
                 if len(matches) == 1:
                     return matches[0]
+                if found and not matches:
+                    sweep = sweep_of(found[0])
+                    raise TrackingError(f"'{name}' is the sweep {sweep}", hint=f"show its runs: edlab show {sweep}")
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
                     raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
-            alike = self._search(f"attributes.run_name LIKE '{_without_quotes(name)}'")
-            named = [run for run in alike if run.info.run_name == name]
+            alike = self._search(f"attributes.run_name LIKE '%{_without_quotes(name)}' and {_ROWS}")
+            named = [run for run in alike if description.without_mark(run.info.run_name) == name]
         if not named:
             raise TrackingError(
                 f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
@@ -147,7 +170,7 @@ class Tracker:
     def latest(self, count: int) -> list[RunRecord]:
         """The records of the latest runs, from MLflow's data without their files, the latest first."""
         with self._store.explained("list the runs"):
-            return [self._record_of_tags(run) for run in self._search("", limit=count)]
+            return [self._record_of(row_of(run)) for run in self._search(_ROWS, limit=count)]
 
     def record(self, name: str) -> RunRecord:
         """The record of the run that `find` returns."""
@@ -163,7 +186,14 @@ class Tracker:
 
     def rows(self, name: str) -> list[RunRecord]:
         """The runs of a sweep, oldest first, or the run that `find` returns, from MLflow's data without their files."""
-        return [self._record_of_tags(run) for run in self._runs_of(name) or [self.find(name)]]
+        wanted = self._sweep_named(name)
+        if not wanted:
+            return [self._record_of(row_of(self.find(name)))]
+        return [self._record_of(row) for row in self._read(f"read sweep '{wanted}'", wanted)]
+
+    def everything(self) -> list[RunRecord]:
+        """All runs of the experiment, oldest first, without their files."""
+        return [self._record_of(row) for row in self._read("read all runs")]
 
     def matching(self, condition: str) -> list[RunRecord]:
         """The runs that match a condition in MLflow's filter syntax, oldest first, without their files.
@@ -174,18 +204,24 @@ class Tracker:
 
         try:
             with self._store.explained("search runs"):
-                runs = self._search(condition)
+                runs = [run for run in self._search(condition) if ROW in run.data.tags]
         except TrackingError as error:
             cause = error.__cause__
             if not (isinstance(cause, MlflowException) and cause.error_code == "INVALID_PARAMETER_VALUE"):
                 raise
             reason = shorten(str(cause), 200, placeholder=" ...")
             raise TrackingError(f"invalid filter '{condition}': {reason}", hint=_FILTER) from error
-        return [self._record_of_tags(run) for run in reversed(runs)]
+        return [self._record_of(row_of(run)) for run in reversed(runs)]
 
     def download(self, record: RunRecord, name: str, folder: Path) -> Path:
-        """Copy one file of a recorded run into `folder`. Raises `TrackingError` if the run does not have it."""
+        """One file of a recorded run, copied into `folder` if it is not on this disk.
+
+        Raises `TrackingError` if the run does not have it.
+        """
         with self._store.explained(f"read {name} of run {record.run_id[:12]}"):
+            artifacts = _local_path(self._artifacts.get(record.run_id, "no://"))
+            if artifacts and (artifacts / name).is_file():  # MLflow's client takes a tenth of a second for it
+                return artifacts / name
             return Path(self._client.download_artifacts(record.run_id, name, str(folder)))
 
     def address(self, record: RunRecord) -> str:
@@ -198,16 +234,35 @@ class Tracker:
 
     def _runs_of(self, sweep_id: str) -> list[Run]:
         """The runs of a sweep, oldest first, by its id or the beginning of it."""
+        wanted = self._sweep_named(sweep_id)
+        with self._store.explained(f"read sweep '{sweep_id}'"):
+            return list(reversed(self._search(f"tags.`{ROW}` = '{wanted}'"))) if wanted else []
+
+    def _sweep_named(self, sweep_id: str) -> str:
+        """The id of the sweep that begins with this, with the date at least; empty if there is none.
+
+        Raises `TrackingError` if several sweeps have it.
+        """
         # Less than a date may as well be the beginning of a run's id.
         anything = "%" if re.match(r"\d{8}", sweep_id) else ""
-        with self._store.explained(f"read sweep '{sweep_id}'"):
-            runs = self._search(f"tags.`edlab.sweep_id` LIKE '{_without_quotes(sweep_id)}{anything}'")
-        found = {run.data.tags["edlab.sweep_id"] for run in runs}
-        begun = sorted(each for each in found if each.startswith(sweep_id)) if anything else [sweep_id]
+        with self._store.explained(f"look for sweep '{sweep_id}'"):
+            pattern = f"{_without_quotes(sweep_id)}{anything}"
+            if bulk.is_database(self._store.uri):
+                found = bulk.sweeps(self._store.uri, self._store.experiment_id, pattern)
+            else:
+                found = {run.data.tags[ROW] for run in self._search(f"tags.`{ROW}` LIKE '{pattern}'")}
+        begun = sorted(each for each in found if each.startswith(sweep_id)) if anything else sorted(found & {sweep_id})
         if len(begun) > 1 and sweep_id not in begun:
             raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(begun)}")
-        wanted = sweep_id if sweep_id in begun else next(iter(begun), "")
-        return [run for run in reversed(runs) if run.data.tags["edlab.sweep_id"] == wanted]
+        return sweep_id if sweep_id in begun else next(iter(begun), "")
+
+    def _read(self, action: str, sweep_id: str = "") -> list[Row]:
+        """The rows of a sweep, or all of the experiment, oldest first."""
+        with self._store.explained(action):
+            if bulk.is_database(self._store.uri):
+                return bulk.rows(self._store.uri, self._store.experiment_id, sweep_id)
+            runs = self._search(f"tags.`{ROW}` = '{sweep_id}'" if sweep_id else _ROWS)
+            return [row_of(run) for run in reversed(runs)]
 
     def pull(self, name: str, to: Path | None = None, force: bool = False) -> list[Path]:
         """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.
@@ -223,7 +278,7 @@ class Tracker:
             return self._pull_registered(address, to, force)
         run = self._find_with_model(name)
         run_id = run.info.run_id
-        to = to or Path(_as_folder(f"{run.info.run_name}-{run_id[:8]}"))
+        to = to or Path(_as_folder(f"{description.without_mark(run.info.run_name)}-{run_id[:8]}"))
         origin = f"run {run_id[:12]}"
         with self._store.explained(f"copy the model of {origin} to {to}"), retrieval.scratch_near(to) as temp:
             fetched = Path(self._client.download_artifacts(run_id, CONVERTED, str(temp)))
@@ -260,7 +315,7 @@ class Tracker:
         run = self._find_with_model(name)
         run_id = run.info.run_id
         with self._store.explained(f"register the model of run {run_id[:12]} as {registered}"):
-            uuid = run.data.tags.get("edlab.uuid", "")
+            uuid = _uuid(run.data.tags)
             experiments = [self._store.experiment_id]
             models = self._client.search_logged_models(experiments, f"tags.`edlab.uuid` = '{uuid}'")
             if not models:
@@ -269,9 +324,9 @@ class Tracker:
                     hint="an earlier edlab recorded it: run it again",
                 )
             verdict = run.data.tags.get("edlab.verdict", "none")
-            description = f"{run.info.run_name}, edlab run {run_id}, verdict {verdict}"
+            about = f"{description.without_mark(run.info.run_name)}, edlab run {run_id}, verdict {verdict}"
             tags = {key: run.data.tags[key] for key in _PROMOTED_TAGS if key in run.data.tags}
-            version, existed = retrieval.register(self._client, models[0], registered, alias, description, tags)
+            version, existed = retrieval.register(self._client, models[0], registered, alias, about, tags)
         address = retrieval.Address(registered, alias=alias) if alias else retrieval.Address(registered, version)
         return run, retrieval.Promoted(address, version, existed, self._store.shown_uri)
 
@@ -289,31 +344,47 @@ class Tracker:
                 )
         return run
 
-    def serve_ui(self, host: str, port: int, on_start: Callable[[str], None] = lambda address: None) -> int:
-        """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use.
+    def serve_ui(self, host: str, port: int, on_ready: Callable[[str], None]) -> int:
+        """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use; return 0.
 
-        `on_start` gets its address before it is started.
-
-        Raises `TrackingError` if the runs are on a server: its own address is the UI.
+        `on_ready` gets the address of the latest sweep's runs, once the UI answers. Runs that are on a server have its
+        UI: then this returns immediately.
         """
         if self._store.is_server:
-            raise TrackingError(
-                "the runs are on an MLflow server, which has its own UI",
-                hint=f"open {self._store.shown_uri} in a browser",
-            )
+            on_ready(self._latest_page(self._store.shown_uri))
+            return 0
         free = ui.free_port(host, port)
-        on_start(f"http://{host}:{free} (experiment {self._store.experiment}, tab 'Training runs' or 'Runs')")
-        return ui.serve(self._store.uri, host, free)
+        page = self._latest_page(f"http://{host}:{free}")
+        return ui.serve(self._store.uri, host, free, lambda: on_ready(page))
+
+    def _latest_page(self, base: str) -> str:
+        """The address of the latest sweep's runs in the UI at `base`, with a view of its metrics stored in MLflow."""
+        experiment = self._store.experiment_id
+        with self._store.explained("find the latest sweep"):
+            latest = self._search(_ROWS, limit=1)
+            if not latest:
+                return ui.address(base, experiment)
+            sweep_id = latest[0].data.tags[ROW]
+            rows = self._search(f"tags.`{ROW}` = '{sweep_id}'")
+        metrics = {name for run in rows for name in run.data.metrics}
+        try:
+            key = f"edlab-{sweep_id}"
+            self._client.set_experiment_tag(experiment, ui.VIEW_TAG + key, ui.view(sweep_id, sorted(metrics)))
+        except Exception:  # without the permission to write, the page has MLflow's own columns
+            return ui.address(base, experiment, sweep_id=sweep_id)
+        return ui.address(base, experiment, view=key)
 
     def _find_begun(self, record: RunRecord) -> Run | None:
         """The run of this record, if it exists."""
-        found = self._search(f"tags.`edlab.uuid` = '{record.uuid}'", limit=1)
-        return self._client.get_run(found[0].info.run_id) if found else None  # with its inputs and outputs
+        for tag in (UUID, "edlab.uuid"):  # the latter: of a run that an older version began
+            if found := self._search(f"tags.`{tag}` = '{record.uuid}'", limit=1):
+                return self._client.get_run(found[0].info.run_id)  # with its inputs and outputs
+        return None
 
-    def _create_run(self, record: RunRecord) -> Run:
+    def _create_run(self, record: RunRecord, row: Mapping[str, str]) -> Run:
         """Create a run with a sign of life."""
         alive = Alive(self._store.lock_folder)
-        tags = {**alive.tags, "edlab.sweep_id": record.sweep_id, "edlab.uuid": record.uuid}
+        tags = {**alive.tags, **row, UUID: record.uuid}
         try:
             run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
         except BaseException:
@@ -341,25 +412,26 @@ class Tracker:
             if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
                 with tempfile.TemporaryDirectory() as folder:
                     return RunRecord.read(Path(self._client.download_artifacts(run_id, "result.json", folder)))
-        return self._record_of_tags(run)
+        return self._record_of(row_of(run))
 
-    def _record_of_tags(self, run: Run) -> RunRecord:
+    def _record_of(self, row: Row) -> RunRecord:
         """The record from a run's parameters, metrics and tags, without its files."""
-        tags = run.data.tags
-        running = run.info.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
-        killed = run.info.status == "RUNNING" and not running
+        tags = row.tags
+        running = row.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
+        killed = row.status == "RUNNING" and not running
+        self._artifacts[row.run_id] = row.artifact_uri
         return RunRecord(
-            uuid=tags.get("edlab.uuid", run.info.run_id),
-            run_id=run.info.run_id,
-            name=run.info.run_name,
-            sweep_id=tags.get("edlab.sweep_id", ""),
-            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.info.start_time / 1000)),
+            uuid=_uuid(tags) or row.run_id,
+            run_id=row.run_id,
+            name=description.without_mark(row.name),
+            sweep_id=tags.get(ROW, ""),
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(row.start_ms / 1000)),
             status=Status.running if running else Status(tags.get("edlab.status", Status.interrupted)),
             reason=tags.get("edlab.reason", _KILLED if killed else ""),
             hint=tags.get("edlab.hint", _AGAIN if killed else ""),
-            params=dict(run.data.params),
-            metrics=dict(run.data.metrics),
-            missing=_without_prefix(tags, "edlab.missing."),
+            params=dict(row.params),
+            metrics=dict(row.metrics),
+            missing=_without_prefix(tags, "edlab.missing.") | _without_prefix(tags, f"{HIDDEN}missing."),
             tags=_without_prefix(tags, "edlab."),
             verdict=_verdict(tags),
         )
@@ -377,10 +449,12 @@ class Tracker:
     def _log_values(self, run: Run, record: RunRecord, files: Files, model: LoggedModel | None) -> None:
         """Parameters that were not known at the start, metrics (the model's too), tags, and the data set."""
         run_id = run.info.run_id
-        if run.info.run_name != record.name:  # the precision of a model file is known once it is read
-            self._client.update_run(run_id, name=record.name)
+        name = description.mark(record) + record.name  # the precision of a model file is known once it is read
+        if run.info.run_name != name:
+            self._client.update_run(run_id, name=name)
         self._log_params(run, record.params)
-        current = _record_tags(record)
+        current = _record_tags(record) | {_NOTE: description.of_run(record), UUID: record.uuid}
+        del current["edlab.uuid"]
         for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)
         tags = list(_tags(current))
@@ -470,16 +544,26 @@ class Tracker:
 
 
 def _record_tags(record: RunRecord) -> dict[str, str]:
-    """The tags `edlab.*`: the record's tags, its end, its verdict, and why metrics are missing."""
-    tags = {f"edlab.{key}": value for key, value in record.tags.items()}
-    tags["edlab.status"] = record.status.value
-    tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
-    optional = {"edlab.stage": record.stage, "edlab.reason": record.reason, "edlab.hint": record.hint}
-    tags.update({key: str(value) for key, value in optional.items() if value})
+    """The tags `edlab.*`: the run's verdict, its end, the record's tags, and why metrics are missing.
+
+    MLflow shows them in the order in which they are written.
+    """
+    tags = {}
     if record.verdict:
         tags["edlab.verdict"] = record.verdict.state.value
         tags["edlab.verdict_reasons"] = ",".join(reason.code for reason in record.verdict.reasons)
-    return tags | {f"edlab.missing.{name}": reason for name, reason in record.missing.items()}
+    tags["edlab.status"] = record.status.value
+    optional = {"edlab.stage": record.stage, "edlab.reason": record.reason, "edlab.hint": record.hint}
+    tags.update({key: str(value) for key, value in optional.items() if value})
+    tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
+    tags.update({f"edlab.{key}": value for key, value in record.tags.items()})
+    return tags | {_missing_tag(name, record): reason for name, reason in record.missing.items()}
+
+
+def _missing_tag(metric: str, record: RunRecord) -> str:
+    """The tag with the reason for a missing metric: MLflow's pages show it for the six only."""
+    prefix = "edlab." if metric in description.headlines(record) else HIDDEN
+    return f"{prefix}missing.{metric}"
 
 
 def _tags(tags: Mapping[str, str]) -> list[Any]:
@@ -489,11 +573,20 @@ def _tags(tags: Mapping[str, str]) -> list[Any]:
 
 
 def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
-    """The metrics, also for the logged model; accuracy is linked to its data set."""
+    """The metrics, also for the logged model; accuracy is linked to its data set.
+
+    The six come first, latency before accuracy: MLflow's page for comparing runs begins with the first one, and most
+    sweeps have rows of equal accuracy.
+    """
     from mlflow.entities import Metric
 
+    accuracy, *rates = description.headlines(record)
+    headlines = [*rates, accuracy]
+    rank = {prefix + name: index for index, name in enumerate(headlines) for prefix in ("", *catalogue.PREFIXES)}
+    ordered = sorted(record.metrics, key=lambda name: rank.get(name, len(rank)))
     metrics = []
-    for name, value in record.metrics.items():
+    for name in ordered:
+        value = record.metrics[name]
         scored = dataset if dataset and name.startswith("accuracy_") else None
         metrics.append(
             Metric(
@@ -507,6 +600,11 @@ def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | Non
             )
         )
     return metrics
+
+
+def _uuid(tags: Mapping[str, str]) -> str:
+    """edlab's own id of a run, also of one that an older version recorded."""
+    return tags.get(UUID) or tags.get("edlab.uuid", "")
 
 
 def _verdict(tags: Mapping[str, str]) -> Verdict | None:

@@ -34,6 +34,8 @@ _NO_TELEMETRY = "`true`: no usage statistics are sent"
 
 MEANINGS: dict[str, dict[str, str]] = {
     _USER: {
+        "BROWSER": "browser that `edlab ui` opens, as Python's webbrowser module reads it",
+        "DISPLAY": "`edlab ui` opens a browser on Linux only if this, `WAYLAND_DISPLAY` or `BROWSER` is set",
         "EDLAB_CACHE": "folder for converted models, prepared images and tool environments; default: `edlab` in "
         "`$XDG_CACHE_HOME`, which is `~/.cache` if it is not set",
         "EDLAB_IMAGENET": "folder of the ImageNet validation images, for `dataset=imagenet` without `dataset.path`",
@@ -51,6 +53,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "PATH": "where external programs such as `ssh`, `nvpmodel` and `edgetpu_compiler` are searched",
         "TMPDIR": "folder for temporary files; each command creates one folder there and removes it when it ends",
         "USER": "user name in hints about sudo rules on a Jetson",
+        "WAYLAND_DISPLAY": "see `DISPLAY`",
         "XDG_CACHE_HOME": "the user's cache folder, if `EDLAB_CACHE` is not set",
         "XDG_RUNTIME_DIR": "folder for the sockets of shared ssh connections; default: the temporary folder",
     },

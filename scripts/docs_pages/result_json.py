@@ -59,7 +59,6 @@ TAGS = {
     "intervals of power are without it",
     "power_boundary": "what the power sensor measures: the part of the device or board",
     "power_source": "the power sensor, or the source of the estimate",
-    "target": "the measured machine: its board, processor and GPU, as far as they are known",
     "scored_digest": "identifies the scored images and labels: runs with another one are not compared in accuracy",
     "predictions_sha256": "of `predictions.npz`: the predictions for the scored images, and which are right",
     "sampling_cost_with": "the model and runtime with which the cost of reading the power sources was measured",

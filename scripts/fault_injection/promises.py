@@ -59,10 +59,12 @@ def check_store(world: World) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), "the database is damaged"
         (running,) = connection.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchone()
         assert running == 0, f"{running} runs are RUNNING"
-        uuids = Counter(uuid for (uuid,) in connection.execute("SELECT value FROM tags WHERE key = 'edlab.uuid'"))
+        uuids = Counter(
+            uuid for (uuid,) in connection.execute("SELECT value FROM tags WHERE key = 'mlflow.edlab.uuid'")
+        )
         metrics = connection.execute(
             "SELECT tags.value, latest_metrics.value FROM tags JOIN latest_metrics USING (run_uuid) "
-            "WHERE tags.key = 'edlab.uuid' AND latest_metrics.key = 'accuracy_top1'"
+            "WHERE tags.key = 'mlflow.edlab.uuid' AND latest_metrics.key = 'accuracy_top1'"
         )
         accuracies = dict(metrics.fetchall())
     for sweep in world.sweeps():
@@ -96,7 +98,7 @@ def check_server(world: World, sweeps: list[Path]) -> None:
     experiment = client.get_experiment_by_name("edlab")
     assert experiment or not sweeps, "the server has no experiment"
     runs = client.search_runs([experiment.experiment_id]) if experiment else []
-    uuids = [run.data.tags.get("edlab.uuid") for run in runs]
+    uuids = [run.data.tags.get("mlflow.edlab.uuid") for run in runs]
     for record in (record for sweep in sweeps for record in read_records(sweep)):
         assert uuids.count(record.uuid) == 1, f"{record.name} is {uuids.count(record.uuid)} times on the server"
         run = runs[uuids.index(record.uuid)]

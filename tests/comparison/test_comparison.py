@@ -28,7 +28,7 @@ def run(name: str = "a", **changes: Any) -> RunRecord:
     values: dict[str, Any] = {
         "name": name, "sweep_id": "s", "started_at": "2026-01-01T00:00:00+00:00", "uuid": name, "run_id": name * 8,
         "params": params | changes.pop("params", {}),
-        "tags": {"scored_digest": "d", "target": "this machine", "task": "classification"} | changes.pop("tags", {}),
+        "tags": {"scored_digest": "d", "cpu": "this CPU", "task": "classification"} | changes.pop("tags", {}),
         "metrics": metrics, "verdict": Verdict(),
     }  # fmt: skip
     return RunRecord.model_validate(values | changes)
@@ -85,10 +85,10 @@ def test_accuracy_is_compared_image_by_image() -> None:
     [
         ({"params": {"protocol.seconds": 60}}, "other_protocol", {"latency_ms", "throughput_ips", "power_w"}),
         ({"tags": {"scored_digest": "e"}}, "other_data", {"accuracy_top1"}),
-        ({"tags": {"target": "another"}}, "other_machine", {"latency_ms", "throughput_ips", "power_w"}),
+        ({"tags": {"cpu": "another"}}, "other_machine", {"latency_ms", "throughput_ips", "power_w"}),
         ({"tags": {"power_boundary": "usb"}}, "other_boundary", {"power_w"}),
         ({"tags": {"task": "detection"}}, "other_task", {"accuracy_top1"}),
-        ({"params": {"device.name": "jetson"}, "tags": {"target": "another"}}, "", set()),
+        ({"params": {"device.name": "jetson"}, "tags": {"cpu": "another"}}, "", set()),
         ({"params": {"protocol.repeats": 5}}, "", set()),
     ],
 )

@@ -195,7 +195,7 @@ def test_the_command_writes_a_page_or_pictures(place: Workplace) -> None:
     result = place.edlab("report", "sweep", "--format", "svg", "--out", "figures")
     assert result.returncode == 0, result.stderr
     names = {path.name for path in (place.folder / "figures").iterdir()}
-    assert names == {"throughput.svg", "efficiency.svg", "accuracy_latency.svg"}
+    assert names == {"throughput_efficiency.svg", "accuracy_latency.svg"}
 
 
 @pytest.mark.parametrize(

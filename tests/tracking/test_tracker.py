@@ -124,7 +124,7 @@ def test_many_and_long_values_fit_mlflows_limits(config: TrackingConfig, record:
     )
     run = MlflowClient(tracking_uri=config.uri).get_run(made(Tracker(config), one).run_id)
     assert len(run.data.params) == 250
-    assert sum(key.startswith("edlab.missing.") for key in run.data.tags) == 150
+    assert sum("edlab.missing." in key for key in run.data.tags) == 150
 
 
 def test_a_failed_run_keeps_what_it_had(config: TrackingConfig, record: MakeRecord, files: Files) -> None:
@@ -198,7 +198,7 @@ def test_a_run_whose_sending_breaks_off_anywhere_is_completed_by_the_next_and_no
     assert len(run.outputs.model_outputs) == len(run.inputs.dataset_inputs) == 1
     assert {"result.json", "converted", "latencies.npy"} <= {file.path for file in client.list_artifacts(run_id)}
     assert later.record(run_id).metrics == one.metrics
-    assert not (Store(config).lock_folder / run.data.tags["edlab.lock"]).exists()
+    assert not (Store(config).lock_folder / run.data.tags["mlflow.edlab.lock"]).exists()
 
 
 def test_a_start_that_fails_leaves_no_sign_of_life(
@@ -282,7 +282,7 @@ def test_a_killed_run_that_could_not_be_ended_is_ended_by_the_next(
 def test_a_run_from_before_a_restart_is_dead(local: TrackingConfig, record: MakeRecord) -> None:
     tracker = Tracker(local)
     run_id = tracker.start(record())
-    MlflowClient(tracking_uri=local.uri).set_tag(run_id, "edlab.boot_id", "another boot")
+    MlflowClient(tracking_uri=local.uri).set_tag(run_id, "mlflow.edlab.boot_id", "another boot")
     assert tracker.reap() == [run_id]
 
 
@@ -290,7 +290,7 @@ def test_runs_of_other_hosts_are_left_alone(local: TrackingConfig, record: MakeR
     tracker = Tracker(local)
     run_id = tracker.start(record())
     client = MlflowClient(tracking_uri=local.uri)
-    client.set_tag(run_id, "edlab.boot_id", "another boot")
+    client.set_tag(run_id, "mlflow.edlab.boot_id", "another boot")
     client.set_tag(run_id, "edlab.host", "another-host")
     assert tracker.reap() == []
 
@@ -299,8 +299,8 @@ def test_runs_of_another_machine_of_this_name_are_left_alone(local: TrackingConf
     tracker = Tracker(local)
     run_id = tracker.start(record())
     client = MlflowClient(tracking_uri=local.uri)
-    client.set_tag(run_id, "edlab.boot_id", "another boot")
-    client.set_tag(run_id, "edlab.machine", "another machine")
+    client.set_tag(run_id, "mlflow.edlab.boot_id", "another boot")
+    client.set_tag(run_id, "mlflow.edlab.machine", "another machine")
     assert tracker.reap() == []
 
 

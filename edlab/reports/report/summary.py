@@ -11,8 +11,9 @@ from edlab.comparison.estimates import EMULATED
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Column, Section
 from edlab.record import RunRecord, Status, VerdictState, as_text
+from edlab.reports import table
 from edlab.reports.report.labels import labels
-from edlab.reports.table import NAMES, reliable, sorted_by, winners
+from edlab.reports.table import NAMES
 
 _MOST_NAMED = 4  # in one sentence
 _TITLES = {
@@ -87,18 +88,16 @@ def _best(records: Sequence[RunRecord], name: str, called: Mapping[str, str]) ->
     heading = title(name)
     measured = [record for record in records if name in record.metrics]
     ranked = measured or [record for record in records if EMULATED + name in record.metrics]
-    usable = reliable(ranked)
     if not ranked:
         return Best(heading, "", _why_missing(records, name))
-    if not usable:
+    found = table.best(ranked, name)
+    if found is None:
         return Best(heading, "", "no winner: all runs with a value are INVALID")
-    first = sorted_by(usable, name)[0]
-    value = _known(first, name)
-    alike = winners(ranked, [name]).get(name, {record.uuid for record in usable}) - {first.uuid}
-    if not alike:
-        return Best(heading, called[first.uuid], value)
-    others = _listed([called[record.uuid] for record in usable if record.uuid in alike])
-    return Best(heading, called[first.uuid], f"{value}. Not shown to be worse: {others}")
+    winner, alike = found
+    others = _listed([called[record.uuid] for record in alike])
+    return Best(
+        heading, called[winner.uuid], _known(winner, name) + (f". Not shown to be worse: {others}" if alike else "")
+    )
 
 
 def _known(record: RunRecord, name: str) -> str:
