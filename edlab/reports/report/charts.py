@@ -19,7 +19,7 @@ from edlab.reports.table import NAMES, reliable
 #: Okabe and Ito's colours for colour-blind readers, those first that are visible on white and on black.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
 _FRONT = "#d55e00"
-_PALE = 0.35  # the opacity of an INVALID run
+_PALE = 0.5  # the opacity of an INVALID run
 _MOST_ROWS = 24  # of a chart; of more runs, those that its text states
 _LARGEST = 34  # pixels, the diameter of the largest file
 _WIDE_RANGE = 20  # largest over smallest value from which an axis is logarithmic
@@ -118,7 +118,8 @@ def _bars(
     values = "; ".join(
         f"{called[each.uuid]} on {_device(each)} {written(name, found[each.uuid])}" for each in shown[:3]
     )
-    text = f"{note}Highest of {len(shown)}: {values}.{_legend(shown, found)}" if shown else "Published figures only."
+    count = f"Highest of {len(shown)}" if len(shown) > 1 else "One run"
+    text = f"{note}{count}: {values}.{_legend(shown, found)}" if shown else "Published figures only."
     bars = sum(len(trace["y"]) for trace in traces)
     layout = _layout(f"{title(name).lower()}, {unit(name)}", rows=max(bars, _lines(order))) | {"barmode": "group"}
     layout["yaxis"] = _categories(order)

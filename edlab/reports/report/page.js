@@ -23,12 +23,17 @@ function themed(layout) {
   };
 }
 
+function visible(trace, text) {
+  const shown = "hovertext" in trace ? { ...trace, hoverinfo: "text" } : trace;
+  return trace.type === "bar" && trace.error_x ? { ...shown, error_x: { ...trace.error_x, color: text } } : shown;
+}
+
 function draw() {
+  const { text } = colours();
   for (const { key, traces, layout } of data.charts) {
     const element = document.getElementById(`chart-${key}`);
     if (!element) continue;
-    const shown = traces.map((trace) => ("hovertext" in trace ? { ...trace, hoverinfo: "text" } : trace));
-    Plotly.react(element, shown, themed(layout), {
+    Plotly.react(element, traces.map((trace) => visible(trace, text)), themed(layout), {
       responsive: true,
       displaylogo: false,
       modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
