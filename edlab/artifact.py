@@ -43,6 +43,10 @@ class StepRecord(BaseModel):
     tools: dict[str, str]  # package -> version
     options: dict[str, Any]  # that determined the output
     log: Path  # what the tool printed
+    format: str = ""  # of what it wrote
+    precision: str = ""  # of what it wrote
+    layout: Layout = "NCHW"  # of the input of what it wrote
+    files: tuple[Path, ...] = ()  # what it wrote, on the host
     report: StepReport = Field(default_factory=StepReport)  # what the tool reported about its work
 
 

@@ -148,6 +148,20 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     cli_results.add_parsers(commands)
     cli_report.add_parser(commands)
 
+    profile = commands.add_parser("profile", help="show which layers of a run take the time; measures it if needed")
+    text = f"{_RUN}; without a profile, it runs again as a new run"
+    cli_results.complete_runs(profile.add_argument("run", metavar="RUN", help=text))
+    profile.add_argument("--top", type=int, default=10, metavar="N", help="how many layers (default: 10)")
+    _add_overrides(profile, "measure again, with other values of these keys")
+    profile.set_defaults(action=_profile)
+
+    accuracy = commands.add_parser("explain-accuracy", help="show the layers of a run that lose accuracy in int8")
+    cli_results.complete_runs(accuracy.add_argument("run", metavar="RUN", help=f"{_RUN}; it must be quantized"))
+    accuracy.add_argument("--worst", type=int, default=10, metavar="N", help="how many layers (default: 10)")
+    accuracy.add_argument("--try", dest="try_it", action="store_true", help="measure it with these in floating point")
+    _add_overrides(accuracy, "convert and measure again, with other values of these keys")
+    accuracy.set_defaults(action=_explain_accuracy)
+
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
     text = f"{_RUN}; or models:/NAME@ALIAS, models:/NAME/VERSION of `promote`"
     cli_results.complete_runs(pull.add_argument("run", metavar="RUN", help=text))
@@ -264,6 +278,21 @@ def _show(options: argparse.Namespace, console: Console) -> int:
     else:
         cli_results.print_sheet(run_sheet(tracker.record(options.run)), options.format, console)
     return 0
+
+
+def _profile(options: argparse.Namespace, console: Console) -> int:
+    from edlab.engine import command, explain
+
+    command.environment_without_telemetry()
+    return explain.profile(_tracker().record(options.run), options.overrides, options.top, console)
+
+
+def _explain_accuracy(options: argparse.Namespace, console: Console) -> int:
+    from edlab.engine import command, explain
+
+    command.environment_without_telemetry()
+    record = _tracker().record(options.run)
+    return explain.accuracy(record, options.overrides, options.worst, options.try_it, console)
 
 
 def _pull(options: argparse.Namespace, console: Console) -> int:

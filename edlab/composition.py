@@ -47,6 +47,7 @@ from edlab.config import (
 from edlab.devices import runtimes
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean, load_target, nearest, places, plugins
+from edlab.sanitize import HIDDEN
 from edlab.source import USUAL_CALIBRATION_IMAGES, SourceModel
 
 _VERSION_BASE = "1.3"  # the version of Hydra's behaviour
@@ -54,6 +55,9 @@ _composing = threading.Lock()  # Hydra's plugins, schema store and resolvers are
 _AUTO = "auto"
 _ANY, _PROCESSOR = "*", "processor"  # in device.runtimes: all runtimes that run on any processor
 _DECIDED_LATER = ("quantization.name", "quantization.precision")
+
+# Parameters of a record that describe the loaded model and data.
+_NOT_OF_THE_CONFIGURATION = ("model.format", "model.input.", "dataset.label_map")
 
 _CHOOSE_DATASET = ("dataset", "dataset.kind")
 
@@ -461,6 +465,49 @@ def _option_of_name(name: str) -> str:
     known = {option: f"{group}={option}" for group in reversed(groups()) for option in options(group)}
     near = nearest(name, known)
     return f"did you mean {known[near[0]]}? " if near else ""
+
+
+def recorded(params: Mapping[str, Any], overrides: Sequence[str] = ()) -> EdlabConfig:
+    """The configuration of a recorded run from its parameters, with other values of some keys.
+
+    Raises `ConfigError` for parameters that are not a complete configuration, and for an invalid override.
+    """
+    config = OmegaConf.structured(EdlabConfig)
+    given = [override.get_key_element().lstrip("+") for override in parse(overrides)]
+    # `describe` omits what is empty; only this key has a default that is not.
+    values = {"quantization.granularity": None} | {
+        key: value for key, value in params.items() if not key.startswith(_NOT_OF_THE_CONFIGURATION)
+    }
+    if hidden := [key for key, value in values.items() if HIDDEN in str(value) and key not in given]:
+        raise ConfigError(f"{hidden[0]} was not recorded, because it is secret", hint=f"add {hidden[0]}=...")
+    if values.get("model.origin") == ModelOrigin.python and "model.target" not in values:
+        raise ConfigError(
+            "the model of this run was a live module, which exists only in the process that ran it",
+            hint="call edlab.run(...) there again",
+        )
+    try:
+        nested: dict[str, Any] = {}
+        for key, value in values.items():
+            *groups, last = key.split(".")
+            node = nested
+            for group in groups:
+                node = node.setdefault(group, {})
+            node[last] = value
+        config = OmegaConf.merge(config, nested)
+        for override in parse(overrides):
+            key = override.get_key_element().lstrip("+")
+            if "." not in key or override.is_sweep_override():
+                raise ConfigError(
+                    f"'{override.input_line}' cannot be changed in a recorded run",
+                    hint="set single keys, such as protocol.seconds=10; for other choices use `edlab run`",
+                )
+            OmegaConf.update(config, key, override.value(), force_add=key.startswith(_OPEN))
+        plain = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise _explain_value(error, "") from error
+    assert isinstance(plain, EdlabConfig)
+    _check_numbers(plain)
+    return plain
 
 
 def _is_value(override: Override) -> bool:

@@ -361,6 +361,7 @@ class ProtocolConfig:
     max_interval: float = number(0.05, 0)  # the latency phase ends once the interval / the mean is at most this
     repeats: int = number(1, 1)  # number of new agent processes in which the timed phases run; not 2
     max_accuracy_drop: float = number(0.01, 0)  # 0..1; a larger drop makes the verdict DEGRADED
+    profile: bool = False  # also time each layer with the runtime's own profiler, after all other phases
     decompose_drop: bool = False  # also score the converted fp32 file, and the quantized file in floating point
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)

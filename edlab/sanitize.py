@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_HIDDEN = "***"
+HIDDEN = "***"
 MAX_CHARACTERS = 50_000  # per text: people read the end of a log
 _MIN_SECRET = 6  # characters: a shorter secret would also be replaced if it occurs by chance
 
@@ -33,7 +33,7 @@ def _sanitized(value: Any, secrets: list[str]) -> Any:
         return _text(value, secrets)
     if isinstance(value, Mapping):
         return {
-            _sanitized(key, secrets): _HIDDEN if _is_secret(key, item) else _sanitized(item, secrets)
+            _sanitized(key, secrets): HIDDEN if _is_secret(key, item) else _sanitized(item, secrets)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
@@ -52,11 +52,11 @@ def _text(value: str, secrets: list[str]) -> str:
         value = f"{value[:half]}\n... {len(value) - 2 * half:,} characters omitted ...\n{value[-half:]}"
     value = value.encode("utf-8", "replace").decode()
     for pattern in (_USER_IN_ADDRESS, _PASSWORD_IN_ADDRESS):
-        value = pattern.sub(rf"\1{_HIDDEN}@", value)
+        value = pattern.sub(rf"\1{HIDDEN}@", value)
     for pattern in (_ASSIGNED, _BEARER):
-        value = pattern.sub(rf"\1{_HIDDEN}", value)
+        value = pattern.sub(rf"\1{HIDDEN}", value)
     for secret in secrets:
-        value = value.replace(secret, _HIDDEN)
+        value = value.replace(secret, HIDDEN)
     return value
 
 

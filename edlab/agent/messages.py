@@ -507,6 +507,35 @@ class ThroughputReport(NamedTuple):
     options: Dict[str, Any]  # that are used
 
 
+class LayerTime(NamedTuple):
+    """One unit of work as a runtime timed it: a layer of the model, or several that the runtime fused."""
+
+    name: str  # the runtime's own
+    operator: str  # as the runtime names it
+    ms: float  # of one query: the median
+    mean_ms: float  # of one query: the mean, which includes interruptions by other programs
+    place: str = ""  # device or execution provider; empty: unknown
+    kernel: str = ""  # implementation, as the runtime names it; empty: unknown
+    precision: str = ""  # of the arithmetic; empty: unknown
+    sources: List[str] = []  # noqa: RUF012  -- nodes or tensors of the model file that it computes, if they are known
+
+
+class Profile(NamedTuple):
+    """Time each layer with the runtime's own profiler, over `runs` queries of a model compiled for that alone."""
+
+    pool: Pool
+    runs: int
+
+
+class ProfileReport(NamedTuple):
+    """The layers in the order of execution; None if they are not available, for a `reason`."""
+
+    layers: Optional[List[LayerTime]]
+    reason: str  # why there are no layers; empty if there are
+    query_ms: float  # mean of as many queries right before, without the profiler
+    activity: Activity  # what else the machine did
+
+
 HELLO = Method("hello", Nothing, Machine)
 STATE = Method("state", Nothing, State)
 AVAILABLE = Method("available", Available, Runtimes)
@@ -529,6 +558,7 @@ WARMUP = Method("warmup", Warmup, WarmupReport)
 LATENCY = Method("latency", Latency, LatencyReport)
 HOST_WORK = Method("host_work", HostWork, HostWorkReport)
 THROUGHPUT = Method("throughput", Throughput, ThroughputReport)
+PROFILE = Method("profile", Profile, ProfileReport)
 CLOSE = Method("close", Nothing, Nothing)
 
 METHODS: Dict[str, Method[Any, Any]] = {

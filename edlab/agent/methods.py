@@ -276,6 +276,10 @@ class Agent:
             options=compiled.options,
         )
 
+    def profile(self, progress: OnProgress, ask: messages.Profile) -> messages.ProfileReport:
+        model = self._open_model()
+        return phases.profile(model.runtime, model.request, model.tensors(ask.pool), ask.runs, progress)
+
     def close(self, progress: OnProgress, ask: Nothing) -> Nothing:
         """Release the open model, if there is one, and the scratch folder; restore the knobs."""
         self._model = None

@@ -116,6 +116,9 @@ class Converter(ABC):
     # Artifact format -> "module:function" of Path -> iterable of (shape, dtype): the constants of such a file. Without
     # a reader edlab cannot check that an int8 file contains int8 weights. It runs in a separate process.
     weight_readers: ClassVar[Mapping[str, str]] = {}
+    # Artifact format -> "module:function" that compares a quantized file with its float32 file, value by value: see
+    # `edlab.converters.layer_noise`. Without it `edlab explain-accuracy` is not available.
+    layer_noise: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: ConverterConfig) -> None:
         """Raises `ConfigError` for an option that this toolchain does not have, or that has the wrong type."""

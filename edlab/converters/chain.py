@@ -82,6 +82,10 @@ def _run_step(
         tools=versions,
         options=dict(step.options),
         log=folder / _LOG,
+        format=step.format,
+        precision=step.precision,
+        layout=step.layout,
+        files=tuple(folder / name for name in record["files"]),
         report=StepReport.read(folder),
     )
     return Artifact(

@@ -40,6 +40,7 @@ class LitertConverter(Converter):
     name = "litert"
     format = "tflite"
     weight_readers: ClassVar[Mapping[str, str]] = {"tflite": "edlab.converters.inspect:tflite_weights"}
+    layer_noise: ClassVar[Mapping[str, str]] = {"tflite": "edlab.converters.layer_noise.tflite:compare"}
     takes = ("pt2", "keras", "onnx", "tflite")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),

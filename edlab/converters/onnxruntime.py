@@ -43,6 +43,7 @@ class OnnxruntimeConverter(Converter):
     name = "onnxruntime"
     format = "onnx"
     weight_readers: ClassVar[Mapping[str, str]] = {"onnx": "edlab.converters.inspect:onnx_weights"}
+    layer_noise: ClassVar[Mapping[str, str]] = {"onnx": "edlab.converters.layer_noise.onnx:compare"}
     takes = ("pt2", "keras", "onnx")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),
@@ -124,8 +125,7 @@ def quantize_onnx(inputs: list[str], out: str, options: dict[str, Any], calibrat
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    opset = onnx_prepare.PER_CHANNEL_OPSET if options["per_channel"] else None
-    prepared = _preprocess(inputs[0], out, options["exclude"], opset)
+    prepared = _preprocess(inputs[0], out, options["exclude"], options["per_channel"])
     only_weighted = options.get("only_weighted_inputs", False)
     extra: dict[str, Any] = {
         "ActivationSymmetric": options["symmetric"],
@@ -163,19 +163,26 @@ def quantize_onnx_dynamic(inputs: list[str], out: str, options: dict[str, Any], 
     StepReport(details={"batch_one_only": reason}).write_beside(out)
 
 
-def _preprocess(path: str, out: str, exclude: list[str], opset: int | None = None) -> Path:
-    """Fold and fuse before quantizing, and check the names of excluded nodes against the result.
+def fold_and_fuse(path: str, prepared: Path, per_channel: bool) -> Path:
+    """Write the float32 model that is quantized: folded and fused, which keeps the names of the nodes that remain.
 
-    Functions are inlined first, because the quantizer does not look into them, and the opset is converted to `opset`.
+    Functions are inlined first, because the quantizer does not look into them; scales per channel need a recent opset.
     """
-    import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared = Path(out).with_suffix(".prepared.onnx")
-    ready = onnx_prepare.prepare(path, Path(out).with_suffix(".ready.onnx"), opset=opset)
+    opset = onnx_prepare.PER_CHANNEL_OPSET if per_channel else None
+    ready = onnx_prepare.prepare(path, prepared.with_suffix(".ready.onnx"), opset=opset)
     quant_pre_process(ready, prepared, skip_symbolic_shape=True)
     if ready != Path(path):
         ready.unlink()
+    return prepared
+
+
+def _preprocess(path: str, out: str, exclude: list[str], per_channel: bool = False) -> Path:
+    """`fold_and_fuse` next to `out`, and check the names of excluded nodes against the result."""
+    import onnx
+
+    prepared = fold_and_fuse(path, Path(out).with_suffix(".prepared.onnx"), per_channel)
     check_excluded(exclude, [node.name for node in onnx.load(prepared, load_external_data=False).graph.node])
     return prepared
 

@@ -34,6 +34,7 @@ class OpenvinoConverter(Converter):
     name = "openvino"
     format = "openvino"
     weight_readers: ClassVar[Mapping[str, str]] = {"openvino": "edlab.converters.inspect:openvino_weights"}
+    layer_noise: ClassVar[Mapping[str, str]] = {"openvino": "edlab.converters.layer_noise.openvino:compare"}
     takes = ("pt2", "keras", "onnx")
     capabilities: ClassVar[Mapping[Precision, Capability]] = {
         Precision.fp32: Capability(),

@@ -58,7 +58,7 @@ STALL_S = 600.0
 # release Python's lock (NVIDIA/TensorRT, python/src/infer/pyCore.cpp, build_serialized_network).
 BUILD_S = 3600.0
 # The methods that import a runtime, or compile a model.
-_LOADING = {"available", "identify", "build", "open", "predict", "throughput"}
+_LOADING = {"available", "identify", "build", "open", "predict", "throughput", "profile"}
 _EXIT_S = 5.0
 _LOCK = "machine"
 _KINDS: tuple[type[EdlabError], ...] = (StorageError, BusyError)  # of the agent's errors, other than `AgentError`

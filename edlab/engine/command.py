@@ -223,7 +223,9 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
             highlight=False,
         )
     compare = [f"edlab compare {sweep.id}"] if len(records) > 1 else []
-    next_steps = [*compare, "edlab show RUN", "edlab pull RUN", "edlab ui"]
+    profiled = [record.run_id[:8] for record in records if "profile" in record.details.get("phases", {})]
+    profile = [f"edlab profile {profiled[0]}"] if profiled else []
+    next_steps = [*compare, *profile, "edlab show RUN", "edlab pull RUN", "edlab ui"]
     console.print(f"[dim]next: {escape(' | '.join(next_steps))}[/]", highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from edlab.metrics import by_window, catalogue
 from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, Status, as_text
+from edlab.reports.profile import profile_of, profile_sheet
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 from edlab.reports.table import data
 
@@ -45,6 +46,8 @@ def show(record: RunRecord) -> RenderableType:
     if runs := record.details.get("runs"):
         place = " on the stand-in" if "stand_in" in record.tags else ""
         parts += ["", _pairs(f"runs in new processes{place}", dict(_runs(runs)))]
+    if profile_of(record):
+        parts += ["", profile_sheet(record)]
     if activities := _activities(record.phases):
         parts += ["", activities]
     if curve := _curve(throughput.get("ips_by_second", [])):

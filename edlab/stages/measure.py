@@ -13,15 +13,16 @@ from edlab.agent.messages import Setting
 from edlab.errors import MeasurementError
 from edlab.stages.deploy import Deployment
 from edlab.stages.load import OnProgress
-from edlab.stages.phases import LATENCIES_FILE, SCORED, TIMED, Bench, Measurement, Other, Throughput
+from edlab.stages.phases import LATENCIES_FILE, TIMED, UNTIMED, Bench, Measurement, Other, Throughput
 from edlab.stages.sampling_cost import sampling_cost
 
 
 def measure(bench: Bench) -> None:
     """Run all phases."""
     _run_timed(bench)
-    for phase in SCORED:
-        phase.measure(bench)
+    for phase in UNTIMED:
+        if phase.applies(bench):
+            phase.measure(bench)
 
 
 def measure_again(bench: Bench, deployment: Deployment, on_progress: OnProgress) -> None:

@@ -270,6 +270,16 @@ class RuntimeConformance:
         assert result.preprocess_ms > 0
         assert result.postprocess_ms > 0
 
+    def test_a_profile_has_the_time_of_each_layer_or_a_reason(
+        self, session: AgentSession, opened: Opened, pool: Pool
+    ) -> None:
+        report = session.measure(messages.PROFILE, messages.Profile(pool, runs=3))
+        if report.layers is None:
+            assert report.reason
+        else:
+            assert sum(layer.ms for layer in report.layers) > 0
+            assert all(layer.name and layer.ms >= 0 for layer in report.layers)
+
     def test_throughput_counts_the_queries_of_a_window(self, session: AgentSession, opened: Opened, pool: Pool) -> None:
         request = Throughput(
             pool, seconds=0.2, max_seconds=60, max_batch=4, max_in_flight=2, gain=0.0, trial_seconds=0.1

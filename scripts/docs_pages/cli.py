@@ -65,11 +65,13 @@ def _usage(action: argparse.Action) -> str:
     value = action.metavar or (", ".join(action.choices) if action.choices else action.dest.upper())
     if not action.option_strings:
         return f"[{value} ...]" if action.nargs == "*" else str(value)
+    if action.nargs == 0:  # a switch
+        return ", ".join(action.option_strings)
     return f"{', '.join(action.option_strings)} {value}"
 
 
 def _help(action: argparse.Action) -> str:
     stated = action.help or ("one of these" if action.choices else "")
-    if action.option_strings and "default" not in stated and action.default is not None:
+    if action.option_strings and "default" not in stated and action.default not in (None, False):
         return f"{stated} (default: {action.default})".strip()
     return stated

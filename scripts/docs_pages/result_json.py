@@ -42,7 +42,9 @@ DETAILS = {
     "([WarmupReport](#warmupreport)), `latency` ([LatencyReport](#latencyreport)), `throughput` "
     "([ThroughputReport](#throughputreport), with `watts_by_second` if power was measured), `search` (its "
     "[Activity](#activity)), `host_work` ([HostWorkReport](#hostworkreport)), `accuracy` "
-    "([PredictReport](#predictreport))",
+    "([PredictReport](#predictreport)); with `protocol.profile`, `profile`: its `rows` (the time and the work of each "
+    "layer, or the `reason` why there are none), the number of queries `runs`, the `macs` of the model, `query_ms` of "
+    "a query right before it, and `latency_ms` of the run (docs/explaining.md)",
     "repeats": "with `protocol.repeats`: `phases` of each further process, in order",
     "runs": "with `protocol.repeats`: the metrics of each process, the first one included",
     "runtime": "the model as the target's runtime opened it: [Opened](#opened)",

@@ -132,6 +132,15 @@ SAID: dict[str, tuple[list[Any], list[Any]]] = {
             ),
         ],
     ),
+    "profile": (
+        [messages.Profile(POOL, 50)],
+        [
+            messages.ProfileReport(
+                [messages.LayerTime("a", "Conv", 0.5, 0.75, "CPU", "jit", "f", ["b"])], "", 1.5, ACTIVITY
+            ),
+            messages.ProfileReport(None, "it has no profiler", 0.5, ACTIVITY),
+        ],
+    ),
     "close": ([messages.Nothing()], [messages.Nothing()]),
 }  # fmt: skip
 

@@ -101,6 +101,12 @@ class _Conformance(RuntimeConformance):
         tried = session.measure(messages.THROUGHPUT, request).search
         assert "batch of 1" in tried[-1].note
 
+    def test_the_profile_names_the_nodes_that_were_fused(self, session: AgentSession, opened: Any, pool: Pool) -> None:
+        layers = session.measure(messages.PROFILE, messages.Profile(pool, 3)).layers
+        assert layers is not None
+        assert [layer.sources for layer in layers[:2]] == [[], ["/0/Conv", "/1/Relu"]]
+        assert {layer.ms for layer in layers} == {0.25}
+
 
 class TestTensorrt82(_Conformance):
     version = "8.2.1"  # JetPack 4.6: bindings

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -56,7 +57,7 @@ def children(config: TrackingConfig) -> list[Run]:
 
 
 def test_a_sweeps_rows_are_the_children_of_a_run_with_its_summary(
-    local: TrackingConfig, record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: TrackingConfig, record: MakeRecord, tmp_path: Path
 ) -> None:
     recorder = Recorder(local, Spool(tmp_path / "spool"))
     table = tmp_path / "summary.json"
@@ -73,9 +74,12 @@ def test_a_sweeps_rows_are_the_children_of_a_run_with_its_summary(
     assert parent.data.tags["mlflow.note.content"] == "**Compared:** two"
     assert {run.data.tags["mlflow.parentRunId"] for run in children(local)} == {parent.info.run_id}
     assert {run.info.run_id for run in children(local)} == {each.run_id for each in rows}
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", local.uri)  # load_table of a client reads the global one
-    client = MlflowClient()
-    assert len(client.load_table(parent.info.experiment_id, "summary.json", [parent.info.run_id])) == 2
+    mlflow.set_tracking_uri(local.uri)  # load_table of a client reads the global one
+    try:
+        found = MlflowClient().load_table(parent.info.experiment_id, "summary.json", [parent.info.run_id])
+    finally:
+        mlflow.set_tracking_uri("")
+    assert len(found) == 2
 
     tracker = Tracker(local)
     assert [each.run_id for each in tracker.latest(3)] == [each.run_id for each in reversed(rows)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .host_work import HOST_WORK_QUERIES, host_work
 from .idle import idle
 from .latency import Latencies, latency
+from .profile import profile
 from .saturate import batches, driver_limit, saturate
 from .search import Search, search
 from .settings import Limits
@@ -27,6 +28,7 @@ __all__ = [
     "host_work",
     "idle",
     "latency",
+    "profile",
     "saturate",
     "search",
     "warmup",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import statistics
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import AgentError
-from ..messages import OnProgress, TensorSpec
+from ..messages import LayerTime, OnProgress, TensorSpec
 
-__all__ = ["Compiled", "OnProgress", "Request", "Runtime", "TensorSpec"]
+__all__ = ["Compiled", "LayerTime", "OnProgress", "Request", "Runtime", "TensorSpec"]
 
 
 class Request(ABC):
@@ -50,6 +51,12 @@ class Compiled(NamedTuple):
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     options: dict[str, Any]  # the options that are used, read back from the runtime if it reports them
+
+
+def per_query(durations_ms: list[float], queries: int) -> tuple[float, float]:
+    """Median and mean time of a layer in one query, in which it may run several times, as inside a loop."""
+    times = len(durations_ms) / queries
+    return statistics.median(durations_ms) * times, sum(durations_ms) / queries
 
 
 class Runtime(ABC):
@@ -126,6 +133,14 @@ class Runtime(ABC):
 
         Raises `FixedBatchError` if the model does not support this batch.
         """
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[LayerTime] | None:
+        """The time of each layer in `runs` queries with these inputs, by the runtime's own profiler.
+
+        The loaded model is compiled again for it, for one query in flight, so that the requests of `compile` stay as
+        they are. None: the runtime has no such profiler. Raises `AgentError` if it has one that cannot be used.
+        """
+        return None
 
     def threads_each(self, in_flight: int) -> int:
         """The number of threads of one request if this many requests share the cores."""

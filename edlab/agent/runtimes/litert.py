@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FixedBatchError
+from ..errors import AgentError, FixedBatchError
 from . import base
 
 
@@ -37,6 +37,12 @@ class Runtime(base.Runtime):
             _specs(interpreters[0].get_input_details()),
             _specs(interpreters[0].get_output_details()),
             {"num_threads": threads},
+        )
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        raise AgentError(
+            "the Python interpreter of %s has no profiler" % _package().__name__,
+            hint="TensorFlow Lite's benchmark_model times the operators of the file (--enable_op_profiling=true)",
         )
 
     def _delegates(self) -> list[Any]:

@@ -6,7 +6,11 @@ onnxruntime_session_options_config_keys.h and onnxruntime_run_options_config_key
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,9 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 # By value of `int8_kernels`; onnxruntime_session_options_config_keys.h.
 _SESSION_ENTRIES = {"exact": ["session.x64quantprecision"], "fast": [], "float": ["session.disable_quant_qdq"]}
+_TIMED = "_kernel_time"  # the end of a node's name in a trace
+_DERIVED = re.compile(r"(_nchwc|_token_\d+)$")  # what the optimizer appends to the name of a node that it replaces
+_PROFILE_WARM_UP = 3  # queries
 _NVIDIA = (_CUDA, "TensorrtExecutionProvider")  # whose tensors are in CUDA's memory
 
 
@@ -63,20 +70,13 @@ class Runtime(base.Runtime):
             preload()
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        # The threads that call run work too; the remaining cores are the pool that they share.
-        settings.intra_op_num_threads = max(1, self.threads - in_flight + 1)
-        settings.inter_op_num_threads = 1
+        settings = self._settings(in_flight)
         in_force: dict[str, Any] = {
             "intra_op_num_threads": settings.intra_op_num_threads,
             "inter_op_num_threads": settings.inter_op_num_threads,
         }
-        for entry in _SESSION_ENTRIES[self.options["int8_kernels"]]:
-            settings.add_session_config_entry(entry, "1")
         on_cpu = self.options["providers"] == [_CPU]
-        session = self._session(settings) if on_cpu else self._accelerated(settings)
+        session = self._open(settings)
         in_force["providers"] = session.get_providers()
         if not on_cpu:
             in_force.update(_placement(session))
@@ -92,6 +92,39 @@ class Runtime(base.Runtime):
         else:
             requests = [_Request(session, inputs[0].name, names) for _ in range(in_flight)]
         return base.Compiled(requests, inputs, outputs, in_force)
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        if self.options["providers"][0] in _NVIDIA:
+            raise AgentError(
+                "onnxruntime's trace has only the time to start a kernel on a GPU, not the time that it runs",
+                hint="profile the model with device=cuda converter=torch, or with converter=tensorrt on a Jetson",
+            )
+        settings = self._settings(in_flight=1)
+        settings.enable_profiling = True
+        with tempfile.TemporaryDirectory() as folder:
+            settings.profile_file_prefix = os.path.join(folder, "profile")
+            session = self._open(settings)
+            name = session.get_inputs()[0].name
+            for number in range(_PROFILE_WARM_UP + runs):
+                session.run(None, {name: tensors[number % len(tensors)]})
+            with open(session.end_profiling(), encoding="utf-8") as file:
+                return _layers(json.load(file), runs)
+
+    def _settings(self, in_flight: int) -> Any:
+        """The options of a session for this many requests in flight."""
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        # The threads that call run work too; the remaining cores are the pool that they share.
+        settings.intra_op_num_threads = max(1, self.threads - in_flight + 1)
+        settings.inter_op_num_threads = 1
+        for entry in _SESSION_ENTRIES[self.options["int8_kernels"]]:
+            settings.add_session_config_entry(entry, "1")
+        return settings
+
+    def _open(self, settings: Any) -> Any:
+        """A session on the providers of the options."""
+        return self._session(settings) if self.options["providers"] == [_CPU] else self._accelerated(settings)
 
     def _accelerated(self, settings: Any) -> Any:
         """A session that runs on the requested providers. Raises `AgentError` if onnxruntime would run without one.
@@ -200,6 +233,35 @@ def _placement(session: Any) -> dict[str, Any]:
             )
         placement["nodes"] = nodes
     return placement
+
+
+def _layers(events: list[dict[str, Any]], runs: int) -> list[base.LayerTime]:
+    """The nodes of the last `runs` queries in a trace of onnxruntime's profiler, in the order of execution."""
+    starts = sorted(event["ts"] for event in events if event["name"] == "model_run")[-runs:]
+    times: dict[tuple[str, str], list[float]] = {}
+    facts: dict[tuple[str, str], dict[str, Any]] = {}
+    for event in sorted((each for each in events if each["cat"] == "Node"), key=lambda each: int(each["ts"])):
+        if event["name"].endswith(_TIMED) and event["ts"] >= starts[0]:
+            key = event["name"][: -len(_TIMED)], event["args"]["node_index"]
+            facts[key] = event["args"]
+            times.setdefault(key, []).append(event["dur"] / 1e3)
+    return [
+        base.LayerTime(
+            key[0],
+            facts[key]["op_name"],
+            *base.per_query(durations, len(starts)),
+            place=facts[key].get("provider", ""),
+            precision=_precision(facts[key]),
+            sources=[_DERIVED.sub("", key[0])],
+        )
+        for key, durations in times.items()
+    ]
+
+
+def _precision(facts: dict[str, Any]) -> str:
+    """The type of a node's first input, which decides the arithmetic."""
+    types = [name for each in facts.get("input_type_shape", [])[:1] for name in each]
+    return _DTYPES.get(types[0], types[0]) if types else ""
 
 
 def _spec(tensor: Any) -> base.TensorSpec:

@@ -7,6 +7,7 @@ with the API of 2022.3. Facts are from docs.openvino.ai, "Inference Devices and 
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from ..fake_quantize import unroll
 from . import base
 
 _OLD_API = "openvino.runtime"
+_PROFILE_WARM_UP = 3  # queries
+# OpenVINO splits the bias from a layer, and adds nodes around it when it is quantized.
+_APPENDED = re.compile(r"(/WithoutBiases|/fq_\w+|/Dequantization\w+)+$")
 _FIXES = {
     "GPU": "for a GPU, install Intel's compute runtime for OpenCL and add this user to the group render",
     "NPU": "for an NPU, install Intel's NPU driver and add this user to the group render",
@@ -75,6 +79,34 @@ class Runtime(base.Runtime):
             [_spec(port) for port in compiled.outputs],
             self._in_force(compiled),
         )
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        compiled = self._core.compile_model(self._model, self._device, dict(self._settings(1), PERF_COUNT="YES"))
+        request = compiled.create_infer_request()
+        times: dict[str, list[float]] = {}
+        layers: dict[str, Any] = {}
+        for number in range(_PROFILE_WARM_UP + runs):
+            request.infer([tensors[number % len(tensors)]])
+            if number >= _PROFILE_WARM_UP:
+                for layer in request.profiling_info:
+                    if str(layer.status).endswith("EXECUTED"):
+                        layers[layer.node_name] = layer
+                        times.setdefault(layer.node_name, []).append(layer.real_time.total_seconds() * 1e3)
+        facts = {
+            node.get_friendly_name(): node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()
+        }
+        return [
+            base.LayerTime(
+                name,
+                layer.node_type,
+                *base.per_query(times[name], runs),
+                place=self._device,
+                kernel=layer.exec_type,
+                precision=_fact(facts, name, "runtimePrecision"),
+                sources=_sources(_fact(facts, name, "originalLayersNames")),
+            )
+            for name, layer in layers.items()
+        ]
 
     def _settings(self, in_flight: int) -> dict[str, Any]:
         on_cpu = self._device == "CPU"
@@ -141,6 +173,20 @@ class _OldRequest(_Request):
 
     def get_outputs(self) -> list[np.ndarray]:
         return [tensor.data for tensor in self._request.output_tensors]
+
+
+def _fact(facts: dict[str, Any], name: str, key: str) -> str:
+    """What OpenVINO reports about a layer of the compiled model; empty if it does not."""
+    info = facts.get(name)
+    if info is None or key not in info:
+        return ""
+    value = info[key]
+    return str(value.astype(str) if hasattr(value, "astype") else value)
+
+
+def _sources(names: str) -> list[str]:
+    """The layers of the model file that were fused into a layer: "a,b,c", with what OpenVINO appended removed."""
+    return list(dict.fromkeys(_APPENDED.sub("", name) for name in names.split(",") if name))
 
 
 def _api() -> Any:

@@ -14,6 +14,7 @@ Sources: TensorRT Python API reference of each, and the migration guides "8.x to
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,11 @@ _DTYPES = {
 }
 
 
+# Names of layers in an engine: "a + b" are fused; "Reformatting CopyNode ... to a" only changes the layout for a.
+_FUSED = re.compile(r" \+ |PWN\(|[()|]+|, ")
+_REFORMAT = "Reformatting"
+
+
 class Runtime(base.Runtime):
     packages = "tensorrt"
 
@@ -50,6 +56,35 @@ class Runtime(base.Runtime):
             self._engine = self._runtime.deserialize_cuda_engine(file.read())
         if self._engine is None:
             raise ValueError(self._logger.last_error())
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise AgentError("TensorRT cannot create an execution context: %s" % self._logger.last_error())
+        times: dict[str, list[float]] = {}
+
+        class Profiler(self._trt.IProfiler):  # type: ignore[misc,name-defined]
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                times.setdefault(layer_name, []).append(ms)
+
+        request = _Request(context, _tensors(self._trt, self._engine))
+        request.set_input(tensors[0])
+        request.execute()  # warm-up
+        profiler = Profiler()  # a name for it, because TensorRT keeps no reference
+        context.profiler = profiler
+        for number in range(runs):
+            request.set_input(tensors[number % len(tensors)])
+            request.execute()
+        return [
+            base.LayerTime(
+                name,
+                "",
+                *base.per_query(each, runs),
+                place="GPU",
+                sources=[] if name.startswith(_REFORMAT) else _FUSED.split(name),
+            )
+            for name, each in times.items()
+        ]
 
     def compile(self, in_flight: int, batch: int) -> base.Compiled:
         tensors = _tensors(self._trt, self._engine)

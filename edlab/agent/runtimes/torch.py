@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import AgentError, FixedBatchError
 from . import base
 
+_MARK = "edlab:"  # before the name of a node in a profiler's trace
 _WARM_UP = 3  # runs before a capture: libraries initialise and choose their kernels, which a graph cannot contain
 
 
@@ -61,6 +62,38 @@ class Runtime(base.Runtime):
         threads = self.threads_each(in_flight)
         requests: list[base.Request] = [_Request(module, threads) for _ in range(in_flight)]
         return base.Compiled(requests, inputs, outputs, {"num_threads": threads})
+
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        """The nodes of the exported program, run one by one: without a CUDA graph, and with Python between them."""
+        import torch
+
+        on_gpu = self._device.type == "cuda"
+        module = self._program.module()
+        inputs = [torch.from_numpy(tensor).to(self._device) for tensor in tensors]
+        kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * on_gpu
+        if not on_gpu:
+            torch.set_num_threads(self.threads_each(1))
+        with torch.inference_mode():
+            _marked(module).run(inputs[0])  # warm-up
+            with torch.profiler.profile(activities=kinds) as profiler:
+                for number in range(runs):
+                    _marked(module).run(inputs[number % len(inputs)])
+        times: dict[str, list[float]] = {}
+        for event in profiler.events():
+            if event.name.startswith(_MARK) and not str(event.device_type).endswith("CUDA"):
+                times.setdefault(event.name[len(_MARK) :], []).append(_microseconds(event, on_gpu) / 1e3)
+        return [
+            base.LayerTime(
+                node.name,
+                str(node.target).partition(".")[2] or str(node.target),
+                *base.per_query(times[node.name], runs),
+                place=str(self._device),
+                precision=_precision(node),
+                sources=[node.name],
+            )
+            for node in module.graph.nodes
+            if node.op == "call_function" and node.name in times
+        ]
 
     def _compile_cuda(
         self, module: Any, inputs: list[base.TensorSpec], outputs: list[base.TensorSpec], in_flight: int, batch: int
@@ -193,6 +226,31 @@ def _tensors(result: Any) -> list[Any]:
     if isinstance(result, dict):
         return list(result.values())
     return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def _marked(module: Any) -> Any:
+    """An interpreter of the module's graph that marks each node in a profiler's trace."""
+    import torch
+
+    class Marked(torch.fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, node: Any) -> Any:
+            with torch.profiler.record_function(_MARK + node.name):
+                return super().run_node(node)
+
+    return Marked(module)
+
+
+def _microseconds(event: Any, on_gpu: bool) -> float:
+    """The time of an event: of its kernels on a GPU, whose attribute torch has renamed, or on the processor."""
+    if not on_gpu:
+        return float(event.cpu_time_total)
+    return float(event.device_time_total if hasattr(event, "device_time_total") else event.cuda_time_total)
+
+
+def _precision(node: Any) -> str:
+    """The type of a node's output."""
+    value = node.meta.get("val")
+    return str(value.dtype).partition(".")[2] if hasattr(value, "dtype") else ""
 
 
 def _device(name: str) -> Any:

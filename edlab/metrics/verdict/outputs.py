@@ -72,7 +72,10 @@ def loss_fix(int8_kernels: str | None, runtime: str) -> str:
             f"set device.options.{runtime}.int8_kernels=exact, or measure on a processor with VNNI; more calibration "
             "images do not help"
         )
-    return "use more calibration images or per-channel scales, or exclude sensitive nodes (quantization.exclude)"
+    return (
+        "use more calibration images or per-channel scales, or exclude sensitive nodes: `edlab explain-accuracy` lists "
+        "them"
+    )
 
 
 def _drop_rules(low: float, high: float, outputs: OutputFacts) -> Iterator[Finding]:

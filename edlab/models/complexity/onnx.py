@@ -27,13 +27,7 @@ def count_onnx(model: Any, name: str, shape: Sequence[int]) -> Complexity:
         model = onnx.inliner.inline_local_functions(model)
     (source,) = (value for value in model.graph.input if value.name == name)
     batch = source.type.tensor_type.shape.dim[0].dim_value or shape[0]
-    at_batch = (batch, *shape[1:])
-    inferred = with_shapes(model, name, at_batch).graph
-    counter = _Counter()
-    macs = counter.graph(inferred, {}, {})
-    if counter.unshaped:
-        counter = _Counter(run_shapes(model, name, at_batch, _unshaped_products(inferred)))
-        macs = counter.graph(inferred, {}, {})
+    counter, macs = _counted(model, name, (batch, *shape[1:]))
     note = ""
     if counter.unknown:
         note = cannot_be_counted(counter.unknown)
@@ -45,6 +39,22 @@ def count_onnx(model: Any, name: str, shape: Sequence[int]) -> Complexity:
         method="onnx operators",
         note=note,
     )
+
+
+def count_each(model: Any, name: str, shape: Sequence[int]) -> dict[str, int]:
+    """MACs of each node by its first output, for a model without functions and this shape of its input."""
+    return _counted(model, name, shape)[0].macs
+
+
+def _counted(model: Any, name: str, shape: Sequence[int]) -> tuple[_Counter, int]:
+    """A counter that has counted the graph, and the sum."""
+    inferred = with_shapes(model, name, shape).graph
+    counter = _Counter()
+    macs = counter.graph(inferred, {}, {})
+    if counter.unshaped:
+        counter = _Counter(run_shapes(model, name, shape, _unshaped_products(inferred)))
+        macs = counter.graph(inferred, {}, {})
+    return counter, macs
 
 
 def _unshaped_products(graph: Any) -> list[str]:
@@ -72,6 +82,7 @@ class _Counter:
         self.measured = measured or {}
         self.unknown: set[str] = set()
         self.unshaped: list[str] = []
+        self.macs: dict[str, int] = {}  # of each node, by its first output
 
     def graph(self, graph: Any, outer: Shapes, constants: Mapping[str, Any]) -> int:
         """MACs of one run of a graph, which can also use the values of outer graphs."""
@@ -94,14 +105,18 @@ class _Counter:
         for node in graph.node:
             name = operator_name(node)
             attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+            macs = 0
             if name in FORMULAS:
-                total += self._product(node, name, attributes, shapes)
+                macs = self._product(node, name, attributes, shapes)
             elif name == "If":
-                total += self._if(attributes, shapes, constants)
+                macs = self._if(attributes, shapes, constants)
             elif name in ("Loop", "Scan"):
-                total += self._repeated(node, attributes, shapes, constants)
+                macs = self._repeated(node, attributes, shapes, constants)
             elif name not in FREE:
                 self.unknown.add(name)
+            total += macs
+            if node.output:
+                self.macs[node.output[0]] = macs
         return total
 
     def _product(self, node: Any, name: str, attributes: dict[str, Any], shapes: Shapes) -> int:

@@ -10,6 +10,7 @@ from edlab.stages.phases.base import Bench, Measurement, Other, Phase
 from edlab.stages.phases.host_work import HostWork
 from edlab.stages.phases.idle import Idle
 from edlab.stages.phases.latency import LATENCIES_FILE, Latency
+from edlab.stages.phases.profile import PROFILE_FILE, Profile
 from edlab.stages.phases.queries import run_queries
 from edlab.stages.phases.single_stream import SingleStream
 from edlab.stages.phases.throughput import Throughput
@@ -17,8 +18,9 @@ from edlab.stages.phases.warmup import Warmup
 
 __all__ = [
     "LATENCIES_FILE",
-    "SCORED",
+    "PROFILE_FILE",
     "TIMED",
+    "UNTIMED",
     "Accuracy",
     "Alignment",
     "Bench",
@@ -29,6 +31,7 @@ __all__ = [
     "Measurement",
     "Other",
     "Phase",
+    "Profile",
     "SingleStream",
     "Throughput",
     "Warmup",
@@ -45,4 +48,4 @@ TIMED: tuple[Phase[Any], ...] = (
     Throughput(),
     FinalAlignment(),
 )  # again in each repeat
-SCORED: tuple[Phase[Any], ...] = (Accuracy(),)
+UNTIMED: tuple[Phase[Any], ...] = (Accuracy(), Profile())  # once, after the first run of the timed ones

@@ -58,6 +58,12 @@ class Runtime(base.Runtime):
             {"num_threads": net.opt.num_threads, "fp16": all(getattr(net.opt, name) for name in _FP16)},
         )
 
+    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
+        raise AgentError(
+            "the Python package of ncnn is built without its profiler",
+            hint="build ncnn with NCNN_BENCHMARK=ON to print the time of each layer",
+        )
+
 
 _FP16 = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic")
 
