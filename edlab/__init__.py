@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edlab.api import run
+    from edlab.api import Sweep, run, runs, sweep
     from edlab.errors import (
         AgentError,
         BusyError,
@@ -49,17 +49,23 @@ __all__ = [
     "Preprocessing",
     "RunRecord",
     "StorageError",
+    "Sweep",
     "TrackingError",
     "UnsupportedError",
     "register_model",
     "run",
+    "runs",
+    "sweep",
 ]
 
 _HOMES = {
     "Preprocessing": "edlab.source",
     "RunRecord": "edlab.record",
+    "Sweep": "edlab.api",
     "register_model": "edlab.models",
     "run": "edlab.api",
+    "runs": "edlab.api",
+    "sweep": "edlab.api",
 }  # all others: edlab.errors
 
 

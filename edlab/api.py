@@ -1,9 +1,15 @@
-"""The programming interface: `edlab.run(...)` performs one run and returns its record."""
+"""The programming interface: `edlab.run(...)` performs one run and returns its record; `edlab.sweep(...)` several."""
 
 from __future__ import annotations
 
+import base64
+import sys
+import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from rich.console import Console
 
 from edlab import benchmark
 from edlab.composition import compose_config
@@ -13,7 +19,59 @@ from edlab.record import RunRecord, Status
 from edlab.source import Preprocessing
 
 if TYPE_CHECKING:
+    import pandas
     import torch
+
+
+class Sweep(Sequence[RunRecord]):
+    """Recorded runs, as a sequence of their records; a notebook shows them as a table and charts."""
+
+    def __init__(self, records: Sequence[RunRecord]) -> None:
+        self._records = tuple(records)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sweep: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | Sweep:
+        """A record; of a slice, those runs."""
+        return Sweep(self._records[index]) if isinstance(index, slice) else self._records[index]
+
+    def __len__(self) -> int:
+        """The number of runs."""
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        """What was compared, and how the runs ended."""
+        from edlab.reports.report import compared
+
+        return f"<Sweep: {compared(self)}>"
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A row for each run: how it ended, its settings, and its metrics by name (units in the names)."""
+        import pandas
+
+        from edlab.reports.table import data
+
+        return pandas.DataFrame([data(record, list(record.params)) for record in self])
+
+    def _repr_html_(self) -> str:
+        """The table of `edlab show SWEEP`, and the charts."""
+        from edlab.reports.sheet import Format
+        from edlab.reports.table import table
+
+        return table(self).write(Format.html) + self._charts() if self else "<p>no runs</p>"
+
+    def _charts(self) -> str:
+        """The charts of the sweep as pictures."""
+        from edlab.reports.sweep import draw
+
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = {path.stem: path.read_bytes() for path in draw(self, "", Path(folder), ".svg")}
+        return "".join(
+            f'<img alt="{name.replace("_", " ")}" src="data:image/svg+xml;base64,{base64.b64encode(data).decode()}">'
+            for name, data in pictures.items()
+        )
 
 
 def run(
@@ -66,6 +124,38 @@ def run(
     if record.status is Status.interrupted:
         raise KeyboardInterrupt
     return record
+
+
+def sweep(overrides: Sequence[str]) -> Sweep:
+    """Convert, run, measure and record every combination of the overrides; the same as `edlab run -m`.
+
+    overrides: as on the command line: `["model=mobilenet_v2", "quantization=fp32,int8"]`.
+
+    Returns the runs in their order; those that failed or are unsupported are among them. The progress is printed to
+    stderr.
+
+    Raises `ConfigError` for an invalid override and `TrackingError` if runs cannot be recorded, before anything runs,
+    and `KeyboardInterrupt` after Ctrl-C, once what was measured is recorded.
+    """
+    from edlab.engine import command
+
+    command.environment_without_telemetry()
+    return Sweep(command.sweep(overrides, Console(file=sys.stderr, highlight=False)))
+
+
+def runs(*names: str, filter: str = "") -> Sweep:
+    """Recorded runs, from MLflow or from files.
+
+    names: runs, sweeps, result.json files, or folders of sweeps; none: the latest sweep, or with a filter all runs.
+    filter: only runs that match MLflow's filter, for example `"params.`device.name` = 'cpu'"`.
+
+    Records from MLflow have no `environment` and `details`, which are in the run's result.json.
+
+    Raises `TrackingError` if there are none, or for an ambiguous name or an invalid filter.
+    """
+    from edlab.results import Results
+
+    return Sweep(Results().find(names, filter))
 
 
 def _model_overrides(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from edlab import __version__, cli_results, durable
+from edlab import __version__, cli_report, cli_results, durable
 from edlab.errors import ConfigError, EdlabError
 from edlab.registry import did_you_mean
 from edlab.terminal import PatientConsole, counted, print_error
@@ -146,6 +146,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     show.set_defaults(action=_show)
 
     cli_results.add_parsers(commands)
+    cli_report.add_parser(commands)
 
     profile = commands.add_parser("profile", help="show which layers of a run take the time; measures it if needed")
     text = f"{_RUN}; without a profile, it runs again as a new run"

@@ -68,6 +68,26 @@ class Results:
             self._right[record.uuid] = self._read_right(record)
         return self._right[record.uuid]
 
+    def complete(self, record: RunRecord) -> RunRecord:
+        """The run with its environment and details, which are in its files alone."""
+        return record if record.uuid in self._folders else self.tracker.record(record.run_id)
+
+    def file(self, record: RunRecord, name: str, folder: Path) -> Path:
+        """A file of a run: where it is, or a copy of MLflow's below `folder`.
+
+        Raises `TrackingError` if the run does not have it.
+        """
+        path = self._folders[record.uuid] / name if record.uuid in self._folders else None
+        if path is not None and path.exists():
+            return path
+        own = folder / record.uuid  # files of several runs have the same name
+        own.mkdir(exist_ok=True)
+        return self.tracker.download(record, name, own)
+
+    def address(self, record: RunRecord) -> str:
+        """The page of a run on the MLflow server; empty if there is no server."""
+        return self._opened.address(record) if self._opened else ""
+
     def _named(self, name: str) -> list[RunRecord]:
         path = Path(name)
         files = [path] if path.is_file() else sorted(path.glob(f"*/{RESULT}")) if path.is_dir() else []
@@ -89,9 +109,7 @@ class Results:
             return None
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = self._folders[record.uuid] / PREDICTIONS if record.uuid in self._folders else None
-                if path is None or not path.exists():
-                    path = self.tracker.download(record, PREDICTIONS, Path(folder))
+                path = self.file(record, PREDICTIONS, Path(folder))
                 if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
                     raise StorageError(f"{PREDICTIONS} was changed: its SHA-256 is not that of the run")
                 with np.load(path) as arrays:

@@ -54,6 +54,17 @@ def ignore() -> None:
 
 
 @contextmanager
+def restored() -> Iterator[None]:
+    """Let the process have its present handlers again after the block."""
+    handlers = {number: signal.getsignal(number) for number in _ENDING} if _in_main_thread() else {}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
 def deferred() -> Iterator[None]:
     """Delay signals until the end of the block, which is short. Only the main thread receives signals."""
     if not _in_main_thread():

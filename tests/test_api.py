@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -113,6 +114,23 @@ def test_ctrl_c_is_raised_once_the_run_is_recorded(cut_in_a_wait: bool, monkeypa
     assert RunRecord.read(path).status is Status.interrupted
 
 
+def test_a_sweep_is_a_table_and_a_data_frame_and_is_found_again() -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    sweep = edlab.sweep(["protocol=smoke", "quantization=fp32,int8", *FASTER])
+    assert [record.params["quantization.name"] for record in sweep] == ["fp32", "int8"]
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+    frame = sweep.to_dataframe()
+    assert list(frame["quantization.name"]) == ["fp32", "int8"]
+    assert list(frame["latency_ms"]) == [record.metrics["latency_ms"] for record in sweep]
+    shown = sweep._repr_html_()
+    assert "<table>" in shown
+    assert "data:image/svg+xml;base64," in shown
+    assert [record.uuid for record in edlab.runs()] == [record.uuid for record in sweep]
+    assert len(edlab.runs(sweep[0].sweep_id, filter="params.`quantization.name` = 'int8'")) == len(sweep[1:]) == 1
+    with pytest.raises(ConfigError, match="no key 'modle'"):
+        edlab.sweep(["modle=digits_cnn"])
+
+
 def test_a_wrong_name_is_raised() -> None:
     with pytest.raises(ConfigError, match="unknown model 'nope'"):
         edlab.run("nope")
@@ -126,7 +144,9 @@ def test_a_data_set_without_its_path_is_raised() -> None:
 def test_the_public_names_are_these_and_all_can_be_imported() -> None:
     errors = {name for name, kind in vars(edlab.errors).items() if isinstance(kind, type)}
     assert "AgentError" in errors
-    assert set(edlab.__all__) == errors | {"Preprocessing", "RunRecord", "register_model", "run"}
+    assert set(edlab.__all__) == errors | {
+        "Preprocessing", "RunRecord", "Sweep", "register_model", "run", "runs", "sweep",
+    }  # fmt: skip
     assert all(getattr(edlab, name) for name in edlab.__all__)
     assert set(dir(edlab)) == {*edlab.__all__, "__version__"}
     assert all(issubclass(getattr(edlab, name), edlab.EdlabError) for name in errors)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,6 +32,13 @@ from edlab.tracking import Recorder
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 
+class Performed(NamedTuple):
+    """The records of a command's runs, in order, and its exit code."""
+
+    records: list[RunRecord]
+    code: int
+
+
 def run(arguments: Sequence[str], console: Console) -> int:
     """Perform the runs of `arguments` (Hydra's command line), print their table, and return the exit code.
 
@@ -44,6 +52,24 @@ def run(arguments: Sequence[str], console: Console) -> int:
         Composer().compose(planned.samples()[0])
         hydra_app.show(arguments)
         return 0
+    return _perform(arguments, planned, console).code
+
+
+def sweep(overrides: Sequence[str], console: Console) -> list[RunRecord]:
+    """Perform the sweep of these overrides and return its records. The process keeps its signal handlers.
+
+    Raises the errors of `run`, and `KeyboardInterrupt` if it was interrupted; what was measured is then recorded.
+    """
+    arguments = with_new_keys(["-m", *overrides])
+    with signals.restored():
+        performed = _perform(arguments, plan(hydra_app.read_flags(arguments).overrides, True), console)
+    if performed.code == INTERRUPTED_EXIT_CODE:
+        raise KeyboardInterrupt
+    return performed.records
+
+
+def _perform(arguments: Sequence[str], planned: Plan, console: Console) -> Performed:
+    """Perform the planned runs, and print their table."""
     total = None if planned.by_hydra else len(planned)
     sweep_id, folder = new_sweep_folder()
     composer = Composer()
@@ -88,8 +114,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         records = _all_records(sweep, launcher)
         _report(records, sweep, console)
     if interrupted:
-        return INTERRUPTED_EXIT_CODE
-    return 1 if launcher.refused else exit_code(records)
+        return Performed(records, INTERRUPTED_EXIT_CODE)
+    return Performed(records, 1 if launcher.refused else exit_code(records))
 
 
 def _checked(planned: Plan, composer: Composer, console: Console) -> list[EdlabConfig]:

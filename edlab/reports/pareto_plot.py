@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edlab.comparison import Estimate, direction, estimate
+from edlab.comparison.estimates import EMULATED
 from edlab.errors import ConfigError
 from edlab.metrics import catalogue
 from edlab.record import RunRecord, VerdictState
@@ -42,6 +43,7 @@ def pareto_plot(
         if across is None or up is None:
             continue
         invalid = bool(record.verdict and record.verdict.state is VerdictState.invalid)
+        mark = "≈ " if EMULATED in (across.prefix, up.prefix) else ""
         color = _COLORS[number % len(_COLORS)]
         axes.errorbar(
             across.value,
@@ -53,7 +55,7 @@ def pareto_plot(
             elinewidth=0.8,
             alpha=0.5 if invalid else 1,
             markerfacecolor="white" if invalid else color,
-            label=(label + (" (INVALID)" if invalid else "")).replace("$", r"\$"),
+            label=(mark + label + (" (INVALID)" if invalid else "")).replace("$", r"\$"),
         )
     points = [(_scaled(record, x), _scaled(record, y)) for record in on_front]
     line = [(across.value, up.value) for across, up in points if across and up]

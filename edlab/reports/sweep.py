@@ -104,20 +104,21 @@ def write_tables(records: Sequence[RunRecord], swept: Sequence[str], folder: Pat
     return [folder / LIST, folder / TABLE]
 
 
-def draw(records: Sequence[RunRecord], heading: str, folder: Path) -> list[Path]:
+def draw(records: Sequence[RunRecord], heading: str, folder: Path, suffix: str = ".png") -> list[Path]:
     """Draw the charts for which there are values; return their files. It takes a second."""
     written = []
+    trade_off, rates = ((folder / name).with_suffix(suffix) for name in (TRADE_OFF, BARS))
     accuracy, *_ = _headlines(records)
     names = _short_names(records)
     usable = reliable(records)
     if any(estimate(record, accuracy) and estimate(record, "latency_ms") for record in records):
         on_front = sorted_by(usable, "latency_ms") if usable else []
         on_front = front(on_front, ("latency_ms", accuracy))
-        pareto_plot(records, on_front, "latency_ms", accuracy, folder / TRADE_OFF, title=heading, names=names)
-        written.append(folder / TRADE_OFF)
+        pareto_plot(records, on_front, "latency_ms", accuracy, trade_off, title=heading, names=names)
+        written.append(trade_off)
     if bars := list(_bars(records, names)):
-        rates_plot(bars, folder / BARS, title=heading)
-        written.append(folder / BARS)
+        rates_plot(bars, rates, title=heading)
+        written.append(rates)
     return written
 
 

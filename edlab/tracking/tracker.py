@@ -224,6 +224,14 @@ class Tracker:
                 return artifacts / name
             return Path(self._client.download_artifacts(record.run_id, name, str(folder)))
 
+    def address(self, record: RunRecord) -> str:
+        """The page of a run, without a password; empty if the store is not a server, or does not have the run."""
+        if not self._store.is_server or not record.run_id:
+            return ""
+        parts = urlsplit(self._store.uri)
+        server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        return f"{server}/#/experiments/{self._store.experiment_id}/runs/{record.run_id}"
+
     def _runs_of(self, sweep_id: str) -> list[Run]:
         """The runs of a sweep, oldest first, by its id or the beginning of it."""
         wanted = self._sweep_named(sweep_id)

@@ -464,3 +464,10 @@ def test_a_damaged_artifact_is_reported_and_not_copied(
         with pytest.raises(TrackingError, match=r"is damaged: model\.(bin|xml, model\.bin)"):
             tracker.pull(run_id, tmp_path / run_id, force=True)
         assert (tmp_path / run_id / "model.bin").read_bytes() == content
+
+
+def test_a_run_has_a_page_only_on_a_server(config: TrackingConfig, record: Callable[..., RunRecord]) -> None:
+    tracker = Tracker(config)
+    address = tracker.address(record(run_id="abc"))
+    assert address.endswith("/runs/abc") if config.uri.startswith("http") else address == ""
+    assert tracker.address(record()) == ""

@@ -1,0 +1,158 @@
+"""`edlab report`: recorded runs as one page of HTML, or its charts as pictures."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from edlab import __version__, durable
+from edlab.cli_results import complete_runs
+from edlab.errors import ConfigError, EdlabError, StorageError
+
+if TYPE_CHECKING:
+    from edlab.record import RunRecord
+    from edlab.reports.report import Power
+    from edlab.results import Results
+
+_FORMATS = ("html", "png", "svg")
+_EXAMPLES = """\
+examples:
+  edlab report                                             the latest sweep, in report.html
+  edlab report 20261127-1830 20261128-0900 --out both.html
+  edlab report --published docs/examples/coral_published.csv
+  edlab report --format svg --out figures                  the charts as pictures, in a folder"""
+_POWER_RUNS = 4  # whose readings are shown
+_POWER_POINTS = 1000  # of each
+_TARGETS = 8  # whose environment is shown
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of `edlab`."""
+    text = "write a report with charts that opens without a network"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "report",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    runs = "runs, sweeps, result.json files, or folders of sweeps (default: the latest sweep)"
+    complete_runs(parser.add_argument("runs", nargs="*", metavar="RUN", help=runs))
+    condition = "only runs that match MLflow's filter, for example \"params.`device.name` = 'cpu'\""
+    parser.add_argument("--filter", default="", help=condition)
+    out = "the file (default: report.html); with png or svg the folder (default: report)"
+    parser.add_argument("--out", type=Path, metavar="PATH", help=out)
+    published = "a CSV file of published figures to show as hollow marks: model, device, metric, value, source"
+    parser.add_argument("--published", type=Path, metavar="CSV", help=published)
+    form = "html: one page; png or svg: the charts as pictures (default: html)"
+    parser.add_argument("--format", choices=_FORMATS, default="html", help=form)
+    parser.set_defaults(action=_report)
+
+
+def _report(options: argparse.Namespace, console: Console) -> int:
+    from edlab.reports.report import read_published
+    from edlab.results import Results
+
+    published = read_published(options.published) if options.published else []
+    out = options.out or Path("report.html" if options.format == "html" else "report")
+    _check(out, options.format)
+    results = Results()
+    records = results.find(options.runs, options.filter)
+    if options.format != "html":
+        from edlab.reports.sweep import draw
+
+        with _explained(out):
+            out.mkdir(parents=True, exist_ok=True)
+            written = draw(records, _heading(records), out, f".{options.format}")
+        if not written:
+            raise ConfigError("no run has a value to draw", hint="`edlab report` writes a page with the reasons")
+        for path in written:
+            console.print(f"written to {path}", markup=False, soft_wrap=True)
+        return 0
+    from edlab.reports.report import Content, page
+
+    html = page(
+        Content(
+            records,
+            heading=_heading(records),
+            created=f"edlab {__version__}, {time.strftime('%Y-%m-%d %H:%M %z')}",
+            published=published,
+            power=_power(results, records),
+            complete=_complete(results, records),
+            address=results.address,
+        )
+    )
+    with _explained(out):
+        durable.write_text(out, html)
+    count = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    console.print(f"{count} written to {out}: open it in a browser", markup=False, soft_wrap=True)
+    return 0
+
+
+def _check(out: Path, form: str) -> None:
+    """Refuse a place that cannot be written, before the runs are read."""
+    if form == "html" and out.is_dir():
+        raise ConfigError(f"{out} is a folder", hint=f"write --out {out / 'report.html'}")
+    if form != "html" and out.is_file():
+        raise ConfigError(f"{out} is a file", hint=f"with --format {form}, --out is a folder")
+    if form == "html" and not out.absolute().parent.is_dir():
+        raise ConfigError(f"folder not found: {out.parent}", hint="create it, or choose another --out")
+
+
+@contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    """Raise `StorageError` for any error of the file system."""
+    try:
+        yield
+    except OSError as error:
+        hint = "choose another --out"
+        known = durable.storage_error(error, place, hint)
+        raise known or StorageError(f"cannot write {place}: {error.strerror}", hint=hint) from error
+
+
+def _heading(records: Sequence[RunRecord]) -> str:
+    sweeps = list(dict.fromkeys(record.sweep_id for record in records))
+    if len(records) == 1:
+        return f"{records[0].name} {records[0].run_id[:8]}".strip()
+    return f"Sweep {sweeps[0]}" if len(sweeps) == 1 else f"{len(records)} runs of {len(sweeps)} sweeps"
+
+
+def _complete(results: Results, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """A complete record for each target, the measured ones first."""
+    ordered = sorted(records, key=lambda each: not each.metrics)
+    targets = {(each.params.get("device.name"), each.tags.get("target")): each for each in reversed(ordered)}
+    found = []
+    for record in list(reversed(targets.values()))[:_TARGETS]:
+        try:
+            found.append(results.complete(record))
+        except EdlabError:  # its files were deleted
+            continue
+    return found
+
+
+def _power(results: Results, records: Sequence[RunRecord]) -> dict[str, Power]:
+    """The readings of a few runs with measured power, the most efficient first."""
+    from edlab.reports.report import Power
+
+    measured = [each for each in records if "power_readings" in each.metrics]
+    ranked = sorted(measured, key=lambda each: -each.metrics.get("efficiency_ips_per_w", 0.0))
+    found: dict[str, Power] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for record in ranked[:_POWER_RUNS]:
+            try:
+                text = results.file(record, "power_samples.csv", Path(folder)).read_text()
+                rows = [(int(row["time_ns"]), float(row["power_w"])) for row in csv.DictReader(text.splitlines())]
+            except (EdlabError, OSError, KeyError, TypeError, ValueError):  # deleted, or damaged
+                continue
+            if rows:
+                kept = rows[:: -(-len(rows) // _POWER_POINTS)]
+                found[record.uuid] = Power([(t_ns - rows[0][0]) / 1e9 for t_ns, _ in kept], [w for _, w in kept])
+    return found
