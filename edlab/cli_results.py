@@ -61,7 +61,7 @@ exit code: 0 all limits are kept; 3 one is exceeded, or could not be checked; 2 
 def add_parsers(commands: Any) -> None:
     """Add the commands to the subparsers of `edlab`."""
     compare = _add(commands, "compare", "compare runs with a baseline: differences with intervals", _COMPARE)
-    text = "what the others are compared with (default: the first run)"
+    text = "what the others are compared with (default: the first run that was measured)"
     complete_runs(compare.add_argument("--baseline", metavar="RUN", help=text))
     compare.add_argument("--sort", metavar="METRIC", help="the best value of this metric first")
     compare.add_argument("--by", metavar="GROUP", help="a block for each value, for example of device or model")
@@ -136,7 +136,7 @@ def _add(commands: Any, name: str, text: str, examples: str) -> argparse.Argumen
 
 def _compare(options: argparse.Namespace, console: Console) -> int:
     from edlab.comparison import compare, names
-    from edlab.record import as_text
+    from edlab.record import Status, as_text
     from edlab.reports.comparison import comparison_sheet
     from edlab.reports.table import sorted_by
     from edlab.results import Results
@@ -151,7 +151,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
     metrics = names.compared(records, options.sort or "")
     compared: dict[str, Comparison] = {}
     for name, members in groups.items():
-        base = baseline or members[0]
+        base = baseline or next((record for record in members if record.status is Status.ok), members[0])
         rows = members if base.uuid in {record.uuid for record in members} else [base, *members]
         ordered = sorted_by(rows, options.sort) if options.sort else rows
         compared[name] = compare(ordered, base, metrics, results.right)
