@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from edlab import __version__, durable
-from edlab.cli_results import complete_runs
+from edlab.cli_results import about_runs
 from edlab.errors import ConfigError, EdlabError, StorageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edlab.reports.report import Power
     from edlab.results import Results
 
-_FORMATS = ("html", "png", "svg")
+_FORMATS = ("html", "png", "svg")  # the last two: the charts as pictures
 _EXAMPLES = """\
 examples:
   edlab report                                             the latest sweep, in report.html
@@ -37,23 +37,11 @@ _TARGETS = 8  # whose environment is shown
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of `edlab`."""
     text = "write a report with charts that opens without a network"
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "report",
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    runs = "runs, sweeps, result.json files, or folders of sweeps (default: the latest sweep)"
-    complete_runs(parser.add_argument("runs", nargs="*", metavar="RUN", help=runs))
-    condition = "only runs that match MLflow's filter, for example \"params.`device.name` = 'cpu'\""
-    parser.add_argument("--filter", default="", help=condition)
+    parser = about_runs(commands, "report", text, _EXAMPLES, _FORMATS)
     out = "the file (default: report.html); with png or svg the folder (default: report)"
     parser.add_argument("--out", type=Path, metavar="PATH", help=out)
     published = "a CSV file of published figures to show as hollow marks: model, device, metric, value, source"
     parser.add_argument("--published", type=Path, metavar="CSV", help=published)
-    form = "html: one page; png or svg: the charts as pictures (default: html)"
-    parser.add_argument("--format", choices=_FORMATS, default="html", help=form)
     parser.set_defaults(action=_report)
 
 

@@ -60,14 +60,14 @@ exit code: 0 all limits are kept; 3 one is exceeded, or could not be checked; 2 
 
 def add_parsers(commands: Any) -> None:
     """Add the commands to the subparsers of `edlab`."""
-    compare = _add(commands, "compare", "compare runs with a baseline: differences with intervals", _COMPARE)
+    compare = about_runs(commands, "compare", "compare runs with a baseline: differences with intervals", _COMPARE)
     text = "what the others are compared with (default: the first run that was measured)"
     complete_runs(compare.add_argument("--baseline", metavar="RUN", help=text))
     compare.add_argument("--sort", metavar="METRIC", help="the best value of this metric first")
     compare.add_argument("--by", metavar="GROUP", help="a block for each value, for example of device or model")
     compare.set_defaults(action=_compare)
 
-    choose = _add(commands, "choose", "choose a configuration under constraints", _CHOOSE)
+    choose = about_runs(commands, "choose", "choose a configuration under constraints", _CHOOSE)
     for option, (_, _, text) in _CONSTRAINTS.items():
         choose.add_argument(option, type=float, metavar="X", help=text)
     goal = choose.add_mutually_exclusive_group(required=True)
@@ -78,13 +78,13 @@ def add_parsers(commands: Any) -> None:
     choose.add_argument("--allow-estimates", action="store_true", help="use estimated power if it was not measured")
     choose.set_defaults(action=_choose)
 
-    pareto = _add(commands, "pareto", "show the runs that no other run beats in two metrics", _PARETO)
+    pareto = about_runs(commands, "pareto", "show the runs that no other run beats in two metrics", _PARETO)
     pareto.add_argument("--x", default="latency_ms", metavar="METRIC", help="default: latency_ms")
     pareto.add_argument("--y", default="accuracy", metavar="METRIC", help="default: the accuracy of the task")
     pareto.add_argument("--out", type=Path, metavar="FILE", help="draw it as PNG, SVG or PDF")
     pareto.set_defaults(action=_pareto)
 
-    check = _add(commands, "check", "fail if runs are worse than a baseline, for CI", _CHECK)
+    check = about_runs(commands, "check", "fail if runs are worse than a baseline, for CI", _CHECK)
     text = "a run or a result.json; or a sweep, whose runs are matched by name"
     complete_runs(check.add_argument("--baseline", required=True, metavar="RUN", help=text))
     text = "the largest worsening of a metric"
@@ -103,9 +103,10 @@ def complete_runs(argument: argparse.Action) -> None:
     argument.completer = complete  # type: ignore[attr-defined]
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the form of the output."""
-    parser.add_argument("--format", choices=FORMATS, default="table", help="the form of the output (default: table)")
+def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:
+    """Add the option for the form of the output; the first of the formats is the default."""
+    text = f"the form of the output (default: {formats[0]})"
+    parser.add_argument("--format", choices=formats, default=formats[0], help=text)
 
 
 def print_sheet(sheet: Sheet, form: str, console: Console) -> None:
@@ -118,7 +119,10 @@ def print_sheet(sheet: Sheet, form: str, console: Console) -> None:
         print(sheet.write(Format(form)), end="")  # noqa: T201  -- read by a program, not by a person
 
 
-def _add(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
+def about_runs(
+    commands: Any, name: str, text: str, examples: str, formats: Sequence[str] = FORMATS
+) -> argparse.ArgumentParser:
+    """A command about recorded runs, in one of these formats, of which the first is the default."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -126,11 +130,11 @@ def _add(commands: Any, name: str, text: str, examples: str) -> argparse.Argumen
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    runs = "runs, sweeps, result.json files, or 'all' (default: the latest sweep)"
+    runs = "runs, sweeps, result.json files, folders of sweeps, or 'all' (default: the latest sweep)"
     complete_runs(parser.add_argument("runs", nargs="*", metavar="RUN", help=runs))
     condition = "only runs that match MLflow's filter, for example \"params.`device.name` = 'cpu'\""
     parser.add_argument("--filter", default="", help=condition)
-    add_format(parser)
+    add_format(parser, formats)
     return parser
 
 
