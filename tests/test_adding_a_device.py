@@ -136,7 +136,7 @@ def test_the_device_runs_a_model_with_what_the_package_brings(outside: Outside) 
 def test_its_suites_pass(outside: Outside) -> None:
     summary = passed(outside.run("pytest", "-q", "-p", "no:cacheprovider", str(outside.project / "tests")))
     assert re.search(r"\b3[0-9] passed", summary)
-    assert "2 skipped" in summary  # Acme has no int8_dynamic, and excludes no nodes
+    assert "3 skipped" in summary  # Acme has no int8_dynamic, excludes no nodes, and has no example program
 
 
 def test_a_package_of_only_yaml_files_can_be_installed_editable(outside: Outside, tmp_path: Path) -> None:

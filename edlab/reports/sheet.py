@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 T = TypeVar("T")
+_LONGEST_WORD = 40  # columns of the terminal: a longer one, such as a path in an error, may be broken
 
 
 class Format(StrEnum):
@@ -101,10 +102,10 @@ class Sheet:
         merged = self._merged()
         narrower = (merged._without_spare(count) for count in range(merged._spare + 1))
         for sheet in (self, *narrower):
-            if sum(sheet._least_widths()) + len(sheet.headings) - 1 <= options.max_width or not self.rows:
+            if sum(sheet._least_widths()) + len(sheet.headings) - 1 <= options.max_width:
                 kept = [heading.text for heading in sheet.headings]
                 left_out = [each.line for each in self.headings if each.is_spare and each.text not in kept]
-                yield self._framed(sheet._table(), left_out)
+                yield self._framed(sheet._table(options.max_width), left_out)
                 return
         yield self._framed(self._cards(), [])
 
@@ -141,15 +142,24 @@ class Sheet:
         ]
         return Sheet([self.headings[index] for index in kept], rows)
 
+    def _lines(self, index: int) -> list[str]:
+        """All lines of a column."""
+        cells = [row[index] for row in self.rows if not isinstance(row, str)]
+        return [*self.headings[index].text.splitlines(), *(line for cell in cells for line in cell.lines)]
+
     def _least_widths(self) -> list[int]:
-        """What each column needs without breaking a word, or a cell that does not fold."""
-        cells = [row for row in self.rows if not isinstance(row, str)]
-        return [
-            _least_width(
-                [*heading.text.splitlines(), *(line for row in cells for line in row[index].lines)], heading.may_fold
-            )
-            for index, heading in enumerate(self.headings)
-        ]
+        """What each column needs without breaking a word, or a cell that does not fold; a path may be broken."""
+        return [_least_width(self._lines(index), heading) for index, heading in enumerate(self.headings)]
+
+    def _widths(self, available: int) -> list[int]:
+        """What each column gets: what it needs, and an equal share of the rest up to its longest line."""
+        widths = self._least_widths()
+        wanted = [max(map(cell_len, self._lines(index)), default=0) - width for index, width in enumerate(widths)]
+        rest = available - sum(widths) - len(widths) + 1
+        for done, index in enumerate(sorted(range(len(widths)), key=wanted.__getitem__)):
+            more = min(wanted[index], rest // (len(widths) - done))
+            widths[index], rest = widths[index] + more, rest - more
+        return widths
 
     def _framed(self, table: RenderableType, left_out: Sequence[str]) -> RenderableType:
         parts: list[RenderableType] = [Text(self.title, "bold"), table] if self.title else [table]
@@ -157,11 +167,13 @@ class Sheet:
         notes = [_below(note) for note in narrow + self.notes]
         return Group(*parts, "", *notes) if notes else Group(*parts)
 
-    def _table(self) -> Table:
+    def _table(self, available: int) -> Table:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-        for heading, width in zip(self.headings, self._least_widths(), strict=True):
+        for heading, width in zip(self.headings, self._widths(available), strict=True):
             justify: JustifyMethod = "right" if heading.is_number else "left"
-            table.add_column(Text(heading.text), justify=justify, no_wrap=not heading.may_fold, min_width=width)
+            table.add_column(
+                Text(heading.text), justify=justify, no_wrap=not heading.may_fold, width=width, overflow="fold"
+            )
         first = next((index for index, heading in enumerate(self.headings) if heading.is_name), 0)
         for row in self.rows:
             if isinstance(row, str):
@@ -198,9 +210,10 @@ class Sheet:
         return writers[form](self)
 
 
-def _least_width(lines: Iterable[str], folds: bool) -> int:
-    parts = [part for line in lines for part in (line.split() if folds else [line])]
-    return max(map(cell_len, parts), default=0)
+def _least_width(lines: Iterable[str], heading: Heading) -> int:
+    parts = [part for line in lines for part in (line.split() if heading.may_fold else [line])]
+    longest = max(map(cell_len, parts), default=0)
+    return min(longest, _LONGEST_WORD) if heading.folds else longest
 
 
 def _below(note: Note) -> RenderableType:
