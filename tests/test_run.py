@@ -119,7 +119,7 @@ def test_show_and_pull_find_a_run_by_prefix_and_by_name(sweep: Workplace) -> Non
     assert [Path(name).suffix for name in names].count(".onnx") == 1
     again = sweep.edlab("pull", record.name, "--to", "models")
     assert again.returncode == 2
-    assert "exists" in again.stderr
+    assert "already exist" in again.stderr
 
 
 def test_runs_are_listed_and_a_sweep_is_compared_again(sweep: Workplace) -> None:
