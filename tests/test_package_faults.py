@@ -264,9 +264,9 @@ def test_a_fault_in_a_yaml_file_names_the_file_and_costs_one_device(
     with pytest.raises(ConfigError) as caught:
         compose_config(["device=zeta"])
     assert expected in caught.value.message
-    rows = list(listings.devices().columns[1].cells)
-    assert len([row for row in rows if "yellow" in str(row)]) == 1
-    assert "local" in rows
+    cells = [row[1] for row in listings.devices().rows]
+    assert [cell.text for cell in cells if cell.style == "yellow"] == [caught.value.message]
+    assert "local" in [cell.text for cell in cells]
 
 
 def test_an_option_that_a_runtime_does_not_have_is_refused_with_the_full_key(put: Put) -> None:
