@@ -4,7 +4,7 @@ from edlab.comparison import names
 from edlab.comparison.changes import Change, difference, ratio
 from edlab.comparison.choose import Choice, Constraint, choose
 from edlab.comparison.compare import Compared, Comparison, compare
-from edlab.comparison.estimates import Estimate, direction, estimate, is_better
+from edlab.comparison.estimates import Estimate, cost, direction, estimate, is_better
 from edlab.comparison.obstacles import Obstacle, obstacles
 from edlab.comparison.pareto import front
 from edlab.comparison.regressions import Finding, Limit, check
@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "choose",
     "compare",
+    "cost",
     "difference",
     "differing",
     "direction",

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edlab.comparison.changes import Change, ratio
-from edlab.comparison.estimates import Estimate, direction, estimate, is_better
+from edlab.comparison.estimates import Estimate, cost, estimate, is_better
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord, Status, VerdictState
 
 
@@ -90,7 +89,7 @@ def choose(
                 f"{_shown(each.metric, _known(value(record, each.metric)))}, not {each}" for each in violated
             ]
     allowed = [record for record, violated in candidates.values() if not violated]
-    ranked = sorted(allowed, key=lambda record: _cost(objective, _known(value(record, objective)).value))
+    ranked = sorted(allowed, key=lambda record: cost(objective, _known(value(record, objective)).value))
     if ranked:
         choice.best, choice.value = ranked[0], value(ranked[0], objective)
         for record in ranked[1:]:
@@ -126,10 +125,6 @@ def _loosening(
             limit = _known(estimate(record, violated[0].metric, estimates=estimates)).value
             found = Loosening(violated[0], limit, record, value)
     return found
-
-
-def _cost(objective: str, value: float) -> float:
-    return -value if direction(objective) is Better.higher else value
 
 
 def _shown(name: str, found: Estimate) -> str:

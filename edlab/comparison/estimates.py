@@ -44,7 +44,12 @@ def estimate(record: RunRecord, name: str, *, estimates: bool = False) -> Estima
 
 def is_better(name: str, value: float, other: float) -> bool:
     """Whether `value` of a metric is better than `other`; lower is better for a metric without a direction."""
-    return value > other if direction(name) is Better.higher else value < other
+    return cost(name, value) < cost(name, other)
+
+
+def cost(name: str, value: float) -> float:
+    """The value of a metric, negated if higher is better: the lowest cost is the best."""
+    return -value if direction(name) is Better.higher else value
 
 
 def direction(name: str) -> Better:

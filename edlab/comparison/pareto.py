@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edlab.comparison.estimates import direction, estimate
-from edlab.metrics.catalogue import Better
+from edlab.comparison.estimates import cost, estimate
 from edlab.record import RunRecord
 
 
@@ -24,13 +23,13 @@ def front(records: Sequence[RunRecord], metrics: Sequence[str], *, estimates: bo
 
 
 def _costs(record: RunRecord, metrics: Sequence[str], estimates: bool) -> tuple[float, ...] | None:
-    """The values, negated if higher is better: lower is always better; None if one is missing."""
+    """The costs of the values; None if one is missing."""
     costs = []
     for name in metrics:
         found = estimate(record, name, estimates=estimates)
         if found is None:
             return None
-        costs.append(-found.value if direction(name) is Better.higher else found.value)
+        costs.append(cost(name, found.value))
     return tuple(costs)
 
 

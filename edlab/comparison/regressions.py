@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from edlab.comparison.changes import Change
 from edlab.comparison.compare import Compared
-from edlab.comparison.estimates import direction
-from edlab.metrics.catalogue import Better
+from edlab.comparison.estimates import cost
 
 
 class Limit(NamedTuple):
@@ -46,13 +45,12 @@ def _finding(row: Compared, baseline: Compared, limit: Limit) -> Finding:
     change = row.changes.get(name)
     if change is None:
         return Finding(limit, None, None, _problem(row, baseline, name))
-    sign = -1.0 if direction(name) is Better.higher else 1.0
     base, now = baseline.estimates[name].value, row.estimates[name].value
     if not limit.is_fraction:
-        return Finding(limit, change, sign * (now - base))
+        return Finding(limit, change, cost(name, now - base))
     if not base:
         return Finding(limit, None, None, "the baseline is 0: set the limit as an amount")
-    return Finding(limit, change, sign * (now / base - 1))
+    return Finding(limit, change, cost(name, now / base - 1))
 
 
 def _problem(row: Compared, baseline: Compared, name: str) -> str:

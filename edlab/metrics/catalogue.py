@@ -449,6 +449,13 @@ def find(name: str) -> Metric | None:
     return _BY_NAME.get(name)
 
 
+def column(name: str) -> Column:
+    """The column of a metric; one with its name as the heading if it has none."""
+    metric = find(name)
+    own = metric.column if metric and name == metric.names[0] else None
+    return own or Column(name)
+
+
 def headlines(accuracy: str = "accuracy_top1") -> tuple[str, ...]:
     """The names of the six that every run reports; `accuracy` is the metric of the run's task."""
     names = (metric.names[0] for metric in CATALOGUE if metric.headline)

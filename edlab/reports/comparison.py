@@ -18,12 +18,11 @@ from edlab.comparison import (
     shared,
 )
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Column, Section
+from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, as_text
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
-from edlab.reports.table import ID, NAMES, data, end_cell, short
+from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, short
 
-_MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 _SPARE = ("flops_per_s", "accuracy_drop")  # they follow from others
 _SHARED = (*NAMES.values(), "dataset.name", "protocol.name")
 
@@ -36,7 +35,7 @@ def comparison_sheet(groups: Mapping[str, Comparison]) -> Sheet:
     shown = [name for name in metrics if any(name in row.estimates for each in groups.values() for row in each.rows)]
     sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     for name in shown:
-        sheet.headings.append(Heading(_column(name).heading, is_number=True, is_spare=name in _SPARE))
+        sheet.headings.append(Heading(catalogue.column(name).heading, is_number=True, is_spare=name in _SPARE))
     sheet.headings.append(Heading("verdict"))
     sheet.title = ", ".join(f"{short(key)} {value}" for key, value in shared(records, _SHARED).items() if value)
     for name, comparison in groups.items():
@@ -76,8 +75,8 @@ def _cell(row: Compared, name: str, is_baseline: bool) -> Cell:
 
 def _value(name: str, found: Estimate) -> str:
     """The value with half its interval: in the unit of an accuracy, as a percentage of other metrics."""
-    column = _column(name)
-    text = _MARKS[found.prefix] + column.write(found.value)
+    column = catalogue.column(name)
+    text = MARKS[found.prefix] + column.write(found.value)
     if found.low is None or found.high is None:
         return text
     if _is_accuracy(name):
@@ -87,7 +86,7 @@ def _value(name: str, found: Estimate) -> str:
 
 def _change(name: str, change: Change) -> str:
     """The ratio or difference, and half its interval; without an interval with a question mark."""
-    scale = _column(name).scale
+    scale = catalogue.column(name).scale
     number = f"{scale * change.value:+.1f}" if _is_accuracy(name) else f"{change.value:.3g}x"
     if change.low is None or change.high is None:
         return f"{number} ?"
@@ -144,7 +143,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     keys = _distinctive(records)
     sheet = Sheet([Heading("choice"), Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     shown = list(dict.fromkeys(metrics))
-    sheet.headings += [Heading(_column(name).heading, is_number=True) for name in shown]
+    sheet.headings += [Heading(catalogue.column(name).heading, is_number=True) for name in shown]
     sheet.headings.append(Heading("why", folds=True))
     goal = f"best {choice.objective}"
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
@@ -169,7 +168,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     if loose := choice.loosening:
         name = loose.run.run_id[:ID] or loose.run.name
         sign = ">=" if loose.constraint.is_minimum else "<="
-        value = f"{choice.objective} {_column(choice.objective).write(loose.value)}"
+        value = f"{choice.objective} {catalogue.column(choice.objective).write(loose.value)}"
         text = f"with {loose.constraint.metric} {sign} {loose.limit:.4g} the choice would be {name} ({value})"
         sheet.notes.append(Note(text, "cyan"))
     return sheet
@@ -179,7 +178,10 @@ def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x:
     """The runs on the front, in the order of `x`."""
     keys = _distinctive(records)
     sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
-    sheet.headings += [*(Heading(_column(name).heading, is_number=True) for name in (x, y)), Heading("verdict")]
+    sheet.headings += [
+        *(Heading(catalogue.column(name).heading, is_number=True) for name in (x, y)),
+        Heading("verdict"),
+    ]
     sheet.title = f"Pareto front of {x} and {y}: {len(on_front)} of {len(records)} runs"
     for record in on_front:
         names = _names(record, keys)
@@ -221,21 +223,11 @@ def _finding_cells(finding: Finding) -> list[Cell]:
 
 
 def _amount(name: str, amount: float, is_fraction: bool) -> str:
-    return f"{amount:.1%}" if is_fraction else f"{_column(name).scale * amount:.4g}"
+    return f"{amount:.1%}" if is_fraction else f"{catalogue.column(name).scale * amount:.4g}"
 
 
 def _plain(record: RunRecord, name: str, style: str = "") -> Cell:
-    for prefix, mark in _MARKS.items():
-        if (value := record.metrics.get(prefix + name)) is not None:
-            return Cell(mark + _column(name).write(value), style)
-    return Cell("–", style)
-
-
-def _column(name: str) -> Column:
-    """The column of a metric; one with its name as the heading if the catalogue has none."""
-    metric = catalogue.find(name)
-    own = metric.column if metric and name == metric.names[0] else None
-    return own or Column(name)
+    return Cell(cell_text(record, name, catalogue.column(name)), style)
 
 
 def _is_accuracy(name: str) -> bool:

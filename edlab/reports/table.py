@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from edlab.comparison import Change, Estimate, difference, direction, estimate, front, ratio
+from edlab.comparison import Change, Estimate, cost, difference, estimate, front, ratio
 from edlab.errors import ConfigError
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Better, Column, Section
+from edlab.metrics.catalogue import Column, Section
 from edlab.record import RunRecord, Status, VerdictState, as_text
 from edlab.registry import did_you_mean
 from edlab.reports.notes import notes
@@ -27,7 +28,7 @@ _POWER = "power_w"
 _IN_USE = "model.input."  # derived from other parameters, which have columns if they differ
 
 # The mark of a value that was not measured on the target, by the prefix of its metric's name.
-_MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
+MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
 
 
 ID = 8  # characters of a run's id, which edlab's commands accept
@@ -48,7 +49,7 @@ def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
     columns = {
         name: column
         for name, column in catalogue.columns().items()
-        if not column.optional or any(_cell(record, name, column) != _NONE for record in records)
+        if not column.optional or any(cell_text(record, name, column) != _NONE for record in records)
     }
     if any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records):
         columns[_OPERATIONS] = dataclasses.replace(columns[_OPERATIONS], heading="GOP\n/s")
@@ -118,11 +119,17 @@ def data(record: RunRecord, headings: Sequence[str] = tuple(NAMES)) -> dict[str,
         "reasons": ", ".join(reason.code for reason in record.verdict.reasons) if record.verdict else "",
         "failure": record.reason,
     }
-    order = [name for metric in catalogue.CATALOGUE for name in metric.names]
-    ranks = {name: rank for rank, name in enumerate([*catalogue.headlines(), *order])}
+    ranks = _ranks()
     metrics = sorted(record.metrics, key=lambda name: ranks.get(name, len(ranks)))
     settings = {key: value for key, value in names.items() if key != _SETTING}
     return facts | settings | {name: record.metrics[name] for name in metrics}
+
+
+@functools.cache
+def _ranks() -> dict[str, int]:
+    """The place of each metric: the headlines, then the catalogue's order."""
+    order = [name for metric in catalogue.CATALOGUE for name in metric.names]
+    return {name: rank for rank, name in enumerate([*catalogue.headlines(), *order])}
 
 
 def sorted_by(records: Sequence[RunRecord], metric: str) -> list[RunRecord]:
@@ -131,11 +138,10 @@ def sorted_by(records: Sequence[RunRecord], metric: str) -> list[RunRecord]:
     if not known:
         names = sorted({name for record in records for name in record.metrics})
         raise ConfigError(f"no run has the metric '{metric}'", hint=f"{did_you_mean(metric, names)}{_SOME_METRICS}")
-    sign = -1 if direction(metric) is Better.higher else 1
 
     def rank(record: RunRecord) -> tuple[bool, float]:
         found = known.get(record.uuid)
-        return found is None, sign * found.value if found else 0.0
+        return found is None, cost(metric, found.value) if found else 0.0
 
     return sorted(records, key=rank)
 
@@ -240,7 +246,7 @@ def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
 
 def _setting(record: RunRecord) -> str:
     """The batch and the requests in flight of the throughput, as "64 x 2"."""
-    for prefix in _MARKS:
+    for prefix in MARKS:
         batch = record.metrics.get(f"{prefix}throughput_batch")
         in_flight = record.metrics.get(f"{prefix}throughput_in_flight")
         if batch is not None and in_flight is not None:
@@ -265,12 +271,13 @@ def _cells(
     for name, column in columns.items():
         is_best = record.uuid in best.get(name, ())
         mark = _BEST if is_best else " " if best.get(name) else ""
-        cells.append(Cell(_cell(record, name, column) + mark, "bold" if is_best else ""))
+        cells.append(Cell(cell_text(record, name, column) + mark, "bold" if is_best else ""))
     return cells
 
 
-def _cell(record: RunRecord, name: str, column: Column) -> str:
-    for prefix, mark in _MARKS.items():
+def cell_text(record: RunRecord, name: str, column: Column) -> str:
+    """The value of a metric with the mark of its origin; a dash if the run has none."""
+    for prefix, mark in MARKS.items():
         if (value := record.metrics.get(prefix + name)) is not None:
             return mark + column.write(value)
     return _NONE

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from edlab.comparison import Estimate, estimate, names, obstacles
 from edlab.comparison.estimates import EMULATED
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Column, Section
+from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, Status, VerdictState, as_text
 from edlab.reports import table
 from edlab.reports.report.labels import labels
@@ -50,7 +50,7 @@ def unit(name: str) -> str:
 
 def written(name: str, found: Estimate) -> str:
     """A value with its unit, the mark of one that was not measured on the target, and half its interval."""
-    column = _column(name)
+    column = catalogue.column(name)
     mark = {"": "", EMULATED: "≈ "}.get(found.prefix, "~ ")
     text = f"{mark}{column.write(found.value)} {unit(name)}".strip()
     if found.low is None or found.high is None:
@@ -155,8 +155,3 @@ def _caveats(records: Sequence[RunRecord]) -> Iterator[str]:
 def _listed(found: Sequence[str]) -> str:
     shown = ", ".join(found[:_MOST_NAMED])
     return f"{shown} and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else shown
-
-
-def _column(name: str) -> Column:
-    metric = catalogue.find(name)
-    return (metric.column if metric else None) or Column(name)
