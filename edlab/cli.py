@@ -18,6 +18,7 @@ from edlab.registry import did_you_mean
 from edlab.terminal import PatientConsole, counted, print_error
 
 if TYPE_CHECKING:
+    from edlab.reports.sheet import Sheet
     from edlab.tracking import Tracker
 
 _RUN_HELP = """\
@@ -153,6 +154,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     cli_results.complete_runs(profile.add_argument("run", metavar="RUN", help=text))
     profile.add_argument("--top", type=int, default=10, metavar="N", help="how many layers (default: 10)")
     _add_overrides(profile, "measure again, with other values of these keys")
+    cli_results.add_format(profile)
     profile.set_defaults(action=_profile)
 
     accuracy = commands.add_parser("explain-accuracy", help="show the layers of a run that lose accuracy in int8")
@@ -160,6 +162,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     accuracy.add_argument("--worst", type=int, default=10, metavar="N", help="how many layers (default: 10)")
     accuracy.add_argument("--try", dest="try_it", action="store_true", help="measure it with these in floating point")
     _add_overrides(accuracy, "convert and measure again, with other values of these keys")
+    cli_results.add_format(accuracy)
     accuracy.set_defaults(action=_explain_accuracy)
 
     pull = commands.add_parser("pull", help="copy a run's converted model to this machine")
@@ -284,15 +287,28 @@ def _profile(options: argparse.Namespace, console: Console) -> int:
     from edlab.engine import command, explain
 
     command.environment_without_telemetry()
-    return explain.profile(_tracker().record(options.run), options.overrides, options.top, console)
+    messages, show = _messages_and_results(options.format, console)
+    return explain.profile(_tracker().record(options.run), options.overrides, options.top, messages, show)
 
 
 def _explain_accuracy(options: argparse.Namespace, console: Console) -> int:
     from edlab.engine import command, explain
+    from edlab.results import Results
 
     command.environment_without_telemetry()
-    record = _tracker().record(options.run)
-    return explain.accuracy(record, options.overrides, options.worst, options.try_it, console)
+    messages, show = _messages_and_results(options.format, console)
+    results = Results()
+    record = results.tracker.record(options.run)
+    right = results.right if options.try_it else None
+    code = explain.accuracy(record, options.overrides, options.worst, messages, show, try_with=right)
+    cli_results.report_damage(results)
+    return code
+
+
+def _messages_and_results(form: str, console: Console) -> tuple[Console, Callable[[Sheet], None]]:
+    """Where to print messages, and how the result: for a program, the result alone is on standard output."""
+    messages = console if form == "table" else PatientConsole(stderr=True)
+    return messages, lambda sheet: cli_results.print_sheet(sheet, form, console)
 
 
 def _pull(options: argparse.Namespace, console: Console) -> int:

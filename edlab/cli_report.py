@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from edlab import __version__, durable
-from edlab.cli_results import about_runs
-from edlab.errors import ConfigError, EdlabError, StorageError
+from edlab.cli_results import about_runs, writing_output
+from edlab.errors import ConfigError, EdlabError
 
 if TYPE_CHECKING:
     from edlab.record import RunRecord
@@ -32,6 +32,7 @@ examples:
 _POWER_RUNS = 4  # whose readings are shown
 _POWER_POINTS = 1000  # of each
 _TARGETS = 8  # whose environment is shown
+_PROFILES = 8  # of the runs that have one
 
 
 def add_parser(commands: Any) -> None:
@@ -57,7 +58,7 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     if options.format != "html":
         from edlab.reports.sweep import draw
 
-        with _explained(out):
+        with writing_output(out):
             out.mkdir(parents=True, exist_ok=True)
             written = draw(records, _heading(records), out, f".{options.format}")
         if not written:
@@ -74,11 +75,12 @@ def _report(options: argparse.Namespace, console: Console) -> int:
             created=f"edlab {__version__}, {time.strftime('%Y-%m-%d %H:%M %z')}",
             published=published,
             power=_power(results, records),
-            complete=_complete(results, records),
+            complete=_complete(results, _one_per_target(records)[:_TARGETS]),
+            profiled=_complete(results, [each for each in records if _has_profile(each)][:_PROFILES]),
             address=results.address,
         )
     )
-    with _explained(out):
+    with writing_output(out):
         durable.write_text(out, html)
     count = "1 run" if len(records) == 1 else f"{len(records)} runs"
     console.print(f"{count} written to {out}: open it in a browser", markup=False, soft_wrap=True)
@@ -95,17 +97,6 @@ def _check(out: Path, form: str) -> None:
         raise ConfigError(f"folder not found: {out.parent}", hint="create it, or choose another --out")
 
 
-@contextmanager
-def _explained(place: Path) -> Iterator[None]:
-    """Raise `StorageError` for any error of the file system."""
-    try:
-        yield
-    except OSError as error:
-        hint = "choose another --out"
-        known = durable.storage_error(error, place, hint)
-        raise known or StorageError(f"cannot write {place}: {error.strerror}", hint=hint) from error
-
-
 def _heading(records: Sequence[RunRecord]) -> str:
     sweeps = list(dict.fromkeys(record.sweep_id for record in records))
     if len(records) == 1:
@@ -113,15 +104,28 @@ def _heading(records: Sequence[RunRecord]) -> str:
     return f"Sweep {sweeps[0]}" if len(sweeps) == 1 else f"{len(records)} runs of {len(sweeps)} sweeps"
 
 
-def _complete(results: Results, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """A complete record for each target, the measured ones first."""
+def _one_per_target(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """A run for each device and machine, the measured ones first."""
+    from edlab.comparison import machine
+
     ordered = sorted(records, key=lambda each: not each.metrics)
-    targets = {(each.params.get("device.name"), each.tags.get("target")): each for each in reversed(ordered)}
+    targets = {(each.params.get("device.name"), machine(each)): each for each in reversed(ordered)}
+    return list(reversed(targets.values()))
+
+
+def _has_profile(record: RunRecord) -> bool:
+    from edlab.record import Status
+
+    return record.status is Status.ok and record.params.get("protocol.profile") is True
+
+
+def _complete(results: Results, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs with the details of their files; without those whose files were deleted."""
     found = []
-    for record in list(reversed(targets.values()))[:_TARGETS]:
+    for record in records:
         try:
             found.append(results.complete(record))
-        except EdlabError:  # its files were deleted
+        except EdlabError:
             continue
     return found
 
@@ -137,10 +141,10 @@ def _power(results: Results, records: Sequence[RunRecord]) -> dict[str, Power]:
         for record in ranked[:_POWER_RUNS]:
             try:
                 text = results.file(record, "power_samples.csv", Path(folder)).read_text()
-                rows = [(int(row["time_ns"]), float(row["power_w"])) for row in csv.DictReader(text.splitlines())]
+                read = [(int(row["time_ns"]), float(row["power_w"])) for row in csv.DictReader(text.splitlines())]
             except (EdlabError, OSError, KeyError, TypeError, ValueError):  # deleted, or damaged
                 continue
-            if rows:
+            if rows := [(t_ns, watts) for t_ns, watts in read if math.isfinite(watts)]:
                 kept = rows[:: -(-len(rows) // _POWER_POINTS)]
                 found[record.uuid] = Power([(t_ns - rows[0][0]) / 1e9 for t_ns, _ in kept], [w for _, w in kept])
     return found

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from edlab.errors import ConfigError
+from edlab import durable
+from edlab.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from edlab.comparison import Comparison, Constraint, Finding
@@ -89,6 +91,8 @@ def add_parsers(commands: Any) -> None:
     complete_runs(check.add_argument("--baseline", required=True, metavar="RUN", help=text))
     text = "the largest worsening of a metric"
     check.add_argument("--max-regression", required=True, nargs="+", metavar="METRIC=LIMIT", help=text)
+    text = "check latency, throughput and power of INVALID runs too"
+    check.add_argument("--allow-invalid", action="store_true", help=text)
     check.set_defaults(action=_check)
 
 
@@ -119,6 +123,17 @@ def print_sheet(sheet: Sheet, form: str, console: Console) -> None:
         print(sheet.write(Format(form)), end="")  # noqa: T201  -- read by a program, not by a person
 
 
+@contextmanager
+def writing_output(place: Path) -> Iterator[None]:
+    """Raise `StorageError` for any error of the file system."""
+    try:
+        yield
+    except OSError as error:
+        hint = "choose another --out"
+        known = durable.storage_error(error, place, hint)
+        raise known or StorageError(f"cannot write {place}: {error.strerror}", hint=hint) from error
+
+
 def about_runs(
     commands: Any, name: str, text: str, examples: str, formats: Sequence[str] = FORMATS
 ) -> argparse.ArgumentParser:
@@ -139,10 +154,9 @@ def about_runs(
 
 
 def _compare(options: argparse.Namespace, console: Console) -> int:
-    from edlab.comparison import compare, names
+    from edlab.comparison import compare, names, sorted_by
     from edlab.record import Status, as_text
     from edlab.reports.comparison import comparison_sheet
-    from edlab.reports.table import sorted_by
     from edlab.results import Results
 
     results = Results()
@@ -160,7 +174,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
         ordered = sorted_by(rows, options.sort) if options.sort else rows
         compared[name] = compare(ordered, base, metrics, results.right)
     print_sheet(comparison_sheet(compared), options.format, console)
-    _report_damage(results, records)
+    report_damage(results)
     return 0
 
 
@@ -199,22 +213,25 @@ def _constraints(options: argparse.Namespace, records: Sequence[RunRecord]) -> l
 
 
 def _pareto(options: argparse.Namespace, console: Console) -> int:
-    from edlab.comparison import front, names
+    from edlab.comparison import front, names, reliable, sorted_by
     from edlab.reports.comparison import pareto_sheet
-    from edlab.reports.table import reliable, sorted_by
     from edlab.results import Results
 
     found = Results().find(options.runs, options.filter)
-    x, y = (names.metric(name, found) for name in (options.x, options.y))
+    x, y = (names.ranked(name, found) for name in (options.x, options.y))
     records = reliable(found)
     if not records:
         raise ConfigError("all runs failed or are INVALID", hint="`edlab compare` shows them with their verdicts")
     on_front = sorted_by(front(records, (x, y)), x)
+    if not on_front:
+        hint = "estimates do not count; `edlab compare` shows the metrics of each run"
+        raise ConfigError(f"no run that is not INVALID has measured both {x} and {y}", hint=hint)
     print_sheet(pareto_sheet(records, on_front, x, y), options.format, console)
     if options.out:
         from edlab.reports.pareto_plot import pareto_plot
 
-        pareto_plot(records, on_front, x, y, options.out)
+        with writing_output(options.out):
+            pareto_plot(records, on_front, x, y, options.out)
         console.print(f"written to {options.out}", markup=False, soft_wrap=True)
     return 0
 
@@ -228,24 +245,25 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     records, baselines = results.find(options.runs, options.filter), results.find([options.baseline])
     limits = [names.limit(text, records) for text in options.max_regression]
     metrics = [limit.metric for limit in limits]
-    findings: dict[str, list[Finding]] = {}
+    findings: list[tuple[str, list[Finding]]] = []
     unchecked = {record.uuid for record in baselines}
     for record in (each for each in records if each.uuid not in unchecked):
         base = names.same_name(record, baselines)
         (baseline, row) = compare([base, record], base, metrics, results.right).rows
-        findings[f"{record.name} {record.run_id[:8]}".strip()] = check(row, baseline, limits)
+        found = check(row, baseline, limits, allow_invalid=options.allow_invalid)
+        findings.append((f"{record.name} {record.run_id[:8]}".strip(), found))
     if not findings:
         raise ConfigError("no run to check: all are the baseline itself", hint="add the RUN or SWEEP to check")
     print_sheet(check_sheet(findings), options.format, console)
-    _report_damage(results, records)
-    return 0 if all(finding.passed for found in findings.values() for finding in found) else _REGRESSION
+    report_damage(results)
+    return 0 if all(finding.passed for _, found in findings for finding in found) else _REGRESSION
 
 
-def _report_damage(results: Results, records: Sequence[RunRecord]) -> None:
+def report_damage(results: Results) -> None:
+    """Print why files of runs were not used."""
     from edlab.terminal import PatientConsole
 
-    for record in records:
-        if problem := results.damaged.get(record.uuid):
-            console = PatientConsole(stderr=True)
-            text = f"{record.run_id[:8]} {record.name}: accuracy is not compared image by image: {problem}"
-            console.print(text, markup=False, highlight=False)
+    console = PatientConsole(stderr=True)
+    for run, problem in results.damaged.items():
+        text = f"{run}: accuracy is not compared image by image: {problem}"
+        console.print(text, markup=False, highlight=False)

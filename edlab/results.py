@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class Results:
         self._opened: Tracker | None = None
         self._folders: dict[str, Path] = {}  # by uuid, of the runs that were read from files
         self._right: dict[str, NDArray[np.bool_] | None] = {}
-        self.damaged: dict[str, str] = {}  # by uuid: why a file of a run is not used
+        self.damaged: dict[str, str] = {}  # by id and name of a run: why its predictions are not used
 
     @property
     def tracker(self) -> Tracker:
@@ -90,7 +90,7 @@ class Results:
 
     def _named(self, name: str) -> list[RunRecord]:
         path = Path(name)
-        files = [path] if path.is_file() else sorted(path.glob(f"*/{RESULT}")) if path.is_dir() else []
+        files = [path] if path.is_file() else _in_order(path.glob(f"*/{RESULT}")) if path.is_dir() else []
         if path.is_dir() and (path / RESULT).is_file():
             files = [path / RESULT]
         if not files:
@@ -115,5 +115,12 @@ class Results:
                 with np.load(path) as arrays:
                     return np.asarray(arrays["right"], bool)
             except (EdlabError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-                self.damaged[record.uuid] = error.message if isinstance(error, EdlabError) else str(error)
+                self.damaged[f"{record.run_id[:8]} {record.name}".strip()] = (
+                    error.message if isinstance(error, EdlabError) else str(error)
+                )
                 return None
+
+
+def _in_order(files: Iterable[Path]) -> list[Path]:
+    """The files of a sweep by the number of the run, which is the name of its folder."""
+    return sorted(files, key=lambda file: (not file.parent.name.isdecimal(), file.parent.name.zfill(9)))

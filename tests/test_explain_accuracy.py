@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -57,12 +58,17 @@ def test_each_converter_shows_the_worst_layers_and_leaves_them_in_float(
         assert 3 <= len(compose_config([override]).quantization.exclude) <= 5
     tried = workplace.edlab("explain-accuracy", runs["openvino"].run_id[:10], "--worst", "3", "--try")
     assert tried.returncode == 0, tried.stdout + tried.stderr
-    assert re.search(r"accuracy regained: [+-][\d.]+ points", tried.stdout)
-    assert re.search(r"latency paid: (x [\d.]+|unknown, because a row is INVALID)", tried.stdout)
+    assert re.search(r"accuracy regained: (no diff\.|[+-][\d.]+) ±[\d.]+ points", tried.stdout)
+    assert re.search(r"latency paid: (no diff\. ±|[\d.]+x ±|unknown, because a run is INVALID)", tried.stdout)
+    assert re.search(r"\b3 values\b", tried.stdout)  # the column of quantization.exclude
     (row,) = workplace.records()
     assert len(row.params["quantization.exclude"]) == 3
     assert row.metrics["sqnr_db"] > runs["openvino"].metrics["sqnr_db"] + 1
     assert row.metrics["int8_weights_fraction"] < runs["openvino"].metrics["int8_weights_fraction"]
+    listed = workplace.edlab("explain-accuracy", runs["openvino"].run_id[:10], "--worst", "2", "--format", "json")
+    assert listed.returncode == 0, listed.stderr
+    assert [layer["sqnr_db"] > 0 for layer in json.loads(listed.stdout)["rows"]] == [True, True]
+    assert "quantization.exclude=" in listed.stderr
     refused = workplace.edlab("explain-accuracy", runs["litert"].run_id[:10], "quantization.precision=fp16")
     assert refused.returncode == 2
     assert "not available: the file on this machine is fp16" in refused.stderr

@@ -69,6 +69,8 @@ def test_each_runtime_says_where_the_time_goes_or_why_it_cannot(workplace: Workp
     assert shown.returncode == 0, shown.stderr
     assert "GMAC/s" in shown.stdout
     assert "sum of the layers" in shown.stdout
+    listed = workplace.edlab("profile", ran.run_id[:10], "--top", "3", "--format", "csv")
+    assert len(list(csv.DictReader(listed.stdout.splitlines()))) == 3
     refused = workplace.edlab("profile", without.run_id[:10])
     assert refused.returncode == 1
     assert "profile not available: the Python interpreter of ai_edge_litert has no profiler" in refused.stdout

@@ -12,6 +12,8 @@ import math
 from typing import NamedTuple
 
 from edlab.comparison.estimates import Estimate
+from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Section
 
 
 class Change(NamedTuple):
@@ -29,6 +31,14 @@ class Change(NamedTuple):
     def shown(self) -> bool:
         """Whether a difference is shown: the interval does not contain the neutral value."""
         return self.low is not None and self.high is not None and not self.low <= self.neutral <= self.high
+
+
+def change_of(name: str, run: Estimate, baseline: Estimate) -> Change | None:
+    """The change of a metric: a difference for those of accuracy, else a ratio; None if there is no ratio."""
+    metric = catalogue.find(name)
+    if metric and metric.section is Section.accuracy:
+        return difference(run, baseline)
+    return ratio(run, baseline)
 
 
 def ratio(run: Estimate, baseline: Estimate) -> Change | None:

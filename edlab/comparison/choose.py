@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from edlab.comparison.changes import Change, ratio
-from edlab.comparison.estimates import Estimate, cost, estimate, is_better
+from edlab.comparison.changes import Change, change_of
+from edlab.comparison.estimates import Estimate, comparable, cost, estimate
 from edlab.metrics import catalogue
+from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord, Status, VerdictState
 
 
@@ -28,11 +28,18 @@ class Constraint(NamedTuple):
         return f"{self.metric} {'>=' if self.is_minimum else '<='} {self.limit:g}"
 
 
+class Objective(NamedTuple):
+    """A metric, and which of its values are better."""
+
+    metric: str
+    better: Better
+
+
 class RunnerUp(NamedTuple):
-    """A run that is not shown to be worse than the best, and its objective over that of the best."""
+    """A run that is allowed, and how its objective differs from that of the best; None if that has no ratio."""
 
     run: RunRecord
-    change: Change
+    change: Change | None
 
 
 class Loosening(NamedTuple):
@@ -48,10 +55,10 @@ class Loosening(NamedTuple):
 class Choice:
     """The best run, if any is allowed."""
 
-    objective: str
+    objective: Objective
     best: RunRecord | None = None
     value: Estimate | None = None  # of the objective
-    runners_up: list[RunnerUp] = field(default_factory=list)
+    runners_up: list[RunnerUp] = field(default_factory=list)  # not shown to be worse
     worse: list[RunnerUp] = field(default_factory=list)  # allowed, and shown to be worse
     ruled_out: dict[str, list[str]] = field(default_factory=dict)  # by the run's uuid: all reasons
     loosening: Loosening | None = None
@@ -60,25 +67,30 @@ class Choice:
 def choose(
     records: Sequence[RunRecord],
     constraints: Sequence[Constraint],
-    objective: str,
+    objective: Objective,
     verdicts: Collection[VerdictState] = (VerdictState.valid,),
     *,
     estimates: bool = False,
 ) -> Choice:
-    """The run with the best `objective` among those that meet all constraints and have one of these verdicts.
+    """The run with the best objective among those that meet all constraints and have one of these verdicts.
 
-    With `estimates`, estimates from a specification count as values.
+    With `estimates`, estimates from a specification count as values. Values of stand-ins count only if no run has its
+    target's own.
     """
 
     def value(record: RunRecord, name: str) -> Estimate | None:
         return estimate(record, name, estimates=estimates)
 
     choice = Choice(objective)
+    names = dict.fromkeys([objective.metric, *(constraint.metric for constraint in constraints)])
+    usable = [record for record in records if not list(_unusable(record, verdicts))]
+    on_stand_in = {name: _on_stand_in(usable, name) for name in names}
     candidates: dict[str, tuple[RunRecord, list[Constraint]]] = {}  # those with all metrics, and what they violate
     for record in records:
         reasons = list(_unusable(record, verdicts))
-        names = dict.fromkeys([objective, *(constraint.metric for constraint in constraints)])
-        reasons += [_missing(record, name) for name in names if value(record, name) is None] if not reasons else []
+        if not reasons:
+            reasons += [_missing(record, name) for name in names if value(record, name) is None]
+            reasons += [f"{name} is that of a stand-in" for name in names if record.uuid in on_stand_in[name]]
         if reasons:
             choice.ruled_out[record.uuid] = reasons
             continue
@@ -89,13 +101,14 @@ def choose(
                 f"{_shown(each.metric, _known(value(record, each.metric)))}, not {each}" for each in violated
             ]
     allowed = [record for record, violated in candidates.values() if not violated]
-    ranked = sorted(allowed, key=lambda record: cost(objective, _known(value(record, objective)).value))
+    values = {record.uuid: _known(value(record, objective.metric)) for record in allowed}
+    ranked = sorted(allowed, key=lambda record: cost(values[record.uuid].value, objective.better))
     if ranked:
-        choice.best, choice.value = ranked[0], value(ranked[0], objective)
+        choice.best, choice.value = ranked[0], values[ranked[0].uuid]
         for record in ranked[1:]:
-            change = ratio(_known(value(record, objective)), _known(choice.value))
-            runner_up = RunnerUp(record, change or Change(math.nan, None, None, 1.0))
-            (choice.worse if runner_up.change.shown else choice.runners_up).append(runner_up)
+            change = change_of(objective.metric, values[record.uuid], choice.value)
+            found = choice.worse if change and change.shown else choice.runners_up
+            found.append(RunnerUp(record, change))
     choice.loosening = _loosening(choice, candidates.values(), objective, estimates)
     return choice
 
@@ -107,21 +120,27 @@ def _unusable(record: RunRecord, verdicts: Collection[VerdictState]) -> Iterator
         yield f"its verdict is {record.verdict.state}"
 
 
+def _on_stand_in(records: Sequence[RunRecord], name: str) -> set[str]:
+    """The runs (uuid) whose value is that of a stand-in, while other runs have their target's own."""
+    found = {record.uuid: each for record in records if (each := estimate(record, name))}
+    return found.keys() - comparable(found).keys()
+
+
 def _missing(record: RunRecord, name: str) -> str:
     return f"{name} is missing: {record.missing.get(name, 'it was not measured')}"
 
 
 def _loosening(
-    choice: Choice, candidates: Collection[tuple[RunRecord, list[Constraint]]], objective: str, estimates: bool
+    choice: Choice, candidates: Collection[tuple[RunRecord, list[Constraint]]], objective: Objective, estimates: bool
 ) -> Loosening | None:
     """Of the runs that violate one constraint only, and would be the best without it, the best one."""
     found: Loosening | None = None
     for record, violated in candidates:
         if len(violated) != 1:
             continue
-        value = _known(estimate(record, objective, estimates=estimates)).value
+        value = _known(estimate(record, objective.metric, estimates=estimates)).value
         best = found.value if found else choice.value.value if choice.value else None
-        if best is None or is_better(objective, value, best):
+        if best is None or cost(value, objective.better) < cost(best, objective.better):
             limit = _known(estimate(record, violated[0].metric, estimates=estimates)).value
             found = Loosening(violated[0], limit, record, value)
     return found

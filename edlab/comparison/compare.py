@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edlab import metrics
-from edlab.comparison.changes import Change, difference, ratio
+from edlab.comparison.changes import Change, change_of
 from edlab.comparison.estimates import Estimate, estimate
 from edlab.comparison.obstacles import Obstacle, obstacles
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord
+
+_ROUNDING = 1e-9  # of a sum
 
 #: Of a run: which of the scored images have the right class, (N,) bool; None if that is not recorded.
 Right = Callable[[RunRecord], NDArray[np.bool_] | None]
@@ -78,12 +79,17 @@ def _compared(record: RunRecord, baseline: RunRecord, names: Sequence[str], righ
 def _change(
     name: str, record: RunRecord, baseline: RunRecord, mine: Estimate, theirs: Estimate, right: Right
 ) -> Change | None:
-    metric = catalogue.find(name)
-    if metric is None or metric.section is not Section.accuracy:
-        return ratio(mine, theirs)
-    if name in ("accuracy_top1", "accuracy_drop"):
-        ours, others = right(record), right(baseline)
-        if ours is not None and others is not None and len(ours) == len(others):
-            value, low, high = metrics.paired_difference(ours, others)
-            return Change(value, low, high, 0.0) if name == "accuracy_top1" else Change(-value, -high, -low, 0.0)
-    return difference(mine, theirs)
+    same_images = all("scored_digest" in each.tags for each in (record, baseline))  # others have an obstacle
+    is_paired = name == "accuracy_top1" or (name == "accuracy_drop" and _same_reference(record, baseline))
+    ours, others = (right(record), right(baseline)) if is_paired and same_images else (None, None)
+    if ours is None or others is None or len(ours) != len(others):
+        return change_of(name, mine, theirs)
+    value, low, high = metrics.paired_difference(ours, others)
+    return Change(value, low, high, 0.0) if name == "accuracy_top1" else Change(-value, -high, -low, 0.0)
+
+
+def _same_reference(*records: RunRecord) -> bool:
+    """Whether the drops are from one accuracy of the unconverted model: then they differ as the accuracies do."""
+    found = [(estimate(each, "accuracy_top1"), estimate(each, "accuracy_drop")) for each in records]
+    references = [top1.value + drop.value for top1, drop in found if top1 and drop]
+    return len(references) == len(records) and max(references) - min(references) < _ROUNDING

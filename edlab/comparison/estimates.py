@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord
+
+Key = TypeVar("Key")
 
 EMULATED, ESTIMATED = "emulated_", "estimated_"
 
@@ -26,15 +29,23 @@ class Estimate(NamedTuple):
             return None
         return (self.high - self.low) / 2 / abs(self.value)
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        low, high = (None if end is None else factor * end for end in (self.low, self.high))
+        return Estimate(factor * self.value, low, high, self.prefix)
+
 
 def estimate(record: RunRecord, name: str, *, estimates: bool = False) -> Estimate | None:
     """The metric of a run, measured on the target or on a stand-in; None if it is missing.
 
-    With `estimates`, an estimate from the specification is used if nothing was measured.
+    With `estimates`, an estimate from the specification is used if nothing was measured. An exact metric has an
+    interval without width.
     """
     metric = catalogue.find(name)
     for prefix in ("", EMULATED, *([ESTIMATED] if estimates else [])):
         value = record.metrics.get(prefix + name)
+        if value is not None and metric and metric.exact:
+            return Estimate(value, value, value, prefix)
         if value is not None:
             ends = metric.interval if metric and name == metric.names[0] else None
             low, high = (record.metrics.get(prefix + end) for end in ends) if ends else (None, None)
@@ -42,17 +53,18 @@ def estimate(record: RunRecord, name: str, *, estimates: bool = False) -> Estima
     return None
 
 
-def is_better(name: str, value: float, other: float) -> bool:
-    """Whether `value` of a metric is better than `other`; lower is better for a metric without a direction."""
-    return cost(name, value) < cost(name, other)
+def comparable(found: Mapping[Key, Estimate]) -> dict[Key, Estimate]:
+    """Without the values of stand-ins if others are the targets' own: a stand-in is another machine."""
+    own = {key: each for key, each in found.items() if each.prefix != EMULATED}
+    return own or dict(found)
 
 
-def cost(name: str, value: float) -> float:
-    """The value of a metric, negated if higher is better: the lowest cost is the best."""
-    return -value if direction(name) is Better.higher else value
+def cost(value: float, better: Better | None) -> float:
+    """A value to minimize: negated if higher is better. Without a direction, lower values come first."""
+    return -value if better is Better.higher else value
 
 
-def direction(name: str) -> Better:
-    """Which values of the metric are better: lower, if the catalogue does not state it."""
+def direction(name: str) -> Better | None:
+    """Which values of the metric are better; None if that is unknown."""
     metric = catalogue.find(name)
-    return (metric.better if metric else None) or Better.lower
+    return metric.better if metric else None

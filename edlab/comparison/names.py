@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from edlab.comparison.choose import Objective
+from edlab.comparison.estimates import direction
 from edlab.comparison.regressions import Limit
 from edlab.errors import ConfigError
 from edlab.metrics import catalogue
@@ -36,13 +38,24 @@ def compared(records: Sequence[RunRecord], further: str = "") -> list[str]:
     return list(dict.fromkeys([*names, metric(further, records)] if further else names))
 
 
-def objective(name: str, maximize: bool, records: Sequence[RunRecord]) -> str:
-    """The metric to optimize, whose better values must lie in that direction."""
+def objective(name: str, maximize: bool, records: Sequence[RunRecord]) -> Objective:
+    """The metric to optimize, whose better values must lie in that direction if one is known."""
     found = metric(name, records)
-    stated = catalogue.find(found)
-    if stated and stated.better and (stated.better is Better.higher) is not maximize:
+    better, stated = Better.higher if maximize else Better.lower, direction(found)
+    if stated not in (better, None):
         option, action = ("--minimize", "maximize") if maximize else ("--maximize", "minimize")
-        raise ConfigError(f"cannot {action} {found}: {stated.better.value} is better", hint=f"use {option} {found}")
+        raise ConfigError(f"cannot {action} {found}: {stated.value} is better", hint=f"use {option} {found}")
+    return Objective(found, better)
+
+
+def ranked(name: str, records: Sequence[RunRecord]) -> str:
+    """The metric of this name, of which it must be known whether higher or lower values are better."""
+    found = metric(name, records)
+    if direction(found) is None:
+        raise ConfigError(
+            f"no value of {found} is better: it cannot be ranked",
+            hint=f"`edlab choose` ranks it with --maximize or --minimize; {_EXAMPLE}",
+        )
     return found
 
 
@@ -62,11 +75,12 @@ def limit(text: str, records: Sequence[RunRecord]) -> Limit:
     if not matched:
         raise ConfigError(f"invalid limit '{text}'", hint="write METRIC=5% or METRIC=0.5, for example latency_ms=5%")
     name, number, percent = matched.groups()
-    stated = catalogue.find(name)
-    if stated is None:
+    if catalogue.find(name) is None:
         metric(name, records)
-    scale = stated.column.scale if stated and stated.column and name == stated.names[0] else 1.0
-    return Limit(name, float(number) / 100 if percent else float(number) / scale, bool(percent))
+    if direction(name) is None:
+        raise ConfigError(f"no value of {name} is better: it has no regression", hint=_EXAMPLE)
+    scale = 100 if percent else catalogue.column(name).scale
+    return Limit(name, float(number) / scale, bool(percent))
 
 
 def same_name(record: RunRecord, baselines: Sequence[RunRecord]) -> RunRecord:

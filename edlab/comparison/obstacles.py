@@ -8,7 +8,8 @@ from edlab.comparison.estimates import EMULATED
 from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, as_text
 
-_SPEED = (Section.latency, Section.throughput, Section.power)
+#: The metrics that depend on the machine and its load.
+SPEED = (Section.latency, Section.throughput, Section.power)
 
 _MACHINE = ("board", "cpu", "gpu")  # tags
 
@@ -68,7 +69,7 @@ def _protocol(run: RunRecord, baseline: RunRecord) -> Obstacle | None:
         return None
     names = [as_text(record.params.get("protocol.name")) for record in (run, baseline)]
     what = ", ".join(differing) if names[0] == names[1] else " and ".join(names)
-    return Obstacle("other_protocol", f"the protocols differ ({what})", _SPEED)
+    return Obstacle("other_protocol", f"the protocols differ ({what})", SPEED)
 
 
 def _stand_in(run: RunRecord, baseline: RunRecord) -> Obstacle | None:
@@ -77,13 +78,18 @@ def _stand_in(run: RunRecord, baseline: RunRecord) -> Obstacle | None:
     emulated = [any(name.startswith(EMULATED) for name in record.metrics) for record in (run, baseline)]
     if not any(emulated) or (all(emulated) and places[0] == places[1]):
         return None
-    return Obstacle("stand_in", f"measured on {places[0]} and on {places[1]}", _SPEED)
+    return Obstacle("stand_in", f"measured on {places[0]} and on {places[1]}", SPEED)
 
 
 def _target(run: RunRecord, baseline: RunRecord) -> Obstacle | None:
     """The same device by its name, but another machine."""
-    one, other = (", ".join(filter(None, map(record.tags.get, _MACHINE))) for record in (run, baseline))
+    one, other = machine(run), machine(baseline)
     same_name = run.params.get("device.name") == baseline.params.get("device.name")
     if not same_name or one == other or not (one and other):
         return None
-    return Obstacle("other_machine", f"two machines have the same device name ({one} and {other})", _SPEED)
+    return Obstacle("other_machine", f"two machines have the same device name ({one} and {other})", SPEED)
+
+
+def machine(record: RunRecord) -> str:
+    """The board, the CPU and the GPU that a run was measured on, as far as they are known."""
+    return ", ".join(filter(None, map(record.tags.get, _MACHINE)))

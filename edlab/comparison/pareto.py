@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edlab.comparison.estimates import cost, estimate
+from edlab.comparison.estimates import comparable, cost, direction, estimate
 from edlab.record import RunRecord
 
 
 def front(records: Sequence[RunRecord], metrics: Sequence[str], *, estimates: bool = False) -> list[RunRecord]:
     """The runs that no other one dominates: that is at least as good in all metrics and better in one.
 
-    Runs without one of the metrics are neither on the front nor compared.
+    Runs without one of the metrics are neither on the front nor compared, and neither are runs on a stand-in next to
+    runs on their targets.
     """
-    points = {index: _costs(record, metrics, estimates) for index, record in enumerate(records)}
-    known = {index: costs for index, costs in points.items() if costs is not None}
+    points = _points(records, metrics, estimates)
     return [
         records[index]
-        for index, costs in known.items()
-        if not any(_dominates(other, costs) for key, other in known.items() if key != index)
+        for index, costs in points.items()
+        if not any(_dominates(other, costs) for key, other in points.items() if key != index)
     ]
 
 
-def _costs(record: RunRecord, metrics: Sequence[str], estimates: bool) -> tuple[float, ...] | None:
-    """The costs of the values; None if one is missing."""
-    costs = []
+def _points(records: Sequence[RunRecord], metrics: Sequence[str], estimates: bool) -> dict[int, tuple[float, ...]]:
+    """The costs of each run, by its index."""
+    columns = []
     for name in metrics:
-        found = estimate(record, name, estimates=estimates)
-        if found is None:
-            return None
-        costs.append(cost(name, found.value))
-    return tuple(costs)
+        values = {index: estimate(record, name, estimates=estimates) for index, record in enumerate(records)}
+        known = comparable({index: value for index, value in values.items() if value})
+        columns.append({index: cost(value.value, direction(name)) for index, value in known.items()})
+    shared = [index for index in range(len(records)) if all(index in column for column in columns)]
+    return {index: tuple(column[index] for column in columns) for index in shared}
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edlab.record import RunRecord, as_text
+from edlab.record import RunRecord, Status, as_text
 
 #: Parameters that follow from others, or that cannot change a metric.
 _NO_SETTINGS = ("model.input.", "tracking.", "sweep.", "cache.")
@@ -31,6 +31,7 @@ def _differs(records: Sequence[RunRecord], key: str) -> bool:
     within = "" if rest == "name" else f"{group}.name"
     values: dict[str, set[str]] = {}
     for record in records:
-        option = as_text(record.params.get(within, ""))
-        values.setdefault(option, set()).add(as_text(record.params[key]) if key in record.params else "")
+        if key in record.params or record.status is Status.ok:  # others may have ended before the key was known
+            option = as_text(record.params.get(within, ""))
+            values.setdefault(option, set()).add(as_text(record.params.get(key, "")))
     return any(len(found) > 1 for found in values.values())

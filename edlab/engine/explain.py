@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edlab.cache import Cache
+from edlab.comparison import Right, compare, names
 from edlab.composition import decide
 from edlab.config import EdlabConfig
 from edlab.engine.again import config_again, run_again
@@ -18,20 +19,23 @@ from edlab.errors import ConfigError, UnsupportedError
 from edlab.record import RunRecord, Status
 from edlab.reports.explanation import exclude_override, layers_sheet, trial_sheet
 from edlab.reports.profile import profile_of, profile_sheet
+from edlab.reports.sheet import Sheet
 
 if TYPE_CHECKING:
     from edlab.stages.explain import Explanation
     from edlab.stages.load import OnProgress
+
+Show = Callable[[Sheet], object]  # prints the result of a command in the form that was requested
 
 _EXCLUDE = "quantization.exclude"
 _LEAST_SHARE = 0.01  # of the added noise: a layer with less is not worth a change
 _ONCE = {"protocol.profile": True, "protocol.repeats": 1}
 
 
-def profile(record: RunRecord, overrides: Sequence[str], top: int, console: Console) -> int:
-    """Print the profile of a run; without one, or with overrides, the run is measured again as a new run.
+def profile(record: RunRecord, overrides: Sequence[str], top: int, console: Console, show: Show) -> int:
+    """Show the profile of a run; without one, or with overrides, the run is measured again as a new run.
 
-    Returns the exit code: 1 if there is none, or if the new run failed.
+    The console is for messages. Returns the exit code: 1 if there is none, or if the new run failed.
     """
     _check_count("--top", top)
     if overrides or not profile_of(record):
@@ -41,15 +45,24 @@ def profile(record: RunRecord, overrides: Sequence[str], top: int, console: Cons
         if record.status is not Status.ok:
             return _ended(record, console)
     console.print(_named(record))
-    console.print(profile_sheet(record, top))
+    show(profile_sheet(record, top))
     return 0 if (profile_of(record) or {}).get("rows") else 1
 
 
-def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bool, console: Console) -> int:
-    """Print the layers of a quantized run that add most noise, and the override that leaves them in floating point.
+def accuracy(
+    record: RunRecord,
+    overrides: Sequence[str],
+    worst: int,
+    console: Console,
+    show: Show,
+    *,
+    try_with: Right | None = None,
+) -> int:
+    """Show the layers of a quantized run that add most noise, and the override that leaves them in floating point.
 
-    With `try_it`, a new run has that override. Returns the exit code: 1 if that run failed. Raises `UnsupportedError`
-    with the reason if the layers cannot be compared.
+    With `try_with`, a new run has that override, and the comparison of both is the result. The console is for messages.
+    Returns the exit code: 1 if that run failed. Raises `UnsupportedError` with the reason if the layers cannot be
+    compared.
     """
     _check_count("--worst", worst)
     before: list[str] = record.params.get(_EXCLUDE, [])
@@ -61,28 +74,33 @@ def accuracy(record: RunRecord, overrides: Sequence[str], worst: int, try_it: bo
         console.print(
             "this file is not the one of the run: the tools' versions have changed, or the overrides change it"
         )
-    console.print(layers_sheet(found.layers, worst, found.images))
+    layers = layers_sheet(found.layers, worst, found.images)
+    if try_with:
+        console.print(layers)
+    else:
+        show(layers)
     if not found.can_exclude:
         raise UnsupportedError(
             f"converter={config.converter.name} cannot leave single layers in floating point",
             hint="set another converter; `edlab converters` lists them",
         )
     least = _LEAST_SHARE * sum(layer.added for layer in found.layers)
-    names = [layer.name for layer in found.layers if layer.added > least and layer.name not in before]
-    names = names[: min(worst, max(1, sum(layer.product for layer in found.layers) // 2))]
-    excluded = [*before, *names]
-    if not names:
+    noisy = [layer.name for layer in found.layers if layer.added > least and layer.name not in before]
+    noisy = noisy[: min(worst, max(1, sum(layer.product for layer in found.layers) // 2))]
+    excluded = [*before, *noisy]
+    if not noisy:
         console.print("no layer adds noise")
         return 0
-    console.print(f"\nthe worst {len(names)} in floating point (at most half of the products), as an override:")
+    console.print(f"\nthe worst {len(noisy)} in floating point (at most half of the products), as an override:")
     console.print(exclude_override(excluded), markup=False, highlight=False, soft_wrap=True)
-    if not try_it:
+    if not try_with:
         console.print(f"[dim]`edlab explain-accuracy {record.run_id[:8]} --try` measures that[/]", highlight=False)
         return 0
     after = run_again(config_again(record, overrides, {_EXCLUDE: excluded}), console)
     if after.status is not Status.ok:
         return _ended(after, console)
-    console.print(trial_sheet(record, after, len(names)))
+    both = [record, after]
+    show(trial_sheet(compare(both, record, names.compared(both), try_with), len(noisy)))
     return 0
 
 

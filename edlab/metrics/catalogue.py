@@ -58,7 +58,8 @@ class Better(Enum):
 class Metric:
     """One metric, or several with a common explanation. `meaning` is in Markdown.
 
-    `interval` names the metrics that are the ends of its 95 % interval. Without `better`, rows are not ranked by it.
+    `interval` names the metrics that are the ends of its 95 % interval; a metric that is `exact` needs none. Without
+    `better`, rows are not ranked by it.
     """
 
     names: tuple[str, ...]
@@ -68,6 +69,7 @@ class Metric:
     column: Column | None = None
     better: Better | None = None
     interval: tuple[str, str] | None = None
+    exact: bool = False
 
 
 def _family(pattern: str, *parts: str) -> tuple[str, ...]:
@@ -151,16 +153,19 @@ CATALOGUE = (
         ("accuracy_map50", "accuracy_map75"),
         Section.accuracy,
         "the same at an IoU of 0.5 only, and of 0.75 only",
+        better=Better.higher,
     ),
     Metric(
         _family("accuracy_map_{}", "small", "medium", "large"),
         Section.accuracy,
         "mAP of objects of up to 32 × 32 pixels of the image, up to 96 × 96, and larger",
+        better=Better.higher,
     ),
     Metric(
         _family("accuracy_ar{}", "1", "10", "100"),
         Section.accuracy,
         "COCO's average recall with the best 1, 10 or 100 detections of each class and image",
+        better=Better.higher,
     ),
     Metric(
         ("accuracy_ci95_low", "accuracy_ci95_high"),
@@ -185,6 +190,7 @@ CATALOGUE = (
         _family("accuracy_drop_{}", "conversion", "quantization", "runtime"),
         Section.accuracy,
         "the parts of the drop, with `protocol.decompose_drop=true`; see below",
+        better=Better.lower,
     ),
     Metric(
         ("accuracy_claimed_difference",),
@@ -210,18 +216,32 @@ CATALOGUE = (
         ("accuracy_nan_images",),
         Section.accuracy,
         "images with NaN among their outputs; a NaN is never a best class, and a detector's image has no detections",
+        better=Better.lower,
     ),
     Metric(
-        ("agreement_top1", "agreement_images", "sqnr_db"),
+        ("agreement_top1", "sqnr_db"),
         Section.accuracy,
-        "the target's outputs against the source model's: share of images with the same best class, of how many, and "
+        "the target's outputs against the source model's: share of images with the same best class, and "
         "10 log₁₀(Σ reference² / Σ (reference − candidate)²); missing for a file that is already quantized",
+        better=Better.higher,
     ),
     Metric(
-        ("agreement_boxes", "agreement_iou", "agreement_score_difference"),
+        ("agreement_images",),
+        Section.accuracy,
+        "number of images of which these outputs were compared",
+    ),
+    Metric(
+        ("agreement_boxes", "agreement_iou"),
         Section.accuracy,
         "the same for detections: share of the source model's with a score of 0.3 or more that the target has too, and "
-        "of these the mean IoU and the mean absolute difference of the scores; see below",
+        "the mean IoU of these; see below",
+        better=Better.higher,
+    ),
+    Metric(
+        ("agreement_score_difference",),
+        Section.accuracy,
+        "of these detections the mean absolute difference of the scores",
+        better=Better.lower,
     ),
     Metric(
         ("latency_ci95_low_ms", "latency_ci95_high_ms"),
@@ -238,6 +258,7 @@ CATALOGUE = (
         _family("latency_p{}_ms", *_PERCENTILES),
         Section.latency,
         "nearest rank: the smallest time that this share of the queries did not exceed",
+        better=Better.lower,
     ),
     Metric(
         tuple(name for p in _PERCENTILES for name in _family(f"latency_p{p}_ci95_{{}}_ms", "low", "high")),
@@ -249,11 +270,13 @@ CATALOGUE = (
         _family("latency_{}_ms", "std", "min", "max"),
         Section.latency,
         "of all queries",
+        better=Better.lower,
     ),
     Metric(
         ("latency_outliers",),
         Section.latency,
         "queries beyond Q3 + 3 IQR: counted, never dropped",
+        better=Better.lower,
     ),
     Metric(
         ("latency_drift",),
@@ -270,16 +293,19 @@ CATALOGUE = (
         Section.latency,
         "share of the time (in slices of 50 ms or 5 queries) in which the median query took 15 % or more longer than "
         "in the fastest quarter of the slices, or in which no query ended",
+        better=Better.lower,
     ),
     Metric(
         _family("{}_ms", "input_copy", "execute", "output_copy"),
         Section.latency,
         "the three stages of the latency, means",
+        better=Better.lower,
     ),
     Metric(
         ("preprocess_ms", "postprocess_ms"),
         Section.latency,
         "uint8 image to input tensor, and outputs to what is scored; not in `latency_ms`",
+        better=Better.lower,
     ),
     Metric(
         ("first_inference_ms",),
@@ -323,6 +349,7 @@ CATALOGUE = (
         ("sustained_ratio",),
         Section.throughput,
         "of a window of ten minutes or more: the rate of its last five minutes / that of its fastest five",
+        better=Better.higher,
     ),
     Metric(
         ("power_standard_error_w",),
@@ -340,6 +367,7 @@ CATALOGUE = (
         ("idle_power_w", "idle_power_standard_error_w"),
         Section.power,
         "before the measurement, with the model open",
+        better=Better.lower,
     ),
     Metric(
         ("energy_per_inference_mj",),
@@ -358,6 +386,7 @@ CATALOGUE = (
         Section.power,
         "mean power in the single-stream phase (batch 1, one query in flight), and that times the time from one query "
         "to the next",
+        better=Better.lower,
     ),
     Metric(
         ("edp_mj_ms",),
@@ -392,16 +421,26 @@ CATALOGUE = (
         ("power_readings_failed",),
         Section.power,
         "readings that failed; each is a gap",
+        better=Better.lower,
     ),
     Metric(
         ("macs", "flops", "parameters"),
         Section.model,
         "of the source model, at batch 1",
+        exact=True,
     ),
     Metric(
-        ("artifact_size_mb", "int8_weights_fraction"),
+        ("artifact_size_mb",),
         Section.model,
-        "the converted files, 10^6 bytes, and the share of their weights that are int8",
+        "the converted files, 10^6 bytes",
+        better=Better.lower,
+        exact=True,
+    ),
+    Metric(
+        ("int8_weights_fraction",),
+        Section.model,
+        "share of the weights in the converted files that are int8",
+        exact=True,
     ),
     Metric(
         ("conversion_s",),
@@ -413,6 +452,7 @@ CATALOGUE = (
         ("load_ms", "compile_ms"),
         Section.model,
         "reading the file into the runtime's own form, and making it ready to run",
+        better=Better.lower,
     ),
     Metric(
         ("peak_memory_mb",),
@@ -424,16 +464,21 @@ CATALOGUE = (
         ("edgetpu_ops_mapped_fraction",),
         Section.edgetpu,
         "share of the model's operators that run on the Edge TPU, 0..1; a model with none fails",
+        better=Better.higher,
+        exact=True,
     ),
     Metric(
         ("edgetpu_onchip_mb",),
         Section.edgetpu,
         "weights that stay in the Edge TPU's memory",
+        exact=True,
     ),
     Metric(
         ("edgetpu_streamed_mb",),
         Section.edgetpu,
         "weights that do not fit, and are sent to it at each inference",
+        better=Better.lower,
+        exact=True,
     ),
 )
 

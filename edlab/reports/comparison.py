@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,16 @@ from edlab.comparison import (
     Constraint,
     Estimate,
     Finding,
+    Loosening,
     differing,
-    is_better,
+    direction,
     shared,
 )
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Section
-from edlab.record import RunRecord, as_text
+from edlab.metrics.catalogue import Better, Section
+from edlab.record import RunRecord
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
-from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, short
+from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, setting_text, short
 
 _SPARE = ("flops_per_s", "accuracy_drop")  # they follow from others
 _SHARED = (*NAMES.values(), "dataset.name", "protocol.name")
@@ -57,7 +59,7 @@ def _distinctive(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _names(record: RunRecord, keys: Sequence[str], style: str = "") -> list[Cell]:
-    return [Cell(as_text(record.params.get(key, "–")), style) for key in keys]
+    return [Cell(setting_text(record.params.get(key, "–")), style) for key in keys]
 
 
 def _cell(row: Compared, name: str, is_baseline: bool) -> Cell:
@@ -68,7 +70,7 @@ def _cell(row: Compared, name: str, is_baseline: bool) -> Cell:
     if is_baseline:
         return Cell(text, below="baseline")
     if change := row.changes.get(name):
-        return Cell(text, below=_change(name, change), below_style=_style(name, change))
+        return Cell(text, below=change_text(name, change), below_style=_style(name, change))
     obstacle = row.obstacle(name)
     return Cell(text, below=obstacle.code if obstacle else "–")
 
@@ -77,28 +79,33 @@ def _value(name: str, found: Estimate) -> str:
     """The value with half its interval: in the unit of an accuracy, as a percentage of other metrics."""
     column = catalogue.column(name)
     text = MARKS[found.prefix] + column.write(found.value)
-    if found.low is None or found.high is None:
+    if found.low is None or found.high is None or found.low == found.high:
         return text
     if _is_accuracy(name):
         return f"{text} ±{column.scale * (found.high - found.low) / 2:.1f}"
     return f"{text} ±{found.relative_half or 0:.1%}"
 
 
-def _change(name: str, change: Change) -> str:
+def change_text(name: str, change: Change | None) -> str:
     """The ratio or difference, and half its interval; without an interval with a question mark."""
+    if change is None:
+        return "no ratio: a value is not above 0"
     scale = catalogue.column(name).scale
     number = f"{scale * change.value:+.1f}" if _is_accuracy(name) else f"{change.value:.3g}x"
     if change.low is None or change.high is None:
         return f"{number} ?"
+    if change.low == change.high:  # exact
+        return number if change.shown else "equal"
     half = (change.high - change.low) / 2
     interval = f"±{scale * half:.1f}" if _is_accuracy(name) else f"±{half / change.value:.1%}"
     return f"{number} {interval}" if change.shown else f"no diff. {interval}"
 
 
 def _style(name: str, change: Change) -> str:
-    if not change.shown:
+    better = direction(name)
+    if not change.shown or better is None:
         return "dim"
-    return "green" if is_better(name, change.value, change.neutral) else "red"
+    return "green" if (change.value > change.neutral) is (better is Better.higher) else "red"
 
 
 def _changes(row: Compared, comparison: Comparison) -> dict[str, Any]:
@@ -139,13 +146,13 @@ def _notes(comparisons: Sequence[Comparison]) -> Iterator[Note]:
 
 def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint], choice: Choice) -> Sheet:
     """The best run first, then those not shown to be worse, then those shown to be worse, then what is ruled out."""
-    metrics = [choice.objective, *(each.metric for each in constraints)]
+    objective = choice.objective.metric
     keys = _distinctive(records)
     sheet = Sheet([Heading("choice"), Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
-    shown = list(dict.fromkeys(metrics))
+    shown = list(dict.fromkeys([objective, *(each.metric for each in constraints)]))
     sheet.headings += [Heading(catalogue.column(name).heading, is_number=True) for name in shown]
     sheet.headings.append(Heading("why", folds=True))
-    goal = f"best {choice.objective}"
+    goal = f"best {objective}"
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
 
     def add(label: str, record: RunRecord, why: str, style: str = "") -> None:
@@ -157,9 +164,9 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     if choice.best:
         add("best", choice.best, "", "bold green")
     for runner_up in choice.runners_up:
-        add("as good", runner_up.run, f"not shown to be worse ({_change(choice.objective, runner_up.change)})")
+        add("as good", runner_up.run, f"not shown to be worse ({change_text(objective, runner_up.change)})")
     for runner_up in choice.worse:
-        add("worse", runner_up.run, _change(choice.objective, runner_up.change), "dim")
+        add("worse", runner_up.run, change_text(objective, runner_up.change), "dim")
     for record in records:
         if reasons := choice.ruled_out.get(record.uuid):
             add("ruled out", record, "; ".join(reasons), "dim")
@@ -168,10 +175,17 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     if loose := choice.loosening:
         name = loose.run.run_id[:ID] or loose.run.name
         sign = ">=" if loose.constraint.is_minimum else "<="
-        value = f"{choice.objective} {catalogue.column(choice.objective).write(loose.value)}"
-        text = f"with {loose.constraint.metric} {sign} {loose.limit:.4g} the choice would be {name} ({value})"
+        value = f"{objective} {catalogue.column(objective).write(loose.value)}"
+        text = f"with {loose.constraint.metric} {sign} {_allowing(loose)} the choice would be {name} ({value})"
         sheet.notes.append(Note(text, "cyan"))
     return sheet
+
+
+def _allowing(loose: Loosening) -> str:
+    """The limit with four digits, rounded so that it allows the run."""
+    rounding = decimal.ROUND_FLOOR if loose.constraint.is_minimum else decimal.ROUND_CEILING
+    rounded = decimal.Context(prec=4, rounding=rounding).create_decimal_from_float(loose.limit)
+    return f"{float(rounded):.4g}" if rounded else "0"
 
 
 def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x: str, y: str) -> Sheet:
@@ -191,11 +205,11 @@ def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x:
     return sheet
 
 
-def check_sheet(findings: Mapping[str, Sequence[Finding]]) -> Sheet:
+def check_sheet(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Sheet:
     """One row for each limit of each run, by the run's name."""
     numbers = [Heading(text, is_number=True) for text in ("change", "worse by", "allowed")]
     sheet = Sheet([Heading("run", is_name=True), Heading("metric"), *numbers, Heading("result", folds=True)])
-    for name, found in findings.items():
+    for name, found in findings:
         for finding in found:
             sheet.rows.append([Cell(name), Cell(finding.limit.metric), *_finding_cells(finding)])
             sheet.data.append(
@@ -219,7 +233,7 @@ def _finding_cells(finding: Finding) -> list[Cell]:
         return [Cell("–"), Cell("–"), allowed, Cell(finding.problem, "red")]
     result = Cell("ok", "green") if finding.passed else Cell("REGRESSION", "bold red")
     worsening = Cell(_amount(limit.metric, finding.worsening, limit.is_fraction))
-    return [Cell(_change(limit.metric, finding.change)), worsening, allowed, result]
+    return [Cell(change_text(limit.metric, finding.change)), worsening, allowed, result]
 
 
 def _amount(name: str, amount: float, is_fraction: bool) -> str:

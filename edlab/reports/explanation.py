@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from edlab.comparison import Compared, Comparison
 from edlab.metrics import catalogue
 from edlab.metrics.layer_noise import LayerNoise
-from edlab.record import RunRecord, VerdictState
+from edlab.record import VerdictState
+from edlab.reports.comparison import change_text, comparison_sheet
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
-
-_DROP, _LATENCY = "accuracy_drop", "latency_ms"
 
 
 def layers_sheet(layers: Sequence[LayerNoise], worst: int, images: int) -> Sheet:
@@ -52,86 +52,26 @@ def exclude_override(names: Sequence[str]) -> str:
     return shlex.quote(override) if set(override) & set('"$`\\!') else f'"{override}"'
 
 
-def trial_sheet(before: RunRecord, after: RunRecord, excluded: int) -> Sheet:
-    """Both rows: the accuracy regained and the latency paid, with 95 % intervals."""
-    texts = ("in floating\npoint", "accuracy\n%", "drop, points", "latency ms", "verdict")
-    cells: list[list[Cell] | str] = [
-        [
-            Cell(record.run_id[:8]),
-            *map(Cell, (layers, _accuracy(record), _drop(record), _latency(record), _verdict(record))),
-        ]
-        for record, layers in ((before, "as it was"), (after, f"+{excluded} layers"))
+def trial_sheet(comparison: Comparison, excluded: int) -> Sheet:
+    """A run, and one with `excluded` more layers in floating point: the accuracy regained and the latency paid."""
+    (trial,) = (row for row in comparison.rows if row.run.uuid != comparison.baseline.uuid)
+    (accuracy, *_) = (name for name in comparison.metrics if name in catalogue.accuracies())
+    sheet = comparison_sheet({"": comparison})
+    sheet.title = f"{excluded} more layers in floating point"
+    sheet.notes[:0] = [
+        Note(f"accuracy regained: {_changed(comparison, trial, accuracy)}"),
+        Note(f"latency paid: {_changed(comparison, trial, 'latency_ms')}"),
     ]
-    data = [{"run_id": record.run_id} | record.metrics for record in (before, after)]
-    notes = [Note(_regained(before, after)), Note(_paid(before, after))]
-    return Sheet([Heading("run"), *(Heading(text, is_number=True) for text in texts)], cells, data, notes=notes)
+    return sheet
 
 
-def _verdict(record: RunRecord) -> str:
-    return record.verdict.state.value if record.verdict else "missing"
-
-
-def _prefixed(record: RunRecord, name: str) -> float | None:
-    """A metric, measured on the device or on its stand-in."""
-    return record.metrics.get(f"emulated_{name}" if "stand_in" in record.tags else name)
-
-
-def _mark(record: RunRecord) -> str:
-    return "\u2248" if "stand_in" in record.tags else ""
-
-
-def _accuracy(record: RunRecord) -> str:
-    found = (_prefixed(record, name) for name in catalogue.accuracies())
-    value = next((each for each in found if each is not None), None)
-    return "missing" if value is None else f"{_mark(record)}{100 * value:.2f}"
-
-
-def _interval(record: RunRecord, *names: str) -> tuple[float, float, float] | None:
-    """A value with the ends of its interval; None if it is missing."""
-    value, low, high = (_prefixed(record, name) for name in names)
-    return None if value is None or low is None or high is None else (value, low, high)
-
-
-def _drops(record: RunRecord) -> tuple[float, float, float] | None:
-    return _interval(record, _DROP, f"{_DROP}_ci95_low", f"{_DROP}_ci95_high")
-
-
-def _latencies(record: RunRecord) -> tuple[float, float, float] | None:
-    return _interval(record, _LATENCY, "latency_ci95_low_ms", "latency_ci95_high_ms")
-
-
-def _drop(record: RunRecord) -> str:
-    found = _drops(record)
-    if found is None:
-        return "missing"
-    value, low, high = (100 * each for each in found)
-    return f"{_mark(record)}{value:+.2f} ({low:+.2f} to {high:+.2f})"
-
-
-def _latency(record: RunRecord) -> str:
-    found = _latencies(record)
-    if found is None:
-        return "missing" if (mean := _prefixed(record, _LATENCY)) is None else f"{_mark(record)}{mean:.3g}"
-    return f"{_mark(record)}{found[0]:.3g} ({found[1]:.3g} to {found[2]:.3g})"
-
-
-def _regained(before: RunRecord, after: RunRecord) -> str:
-    """The difference of the drops. Their half-widths are added, which is wider than the true interval."""
-    first, second = _drops(before), _drops(after)
-    if first is None or second is None:
-        return "accuracy regained: unknown, because the accuracy drop of a row is missing"
-    low, high = 100 * (first[1] - second[2]), 100 * (first[2] - second[1])
-    shown = "" if low > 0 or high < 0 else ": no difference shown"
-    return f"accuracy regained: {100 * (first[0] - second[0]):+.2f} points (at most {low:+.2f} to {high:+.2f}){shown}"
-
-
-def _paid(before: RunRecord, after: RunRecord) -> str:
-    """The ratio of the latencies, between the extremes of both intervals."""
-    first, second = _latencies(before), _latencies(after)
-    if VerdictState.invalid in (_verdict(before), _verdict(after)):
-        return "latency paid: unknown, because a row is INVALID: `edlab show RUN` states why"
-    if first is None or second is None:
-        return "latency paid: unknown, because the interval of a row is missing"
-    low, high = second[1] / first[2], second[2] / first[1]
-    shown = "" if low > 1 or high < 1 else ": no difference shown"
-    return f"latency paid: x {second[0] / first[0]:.3g} (at most {low:.3g} to {high:.3g}){shown}"
+def _changed(comparison: Comparison, trial: Compared, name: str) -> str:
+    """A change with half its 95 % interval; or why there is none."""
+    is_accuracy = name in catalogue.accuracies()
+    verdicts = {row.run.verdict.state for row in comparison.rows if row.run.verdict}
+    if VerdictState.invalid in verdicts and not is_accuracy:
+        return "unknown, because a run is INVALID: `edlab show RUN` states why"
+    if change := trial.changes.get(name):
+        return change_text(name, change) + (" points" if is_accuracy else "")
+    obstacle = trial.obstacle(name)
+    return f"not compared, because {obstacle.message}" if obstacle else f"unknown, because a run has no {name}"

@@ -16,6 +16,7 @@ from edlab.reports.plots import empty_figure
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _SHAPES = "os^vD"
 _DPI = 130
+_MOST_LABELS = 40  # in a legend
 
 
 def pareto_plot(
@@ -30,16 +31,23 @@ def pareto_plot(
 ) -> None:
     """Draw two metrics of the runs with their 95 % intervals, and a line through those on the Pareto front.
 
-    `names` are the labels of the runs, by default their names and ids. INVALID runs are hollow. The suffix of `path` is
-    the format. Raises `ConfigError` for one that cannot be drawn.
+    `names` are the labels of the runs, by default their names and ids. INVALID runs are hollow. Of many runs, only
+    those on the front have a label. The suffix of `path` is the format. Raises `ConfigError` for one that cannot be
+    drawn.
     """
-    picture = empty_figure(9, title, legend_in=3.2, height=max(3.8, 0.8 + 0.17 * len(records)))
+    labels = names or [f"{record.name} {record.run_id[:8]}".strip() for record in records]
+    labelled = dict(zip((record.uuid for record in records), labels, strict=True))
+    if len(records) > _MOST_LABELS:
+        labelled = {record.uuid: labelled[record.uuid] for record in on_front[:_MOST_LABELS]}
+    picture = empty_figure(9, title, legend_in=3.2, height=max(3.8, 0.8 + 0.17 * len(labelled)))
     if path.suffix.removeprefix(".").lower() not in picture.canvas.get_supported_filetypes():
         raise ConfigError(f"cannot draw '{path.name}'", hint="use a file name that ends with .png, .svg or .pdf")
     axes = picture.subplots()
-    labels = names or [f"{record.name} {record.run_id[:8]}".strip() for record in records]
-    for number, (record, label) in enumerate(zip(records, labels, strict=True)):
-        across, up = _scaled(record, x), _scaled(record, y)
+    others = [(_scaled(record, x), _scaled(record, y)) for record in records if record.uuid not in labelled]
+    if dots := [(across.value, up.value) for across, up in others if across and up]:
+        axes.plot(*zip(*dots, strict=True), ".", color="#999999", label=f"{len(dots)} other runs")
+    for number, record in enumerate(record for record in records if record.uuid in labelled):
+        across, up, label = _scaled(record, x), _scaled(record, y), labelled[record.uuid]
         if across is None or up is None:
             continue
         invalid = bool(record.verdict and record.verdict.state is VerdictState.invalid)
@@ -71,11 +79,7 @@ def pareto_plot(
 def _scaled(record: RunRecord, name: str) -> Estimate | None:
     """The metric in the unit of its column."""
     found, metric = estimate(record, name), catalogue.find(name)
-    scale = metric.column.scale if metric and metric.column else 1.0
-    if found is None:
-        return None
-    low, high = (None if end is None else end * scale for end in (found.low, found.high))
-    return Estimate(found.value * scale, low, high, found.prefix)
+    return found.scaled(metric.column.scale if metric and metric.column else 1.0) if found else None
 
 
 def _error(found: Estimate) -> list[list[float]] | None:
@@ -88,5 +92,6 @@ def _error(found: Estimate) -> list[list[float]] | None:
 def _title(name: str) -> str:
     metric = catalogue.find(name)
     column = metric.column if metric else None
-    way = f" ({direction(name).value} is better)" if metric and metric.better else ""
+    better = direction(name)
+    way = f" ({better.value} is better)" if better else ""
     return f"{column.label or name}, {column.title}{way}" if column else name + way

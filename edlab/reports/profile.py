@@ -18,13 +18,14 @@ def profile_of(record: RunRecord) -> dict[str, Any] | None:
     return profile
 
 
-def profile_sheet(record: RunRecord, top: int = TOP) -> Sheet:
-    """The slowest layers of a run that has a profile, and what the profile covers; or why there are no layers."""
+def profile_sheet(record: RunRecord, top: int | None = TOP) -> Sheet:
+    """The `top` slowest layers of a run with a profile (None: all), and what it covers; or why there are none."""
     profile = profile_of(record) or {}
     if not profile.get("rows"):
         reason = profile.get("reason", "it was not requested")
         return Sheet([], title=f"profile not available: {reason}")
     rows = sorted(profile["rows"], key=lambda row: -row["ms"])
+    shown = rows[:top]
     mark = "\u2248" if "stand_in" in record.tags else ""
     shared = {title: rows[0][key] for title, key in _FACTS if len(rows) > 1 and len({row[key] for row in rows}) == 1}
     kept = [(title, key) for title, key in _FACTS if title not in shared]
@@ -42,12 +43,12 @@ def profile_sheet(record: RunRecord, top: int = TOP) -> Sheet:
             *(Cell(row[key]) for _, key in kept),
             Cell(_layer(row)),
         ]
-        for row in rows[:top]
+        for row in shown
     ]
     facts = ", ".join(f"{name} {value}" for name, value in shared.items() if value)
-    notes = [facts, _rest(rows[top:]), *_sums(profile, mark), _unnamed(profile)]
-    title = f"profile: the {min(top, len(rows))} slowest of {len(rows)} layers"
-    return Sheet(headings, cells, rows[:top], title, [Note(note) for note in notes if note])
+    notes = [facts, _rest(rows[len(shown) :]), *_sums(profile, mark), _unnamed(profile)]
+    title = f"profile: the {len(shown)} slowest of {len(rows)} layers"
+    return Sheet(headings, cells, shown, title, [Note(note) for note in notes if note])
 
 
 def _layer(row: dict[str, Any]) -> str:

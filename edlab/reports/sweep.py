@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edlab.comparison import direction, estimate, front
+from edlab.comparison import best, direction, estimate, front, reliable, sorted_by
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord, as_text
 from edlab.reports.pareto_plot import pareto_plot
 from edlab.reports.rates_plot import Rate, rates_plot
 from edlab.reports.sheet import Format
-from edlab.reports.table import best, reliable, sorted_by, table
+from edlab.reports.table import table
 
 _MOST_NAMED = 3  # values of a key in a title
 _MOST_CHARACTERS = 4500  # of a description: MLflow's limit is 5000

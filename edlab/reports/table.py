@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from edlab.comparison import Change, Estimate, cost, difference, estimate, front, ratio
-from edlab.errors import ConfigError
+from edlab.comparison import differing, names, sorted_by, trade_off, winners
 from edlab.metrics import catalogue
-from edlab.metrics.catalogue import Column, Section
+from edlab.metrics.catalogue import Column
 from edlab.record import RunRecord, Status, VerdictState, as_text
-from edlab.registry import did_you_mean
 from edlab.reports.notes import notes
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 
@@ -25,16 +23,16 @@ _STATUS_STYLES = {
 _NONE = "–"
 _OPERATIONS = "flops_per_s"
 _POWER = "power_w"
-_IN_USE = "model.input."  # derived from other parameters, which have columns if they differ
 
 # The mark of a value that was not measured on the target, by the prefix of its metric's name.
-MARKS = {"": "", "estimated_": "~", "emulated_": "≈"}
+_EMULATED = "≈"
+MARKS = {"": "", "estimated_": "~", "emulated_": _EMULATED}
 
 
 ID = 8  # characters of a run's id, which edlab's commands accept
 _BEST = "*"
 _ON_FRONT = "◆ "
-_SOME_METRICS = "docs/metrics.md lists the metrics, for example latency_ms"
+_LONGEST_LIST = 32  # characters
 _SETTING = "batch x in flight"  # the setting of the throughput
 _SETTING_LINES = "batch x\nin flight"  # for the terminal's column
 NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
@@ -65,13 +63,13 @@ def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     With `sort`, the best value of that metric is first. Values that all rows share are in the title, so that the table
     fits a narrow terminal.
     """
-    records = sorted_by(records, sort) if sort else records
+    records = sorted_by(records, names.metric(sort, records)) if sort else records
     headings = _headings(records)
     shared = {heading: values.pop() for heading in headings if len(values := _values(records, heading)) == 1}
     kept = [heading for heading in headings if heading not in shared] or ["model"]
     columns = _columns(records)
     with_ids = any(record.run_id for record in records)
-    best, front = winners(records, columns), pareto_rows(records)
+    best, front = winners(records, columns), {record.uuid for record in trade_off(records)}
     sheet = Sheet([Heading("#", is_number=True), *([Heading("run")] if with_ids else []), *map(_heading, kept)])
     for name, column in columns.items():
         sheet.headings.append(Heading(column.heading, is_number=True, is_spare=name == _OPERATIONS))
@@ -80,8 +78,8 @@ def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     for number, record in enumerate(records, 1):
         mark = _ON_FRONT if record.uuid in front else ""
         ids = [Cell(record.run_id[:ID], "dim")] if with_ids else []
-        names = [Cell(_name(record, heading)) for heading in kept]
-        sheet.rows.append([Cell(f"{mark}{number}"), *ids, *names, *_cells(record, columns, best), end_cell(record)])
+        settings = [Cell(_name(record, heading)) for heading in kept]
+        sheet.rows.append([Cell(f"{mark}{number}"), *ids, *settings, *_cells(record, columns, best), end_cell(record)])
         sheet.data.append(data(record, headings))
     sheet.notes = [*notes(records, columns), *_marks(best, front)]
     return sheet
@@ -97,7 +95,7 @@ def listing(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     sheet = Sheet([Heading("run"), Heading("name", is_name=True)])
     sheet.headings += [Heading(column.heading, is_number=True) for column in columns.values()] + [Heading("verdict")]
     groups = itertools.groupby(records, key=lambda record: record.sweep_id)
-    for sweep_id, runs in [("", sorted_by(records, sort))] if sort else groups:
+    for sweep_id, runs in [("", sorted_by(records, names.metric(sort, records)))] if sort else groups:
         sheet.rows += [f"sweep {sweep_id}"] if sweep_id else []
         for record in runs:
             cells = [Cell(record.run_id[:ID]), Cell(record.name), *_cells(record, columns), end_cell(record)]
@@ -108,7 +106,7 @@ def listing(records: Sequence[RunRecord], sort: str = "") -> Sheet:
 
 def data(record: RunRecord, headings: Sequence[str] = tuple(NAMES)) -> dict[str, Any]:
     """A run for programs: how it ended, the settings under these headings, and all metrics by their names."""
-    names = {NAMES.get(heading, heading): record.params.get(NAMES.get(heading, heading)) for heading in headings}
+    keys = [NAMES.get(heading, heading) for heading in headings if heading != _SETTING]
     facts = {
         "run": record.run_id,
         "name": record.name,
@@ -121,8 +119,7 @@ def data(record: RunRecord, headings: Sequence[str] = tuple(NAMES)) -> dict[str,
     }
     ranks = _ranks()
     metrics = sorted(record.metrics, key=lambda name: ranks.get(name, len(ranks)))
-    settings = {key: value for key, value in names.items() if key != _SETTING}
-    return facts | settings | {name: record.metrics[name] for name in metrics}
+    return facts | {key: record.params.get(key) for key in keys} | {name: record.metrics[name] for name in metrics}
 
 
 @functools.cache
@@ -132,82 +129,13 @@ def _ranks() -> dict[str, int]:
     return {name: rank for rank, name in enumerate([*catalogue.headlines(), *order])}
 
 
-def sorted_by(records: Sequence[RunRecord], metric: str) -> list[RunRecord]:
-    """The runs with the best value of a metric first, those without it last. Raises `ConfigError` if none has it."""
-    known = {record.uuid: found for record in records if (found := estimate(record, metric, estimates=True))}
-    if not known:
-        names = sorted({name for record in records for name in record.metrics})
-        raise ConfigError(f"no run has the metric '{metric}'", hint=f"{did_you_mean(metric, names)}{_SOME_METRICS}")
-
-    def rank(record: RunRecord) -> tuple[bool, float]:
-        found = known.get(record.uuid)
-        return found is None, cost(metric, found.value) if found else 0.0
-
-    return sorted(records, key=rank)
-
-
-def winners(records: Sequence[RunRecord], columns: Iterable[str]) -> dict[str, set[str]]:
-    """For each metric, the runs (uuid) with the best value or one that is not shown to be worse; INVALID rows never.
-
-    Empty for a metric that fewer than two rows have, or in which no row is shown to be worse.
-    """
-    found = {}
-    for name in columns:
-        ranked = best(records, name)
-        if ranked:
-            winner, alike = ranked
-            count = sum(estimate(record, name) is not None for record in reliable(records))
-            if count > 1 + len(alike):
-                found[name] = {winner.uuid, *(record.uuid for record in alike)}
-    return found
-
-
-def best(records: Sequence[RunRecord], name: str) -> tuple[RunRecord, list[RunRecord]] | None:
-    """The reliable run with the best value of a metric, and the others that are not shown to be worse, in their order.
-
-    None if no reliable run has measured it, or if the metric has no direction.
-    """
-    metric = catalogue.find(name)
-    found = {record.uuid: each for record in reliable(records) if (each := estimate(record, name)) is not None}
-    if metric is None or metric.better is None or not found:
-        return None
-    rows = [record for record in records if record.uuid in found]
-    winner = sorted_by(rows, name)[0]
-    change = difference if metric.section is Section.accuracy else ratio
-
-    def is_alike(record: RunRecord) -> bool:
-        mine, theirs = found[record.uuid], found[winner.uuid]
-        return record is not winner and not _is_worse(change(mine, theirs), mine, theirs)
-
-    return winner, [record for record in rows if is_alike(record)]
-
-
-def _is_worse(change: Change | None, value: Estimate, best: Estimate) -> bool:
-    """Whether a value is shown to be worse than the best; without intervals, whether it differs."""
-    if change is None or change.low is None:
-        return value.value != best.value
-    return change.shown
-
-
-def pareto_rows(records: Sequence[RunRecord]) -> set[str]:
-    """The runs (uuid) on the Pareto front of accuracy and latency; empty for fewer than three reliable rows."""
-    rows = reliable(records)
-    accuracy = next((name for name in catalogue.accuracies() if any(estimate(each, name) for each in rows)), "")
-    if not accuracy or len(rows) < 3:
-        return set()
-    return {record.uuid for record in front(rows, (accuracy, "latency_ms"))}
-
-
-def reliable(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The rows whose numbers may be ranked."""
-    invalid = VerdictState.invalid
-    return [each for each in records if each.status is Status.ok and each.verdict and each.verdict.state is not invalid]
-
-
 def _marks(best: Mapping[str, set[str]], front: set[str]) -> Iterator[Note]:
     """The meaning of the marks of the best values and of the Pareto front."""
     if best:
-        yield Note(f"{_BEST} the best of its column, or not shown to be worse (INVALID rows do not count)", "dim")
+        text = "the best of its column, or not shown to be worse"
+        yield Note(
+            f"{_BEST} {text} (INVALID rows do not count, nor do {_EMULATED} values next to measured ones)", "dim"
+        )
     if front:
         text = "on the Pareto front: no other row has a better accuracy and a lower latency"
         yield Note(f"{_ON_FRONT.strip()} {text}", "dim")
@@ -219,29 +147,15 @@ def _headings(records: Sequence[RunRecord]) -> list[str]:
     A setting distinguishes rows if it differs between rows with the same name in its group: the precision of int8 and
     fp32 rows needs no column, but different calibrations of two int8 rows do.
     """
-    keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_IN_USE)))
-    names = [key for key in keys if key.endswith(".name") and key not in NAMES.values()]
-    return [
-        *NAMES,
-        *(key for key in names if _differs(records, key, within="")),
-        *(key for key in keys if not key.endswith(".name") and _differs(records, key, f"{key.partition('.')[0]}.name")),
-        *([_SETTING] if any(_setting(record) != _NONE for record in records) else []),
-    ]
+    keys = [key for key in differing(records) if key not in NAMES.values()]
+    setting = [_SETTING] if any(_setting(record) != _NONE for record in records) else []
+    return [*NAMES, *sorted(keys, key=lambda key: not key.endswith(".name")), *setting]
 
 
 def _values(records: Sequence[RunRecord], heading: str) -> set[str]:
     """The values of the rows under a heading; a row without a throughput does not count for its setting."""
     values = {_name(record, heading) for record in records}
     return values - {_NONE} if heading == _SETTING else values
-
-
-def _differs(records: Sequence[RunRecord], key: str, within: str) -> bool:
-    """Whether rows of one value of `within` have several values of `key`; rows without it are ignored."""
-    values: dict[str, set[str]] = {}
-    for record in records:
-        if key in record.params:
-            values.setdefault(str(record.params.get(within)), set()).add(as_text(record.params[key]))
-    return any(len(found) > 1 for found in values.values())
 
 
 def _setting(record: RunRecord) -> str:
@@ -257,7 +171,13 @@ def _setting(record: RunRecord) -> str:
 def _name(record: RunRecord, heading: str) -> str:
     if heading == _SETTING:
         return _setting(record)
-    return as_text(record.params.get(NAMES.get(heading, heading), _NONE))
+    return setting_text(record.params.get(NAMES.get(heading, heading), _NONE))
+
+
+def setting_text(value: Any) -> str:
+    """The value of a setting for a column; of a long list its length, since the column would fill the terminal."""
+    text = as_text(value)
+    return f"{len(value)} values" if isinstance(value, list) and len(text) > _LONGEST_LIST else text
 
 
 def short(heading: str) -> str:

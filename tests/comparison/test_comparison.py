@@ -8,9 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edlab.comparison import Constraint, Estimate, Limit, check, choose, compare, difference, front, obstacles, ratio
+from edlab.comparison import (
+    Constraint,
+    Estimate,
+    Limit,
+    Objective,
+    best,
+    check,
+    choose,
+    compare,
+    difference,
+    front,
+    names,
+    obstacles,
+    ratio,
+)
 from edlab.comparison.settings import differing, shared
+from edlab.errors import ConfigError
+from edlab.metrics.catalogue import Better
 from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState
+
+LATENCY = Objective("latency_ms", Better.lower)
 
 
 def run(name: str = "a", **changes: Any) -> RunRecord:
@@ -103,15 +121,30 @@ def test_what_is_not_comparable_is_withheld_with_its_code(changes: Any, code: st
     assert set(names) - row.changes.keys() == withheld
 
 
+def on_stand_in(name: str, ms: float) -> RunRecord:
+    """A run whose speed is that of a stand-in."""
+    record = run(name, metrics={"emulated_latency_ms": ms}, tags={"stand_in": "this machine's CPU"})
+    del record.metrics["latency_ms"]
+    return record
+
+
 def test_emulated_metrics_are_compared_only_among_themselves() -> None:
-    tags = {"stand_in": "this machine's CPU"}
-    emulated = [run(name, metrics={"emulated_latency_ms": ms}, tags=tags) for name, ms in (("b", 5.0), ("c", 6.0))]
-    for record in emulated:
-        del record.metrics["latency_ms"]
+    emulated = [on_stand_in("b", 5.0), on_stand_in("c", 6.0)]
     assert [each.code for each in obstacles(emulated[0], run("a"))] == ["stand_in"]
     row = compare(emulated, emulated[0], ["latency_ms"]).rows[1]
     assert row.changes["latency_ms"].value == pytest.approx(1.2)
     assert row.estimates["latency_ms"].prefix == "emulated_"
+
+
+def test_a_stand_in_is_neither_chosen_nor_on_the_front_beside_measured_runs() -> None:
+    slow, fast, emulated = run("a"), run("b", metrics={"latency_ms": 8.0}), on_stand_in("c", 1.0)
+    assert front([slow, fast, emulated], ("latency_ms", "accuracy_top1")) == [fast]
+    choice = choose([slow, emulated], [], LATENCY)
+    assert choice.best is slow
+    assert choice.ruled_out["c"] == ["latency_ms is that of a stand-in"]
+    slower = on_stand_in("d", 2.0)
+    assert front([emulated, slower], ("latency_ms", "accuracy_top1")) == [emulated]
+    assert choose([slower, emulated], [], LATENCY).best is emulated
 
 
 def test_the_front_has_what_no_other_run_beats() -> None:
@@ -136,7 +169,7 @@ def test_the_choice_names_the_best_the_equals_and_what_rules_out_the_others() ->
     unsure = run("f", metrics={"latency_ms": 1.0}, verdict=Verdict(state=VerdictState.invalid))
     failed = run("g", status=Status.failed, reason="no memory", metrics={})
     records = [slow, hungry, both, equal, best, unsure, failed]
-    choice = choose(records, [CHEAP, Constraint("accuracy_top1", 0.6, is_minimum=True)], "latency_ms")
+    choice = choose(records, [CHEAP, Constraint("accuracy_top1", 0.6, is_minimum=True)], LATENCY)
     assert choice.best is best
     assert [each.run for each in choice.runners_up] == [equal]
     assert [each.run for each in choice.worse] == [slow]
@@ -150,7 +183,7 @@ def test_the_choice_names_the_best_the_equals_and_what_rules_out_the_others() ->
 
 def test_without_an_allowed_run_the_nearest_constraint_is_named() -> None:
     choice = choose(
-        [run("a"), run("b", metrics={"power_w": 4.5, "latency_ms": 20})], [CHEAP._replace(limit=4)], "latency_ms"
+        [run("a"), run("b", metrics={"power_w": 4.5, "latency_ms": 20})], [CHEAP._replace(limit=4)], LATENCY
     )
     assert choice.best is None
     assert choice.loosening is not None
@@ -160,9 +193,83 @@ def test_without_an_allowed_run_the_nearest_constraint_is_named() -> None:
 def test_an_estimate_counts_only_if_it_is_allowed() -> None:
     estimated = run("a", metrics={"estimated_power_w": 3.0}, missing={"power_w": "no sensor"})
     del estimated.metrics["power_w"]
-    refused = choose([estimated], [CHEAP], "latency_ms")
+    refused = choose([estimated], [CHEAP], LATENCY)
     assert refused.ruled_out["a"] == ["power_w is missing: no sensor"]
-    assert choose([estimated], [CHEAP], "latency_ms", estimates=True).best is estimated
+    assert choose([estimated], [CHEAP], LATENCY, estimates=True).best is estimated
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "better", "winner", "worse"),
+    [
+        ("accuracy_map50", (0.3, 0.5), Better.higher, "b", []),  # without intervals nothing is shown
+        ("sqnr_db", (20.0, 30.0), Better.higher, "b", []),
+        ("accuracy_drop", (0.0, 0.1), Better.lower, "a", ["b"]),  # no ratio to 0
+        ("accuracy_top1", (0.7, 0.72), Better.higher, "b", []),
+        ("artifact_size_mb", (1.0, 100.0), Better.lower, "a", ["b"]),  # exact
+        ("vendors_score", (1.0, 2.0), Better.higher, "b", []),  # of a plugin
+    ],
+)
+def test_the_objective_has_its_own_direction_and_difference(
+    name: str, values: tuple[float, float], better: Better, winner: str, worse: list[str]
+) -> None:
+    ends = {"accuracy_drop_ci95_low": -0.01, "accuracy_drop_ci95_high": 0.01}
+    records = [run("a", metrics={name: values[0]} | ends)]
+    ends = {"accuracy_drop_ci95_low": 0.08, "accuracy_drop_ci95_high": 0.12}
+    records.append(run("b", metrics={name: values[1]} | ends))
+    choice = choose(records, [], names.objective(name, better is Better.higher, records))
+    assert choice.best
+    assert choice.best.name == winner
+    assert [each.run.name for each in choice.worse] == worse
+    assert len(choice.worse) + len(choice.runners_up) == 1
+    found = best(records, name)
+    if name != "vendors_score":
+        assert found
+        assert found[0].name == winner
+        assert bool(found[1]) is not bool(worse)
+
+
+def test_a_metric_without_a_better_value_is_neither_ranked_nor_checked() -> None:
+    records = [run("a", metrics={"vendors_score": 1.0, "accuracy_images": 1.0})]
+    for name in ("vendors_score", "accuracy_images"):
+        with pytest.raises(ConfigError, match="no value of"):
+            names.ranked(name, records)
+        with pytest.raises(ConfigError, match="no value of"):
+            names.limit(f"{name}=5%", records)
+
+
+def test_the_drops_of_two_models_are_compared_by_their_own_intervals() -> None:
+    """Both lose nothing against their own unconverted model, though one is six points more accurate."""
+    drop = {"accuracy_drop": 0.0, "accuracy_drop_ci95_low": -0.01, "accuracy_drop_ci95_high": 0.01}
+    records = [run("a", metrics={"accuracy_top1": 0.72} | drop), run("b", metrics={"accuracy_top1": 0.78} | drop)]
+    right = {"a": np.arange(1000) < 720, "b": np.arange(1000) < 780}
+    row = compare(records, records[0], ["accuracy_top1", "accuracy_drop"], lambda each: right[each.uuid]).rows[1]
+    assert row.changes["accuracy_top1"].value == pytest.approx(0.06)
+    assert row.changes["accuracy_drop"].value == 0
+    assert not row.changes["accuracy_drop"].shown
+
+
+def test_a_fraction_of_a_negative_baseline_has_the_sign_of_the_worsening() -> None:
+    drops = [
+        run(
+            "a", metrics={"accuracy_drop": -0.005, "accuracy_drop_ci95_low": -0.006, "accuracy_drop_ci95_high": -0.004}
+        ),
+        run("b", metrics={"accuracy_drop": 0.05, "accuracy_drop_ci95_low": 0.049, "accuracy_drop_ci95_high": 0.051}),
+    ]
+    baseline, row = compare(drops, drops[0], ["accuracy_drop"]).rows
+    (finding,) = check(row, baseline, [Limit("accuracy_drop", 0.1, is_fraction=True)])
+    assert finding.worsening == pytest.approx(11)
+    assert not finding.passed
+
+
+def test_the_speed_of_an_invalid_run_has_not_passed() -> None:
+    verdict = Verdict(state="INVALID", reasons=[Reason(code="cpu_busy", message="", advice="")])
+    records = [run("a"), run("b", spread=0.4, metrics={"latency_ms": 13.0}, verdict=verdict)]
+    baseline, row = compare(records, records[0], ["latency_ms", "accuracy_top1"]).rows
+    limits = [Limit("latency_ms", 0.05, is_fraction=True), Limit("accuracy_top1", 0.05, is_fraction=True)]
+    speed, accuracy = check(row, baseline, limits)
+    assert speed.problem == "the run is INVALID: cpu_busy"
+    assert accuracy.passed
+    assert check(row, baseline, limits, allow_invalid=True)[0].passed
 
 
 @pytest.mark.parametrize(

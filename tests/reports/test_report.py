@@ -17,6 +17,7 @@ from edlab.record import Reason, RunRecord, Verdict, VerdictState
 from edlab.reports.report import Chart, Content, Power, Published, charts, page, read_published
 from edlab.reports.report.summary import best, caveats, compared
 
+INVALID = Verdict(state=VerdictState.invalid)
 HOSTILE = "</script><script>alert(1)</script>,'\"\n=cmd"
 
 
@@ -170,10 +171,37 @@ def test_of_many_runs_the_bars_are_the_best_of_each_model_and_device() -> None:
     assert "Only the best run of each model and device" in chart.text
 
 
+def test_captions_name_only_runs_that_may_win() -> None:
+    invalid = run("m0", "fast", metrics={"throughput_ips": 900.0, "latency_p50_ms": 1.0}, verdict=INVALID)
+    stand_in = emulated(run("m0", "int8", metrics={"throughput_ips": 800.0, "latency_p50_ms": 2.0}))
+    found = by_key(run("m0"), run("m1", metrics={"throughput_ips": 120.0, "latency_p50_ms": 9.0}), invalid, stand_in)
+    assert found["throughput"].text.startswith("Highest of 2: ")
+    assert "900" not in found["throughput"].text
+    assert "Lowest median: m1" in found["distribution"].text
+    assert by_key(invalid)["throughput"].text.startswith("All runs are INVALID.")
+    many = [run("m0", f"q{number}") for number in range(30)] + [stand_in]
+    assert [trace["x"] for trace in by_key(*many)["throughput"].traces] == [[100.0]]
+
+
 def test_power_readings_are_lines() -> None:
     chart = by_key(run(), power={run().uuid: Power([0.0, 1.0], [4.0, 5.0])})["power"]
     assert chart.traces[0]["y"] == [4.0, 5.0]
     assert by_key(run())["power"].text == "There is no chart: no readings were found with these runs."
+
+
+def test_a_profile_has_all_its_layers() -> None:
+    row = {
+        "operator": "Conv", "kernel": "k", "precision": "fp32", "place": "CPU", "mean_ms": 0.1, "share": 0.05,
+        "macs": 1e6, "gmacs_per_s": 10.0, "modules": [], "ms": 0.1,
+    }  # fmt: skip
+    rows = [row | {"name": f"n{number}", "layers": [f"layer {number} <b>"]} for number in range(20)]
+    profile = {"rows": rows, "query_ms": 2.1, "latency_ms": 2.1, "runs": 10, "macs": 2e7}
+    record = run(details={"phases": {"profile": profile}})
+    text = html(record, profiled=[record])
+    assert text.count(" &lt;b&gt;</td>") == 20
+    assert "sum of the layers 2 ms" in text
+    assert 'href="#layers"' in text
+    assert 'href="#layers"' not in html(record)
 
 
 @pytest.fixture(scope="module")

@@ -238,6 +238,22 @@ def test_an_invalid_row_wins_nothing() -> None:
     assert "| 1.13 |" in markdown([faster(1.0), faster(2.0), faster(4.0, verdict=invalid)])
 
 
+def test_an_emulated_row_wins_nothing_beside_measured_rows() -> None:
+    fast = faster(4.0)
+    emulated = fast.model_copy(update={"metrics": {f"emulated_{name}": each for name, each in fast.metrics.items()}})
+    text = markdown([faster(1.0), faster(2.0), emulated])
+    assert "| 2.26* |" in text
+    assert "| ≈1.13 |" in text
+
+
+def test_a_long_list_has_a_column_with_its_length() -> None:
+    layers = [f"/features/features.{number}/conv/Conv" for number in range(5)]
+    rows = table([record({"quantization.exclude": each}) for each in ([], layers)])
+    assert "| exclude |" in rows.write(Format.markdown)
+    assert "| 5 values |" in rows.write(Format.markdown)
+    assert rows.data[1]["quantization.exclude"] == layers
+
+
 def test_rows_on_the_pareto_front_are_marked() -> None:
     slow_and_right = record(metrics={**record().metrics, "accuracy_top1": 0.9, "latency_ms": 9.0})
     lines = markdown([record(), slow_and_right, faster(2.0)]).splitlines()

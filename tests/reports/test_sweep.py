@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edlab.comparison import best
 from edlab.record import RunRecord, Verdict, VerdictState
 from edlab.reports import sweep
-from edlab.reports.table import best
 
 
 def row(latency_ms: float, half: float, state: str = "VALID", **metrics: float) -> RunRecord:

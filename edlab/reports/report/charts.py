@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from edlab.comparison import Estimate, direction, estimate, front, names
+from edlab.comparison import Estimate, direction, estimate, front, names, reliable
 from edlab.comparison.estimates import EMULATED
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
@@ -14,7 +14,7 @@ from edlab.record import RunRecord, VerdictState, as_text
 from edlab.reports.report.labels import labels, safe
 from edlab.reports.report.published import Published
 from edlab.reports.report.summary import missing, title, unit, written
-from edlab.reports.table import NAMES, reliable
+from edlab.reports.table import NAMES
 
 #: Okabe and Ito's colours for colour-blind readers, those first that are visible on white and on black.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
@@ -115,11 +115,13 @@ def _bars(
                 "marker": {"color": "rgba(0,0,0,0)", "line": {"color": colors.get(device, COLORS[-1]), "width": 2}},
             }
         )
+    ranked = _ranked(shown, found)
     values = "; ".join(
-        f"{called[each.uuid]} on {_device(each)} {written(name, found[each.uuid])}" for each in shown[:3]
+        f"{called[each.uuid]} on {_device(each)} {written(name, found[each.uuid])}" for each in ranked[:3]
     )
-    count = f"Highest of {len(shown)}" if len(shown) > 1 else "One run"
-    text = f"{note}{count}: {values}.{_legend(shown, found)}" if shown else "Published figures only."
+    count = f"Highest of {len(ranked)}" if len(ranked) > 1 else "One run"
+    first = f"{count}: {values}." if ranked else "All runs are INVALID."
+    text = f"{note}{first}{_legend(shown, found)}" if shown else "Published figures only."
     bars = sum(len(trace["y"]) for trace in traces)
     layout = _layout(f"{title(name).lower()}, {unit(name)}", rows=max(bars, _lines(order))) | {"barmode": "group"}
     layout["yaxis"] = _categories(order)
@@ -127,12 +129,22 @@ def _bars(
 
 
 def _best_of_each(records: Sequence[RunRecord], found: Mapping[str, Estimate], name: str) -> list[RunRecord]:
-    """The best run of each model and device; an INVALID one only if there is no other."""
+    """The best run of each model and device; one that is INVALID or was not measured only if there is no other."""
     kept: dict[tuple[str, str], RunRecord] = {}
-    worst_first = sorted(records, key=lambda each: _sign(name) * found[each.uuid].value)
-    for record in sorted(worst_first, key=lambda each: not _is_invalid(each)):
+
+    def rank(record: RunRecord) -> tuple[bool, bool, float]:
+        value = found[record.uuid]
+        return not _is_invalid(record), not value.prefix, _sign(name) * value.value
+
+    for record in sorted(records, key=rank):
         kept[as_text(record.params.get("model.name", "")), _device(record)] = record
     return list(kept.values())
+
+
+def _ranked(records: Sequence[RunRecord], found: Mapping[str, Estimate]) -> list[RunRecord]:
+    """The runs that a caption may name as the best, in their order: reliable ones, and measured ones if any are."""
+    sound = reliable(records)
+    return [each for each in sound if not found[each.uuid].prefix] or sound
 
 
 def _sign(name: str) -> int:
@@ -219,7 +231,14 @@ def _trade_off(records: Sequence[RunRecord], published: Sequence[Published]) -> 
     if _is_wide([x.value for x, _ in found.values()]):
         layout["xaxis"] |= {"type": "log", "dtick": "D2"}
     note = _sources([each for pair in pairs for each in pair])
-    return Chart("trade_off", heading, f"{text} {sizes}{_legend(shown, {})}", traces, layout, note)
+    return Chart(
+        "trade_off",
+        heading,
+        f"{text} {sizes}{_legend(shown, {uuid: x for uuid, (x, _) in found.items()})}",
+        traces,
+        layout,
+        note,
+    )
 
 
 def _pairs(published: Sequence[Published], x: str, y: str) -> list[tuple[Published, Published]]:
@@ -333,11 +352,11 @@ def _distribution(records: Sequence[RunRecord], published: Sequence[Published]) 
                 "marker": {"color": COLORS[-1], "symbol": "diamond-open", "size": 10, "line": {"width": 2}},
             }
         )
-    first = shown[0]
-    text = (
-        f"The line is from the fastest query to p99 (or the median, if there are too few queries for p99). "
-        f"Lowest median: {called[first.uuid]}, {written('latency_ms', found[first.uuid])}."
-    )
+    text = "The line is from the fastest query to p99 (or the median, if there are too few queries for p99). "
+    if ranked := _ranked(shown, found):
+        text += f"Lowest median: {called[ranked[0].uuid]}, {written('latency_ms', found[ranked[0].uuid])}."
+    else:
+        text += "All runs are INVALID."
     if len(shown) < len(ordered):
         text += f" Only the {len(shown)} runs with the lowest median are shown, of {len(ordered)}."
     every = [*rows, *(row for trace in traces for row in trace["y"])]
@@ -507,9 +526,7 @@ def _scale(name: str) -> float:
 
 def _scaled(name: str, found: Estimate) -> Estimate:
     """In the unit of its column."""
-    scale = _scale(name)
-    low, high = (None if end is None else end * scale for end in (found.low, found.high))
-    return Estimate(found.value * scale, low, high, found.prefix)
+    return found.scaled(_scale(name))
 
 
 def _error(found: Sequence[Estimate], color: str | None = None) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from edlab.comparison import shared
 from edlab.record import RunRecord, Status, as_text
+from edlab.reports.profile import profile_sheet
 from edlab.reports.report.charts import Chart, Power, charts
 from edlab.reports.report.published import Published
 from edlab.reports.report.summary import best, caveats, compared
 from edlab.reports.sheet import Cell, Format, Sheet
-from edlab.reports.table import end_cell, table
+from edlab.reports.table import ID, end_cell, table
 
 _SCRIPT = re.compile(r"</(?=script)|<!--", re.IGNORECASE)  # would end or change a script element
 _NO_SETTINGS = ("model.input.", "tracking.", "cache.")
@@ -29,8 +30,9 @@ _FACTS = ("host", "target", "before")  # the parts of a record's environment
 class Content:
     """What the page shows.
 
-    `power` has readings by uuid; `complete` are runs whose environment is known, one for each target; `address` is the
-    page of a run in MLflow, or empty; `heading` names what was compared; `created` is when, and by what.
+    `power` has readings by uuid; `complete` are runs whose environment is known, one for each target; `profiled` are
+    runs with a profile in their details; `address` is the page of a run in MLflow, or empty; `heading` names what was
+    compared; `created` is when, and by what.
     """
 
     records: Sequence[RunRecord]
@@ -39,6 +41,7 @@ class Content:
     published: Sequence[Published] = ()
     power: Mapping[str, Power] = field(default_factory=dict)
     complete: Sequence[RunRecord] = ()
+    profiled: Sequence[RunRecord] = ()
     address: Callable[[RunRecord], str] = lambda record: ""
 
 
@@ -90,6 +93,9 @@ def page(content: Content) -> str:
             if not isinstance(cells, str)
         ],
         ended=[_ended(record) for record in records if record.status not in (Status.ok, Status.running)],
+        profiles=[
+            (f"{each.name} {each.run_id[:ID]}".strip(), profile_sheet(each, top=None)) for each in content.profiled
+        ],
         settings=_settings(records),
         environments=[_environment(record) for record in content.complete if record.environment],
         data={"charts": [_data(chart) for chart in drawn], "csv": _csv_lines(sheet)},
@@ -128,7 +134,7 @@ def _csv_lines(sheet: Sheet) -> list[str]:
 
 def _ended(record: RunRecord) -> _Ended:
     stage = str(record.stage or record.tags.get("stage", ""))
-    return _Ended(record.run_id[:8], record.name, end_cell(record), stage, record.reason, record.hint)
+    return _Ended(record.run_id[:ID], record.name, end_cell(record), stage, record.reason, record.hint)
 
 
 def _settings(records: Sequence[RunRecord]) -> dict[str, str]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from edlab.comparison import Estimate, estimate, names, obstacles
+from edlab.comparison import best as winner_of
 from edlab.comparison.estimates import EMULATED
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Section
 from edlab.record import RunRecord, Status, VerdictState, as_text
-from edlab.reports import table
 from edlab.reports.report.labels import labels
 from edlab.reports.table import NAMES
 
@@ -90,7 +90,7 @@ def _best(records: Sequence[RunRecord], name: str, called: Mapping[str, str]) ->
     ranked = measured or [record for record in records if EMULATED + name in record.metrics]
     if not ranked:
         return Best(heading, "", _why_missing(records, name))
-    found = table.best(ranked, name)
+    found = winner_of(ranked, name)
     if found is None:
         return Best(heading, "", "no winner: all runs with a value are INVALID")
     winner, alike = found
