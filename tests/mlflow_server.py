@@ -17,12 +17,14 @@ ANSWERS_WITHIN_S = 90
 class MlflowServer:
     """`mlflow server` on one port; its database and artifacts are in a folder that outlives it.
 
-    `store` is the address of another database.
+    `store` is the address of another database. With `login`, a name and a password, it is MLflow's own application for
+    basic authentication, which refuses everyone else.
     """
 
-    def __init__(self, folder: Path, store: str = "") -> None:
+    def __init__(self, folder: Path, store: str = "", login: tuple[str, str] | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
+        self._login = login
         self._store = store or f"sqlite:///{folder}/mlflow.db"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -37,6 +39,9 @@ class MlflowServer:
         stores = ["--backend-store-uri", self._store]
         files = ["--artifacts-destination", str(self.folder / "files")]
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        if self._login:
+            options += ["--app-name", "basic-auth"]
+            environment |= self._authentication(*self._login)
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *options, *stores, *files],
@@ -53,6 +58,18 @@ class MlflowServer:
             except OSError:
                 time.sleep(0.2)
         raise RuntimeError(f"the MLflow server did not answer:\n{(self.folder / 'log').read_text()}")
+
+    def _authentication(self, name: str, password: str) -> dict[str, str]:
+        """The variables of MLflow's application for basic authentication, with one user."""
+        path = self.folder / "basic_auth.ini"
+        users = f"sqlite:///{self.folder}/users.db"
+        path.write_text(f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {users}\n")
+        return {
+            "MLFLOW_AUTH_CONFIG_PATH": str(path),
+            "MLFLOW_AUTH_ADMIN_USERNAME": name,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key of a test",
+        }
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the server and its workers; after SIGKILL it can be started again."""
