@@ -173,7 +173,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
         rows = members if base.uuid in {record.uuid for record in members} else [base, *members]
         ordered = sorted_by(rows, options.sort) if options.sort else rows
         compared[name] = compare(ordered, base, metrics, results.right)
-    print_sheet(comparison_sheet(compared), options.format, console)
+    print_sheet(comparison_sheet(compared, key), options.format, console)
     report_damage(results)
     return 0
 

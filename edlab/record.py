@@ -100,6 +100,13 @@ class RunRecord(BaseModel):
             phases |= {f"{name} (repeat {number})": phase for name, phase in repeat.items()}
         return phases
 
+    @property
+    def ending(self) -> str:
+        """The verdict of a run that ended well, otherwise its status in capitals; empty without both."""
+        if self.status is not Status.ok:
+            return self.status.upper()
+        return str(self.verdict.state) if self.verdict else ""
+
     def _repr_html_(self) -> str:
         """The run as a notebook shows it: how it ended, what was measured, and what is missing."""
         ended = f"{self.status}{f' at {self.stage}' if self.stage else ''}"

@@ -15,7 +15,11 @@ from workplace import Workplace
 from edlab.cache import Cache
 from edlab.config import TrackingConfig
 
-_LONG = ("test_samples", "test_run", "test_interruptions", "test_virtual_board", "test_faults")
+_LONG = (
+    "test_samples", "test_detection_run", "test_run", "test_interruptions", "test_virtual_board", "test_faults",
+    "test_shipped_devices", "test_inputs", "test_plugins", "test_profile", "test_meter_run", "test_broken_parts",
+    "test_model_origin_conformance", "test_converter_conformance", "test_edgetpu_converter", "test_toolenv",
+)  # fmt: skip
 
 
 def pytest_configure() -> None:

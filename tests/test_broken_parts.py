@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from conformance import install, outcomes
 
 
@@ -129,6 +130,7 @@ class TestConverter(ConverterConformance):
 """
 
 
+@pytest.mark.slow
 def test_a_converter_that_ignores_options_and_never_makes_the_same_file(tmp_path: Path) -> None:
     site = install(tmp_path, "acme_convert", CONVERTER, "edlab.converters: acme = acme_convert:Converter")
     found = of_suite(site, CONVERTER_SUITE)

@@ -13,6 +13,7 @@ FAULTS = "kill_all,damaged_cache,dead_server"  # other tests have the first star
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_sweep_that_is_broken_keeps_its_promises() -> None:
     command = [sys.executable, str(SCRIPT), "--only", FAULTS, "--points", "3", "--seed", "1", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -92,6 +92,7 @@ def test_fp32_is_what_torchvision_gives(
         assert metrics["accuracy_top1"] == pytest.approx(expected, abs=0.001)
 
 
+@pytest.mark.slow
 def test_without_antialiasing_the_weights_reach_their_published_accuracy(
     test_data: Path, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path
 ) -> None:

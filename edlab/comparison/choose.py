@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from edlab.comparison.estimates import Estimate, comparable, cost, estimate
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord, Status, VerdictState
+
+_REASON = 60  # characters of a failure
 
 
 class Constraint(NamedTuple):
@@ -61,6 +64,7 @@ class Choice:
     runners_up: list[RunnerUp] = field(default_factory=list)  # not shown to be worse
     worse: list[RunnerUp] = field(default_factory=list)  # allowed, and shown to be worse
     ruled_out: dict[str, list[str]] = field(default_factory=dict)  # by the run's uuid: all reasons
+    unreliable: list[RunRecord] = field(default_factory=list)  # those of them whose verdict is not accepted
     loosening: Loosening | None = None
 
 
@@ -81,7 +85,7 @@ def choose(
     def value(record: RunRecord, name: str) -> Estimate | None:
         return estimate(record, name, estimates=estimates)
 
-    choice = Choice(objective)
+    choice = Choice(objective, unreliable=[each for each in records if _is_unreliable(each, verdicts)])
     names = dict.fromkeys([objective.metric, *(constraint.metric for constraint in constraints)])
     usable = [record for record in records if not list(_unusable(record, verdicts))]
     on_stand_in = {name: _on_stand_in(usable, name) for name in names}
@@ -115,9 +119,15 @@ def choose(
 
 def _unusable(record: RunRecord, verdicts: Collection[VerdictState]) -> Iterator[str]:
     if record.status is not Status.ok:
-        yield f"{record.status}: {record.reason}" if record.reason else str(record.status)
-    elif record.verdict and record.verdict.state not in verdicts:
-        yield f"its verdict is {record.verdict.state}"
+        reason = textwrap.shorten(record.reason, _REASON, placeholder=" ...")
+        yield f"{record.ending}: {reason}" if reason else record.ending
+    elif _is_unreliable(record, verdicts):
+        yield f"its verdict is {record.ending}"
+
+
+def _is_unreliable(record: RunRecord, verdicts: Collection[VerdictState]) -> bool:
+    """Whether the run was measured, but its verdict is not accepted."""
+    return record.status is Status.ok and record.verdict is not None and record.verdict.state not in verdicts
 
 
 def _on_stand_in(records: Sequence[RunRecord], name: str) -> set[str]:

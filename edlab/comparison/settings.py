@@ -27,11 +27,14 @@ def shared(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, str]:
 
 
 def _differs(records: Sequence[RunRecord], key: str) -> bool:
+    if len({as_text(record.params.get(key, "")) for record in records}) == 1:
+        return False
     group, _, rest = key.partition(".")
     within = "" if rest == "name" else f"{group}.name"
-    values: dict[str, set[str]] = {}
+    values: dict[str, str] = {}
     for record in records:
         if key in record.params or record.status is Status.ok:  # others may have ended before the key was known
-            option = as_text(record.params.get(within, ""))
-            values.setdefault(option, set()).add(as_text(record.params.get(key, "")))
-    return any(len(found) > 1 for found in values.values())
+            option, value = (as_text(record.params.get(name, "")) for name in (within, key))
+            if values.setdefault(option, value) != value:
+                return True
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,21 +24,21 @@ from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better, Section
 from edlab.record import RunRecord
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
-from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, setting_text, short
+from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, heading, setting_text, short
 
 _SPARE = ("flops_per_s", "accuracy_drop")  # they follow from others
 _SHARED = (*NAMES.values(), "dataset.name", "protocol.name")
 
 
-def comparison_sheet(groups: Mapping[str, Comparison]) -> Sheet:
-    """The runs of each group against the baseline of the group, with a line for its name if it has one."""
+def comparison_sheet(groups: Mapping[str, Comparison], by: str = "") -> Sheet:
+    """The runs of each group against the baseline of the group, with a line for its value of the setting `by`."""
     records = [row.run for comparison in groups.values() for row in comparison.rows]
     metrics = next(iter(groups.values())).metrics
-    keys = _distinctive(records)
+    keys = [key for key in _distinctive(records) if key != by]
     shown = [name for name in metrics if any(name in row.estimates for each in groups.values() for row in each.rows)]
     sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     for name in shown:
-        sheet.headings.append(Heading(catalogue.column(name).heading, is_number=True, is_spare=name in _SPARE))
+        sheet.headings.append(Heading(heading(name, records), is_number=True, is_spare=name in _SPARE))
     sheet.headings.append(Heading("verdict"))
     sheet.title = ", ".join(f"{short(key)} {value}" for key, value in shared(records, _SHARED).items() if value)
     for name, comparison in groups.items():
@@ -150,7 +151,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     keys = _distinctive(records)
     sheet = Sheet([Heading("choice"), Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     shown = list(dict.fromkeys([objective, *(each.metric for each in constraints)]))
-    sheet.headings += [Heading(catalogue.column(name).heading, is_number=True) for name in shown]
+    sheet.headings += [Heading(heading(name, records), is_number=True) for name in shown]
     sheet.headings.append(Heading("why", folds=True))
     goal = f"best {objective}"
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
@@ -172,6 +173,10 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
             add("ruled out", record, "; ".join(reasons), "dim")
     if not choice.best:
         sheet.notes.append(Note("no run meets all constraints", "yellow"))
+        if states := Counter(each.ending for each in choice.unreliable):
+            counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
+            text = f"{counts} were not considered: `edlab show RUN` states why; --verdict degraded or any accepts them"
+            sheet.notes.append(Note(text, "cyan"))
     if loose := choice.loosening:
         name = loose.run.run_id[:ID] or loose.run.name
         sign = ">=" if loose.constraint.is_minimum else "<="
@@ -193,7 +198,7 @@ def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x:
     keys = _distinctive(records)
     sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     sheet.headings += [
-        *(Heading(catalogue.column(name).heading, is_number=True) for name in (x, y)),
+        *(Heading(heading(name, records), is_number=True) for name in (x, y)),
         Heading("verdict"),
     ]
     sheet.title = f"Pareto front of {x} and {y}: {len(on_front)} of {len(records)} runs"

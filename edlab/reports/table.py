@@ -38,23 +38,28 @@ _SETTING_LINES = "batch x\nin flight"  # for the terminal's column
 NAMES = {"model": "model.name", "quant": "quantization.name", "converter": "converter.name", "device": "device.name"}
 
 
-def _columns(records: Sequence[RunRecord]) -> dict[str, Column]:
-    """The metrics' columns by name.
+def columns_of(records: Sequence[RunRecord]) -> dict[str, Column]:
+    """The columns of the metrics by name, for these runs.
 
     Integer operations are not floating-point operations, so the heading is OP. The heading of power has what the watts
     include, if that is the same in all rows; otherwise a note has it for each row.
     """
-    columns = {
+    found = {
         name: column
         for name, column in catalogue.columns().items()
         if not column.optional or any(cell_text(record, name, column) != _NONE for record in records)
     }
     if any(str(record.params.get("quantization.precision", "")).startswith("int") for record in records):
-        columns[_OPERATIONS] = dataclasses.replace(columns[_OPERATIONS], heading="GOP\n/s")
+        found[_OPERATIONS] = dataclasses.replace(found[_OPERATIONS], heading="GOP\n/s")
     boundaries = {record.tags.get("power_boundary") for record in records if _POWER in record.metrics}
     if len(boundaries) == 1 and (boundary := boundaries.pop()):
-        columns[_POWER] = dataclasses.replace(columns[_POWER], heading=f"W\n{boundary}")
-    return columns
+        found[_POWER] = dataclasses.replace(found[_POWER], heading=f"W\n{boundary}")
+    return found
+
+
+def heading(name: str, records: Sequence[RunRecord]) -> str:
+    """The heading of any metric's column, for these runs."""
+    return columns_of(records).get(name, catalogue.column(name)).heading
 
 
 def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
@@ -67,7 +72,7 @@ def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     headings = _headings(records)
     shared = {heading: values.pop() for heading in headings if len(values := _values(records, heading)) == 1}
     kept = [heading for heading in headings if heading not in shared] or ["model"]
-    columns = _columns(records)
+    columns = columns_of(records)
     with_ids = any(record.run_id for record in records)
     best, front = winners(records, columns), {record.uuid for record in trade_off(records)}
     sheet = Sheet([Heading("#", is_number=True), *([Heading("run")] if with_ids else []), *map(_heading, kept)])
@@ -91,7 +96,7 @@ def _heading(name: str) -> Heading:
 
 def listing(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     """Runs grouped by sweep, with the ids for `edlab show` and `edlab pull`; sorted by a metric they are one group."""
-    columns = {name: column for name, column in _columns(records).items() if column.listed}
+    columns = {name: column for name, column in columns_of(records).items() if column.listed}
     sheet = Sheet([Heading("run"), Heading("name", is_name=True)])
     sheet.headings += [Heading(column.heading, is_number=True) for column in columns.values()] + [Heading("verdict")]
     groups = itertools.groupby(records, key=lambda record: record.sweep_id)
@@ -203,13 +208,8 @@ def cell_text(record: RunRecord, name: str, column: Column) -> str:
     return _NONE
 
 
-def _end(record: RunRecord) -> str:
-    if record.status is not Status.ok:
-        return record.status.upper()
-    return str(record.verdict.state) if record.verdict else _NONE
-
-
 def end_cell(record: RunRecord) -> Cell:
+    """How the run ended, in the colour of its verdict or status."""
     if record.status is not Status.ok:
-        return Cell(_end(record), _STATUS_STYLES[record.status])
-    return Cell(_end(record), _VERDICT_STYLES[record.verdict.state] if record.verdict else "")
+        return Cell(record.ending, _STATUS_STYLES[record.status])
+    return Cell(record.ending or _NONE, _VERDICT_STYLES[record.verdict.state] if record.verdict else "")

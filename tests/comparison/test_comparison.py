@@ -176,7 +176,8 @@ def test_the_choice_names_the_best_the_equals_and_what_rules_out_the_others() ->
     assert choice.ruled_out["d"] == ["W is 7.50, not power_w <= 5"]
     assert len(choice.ruled_out["e"]) == 2
     assert choice.ruled_out["f"] == ["its verdict is INVALID"]
-    assert choice.ruled_out["g"] == ["failed: no memory"]
+    assert choice.ruled_out["g"] == ["FAILED: no memory"]
+    assert choice.unreliable == [unsure]
     assert choice.loosening is not None
     assert (choice.loosening.constraint, choice.loosening.limit, choice.loosening.run) == (CHEAP, 7.5, hungry)
 

@@ -390,7 +390,10 @@ def test_edlabs_own_int8_file_is_accepted(int8_file: Path) -> None:
     check(int8_file)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "semnasnet_100", "inception_v3"])
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenet_v2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("semnasnet_100", "inception_v3"))],
+)
 def test_the_networks_of_the_table_are_accepted(name: str, tmp_path: Path) -> None:
     """Random weights and small images: what the compiler accepts depends on the operators."""
     pytest.importorskip("litert_torch")

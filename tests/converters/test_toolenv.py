@@ -202,6 +202,7 @@ class TestOnTheCommandLine:
         assert (step["name"], step["tools"]) == ("pack", {"acme_tool": "1.0"})
         assert record.metrics["accuracy_top1"] > 0.95
 
+    @pytest.mark.slow
     def test_an_environment_of_the_users_own_serves_as_well(
         self, workplace: Workplace, recipe: ToolEnv, environments: Cache, tmp_path: Path
     ) -> None:

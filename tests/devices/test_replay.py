@@ -191,6 +191,7 @@ def by_quantization(workplace: Workplace) -> dict[str, RunRecord]:
     return {record.params["quantization.name"]: record for record in workplace.records()}
 
 
+@pytest.mark.slow
 def test_a_whole_sweep_is_replayed_as_emulated_figures(
     tmp_path: Path, sysfs: Path, workplace: Workplace, shared_cache: Path, empty_database: Path
 ) -> None:

@@ -51,6 +51,7 @@ def ssh_config() -> Iterator[str]:
 
 # One test, for there is one board: two processes of pytest would stop it under each other.
 @pytest.mark.timeout(2400)
+@pytest.mark.slow
 def test_aarch64_gives_the_accuracy_of_this_machine(workplace: Workplace, ssh_config: str) -> None:
     workplace.environment["EDLAB_SSH_CONFIG"] = ssh_config
     result = workplace.run(*BOTH, *FEW, "converter=litert,onnxruntime", "quantization=int8", timeout_s=1200)

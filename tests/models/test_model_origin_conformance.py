@@ -162,6 +162,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 def test_the_suite_fails_sources_that_break_a_rule(tmp_path: Path) -> None:
     HUB.check_suite(tmp_path, BROKEN)
 

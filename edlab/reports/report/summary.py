@@ -70,9 +70,7 @@ def compared(records: Sequence[RunRecord]) -> str:
             parts.append(f"{'quantization' if heading == 'quant' else heading} {values[0]}")
         elif values:
             parts.append(f"{len(values)} {_PLURALS[heading]} ({_listed(values)})")
-    states = Counter(
-        str(each.verdict.state) if each.status is Status.ok and each.verdict else str(each.status) for each in records
-    )
+    states = Counter(each.ending or "no verdict" for each in records)
     ends = ", ".join(f"{count} {state}" for state, count in states.most_common())
     count = "1 run" if len(records) == 1 else f"{len(records)} runs"
     return f"{count}: {', '.join(parts)}. Result: {ends}."

@@ -110,6 +110,7 @@ def logger(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     program.wait()
 
 
+@pytest.mark.slow
 def test_a_log_by_an_unknown_clock_is_aligned_by_a_load_pattern(logger: tuple[Path, str], workplace: Workplace) -> None:
     path, mark = logger
     options = (f"meter.options.path={path}", "meter.options.align=pattern", "meter.options.flush_s=1", BOARD)
