@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from html import escape
@@ -17,7 +20,7 @@ from edlab.errors import StorageError
 from edlab.sanitize import sanitized
 from edlab.source import Reason
 
-__all__ = ["Reason", "RunRecord", "Stage", "Status", "Verdict", "VerdictState", "as_text"]
+__all__ = ["Reason", "RunRecord", "Stage", "Status", "Verdict", "VerdictState", "as_text", "finite"]
 
 SCHEMA_VERSION = 1
 
@@ -54,6 +57,17 @@ class VerdictState(StrEnum):
 def as_text(value: Any) -> str:
     """The value of a parameter as text, as MLflow stores it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
+    """The metrics that are numbers, and why the others are missing: NaN and infinity cannot be shown or ranked."""
+    reasons = {}
+    for name, value in metrics.items():
+        if math.isnan(value):
+            reasons[name] = "the value is not a number (NaN)"
+        elif abs(value) >= sys.float_info.max:  # MLflow's database has the largest number for infinity
+            reasons[name] = "the value is infinite"
+    return {name: value for name, value in metrics.items() if name not in reasons}, reasons
 
 
 class Verdict(BaseModel):
@@ -123,16 +137,23 @@ class RunRecord(BaseModel):
         return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     def sanitize(self) -> None:
-        """Make every text safe to write and send: see `edlab.sanitize`."""
+        """Make every text safe to write and send: see `edlab.sanitize`; a metric that is not a number is missing."""
+        self.metrics, reasons = finite(self.metrics)
+        self.missing |= reasons
         for name in ("reason", "hint", "log_tail", "unrecorded", "params", "missing", "tags", "environment", "details"):
             setattr(self, name, sanitized(getattr(self, name)))
         if self.verdict:
             self.verdict = Verdict.model_validate(sanitized(self.verdict.model_dump()))
 
     @property
+    def started_ms(self) -> int:
+        """When the run started, milliseconds since the epoch."""
+        return _ms(self.started_at)
+
+    @property
     def ended_ms(self) -> int:
         """When the run ended, milliseconds since the epoch."""
-        return int(datetime.fromisoformat(self.ended_at or self.started_at).timestamp() * 1000)
+        return _ms(self.ended_at or self.started_at)
 
     def write(self, path: Path) -> None:
         """Write result.json, completely or not at all."""
@@ -145,3 +166,8 @@ class RunRecord(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise StorageError(f"{path} is damaged", hint="remove it, or restore it from a backup") from error
+
+
+def _ms(moment: str) -> int:
+    """Milliseconds since the epoch."""
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)

@@ -17,7 +17,9 @@ from edlab.agent.statistics import cut
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_ROWS = 100  # in one picture: more cannot be read, and matplotlib fails above 65,536 pixels
 _DPI = 110
+_LONGEST_LABEL = 60  # characters
 _MOST_POINTS = 5000
 _QUERY, _WINDOW, _LINE, _EFFICIENCY = "#5b7fb4", "#c44e52", "#222222", "#55a868"
 
@@ -154,8 +156,17 @@ def empty_figure(
         left=labels_in / width, right=1 - legend_in / width, bottom=0.53 / height, top=1 - 0.46 / height, wspace=0.08
     )
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(_literal(title), fontsize=11, y=1 - 0.08 / height)
     return figure
+
+
+def label(text: str) -> str:
+    """The name of a row for matplotlib, which would read a pair of $ as a formula; a long one is cut."""
+    return _literal(text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…")
+
+
+def _literal(text: str) -> str:
+    return text.replace("$", r"\$")
 
 
 def _interval(values: Mapping[str, float]) -> str:

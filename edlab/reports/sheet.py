@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +17,8 @@ from rich.console import Console, ConsoleOptions, Group, JustifyMethod, Renderab
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from edlab.wording import escape_markdown
 
 T = TypeVar("T")
 _LONGEST_WORD = 40  # columns of the terminal: a longer one, such as a path in an error, may be broken
@@ -261,20 +262,15 @@ def _without_nan(value: Any) -> Any:
 
 def _markdown(sheet: Sheet) -> str:
     aligned = ["---:" if heading.is_number else "---" for heading in sheet.headings]
-    lines = [[_markdown_text(heading.line) for heading in sheet.headings], aligned]
+    lines = [[escape_markdown(heading.line) for heading in sheet.headings], aligned]
     for row in sheet.rows:
         cells = [row, *[""] * (len(sheet.headings) - 1)] if isinstance(row, str) else [cell.line for cell in row]
-        lines.append([_markdown_text(cell) for cell in cells])
-    parts = [f"**{_markdown_text(sheet.title)}**\n\n"] if sheet.title else []
+        lines.append([escape_markdown(cell) for cell in cells])
+    parts = [f"**{escape_markdown(sheet.title)}**\n\n"] if sheet.title else []
     parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
     if sheet.notes:
-        parts.append("\n" + "".join(f"{' ' * note.indent}- {_markdown_text(note.text)}\n" for note in sheet.notes))
+        parts.append("\n" + "".join(f"{' ' * note.indent}- {escape_markdown(note.text)}\n" for note in sheet.notes))
     return "".join(parts)
-
-
-def _markdown_text(text: str) -> str:
-    """One line that ends no cell, and has no link and no tag of HTML."""
-    return re.sub(r"[\\|`]|(?<=\])\(", r"\\\g<0>", " ".join(text.split())).replace("<", "&lt;")
 
 
 def _latex(sheet: Sheet) -> str:

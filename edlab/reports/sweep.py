@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edlab.comparison import best, direction, estimate, front, reliable, sorted_by
+from edlab.comparison.names import ACCURACY, metric
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
 from edlab.record import RunRecord, as_text
@@ -15,9 +16,11 @@ from edlab.reports.pareto_plot import pareto_plot
 from edlab.reports.rates_plot import Rate, rates_plot
 from edlab.reports.sheet import Format
 from edlab.reports.table import table
+from edlab.wording import escape_markdown
 
 _MOST_NAMED = 3  # values of a key in a title
 _MOST_CHARACTERS = 4500  # of a description: MLflow's limit is 5000
+_CHOSEN = "runs chosen by a sweeper"
 _NAMES = ("model", "quantization", "converter", "device")
 
 TABLE, LIST = "summary.json", "table.md"
@@ -38,9 +41,8 @@ def _values(key: str, values: Sequence[str]) -> str:
 
 def describe(records: Sequence[RunRecord], choices: Mapping[str, Sequence[str]], command: Sequence[str]) -> str:
     """The description of a sweep's parent run, in Markdown."""
-    compared = [f"`{key}` ({', '.join(values)})" for key, values in choices.items() if len(values) > 1]
     parts = [
-        f"**Compared:** {' × '.join(compared) or 'runs chosen by a sweeper'}; {_ends(records)}.",
+        f"**Compared:** {_compared(choices)}; {_ends(records)}.",
         "\n".join(_best(records)),
         f"    {shlex.join(['edlab', *command])}",
         f"Charts, `{LIST}` and `{TABLE}` (a table) are in the artifacts; the rows are the child runs. "
@@ -54,16 +56,21 @@ def describe(records: Sequence[RunRecord], choices: Mapping[str, Sequence[str]],
 
 def begun(choices: Mapping[str, Sequence[str]], command: Sequence[str]) -> str:
     """The description of a sweep that has just started."""
-    compared = [f"`{key}` ({', '.join(values)})" for key, values in choices.items() if len(values) > 1]
     return (
-        f"**Running, or ended without a summary.** Compared: {' × '.join(compared) or 'runs chosen by a sweeper'}.\n\n"
+        f"**Running, or ended without a summary.** Compared: {_compared(choices)}.\n\n"
         f"    {shlex.join(['edlab', *command])}"
     )
 
 
+def _compared(choices: Mapping[str, Sequence[str]]) -> str:
+    """The keys with several values."""
+    swept = {key: ", ".join(values) for key, values in choices.items() if len(values) > 1}
+    return " × ".join(f"`{key}` ({escape_markdown(values)})" for key, values in swept.items()) or _CHOSEN
+
+
 def _ends(records: Sequence[RunRecord]) -> str:
     """How many rows ended in which way."""
-    ends = [str(record.verdict.state) if record.verdict else record.status.upper() for record in records]
+    ends = [record.ending for record in records]
     counts = ", ".join(f"{ends.count(end)} {end}" for end in dict.fromkeys(sorted(ends)))
     return f"{len(records)} row{'s' if len(records) > 1 else ''}: {counts}"
 
@@ -86,15 +93,15 @@ def _best(records: Sequence[RunRecord]) -> Iterator[str]:
         bounds, known = " to ".join(ends) or "missing", bool(ends)
         others = ", ".join(f"#{numbers[each.uuid]}" for each in alike) or ("–" if known else "unknown: no interval")
         way = "highest" if direction(name) is Better.higher else "lowest"
-        row = f"#{numbers[winner.uuid]} {winner.name}"
+        row = f"#{numbers[winner.uuid]} {escape_markdown(winner.name)}"
         yield f"| {way} {column.title} | {row} | {column.write(found.value)} | {bounds} | {others} |"
     yield ""
     yield "Only rows that are VALID or DEGRADED, and only measured values."
 
 
 def _headlines(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    recorded = {name for record in records for name in record.metrics}
-    return catalogue.headlines(next((name for name in catalogue.accuracies() if name in recorded), "accuracy_top1"))
+    """The six metrics of the rows, with the accuracy of their task, measured or emulated."""
+    return catalogue.headlines(metric(ACCURACY, records))
 
 
 def write_tables(records: Sequence[RunRecord], swept: Sequence[str], folder: Path) -> list[Path]:
@@ -137,7 +144,7 @@ def _frame(records: Sequence[RunRecord], swept: Sequence[str]) -> dict[str, list
             number,
             record.run_id,
             *(as_text(record.params.get(key, "")) for key in params),
-            str(record.verdict.state) if record.verdict else record.status.upper(),
+            record.ending,
             *(record.metrics.get(name) for name in metrics),
         ]
         for number, record in enumerate(records, 1)
@@ -154,10 +161,10 @@ def _bars(records: Sequence[RunRecord], names: Sequence[str]) -> Iterator[Rate]:
             yield Rate(row, throughput, efficiency, record.uuid in usable)
 
 
-def _with_origin(record: RunRecord, metric: str) -> tuple[float, str] | None:
+def _with_origin(record: RunRecord, name: str) -> tuple[float, str] | None:
     """A metric's value, and "", "estimated" or "emulated"; None if the row has none."""
     for prefix in ("", *catalogue.PREFIXES):
-        if (value := record.metrics.get(prefix + metric)) is not None:
+        if (value := record.metrics.get(prefix + name)) is not None:
             return value, prefix.removesuffix("_")
     return None
 

@@ -18,6 +18,7 @@ _SWEEPS = "SELECT run_uuid FROM tags WHERE key = 'edlab.sweep_id'"  # the runs o
 _ACTIVE = "SELECT run_uuid FROM runs WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
 _ALL = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS})"
 _OF_SWEEP = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS} AND value = :sweep)"
+_COLUMNS = "run_uuid, name, status, start_time, end_time, artifact_uri"  # the first fields of Row
 
 
 class Row(NamedTuple):
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     name: str
     status: str  # MLflow's
     start_ms: int  # since the epoch
+    end_ms: int | None  # the same; None while it runs
     artifact_uri: str
     params: dict[str, str]
     metrics: dict[str, float]
@@ -41,6 +43,7 @@ def row_of(run: Run) -> Row:
         name=info.run_name,
         status=info.status,
         start_ms=info.start_time,
+        end_ms=info.end_time,
         artifact_uri=info.artifact_uri,
         params=dict(data.params),
         metrics=dict(data.metrics),
@@ -61,15 +64,15 @@ def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
     wanted = _OF_SWEEP if sweep_id else _ALL
     values: dict[str, Any] = {"experiment": int(experiment_id), **({"sweep": sweep_id} if sweep_id else {})}
     with engine.connect() as connection:
-        query = f"SELECT run_uuid, name, status, start_time, artifact_uri FROM runs WHERE run_uuid IN ({wanted})"
-        found = connection.execute(sa.text(f"{query} ORDER BY start_time, run_uuid"), values)
-        runs = {each[0]: Row(each[0], each[1], each[2], each[3], each[4], {}, {}, {}) for each in found}
-        for identity, key, value in _pairs(connection, "params", wanted, values):
-            runs[identity].params[key] = value
-        for identity, key, value in _pairs(connection, "tags", wanted, values):
-            runs[identity].tags[key] = value
-        for identity, key, value, is_nan in _pairs(connection, "latest_metrics", wanted, values, ", is_nan"):
-            runs[identity].metrics[key] = math.nan if is_nan else float(value)
+        query = f"SELECT {_COLUMNS} FROM runs WHERE run_uuid IN ({wanted}) ORDER BY start_time, run_uuid"
+        found = connection.execute(sa.text(query), values)
+        runs = {each[0]: Row._make((*each, {}, {}, {})) for each in found}
+        for run, key, value in _pairs(connection, runs, "params", wanted, values):
+            run.params[key] = value
+        for run, key, value in _pairs(connection, runs, "tags", wanted, values):
+            run.tags[key] = value
+        for run, key, value, is_nan in _pairs(connection, runs, "latest_metrics", wanted, values, ", is_nan"):
+            run.metrics[key] = math.nan if is_nan else float(value)
     return list(runs.values())
 
 
@@ -86,11 +89,20 @@ def sweeps(uri: str, experiment_id: str, pattern: str) -> set[str]:
 
 
 def _pairs(
-    connection: Connection, table: str, wanted: str, values: Mapping[str, Any], further: str = ""
+    connection: Connection,
+    runs: Mapping[str, Row],
+    table: str,
+    wanted: str,
+    values: Mapping[str, Any],
+    further: str = "",
 ) -> Iterator[tuple[Any, ...]]:
-    """Run, key and value of a table; each key is one object, however many runs have it."""
+    """Run, key and value of a table; each key is one object, however many runs have it.
+
+    A run that was created after `runs` had been read is skipped.
+    """
     import sqlalchemy as sa
 
     query = sa.text(f"SELECT run_uuid, key, value{further} FROM {table} WHERE run_uuid IN ({wanted})")
     for identity, key, *others in connection.execute(query, values):
-        yield (identity, sys.intern(key), *others)
+        if identity in runs:
+            yield (runs[identity], sys.intern(key), *others)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edlab.metrics import catalogue
 from edlab.record import RunRecord, Status, VerdictState
+from edlab.wording import escape_markdown
 
 _MARKS = {VerdictState.valid: "", VerdictState.degraded: "⚠ ", VerdictState.invalid: "✗ "}
 _SKIPPED = "– "
@@ -55,7 +56,8 @@ def of_run(record: RunRecord) -> str:
 def _parts(record: RunRecord) -> Iterator[str]:
     if record.status is not Status.ok:
         where = f" at {record.stage}" if record.stage else ""
-        yield f"**{record.status.upper()}{where}**: {record.reason}" + (f"\n\n{record.hint}" if record.hint else "")
+        reason, hint = escape_markdown(record.reason), _one_line(record.hint)
+        yield f"**{record.status.upper()}{where}**: {reason}" + (f"\n\n{hint}" if hint else "")
     elif record.verdict:
         codes = ", ".join(
             f"`{each.code}`" for each in sorted(record.verdict.reasons, key=lambda each: not each.invalid)
@@ -65,15 +67,23 @@ def _parts(record: RunRecord) -> Iterator[str]:
         yield "\n".join(["| metric | value |", "|---|---|", *rows])
     if record.verdict and record.status is Status.ok:
         if reasons := record.verdict.reasons:
-            lines = [f"- `{each.code}`{' (INVALID)' if each.invalid else ''}: {each.message}" for each in reasons]
-            yield "\n".join(lines)
-            yield "\n".join(["What to do:", "", *(f"- {each}" for each in dict.fromkeys(r.advice for r in reasons))])
+            yield "\n".join(
+                f"- `{each.code}`{' (INVALID)' if each.invalid else ''}: {escape_markdown(each.message)}"
+                for each in reasons
+            )
+            advice = dict.fromkeys(_one_line(each.advice) for each in reasons)
+            yield "\n".join(["What to do:", "", *(f"- {each}" for each in advice)])
         yield "Accuracy and latency were measured on the device at batch 1, throughput at the best batch found."
     run = record.run_id[:8]
     if "artifact_sha256" in record.tags:
         yield f"Copy the model: `edlab pull {run}`. All details: `edlab show {run}`, or `result.json` in the artifacts."
     else:
         yield f"All details: `edlab show {run}`, or `result.json` in the artifacts."
+
+
+def _one_line(text: str) -> str:
+    """An advice, whose commands are in backticks."""
+    return " ".join(text.split())
 
 
 def _metrics(record: RunRecord) -> Iterator[str]:
@@ -87,7 +97,7 @@ def _metrics(record: RunRecord) -> Iterator[str]:
                 break
         else:
             if reason := record.missing.get(name):
-                yield f"| `{name}` ({column.title}) | missing: {reason} |"
+                yield f"| `{name}` ({column.title}) | missing: {escape_markdown(reason)} |"
 
 
 def headlines(record: RunRecord) -> tuple[str, ...]:

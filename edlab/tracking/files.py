@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+CONVERTED = "converted"  # the folder in a run's artifacts with the file that ran
+
 
 @dataclass(frozen=True)
 class DatasetInfo:

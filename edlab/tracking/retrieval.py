@@ -1,4 +1,4 @@
-"""Converted models out of MLflow: files of a run or of a registered model, checked by their hashes; registration."""
+"""Converted models out of MLflow: the files of a run or of a registered model, checked by their hashes."""
 
 from __future__ import annotations
 
@@ -6,135 +6,65 @@ import json
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from edlab.cache import sha256_files
-from edlab.errors import ConfigError, StorageError, TrackingError
-from edlab.registry import did_you_mean
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+from edlab.errors import StorageError, TrackingError
+from edlab.tracking import description
+from edlab.tracking.files import CONVERTED
+from edlab.tracking.registered import Address, find_version
+from edlab.tracking.runs import Runs
+from edlab.tracking.store import Store
 
 MANIFEST = "edlab.json"
 _OF_MLFLOW = "registered_model_meta"  # it writes this into what it loads
-_SCHEME = "models:/"
-_ALIAS = re.compile(r"[\w-]+", re.ASCII)
-_RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
-class Address(NamedTuple):
-    """A version of a registered model: models:/NAME/1, models:/NAME/latest or models:/NAME@ALIAS."""
+def pull(store: Store, runs: Runs, name: str, to: Path | None, force: bool) -> list[Path]:
+    """Copy the converted model of a run, or a registered model by its address; see `Tracker.pull`."""
+    if address := Address.parse(name):
+        return _pull_registered(store, address, to, force)
+    run = runs.find_with_model(name)
+    run_id = run.info.run_id
+    to = to or Path(_as_folder(f"{description.without_mark(run.info.run_name)}-{run_id[:8]}"))
+    origin = f"run {run_id[:12]}"
+    with store.explained(f"copy the model of {origin} to {to}"), _scratch_near(to) as temp:
+        fetched = Path(store.client.download_artifacts(run_id, CONVERTED, str(temp)))
+        recorded = runs.record(run_id).details.get("artifact", {}).get("files", [])
+        _verify(fetched, origin, run.data.tags.get("edlab.artifact_sha256", ""), recorded)
+        return _place(fetched, to, force)
 
-    name: str
-    version: str = ""  # or "latest"
-    alias: str = ""
 
-    @classmethod
-    def parse(cls, text: str) -> Address | None:
-        """The address in a text; None if it is another kind of name. Raises `ConfigError` if it is incomplete."""
-        if not text.startswith(_SCHEME):
-            return None
-        found = re.fullmatch(r"([^/@]+)(?:/(\d+|latest)|@(.+))", text.removeprefix(_SCHEME))
-        if not found:
-            raise ConfigError(
-                f"'{text}' is not the address of a registered model",
-                hint="write models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/latest",
+def _pull_registered(store: Store, address: Address, to: Path | None, force: bool) -> list[Path]:
+    """Copy the files of a registered model."""
+    from mlflow.artifacts import download_artifacts
+
+    with store.explained(f"look for {address}"):
+        found = find_version(store.client, address)
+    to = to or Path(_as_folder(f"{found.name}-{found.version}"))
+    with store.explained(f"copy {address} to {to}"), _scratch_near(to) as temp:
+        source = store.client.get_model_version_download_uri(found.name, found.version)
+        fetched = Path(download_artifacts(source, dst_path=str(temp), tracking_uri=store.uri))
+        if not (fetched / MANIFEST).exists():
+            raise TrackingError(
+                f"{address} has no {MANIFEST}: edlab did not register it",
+                hint="`edlab promote RUN --as NAME` registers a run's model; mlflow.artifacts.download_artifacts "
+                "copies other models",
             )
-        return cls(found[1], found[2] or "", found[3] or "")
-
-    def __str__(self) -> str:
-        return f"{_SCHEME}{self.name}@{self.alias}" if self.alias else f"{_SCHEME}{self.name}/{self.version}"
+        _verify(fetched, str(address))
+        return _place(fetched, to, force)
 
 
-class Promoted(NamedTuple):
-    """A registered model: its address, its version, and whether this run was registered under that name before."""
-
-    address: Address
-    version: str
-    existed: bool
-    uri: str  # of the store, for MLFLOW_TRACKING_URI
-
-
-def check_names(name: str, alias: str) -> None:
-    """Raise `ConfigError` for a name or an alias (if it is not empty) that a registered model cannot have."""
-    if not name.strip() or not name.isprintable() or re.search(r"[/:@'\"%]", name):
-        raise ConfigError(
-            f"'{name}' is not a valid name of a registered model",
-            hint="use letters, digits, spaces and - _ . in --as NAME",
-        )
-    if alias and (not _ALIAS.fullmatch(alias) or _RESERVED_ALIAS.fullmatch(alias)):
-        raise ConfigError(
-            f"'{alias}' is not a valid alias",
-            hint="use letters, digits, - and _ in --alias; MLflow reserves 'latest' and v1, v2, ...",
-        )
-
-
-def register(
-    client: MlflowClient,
-    model: LoggedModel,
-    name: str,
-    alias: str,
-    description: str,
-    tags: Mapping[str, str],
-) -> tuple[str, bool]:
-    """Register a logged model under this name, once; return its version, and whether it was registered before."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    earlier = [each for each in client.search_model_versions(f"name = '{name}'") if each.run_id == model.source_run_id]
-    version = (
-        earlier[0]
-        if earlier
-        else client.create_model_version(
-            name,
-            source=model.artifact_location,  # not models:/ID, which a database looks up in another store
-            run_id=model.source_run_id,
-            model_id=model.model_id,
-            description=description,
-            tags=dict(tags),
-        )
-    )
-    if alias:
-        client.set_registered_model_alias(name, alias, str(version.version))
-    return str(version.version), bool(earlier)
-
-
-def find_version(client: MlflowClient, address: Address) -> Address:
-    """The address with its version. Raises `TrackingError` for an unknown model, version or alias."""
-    known = {version.version: version for version in client.search_model_versions(f"name = '{_quoted(address.name)}'")}
-    if not known:
-        names = [model.name for model in client.search_registered_models(max_results=100) if model.latest_versions]
-        listed = f"registered: {', '.join(names)}" if names else "none is registered: `edlab promote RUN --as NAME`"
-        raise TrackingError(
-            f"the registered model '{address.name}' is not found", hint=f"{did_you_mean(address.name, names)}{listed}"
-        )
-    version = address.version
-    aliases = dict(client.get_registered_model(address.name).aliases)
-    if address.alias:
-        version = str(aliases.get(address.alias, ""))
-    elif version == "latest":
-        version = str(max(known, key=int))
-    if version not in {str(number) for number in known}:
-        versions = ", ".join(sorted(map(str, known), key=int))
-        named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none"
-        raise TrackingError(f"{address} is not found", hint=f"versions: {versions}; aliases: {named}")
-    return Address(address.name, version)
-
-
-def _quoted(word: str) -> str:
-    return word.replace("'", "_")
+def _as_folder(name: str) -> str:
+    """A name as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 @contextmanager
-def scratch_near(to: Path) -> Iterator[Path]:
+def _scratch_near(to: Path) -> Iterator[Path]:
     """A temporary folder on the disk of the folder `to`, so that a file gets there completely or not at all.
 
     Raises `StorageError` if `to` cannot be a folder, or nothing can be written there.
@@ -149,7 +79,7 @@ def scratch_near(to: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def place(fetched: Path, to: Path, force: bool) -> list[Path]:
+def _place(fetched: Path, to: Path, force: bool) -> list[Path]:
     """Move the files of a folder into the folder `to`.
 
     Raises `TrackingError` if one exists and `force` is False; then none is moved.
@@ -170,7 +100,7 @@ def place(fetched: Path, to: Path, force: bool) -> list[Path]:
     return targets
 
 
-def verify(folder: Path, origin: str, sha256: str = "", order: Iterable[str] = ()) -> None:
+def _verify(folder: Path, origin: str, sha256: str = "", order: Iterable[str] = ()) -> None:
     """Raise `TrackingError` if the files of a model are not those that were recorded.
 
     edlab.json has the hash of each. `sha256` is the hash over the files in this order; without it, and for a run of an

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from edlab import durable
 from edlab.cache import default_cache_dir
@@ -65,6 +66,12 @@ class Store:
     def shown_uri(self) -> str:
         """The address without a password."""
         return text(self.uri)
+
+    @property
+    def pages(self) -> str:
+        """The address of the server's pages, without the user and the password: the browser asks for them."""
+        parts = urlsplit(self.uri)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
     @property
     def is_server(self) -> bool:

@@ -1,4 +1,4 @@
-"""One MLflow run for each run of edlab, whatever happened to it."""
+"""Writes runs to MLflow: one MLflow run for each run of edlab, whatever happened to it."""
 
 from __future__ import annotations
 
@@ -7,44 +7,26 @@ import os
 import platform
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
 from edlab.config import TrackingConfig
-from edlab.errors import EdlabError, TrackingError
-from edlab.metrics import catalogue
-from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState, as_text
-from edlab.tracking import bulk, description, retrieval, ui
-from edlab.tracking.bulk import Row, row_of
-from edlab.tracking.files import DatasetInfo, Files
-from edlab.tracking.liveness import HIDDEN, Alive, is_dead, remove_lock
+from edlab.errors import EdlabError
+from edlab.record import RunRecord, Status
+from edlab.tracking import codec, description, registered, retrieval, ui
+from edlab.tracking.files import CONVERTED, DatasetInfo, Files
+from edlab.tracking.liveness import Alive, is_dead, remove_lock
+from edlab.tracking.runs import Runs, local_path
 from edlab.tracking.store import Store
-from edlab.tracking.sweeps import ROW, Summary, Sweeps, is_parent, sweep_of
+from edlab.tracking.sweeps import Summary, Sweeps
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel, Metric, Run
+    from mlflow.entities import LoggedModel, Run
 
-CONVERTED = "converted"  # the folder in a run's artifacts with the file that ran
-UUID = f"{HIDDEN}uuid"  # the tag with edlab's own id of a run
+T = TypeVar("T")
 _NOTE = "mlflow.note.content"
-_ROWS = f"tags.`{ROW}` LIKE '%'"  # the parents of sweeps are not rows
-
-# Limits of MLflow's REST API.
-_VALUES_PER_BATCH = 100
-_PARAM_LENGTH = 6000
-_TAG_LENGTH = 5000
-_DATASET_DIGEST_LENGTH = 36
-
-_PROMOTED_TAGS = ("edlab.verdict", "edlab.status", "edlab.artifact_sha256", "edlab.task", "edlab.sweep_id")
-
-_KILLED = "the process of this run was killed before it recorded the run"
-_AGAIN = "run the same command again: finished conversions are in the cache"
-
-_FILTER = "use MLflow's syntax, for example \"metrics.latency_ms < 5 and params.`model.name` = 'mobilenet_v2'\""
+_VALUES_PER_BATCH = 100  # a limit of MLflow's REST API
 
 # A run that was refused before any work has ended correctly; its own status is in the tag edlab.status.
 _ENDED = {
@@ -55,7 +37,7 @@ _ENDED = {
 }
 
 
-class Tracker:
+class Tracker(Runs):
     """Writes runs to MLflow, and finds recorded runs.
 
     Opens or creates the database (or connects to the server) and the experiment immediately, and raises `TrackingError`
@@ -63,12 +45,10 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig, create: bool = True) -> None:
-        self._store = Store(config, create)
-        self._client = self._store.client
+        super().__init__(Store(config, create))
         self._unanswered: dict[str, Alive] = {}  # by uuid: of runs that a server may have created
         self._alive: dict[str, Alive] = {}
         self._sweeps = Sweeps(self._store)
-        self._artifacts: dict[str, str] = {}  # by run id: the address of its files
 
     def begin_sweep(self, sweep_id: str, name: str, note: str) -> None:
         """Create the parent of the runs of this sweep, RUNNING. Raises `TrackingError`."""
@@ -86,7 +66,7 @@ class Tracker:
         with self._store.explained("start a run"):
             run = self._create_run(record, self._sweeps.tags(record.sweep_id))
             try:
-                self._log_params(run, record.params)
+                self._log_params(run, record)
             except BaseException:
                 self._let_go(run.info.run_id)
                 raise
@@ -131,138 +111,15 @@ class Tracker:
             running = self._search(f"attributes.status = 'RUNNING' and tags.`edlab.host` = '{platform.node()}'")
             dead = [run for run in running if is_dead(run.data.tags, self._store.lock_folder)]
             for run in dead:
-                tags = {"edlab.status": Status.interrupted.value, "edlab.reason": _KILLED, "edlab.hint": _AGAIN}
-                self._client.log_batch(run.info.run_id, tags=_tags(tags))
+                tags = {
+                    "edlab.status": Status.interrupted.value,
+                    "edlab.reason": codec.KILLED,
+                    "edlab.hint": codec.AGAIN,
+                }
+                self._client.log_batch(run.info.run_id, tags=codec.as_tags(tags))
                 self._client.set_terminated(run.info.run_id, "KILLED")
                 remove_lock(run.data.tags, self._store.lock_folder)
         return [run.info.run_id for run in dead]
-
-    def find(self, name: str, wanted: Callable[[Run], bool] = lambda run: True) -> Run:
-        """The run with this id, or the only run with this prefix of its id, or the latest run with this name that is
-        `wanted`.
-
-        If none of this name is, the latest one. Raises `TrackingError` if there is no run, or for an ambiguous prefix,
-        with the candidates.
-        """
-        name = description.without_mark(name)
-        with self._store.explained(f"look for run '{name}'"):
-            if re.fullmatch(r"[0-9a-f]{1,32}", name):
-                found = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
-                matches = [run for run in found if not is_parent(run)]
-                if len(matches) == 1:
-                    return matches[0]
-                if found and not matches:
-                    sweep = sweep_of(found[0])
-                    raise TrackingError(f"'{name}' is the sweep {sweep}", hint=f"show its runs: edlab show {sweep}")
-                if matches:
-                    listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
-                    raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
-            alike = self._search(f"attributes.run_name LIKE '%{_without_quotes(name)}' and {_ROWS}")
-            named = [run for run in alike if description.without_mark(run.info.run_name) == name]
-        if not named:
-            raise TrackingError(
-                f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
-                hint="`edlab runs` lists the latest runs (--last N for more); of a sweep's id, give the date at least "
-                "(20261127); for another experiment, set MLFLOW_EXPERIMENT_NAME=...",
-            )
-        return next((run for run in named if wanted(run)), named[0])
-
-    def latest(self, count: int) -> list[RunRecord]:
-        """The records of the latest runs, from MLflow's data without their files, the latest first."""
-        with self._store.explained("list the runs"):
-            return [self._record_of(row_of(run)) for run in self._search(_ROWS, limit=count)]
-
-    def record(self, name: str) -> RunRecord:
-        """The record of the run that `find` returns."""
-        return self._record(self.find(name))
-
-    def records(self, sweep_id: str) -> list[RunRecord]:
-        """The records of a sweep's runs, oldest first; empty if there is no such sweep.
-
-        `sweep_id` may be the beginning of an id, with the date at least. Raises `TrackingError` if several sweeps have
-        it.
-        """
-        return [self._record(run) for run in self._runs_of(sweep_id)]
-
-    def rows(self, name: str) -> list[RunRecord]:
-        """The runs of a sweep, oldest first, or the run that `find` returns, from MLflow's data without their files."""
-        wanted = self._sweep_named(name)
-        if not wanted:
-            return [self._record_of(row_of(self.find(name)))]
-        return [self._record_of(row) for row in self._read(f"read sweep '{wanted}'", wanted)]
-
-    def everything(self) -> list[RunRecord]:
-        """All runs of the experiment, oldest first, without their files."""
-        return [self._record_of(row) for row in self._read("read all runs")]
-
-    def matching(self, condition: str) -> list[RunRecord]:
-        """The runs that match a condition in MLflow's filter syntax, oldest first, without their files.
-
-        Raises `TrackingError` for an invalid condition.
-        """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            with self._store.explained("search runs"):
-                runs = [run for run in self._search(condition) if ROW in run.data.tags]
-        except TrackingError as error:
-            cause = error.__cause__
-            if not (isinstance(cause, MlflowException) and cause.error_code == "INVALID_PARAMETER_VALUE"):
-                raise
-            reason = shorten(str(cause), 200, placeholder=" ...")
-            raise TrackingError(f"invalid filter '{condition}': {reason}", hint=_FILTER) from error
-        return [self._record_of(row_of(run)) for run in reversed(runs)]
-
-    def download(self, record: RunRecord, name: str, folder: Path) -> Path:
-        """One file of a recorded run, copied into `folder` if it is not on this disk.
-
-        Raises `TrackingError` if the run does not have it.
-        """
-        with self._store.explained(f"read {name} of run {record.run_id[:12]}"):
-            artifacts = _local_path(self._artifacts.get(record.run_id, "no://"))
-            if artifacts and (artifacts / name).is_file():  # MLflow's client takes a tenth of a second for it
-                return artifacts / name
-            return Path(self._client.download_artifacts(record.run_id, name, str(folder)))
-
-    def address(self, record: RunRecord) -> str:
-        """The page of a run, without a password; empty if the store is not a server, or does not have the run."""
-        if not self._store.is_server or not record.run_id:
-            return ""
-        parts = urlsplit(self._store.uri)
-        server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-        return f"{server}/#/experiments/{self._store.experiment_id}/runs/{record.run_id}"
-
-    def _runs_of(self, sweep_id: str) -> list[Run]:
-        """The runs of a sweep, oldest first, by its id or the beginning of it."""
-        wanted = self._sweep_named(sweep_id)
-        with self._store.explained(f"read sweep '{sweep_id}'"):
-            return list(reversed(self._search(f"tags.`{ROW}` = '{wanted}'"))) if wanted else []
-
-    def _sweep_named(self, sweep_id: str) -> str:
-        """The id of the sweep that begins with this, with the date at least; empty if there is none.
-
-        Raises `TrackingError` if several sweeps have it.
-        """
-        # Less than a date may as well be the beginning of a run's id.
-        anything = "%" if re.match(r"\d{8}", sweep_id) else ""
-        with self._store.explained(f"look for sweep '{sweep_id}'"):
-            pattern = f"{_without_quotes(sweep_id)}{anything}"
-            if bulk.is_database(self._store.uri):
-                found = bulk.sweeps(self._store.uri, self._store.experiment_id, pattern)
-            else:
-                found = {run.data.tags[ROW] for run in self._search(f"tags.`{ROW}` LIKE '{pattern}'")}
-        begun = sorted(each for each in found if each.startswith(sweep_id)) if anything else sorted(found & {sweep_id})
-        if len(begun) > 1 and sweep_id not in begun:
-            raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(begun)}")
-        return sweep_id if sweep_id in begun else next(iter(begun), "")
-
-    def _read(self, action: str, sweep_id: str = "") -> list[Row]:
-        """The rows of a sweep, or all of the experiment, oldest first."""
-        with self._store.explained(action):
-            if bulk.is_database(self._store.uri):
-                return bulk.rows(self._store.uri, self._store.experiment_id, sweep_id)
-            runs = self._search(f"tags.`{ROW}` = '{sweep_id}'" if sweep_id else _ROWS)
-            return [row_of(run) for run in reversed(runs)]
 
     def pull(self, name: str, to: Path | None = None, force: bool = False) -> list[Path]:
         """Copy the converted model of the run that `find` returns into the folder `to`; return the files there.
@@ -274,75 +131,15 @@ class Tracker:
         Of several runs with one name, the latest with a model is used. Raises `TrackingError` if the run has none, if a
         file with that name already exists, or if the files are not those that were recorded.
         """
-        if address := retrieval.Address.parse(name):
-            return self._pull_registered(address, to, force)
-        run = self._find_with_model(name)
-        run_id = run.info.run_id
-        to = to or Path(_as_folder(f"{description.without_mark(run.info.run_name)}-{run_id[:8]}"))
-        origin = f"run {run_id[:12]}"
-        with self._store.explained(f"copy the model of {origin} to {to}"), retrieval.scratch_near(to) as temp:
-            fetched = Path(self._client.download_artifacts(run_id, CONVERTED, str(temp)))
-            recorded = self._record(run).details.get("artifact", {}).get("files", [])
-            retrieval.verify(fetched, origin, run.data.tags.get("edlab.artifact_sha256", ""), recorded)
-            return retrieval.place(fetched, to, force)
+        return retrieval.pull(self._store, self, name, to, force)
 
-    def _pull_registered(self, address: retrieval.Address, to: Path | None, force: bool) -> list[Path]:
-        """Copy the files of a registered model."""
-        from mlflow.artifacts import download_artifacts
-
-        with self._store.explained(f"look for {address}"):
-            found = retrieval.find_version(self._client, address)
-        to = to or Path(_as_folder(f"{found.name}-{found.version}"))
-        with self._store.explained(f"copy {address} to {to}"), retrieval.scratch_near(to) as temp:
-            source = self._client.get_model_version_download_uri(found.name, found.version)
-            fetched = Path(download_artifacts(source, dst_path=str(temp), tracking_uri=self._store.uri))
-            if not (fetched / retrieval.MANIFEST).exists():
-                raise TrackingError(
-                    f"{address} has no {retrieval.MANIFEST}: edlab did not register it",
-                    hint="`edlab promote RUN --as NAME` registers a run's model; mlflow.artifacts.download_artifacts "
-                    "copies other models",
-                )
-            retrieval.verify(fetched, str(address))
-            return retrieval.place(fetched, to, force)
-
-    def promote(self, name: str, registered: str, alias: str = "") -> tuple[Run, retrieval.Promoted]:
+    def promote(self, name: str, as_name: str, alias: str = "") -> tuple[Run, registered.Promoted]:
         """Register the converted model of the run that `find` returns in MLflow's model registry.
 
         A run that is registered under this name already keeps its version, and gets the alias. Raises `ConfigError` for
         an invalid name, `TrackingError` if the run has no model.
         """
-        retrieval.check_names(registered, alias)
-        run = self._find_with_model(name)
-        run_id = run.info.run_id
-        with self._store.explained(f"register the model of run {run_id[:12]} as {registered}"):
-            uuid = _uuid(run.data.tags)
-            experiments = [self._store.experiment_id]
-            models = self._client.search_logged_models(experiments, f"tags.`edlab.uuid` = '{uuid}'")
-            if not models:
-                raise TrackingError(
-                    f"run {run_id[:12]} has no logged model in MLflow",
-                    hint="an earlier edlab recorded it: run it again",
-                )
-            verdict = run.data.tags.get("edlab.verdict", "none")
-            about = f"{description.without_mark(run.info.run_name)}, edlab run {run_id}, verdict {verdict}"
-            tags = {key: run.data.tags[key] for key in _PROMOTED_TAGS if key in run.data.tags}
-            version, existed = retrieval.register(self._client, models[0], registered, alias, about, tags)
-        address = retrieval.Address(registered, alias=alias) if alias else retrieval.Address(registered, version)
-        return run, retrieval.Promoted(address, version, existed, self._store.shown_uri)
-
-    def _find_with_model(self, name: str) -> Run:
-        """The run that `find` returns, or of several with one name the latest with a model. Raises `TrackingError`."""
-        run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
-        run_id = run.info.run_id
-        with self._store.explained(f"read run {run_id[:12]}"):
-            if not self._client.list_artifacts(run_id, CONVERTED):
-                stage = run.data.tags.get("edlab.stage")
-                raise TrackingError(
-                    f"run {run_id[:12]} ({run.info.run_name}) has no converted model"
-                    + (f": it failed at stage {stage}" if stage else ""),
-                    hint=f"`edlab show {run_id[:12]}` shows the cause",
-                )
-        return run
+        return registered.promote(self._store, self, name, as_name, alias)
 
     def serve_ui(self, host: str, port: int, on_ready: Callable[[str], None]) -> int:
         """Serve MLflow's UI on these runs until it is interrupted, on another port if this one is in use; return 0.
@@ -351,32 +148,15 @@ class Tracker:
         UI: then this returns immediately.
         """
         if self._store.is_server:
-            on_ready(self._latest_page(self._store.shown_uri))
+            on_ready(ui.latest_page(self._store, self, self._store.pages))
             return 0
         free = ui.free_port(host, port)
-        page = self._latest_page(f"http://{host}:{free}")
+        page = ui.latest_page(self._store, self, f"http://{host}:{free}")
         return ui.serve(self._store.uri, host, free, lambda: on_ready(page))
-
-    def _latest_page(self, base: str) -> str:
-        """The address of the latest sweep's runs in the UI at `base`, with a view of its metrics stored in MLflow."""
-        experiment = self._store.experiment_id
-        with self._store.explained("find the latest sweep"):
-            latest = self._search(_ROWS, limit=1)
-            if not latest:
-                return ui.address(base, experiment)
-            sweep_id = latest[0].data.tags[ROW]
-            rows = self._search(f"tags.`{ROW}` = '{sweep_id}'")
-        metrics = {name for run in rows for name in run.data.metrics}
-        try:
-            key = f"edlab-{sweep_id}"
-            self._client.set_experiment_tag(experiment, ui.VIEW_TAG + key, ui.view(sweep_id, sorted(metrics)))
-        except Exception:  # without the permission to write, the page has MLflow's own columns
-            return ui.address(base, experiment, sweep_id=sweep_id)
-        return ui.address(base, experiment, view=key)
 
     def _find_begun(self, record: RunRecord) -> Run | None:
         """The run of this record, if it exists."""
-        for tag in (UUID, "edlab.uuid"):  # the latter: of a run that an older version began
+        for tag in (codec.UUID, "edlab.uuid"):  # the latter: of a run that an older version began
             if found := self._search(f"tags.`{tag}` = '{record.uuid}'", limit=1):
                 return self._client.get_run(found[0].info.run_id)  # with its inputs and outputs
         return None
@@ -384,9 +164,14 @@ class Tracker:
     def _create_run(self, record: RunRecord, row: Mapping[str, str]) -> Run:
         """Create a run with a sign of life."""
         alive = Alive(self._store.lock_folder)
-        tags = {**alive.tags, **row, UUID: record.uuid}
+        tags = {**alive.tags, **row, codec.UUID: record.uuid}
         try:
-            run = self._client.create_run(self._store.experiment_id, run_name=record.name, tags=tags)
+            run = self._client.create_run(
+                self._store.experiment_id,
+                start_time=record.started_ms,  # it may be sent days later
+                run_name=record.name,
+                tags=tags,
+            )
         except BaseException:
             if self._store.is_server:  # it may still have created the run: then `reap` must find it dead
                 alive.let_go()
@@ -397,54 +182,11 @@ class Tracker:
         self._alive[run.info.run_id] = alive
         return run
 
-    def _search(self, condition: str, limit: int = 50_000) -> list[Run]:
-        """Runs of the experiment that match the condition, the latest first."""
-        return list(
-            self._client.search_runs(
-                [self._store.experiment_id], condition, max_results=limit, order_by=["attributes.start_time DESC"]
-            )
-        )
-
-    def _record(self, run: Run) -> RunRecord:
-        """The record in result.json; if a killed run has none, the record from its parameters and tags."""
-        run_id = run.info.run_id
-        with self._store.explained(f"read run {run_id}"):
-            if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
-                with tempfile.TemporaryDirectory() as folder:
-                    return RunRecord.read(Path(self._client.download_artifacts(run_id, "result.json", folder)))
-        return self._record_of(row_of(run))
-
-    def _record_of(self, row: Row) -> RunRecord:
-        """The record from a run's parameters, metrics and tags, without its files."""
-        tags = row.tags
-        running = row.status == "RUNNING" and not is_dead(tags, self._store.lock_folder)
-        killed = row.status == "RUNNING" and not running
-        self._artifacts[row.run_id] = row.artifact_uri
-        return RunRecord(
-            uuid=_uuid(tags) or row.run_id,
-            run_id=row.run_id,
-            name=description.without_mark(row.name),
-            sweep_id=tags.get(ROW, ""),
-            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(row.start_ms / 1000)),
-            status=Status.running if running else Status(tags.get("edlab.status", Status.interrupted)),
-            reason=tags.get("edlab.reason", _KILLED if killed else ""),
-            hint=tags.get("edlab.hint", _AGAIN if killed else ""),
-            params=dict(row.params),
-            metrics=dict(row.metrics),
-            missing=_without_prefix(tags, "edlab.missing.") | _without_prefix(tags, f"{HIDDEN}missing."),
-            tags=_without_prefix(tags, "edlab."),
-            verdict=_verdict(tags),
-        )
-
-    def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
+    def _log_params(self, run: Run, record: RunRecord) -> None:
         """Log the parameters that the run does not have yet."""
-        from mlflow.entities import Param
-
-        new = [
-            Param(key, as_text(value)[:_PARAM_LENGTH]) for key, value in params.items() if key not in run.data.params
-        ]
-        for start in range(0, len(new), _VALUES_PER_BATCH):
-            self._client.log_batch(run.info.run_id, params=new[start : start + _VALUES_PER_BATCH])
+        new = {key: text for key, text in codec.params(record).items() if key not in run.data.params}
+        for batch in _batches(codec.as_params(new)):
+            self._client.log_batch(run.info.run_id, params=batch)
 
     def _log_values(self, run: Run, record: RunRecord, files: Files, model: LoggedModel | None) -> None:
         """Parameters that were not known at the start, metrics (the model's too), tags, and the data set."""
@@ -452,16 +194,16 @@ class Tracker:
         name = description.mark(record) + record.name  # the precision of a model file is known once it is read
         if run.info.run_name != name:
             self._client.update_run(run_id, name=name)
-        self._log_params(run, record.params)
-        current = _record_tags(record) | {_NOTE: description.of_run(record), UUID: record.uuid}
+        self._log_params(run, record)
+        current = codec.tags(record) | {_NOTE: description.of_run(record), codec.UUID: record.uuid}
         del current["edlab.uuid"]
         for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)
-        tags = list(_tags(current))
-        metrics = _metrics(record, files.dataset, model.model_id if model else None)
-        self._client.log_batch(run_id, metrics=metrics, tags=tags[:_VALUES_PER_BATCH])
-        for start in range(_VALUES_PER_BATCH, len(tags), _VALUES_PER_BATCH):
-            self._client.log_batch(run_id, tags=tags[start : start + _VALUES_PER_BATCH])
+        metrics = codec.metrics(record, files.dataset, model.model_id if model else None)
+        first, *others = _batches(codec.as_tags(current))
+        self._client.log_batch(run_id, metrics=metrics, tags=first)
+        for batch in others:
+            self._client.log_batch(run_id, tags=batch)
         logged = run.inputs.dataset_inputs if run.inputs else []  # MLflow refuses the same one again
         if files.dataset and not logged:
             self._log_dataset(run_id, files.dataset)
@@ -471,7 +213,7 @@ class Tracker:
 
         dataset = Dataset(
             name=info.name,
-            digest=info.digest[:_DATASET_DIGEST_LENGTH],
+            digest=info.digest[: codec.DATASET_DIGEST_LENGTH],
             source_type="local",
             source=json.dumps({"uri": info.source}),
             profile=json.dumps(dict(info.profile)),
@@ -501,8 +243,8 @@ class Tracker:
             self._store.experiment_id,
             name=re.sub(r"[/:.%\"']+", "_", record.name),
             source_run_id=run.info.run_id,
-            tags={key: value[:_TAG_LENGTH] for key, value in _record_tags(record).items()},
-            params={key: as_text(value)[:_PARAM_LENGTH] for key, value in record.params.items()},
+            tags=codec.tags(record),
+            params=codec.params(record),
         )
 
     def _log_converted(self, run: Run, model: LoggedModel, converted: Iterable[Path]) -> None:
@@ -519,7 +261,7 @@ class Tracker:
 
     def _link(self, run: Run, model: LoggedModel, name: str) -> bool:
         """Whether the model could get the run's file without a second copy."""
-        run_folder, model_folder = _local_path(run.info.artifact_uri), _local_path(model.artifact_location)
+        run_folder, model_folder = local_path(run.info.artifact_uri), local_path(model.artifact_location)
         if run_folder is None or model_folder is None:
             return False
         source, target = run_folder / CONVERTED / name, model_folder / name
@@ -543,97 +285,10 @@ class Tracker:
             alive.let_go()
 
 
-def _record_tags(record: RunRecord) -> dict[str, str]:
-    """The tags `edlab.*`: the run's verdict, its end, the record's tags, and why metrics are missing.
-
-    MLflow shows them in the order in which they are written.
-    """
-    tags = {}
-    if record.verdict:
-        tags["edlab.verdict"] = record.verdict.state.value
-        tags["edlab.verdict_reasons"] = ",".join(reason.code for reason in record.verdict.reasons)
-    tags["edlab.status"] = record.status.value
-    optional = {"edlab.stage": record.stage, "edlab.reason": record.reason, "edlab.hint": record.hint}
-    tags.update({key: str(value) for key, value in optional.items() if value})
-    tags["edlab.sweep_id"], tags["edlab.uuid"] = record.sweep_id, record.uuid
-    tags.update({f"edlab.{key}": value for key, value in record.tags.items()})
-    return tags | {_missing_tag(name, record): reason for name, reason in record.missing.items()}
-
-
-def _missing_tag(metric: str, record: RunRecord) -> str:
-    """The tag with the reason for a missing metric: MLflow's pages show it for the six only."""
-    prefix = "edlab." if metric in description.headlines(record) else HIDDEN
-    return f"{prefix}missing.{metric}"
-
-
-def _tags(tags: Mapping[str, str]) -> list[Any]:
-    from mlflow.entities import RunTag
-
-    return [RunTag(key, value[:_TAG_LENGTH]) for key, value in tags.items()]
-
-
-def _metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
-    """The metrics, also for the logged model; accuracy is linked to its data set.
-
-    The six come first, latency before accuracy: MLflow's page for comparing runs begins with the first one, and most
-    sweeps have rows of equal accuracy.
-    """
-    from mlflow.entities import Metric
-
-    accuracy, *rates = description.headlines(record)
-    headlines = [*rates, accuracy]
-    rank = {prefix + name: index for index, name in enumerate(headlines) for prefix in ("", *catalogue.PREFIXES)}
-    ordered = sorted(record.metrics, key=lambda name: rank.get(name, len(rank)))
-    metrics = []
-    for name in ordered:
-        value = record.metrics[name]
-        scored = dataset if dataset and name.startswith("accuracy_") else None
-        metrics.append(
-            Metric(
-                name,
-                float(value),
-                timestamp=record.ended_ms,  # the same at each try: an existing value is not added again
-                step=0,
-                model_id=model_id,
-                dataset_name=scored.name if scored else None,
-                dataset_digest=scored.digest[:_DATASET_DIGEST_LENGTH] if scored else None,
-            )
-        )
-    return metrics
-
-
-def _uuid(tags: Mapping[str, str]) -> str:
-    """edlab's own id of a run, also of one that an older version recorded."""
-    return tags.get(UUID) or tags.get("edlab.uuid", "")
-
-
-def _verdict(tags: Mapping[str, str]) -> Verdict | None:
-    """The verdict in a run's tags, whose reasons have only their codes."""
-    if "edlab.verdict" not in tags:
-        return None
-    codes = filter(None, tags.get("edlab.verdict_reasons", "").split(","))
-    reasons = [Reason(code=code, message="", advice="`edlab show RUN` explains it") for code in codes]
-    return Verdict(state=VerdictState(tags["edlab.verdict"]), reasons=reasons)
-
-
-def _without_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in tags.items() if name.startswith(prefix)}
-
-
-def _without_quotes(word: str) -> str:
-    """The text for one of MLflow's filters, which cannot escape a quote: _ matches any one character."""
-    return re.sub(r"['\\]", "_", word)
-
-
-def _local_path(uri: str) -> Path | None:
-    """The folder of an artifact address; None if it is on a server."""
-    parts = urlsplit(uri)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
-
-
-def _as_folder(name: str) -> str:
-    """A name as the name of a folder."""
-    return re.sub(r"[^\w.-]+", "-", name)
+def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values in groups that MLflow accepts at once."""
+    for start in range(0, len(values), _VALUES_PER_BATCH):
+        yield values[start : start + _VALUES_PER_BATCH]
 
 
 def _failure_log(record: RunRecord) -> str:

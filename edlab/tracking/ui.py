@@ -19,6 +19,8 @@ from urllib.parse import urlencode
 
 from edlab.errors import TrackingError
 from edlab.metrics import catalogue
+from edlab.tracking.runs import Runs
+from edlab.tracking.store import Store
 
 _PORTS_TRIED = 20
 _STARTS_WITHIN_S = 180
@@ -29,6 +31,22 @@ _NAME, _VERDICT = "attributes.`Run Name`", "tags.`edlab.verdict`"
 _WIDTHS = {_NAME: 270, _VERDICT: 115}  # pixels
 _METRIC_WIDTH = 130
 _SECTION = "edlab-headlines"  # of the page with charts
+
+
+def latest_page(store: Store, runs: Runs, base: str) -> str:
+    """The address of the latest sweep's runs in the UI at `base`, with a view of its metrics stored in MLflow."""
+    experiment = store.experiment_id
+    latest = runs.latest(1)
+    if not latest:
+        return address(base, experiment)
+    sweep_id = latest[0].sweep_id
+    metrics = {name for record in runs.rows(sweep_id) for name in record.metrics}
+    try:
+        key = f"edlab-{sweep_id}"
+        store.client.set_experiment_tag(experiment, VIEW_TAG + key, view(sweep_id, sorted(metrics)))
+    except Exception:  # without the permission to write, the page has MLflow's own columns
+        return address(base, experiment, sweep_id=sweep_id)
+    return address(base, experiment, view=key)
 
 
 def address(base: str, experiment_id: str, *, view: str = "", sweep_id: str = "") -> str:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edlab.comparison import best
-from edlab.record import RunRecord, Verdict, VerdictState
+from edlab.record import RunRecord, Stage, Status, Verdict, VerdictState
 from edlab.reports import sweep
+from edlab.reports.plots import MOST_ROWS, label
+from edlab.reports.rates_plot import Rate, rates_plot
 
 
 def row(latency_ms: float, half: float, state: str = "VALID", **metrics: float) -> RunRecord:
@@ -65,3 +68,50 @@ def test_the_files_of_a_sweep(tmp_path: Path) -> None:
     table = json.loads((tmp_path / sweep.TABLE).read_text())
     assert len(table["data"]) == 2
     assert {"device.threads", "verdict", "latency_ms", "accuracy_top1"} <= set(table["columns"])
+
+
+def test_an_emulated_detector_has_its_own_accuracy(tmp_path: Path) -> None:
+    records = [row(1, 0.1, emulated_accuracy_map=0.4), row(2, 0.1, emulated_accuracy_map=0.5)]
+    sweep.write_tables(records, [], tmp_path)
+    table = json.loads((tmp_path / sweep.TABLE).read_text())
+    assert "emulated_accuracy_map" in table["columns"]
+    assert tmp_path / sweep.TRADE_OFF in sweep.draw(records, "net", tmp_path)
+
+
+def test_a_row_that_failed_after_its_verdict_is_counted_as_failed(tmp_path: Path) -> None:
+    failed = row(1, 0.1).model_copy(update={"status": Status.failed, "stage": Stage.record})
+    assert "2 rows: 1 FAILED, 1 VALID." in sweep.describe([row(1, 0.1), failed], {}, ["run"])
+    sweep.write_tables([failed], [], tmp_path)
+    assert "FAILED" in json.loads((tmp_path / sweep.TABLE).read_text())["data"][0]
+
+
+def test_names_do_not_break_a_description() -> None:
+    named = row(1, 0.1).model_copy(update={"name": "a|b\nc <i>"})
+    text = sweep.describe([named, row(2, 0.1)], {"model.path": ["a|b<i>", "c"]}, ["run"])
+    (line,) = (line for line in text.splitlines() if line.startswith("| lowest ms"))
+    assert r"| #1 a\|b c &lt;i> |" in line
+    assert r"`model.path` (a\|b&lt;i>, c)" in text
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
+    name = r"$a_{b$ \$c"
+    rates_plot([Rate(name, (1.0, ""), (2.0, "estimated"), True)], tmp_path / "rates.png", title=name)
+    assert (tmp_path / "rates.png").stat().st_size
+
+
+def test_a_long_name_is_cut() -> None:
+    assert label("x" * 60) == "x" * 60
+    assert label("x" * 61) == "x" * 59 + "…"
+
+
+def test_a_picture_of_many_rows_has_the_fastest_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [Rate(f"#{number} {'net' * 50}", (float(number), ""), None, number != 2999) for number in range(3000)]
+    drawn: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_yticks", lambda axes, ticks, labels, **_: drawn.extend(labels))
+    monkeypatch.setattr("matplotlib.figure.Figure.suptitle", lambda figure, title, **_: drawn.append(title))
+    rates_plot(rates, tmp_path / "rates.png", title="net")
+    title, *labels = drawn
+    assert title == f"net, the fastest {MOST_ROWS} of 3,000 rows"
+    assert [name.split()[0] for name in labels] == [f"#{number}" for number in range(2999 - MOST_ROWS, 2999)]
+    with Image.open(tmp_path / "rates.png") as picture:
+        assert max(picture.size) < 4000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +46,15 @@ def config(request: pytest.FixtureRequest) -> TrackingConfig:
 
 @pytest.fixture
 def record() -> Callable[..., RunRecord]:
-    """Makes the record of a run that ended well; keywords change it."""
+    """Makes the record of a run that ended well, each a second after the one before; keywords change it."""
+    started = datetime(2025, 1, 1, 12, tzinfo=UTC)
+    numbers = itertools.count()
 
     def make(**changes: object) -> RunRecord:
         values: dict[str, object] = {
             "name": "digits_cnn-int8-onnxruntime-cpu",
             "sweep_id": "20250101-120000-abcd",
-            "started_at": "2025-01-01T12:00:00+00:00",
+            "started_at": (started + timedelta(seconds=next(numbers))).isoformat(),
             "params": {
                 "model.name": "digits_cnn",
                 "quantization.calibration.images": 64,

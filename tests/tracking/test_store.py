@@ -212,3 +212,11 @@ def test_the_page_of_a_server_is_its_own_ui(server_uri: str) -> None:
     said: list[str] = []
     assert Tracker(config(server_uri)).serve_ui("127.0.0.1", 5000, said.append) == 0
     assert said[0].startswith(f"{server_uri}/#/experiments/")
+
+
+def test_the_page_of_a_server_has_no_login(server_uri: str, record: Callable[..., RunRecord]) -> None:
+    said: list[str] = []
+    tracker = Tracker(config(server_uri.replace("http://", "http://ann:se:cret@")))
+    tracker.serve_ui("127.0.0.1", 5000, said.append)
+    pages = [*said, tracker.address(record(run_id="abc"))]
+    assert [page.partition("/#/")[0] for page in pages] == [server_uri] * 2

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from mlflow import MlflowClient
 from edlab.cache import sha256_files
 from edlab.config import TrackingConfig
 from edlab.errors import ConfigError, StorageError, TrackingError
-from edlab.record import RunRecord, Stage, Status
+from edlab.record import Reason, RunRecord, Stage, Status, Verdict, VerdictState
 from edlab.tracking import Files, Tracker
 from edlab.tracking.store import Store
 
@@ -310,7 +309,6 @@ def test_runs_of_another_machine_of_this_name_are_left_alone(local: TrackingConf
 def test_a_run_is_found_by_id_prefix_and_latest_of_a_name(config: TrackingConfig, record: MakeRecord) -> None:
     tracker = Tracker(config)
     first = made(tracker, record(metrics={"latency_ms": 1.0}))
-    time.sleep(0.01)  # MLflow orders by milliseconds
     second = made(tracker, record(metrics={"latency_ms": 2.0}))
     assert tracker.record(first.run_id).metrics == {"latency_ms": 1.0}
     assert tracker.record(second.run_id[:12]).run_id == second.run_id
@@ -345,7 +343,6 @@ def test_a_sweeps_records_come_in_the_order_of_its_runs(config: TrackingConfig, 
     tracker = Tracker(config)
     for sweep, name in (("a", "one"), ("b", "other"), ("a", "two")):
         made(tracker, record(sweep_id=sweep, name=name))
-        time.sleep(0.01)
     assert [one.name for one in tracker.records("a")] == ["one", "two"]
 
 
@@ -464,6 +461,22 @@ def test_a_damaged_artifact_is_reported_and_not_copied(
         with pytest.raises(TrackingError, match=r"is damaged: model\.(bin|xml, model\.bin)"):
             tracker.pull(run_id, tmp_path / run_id, force=True)
         assert (tmp_path / run_id / "model.bin").read_bytes() == content
+
+
+def test_an_error_of_a_tool_does_not_break_a_runs_description(local: TrackingConfig, record: MakeRecord) -> None:
+    error = "sensor | none\n<i>no</i>"
+    reasons = [Reason(code="tier_smoke", message=error, advice="use `edlab\nrun`")]
+    one = record(missing={"power_w": error}, verdict=Verdict(state=VerdictState.degraded, reasons=reasons))
+    failed = record(status=Status.failed, stage=Stage.convert, reason=error, hint="use `edlab\ndoctor`")
+    client = MlflowClient(tracking_uri=local.uri)
+    measured, ended = (
+        client.get_run(made(Tracker(local), each).run_id).data.tags["mlflow.note.content"] for each in (one, failed)
+    )
+    escaped = r"sensor \| none &lt;i>no&lt;/i>"
+    assert f"| `power_w` (W) | missing: {escaped} |" in measured.splitlines()
+    assert f"- `tier_smoke`: {escaped}" in measured.splitlines()
+    assert "- use `edlab run`" in measured.splitlines()
+    assert ended.splitlines()[:3] == [f"**FAILED at convert**: {escaped}", "", "use `edlab doctor`"]
 
 
 def test_a_run_has_a_page_only_on_a_server(config: TrackingConfig, record: Callable[..., RunRecord]) -> None:
