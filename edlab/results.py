@@ -100,8 +100,8 @@ class Results:
         return records
 
     def _latest_sweep(self) -> list[RunRecord]:
-        latest = self.tracker.latest(1)
-        return self.tracker.rows(latest[0].sweep_id) if latest else []
+        latest = self.tracker.latest_sweep()
+        return self.tracker.rows(latest) if latest else []
 
     def _read_right(self, record: RunRecord) -> NDArray[np.bool_] | None:
         expected = record.tags.get("predictions_sha256")

@@ -38,7 +38,7 @@ def run_again(config: EdlabConfig, console: Console) -> RunRecord:
 
     Raises `KeyboardInterrupt` after the interrupted run has been recorded.
     """
-    sweep_id, folder = new_sweep_folder()
+    sweep_id, folder = new_sweep_folder(again=True)
     recorder = Recorder(config.tracking)
     recorder.open()
     recorder.flush()

@@ -5,9 +5,10 @@ The tables and their columns are those of MLflow's schema since 1.0 (mlflow/stor
 
 from __future__ import annotations
 
-import math
+import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -19,6 +20,19 @@ _ACTIVE = "SELECT run_uuid FROM runs WHERE experiment_id = :experiment AND lifec
 _ALL = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS})"
 _OF_SWEEP = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS} AND value = :sweep)"
 _COLUMNS = "run_uuid, name, status, start_time, end_time, artifact_uri"  # the first fields of Row
+
+
+class _Dialect(NamedTuple):
+    """How a database makes one JSON object of many rows, which are read five times as fast, and a number exact text."""
+
+    together: str
+    number: str
+
+
+_DIALECTS = {
+    "sqlite": _Dialect("json_group_object(key, {value})", "printf('%!.17g', value)"),
+    "postgresql": _Dialect("CAST(json_object_agg(key, {value}) AS text)", "CAST(value AS text)"),
+}
 
 
 class Row(NamedTuple):
@@ -60,20 +74,30 @@ def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
     """The runs of a sweep, or all of the experiment, oldest first."""
     import sqlalchemy as sa
 
-    engine = sa.create_engine(uri, poolclass=sa.NullPool)
     wanted = _OF_SWEEP if sweep_id else _ALL
     values: dict[str, Any] = {"experiment": int(experiment_id), **({"sweep": sweep_id} if sweep_id else {})}
-    with engine.connect() as connection:
+    with _connected(uri) as connection:
+        dialect = _DIALECTS[connection.dialect.name]
         query = f"SELECT {_COLUMNS} FROM runs WHERE run_uuid IN ({wanted}) ORDER BY start_time, run_uuid"
         found = connection.execute(sa.text(query), values)
         runs = {each[0]: Row._make((*each, {}, {}, {})) for each in found}
-        for run, key, value in _pairs(connection, runs, "params", wanted, values):
-            run.params[key] = value
-        for run, key, value in _pairs(connection, runs, "tags", wanted, values):
-            run.tags[key] = value
-        for run, key, value, is_nan in _pairs(connection, runs, "latest_metrics", wanted, values, ", is_nan"):
-            run.metrics[key] = math.nan if is_nan else float(value)
+        number = f"CASE WHEN is_nan THEN 'nan' ELSE {dialect.number} END"
+        for name, value in (("params", "value"), ("tags", "value"), ("latest_metrics", number)):
+            together = dialect.together.format(value=value)
+            query = f"SELECT run_uuid, {together} FROM {name} WHERE run_uuid IN ({wanted}) GROUP BY run_uuid"
+            for identity, text in connection.execute(sa.text(query), values):
+                if run := runs.get(identity):  # others were created after the first query
+                    _add(run, name, json.loads(text))
     return list(runs.values())
+
+
+def _add(run: Row, table: str, found: Mapping[str, str]) -> None:
+    """Add the values of a table to a run; each key is one object, however many runs have it."""
+    if table == "latest_metrics":
+        run.metrics.update((sys.intern(key), float(value)) for key, value in found.items())
+    else:
+        values = run.params if table == "params" else run.tags
+        values.update((sys.intern(key), value) for key, value in found.items())
 
 
 def sweeps(uri: str, experiment_id: str, pattern: str) -> set[str]:
@@ -83,26 +107,38 @@ def sweeps(uri: str, experiment_id: str, pattern: str) -> set[str]:
     query = (
         f"SELECT DISTINCT value FROM tags WHERE key = 'edlab.sweep_id' AND value LIKE :like AND run_uuid IN ({_ACTIVE})"
     )
-    with sa.create_engine(uri, poolclass=sa.NullPool).connect() as connection:
+    with _connected(uri) as connection:
         found = connection.execute(sa.text(query), {"experiment": int(experiment_id), "like": pattern})
         return {value for (value,) in found}
 
 
-def _pairs(
-    connection: Connection,
-    runs: Mapping[str, Row],
-    table: str,
-    wanted: str,
-    values: Mapping[str, Any],
-    further: str = "",
-) -> Iterator[tuple[Any, ...]]:
-    """Run, key and value of a table; each key is one object, however many runs have it.
-
-    A run that was created after `runs` had been read is skipped.
-    """
+def latest_sweep(uri: str, experiment_id: str, unlike: str) -> str:
+    """The id of the sweep of the latest run, without those that match a pattern of SQL's LIKE; empty without runs."""
     import sqlalchemy as sa
 
-    query = sa.text(f"SELECT run_uuid, key, value{further} FROM {table} WHERE run_uuid IN ({wanted})")
-    for identity, key, *others in connection.execute(query, values):
-        if identity in runs:
-            yield (runs[identity], sys.intern(key), *others)
+    query = (
+        "SELECT value FROM tags JOIN runs ON tags.run_uuid = runs.run_uuid "
+        "WHERE key = 'edlab.sweep_id' AND value NOT LIKE :unlike "
+        "AND experiment_id = :experiment AND lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
+    )
+    with _connected(uri) as connection:
+        found = connection.execute(sa.text(query), {"experiment": int(experiment_id), "unlike": unlike})
+        return str(next(iter(found.scalars()), ""))
+
+
+def active_experiment(uri: str, name: str) -> str:
+    """The id of the active experiment with this name; empty if there is none."""
+    import sqlalchemy as sa
+
+    query = "SELECT experiment_id FROM experiments WHERE name = :name AND lifecycle_stage = 'active'"
+    with _connected(uri) as connection:
+        return str(next(iter(connection.execute(sa.text(query), {"name": name}).scalars()), ""))
+
+
+@contextmanager
+def _connected(uri: str) -> Iterator[Connection]:
+    """A connection to the database."""
+    import sqlalchemy as sa
+
+    with sa.create_engine(uri, poolclass=sa.NullPool).connect() as connection:
+        yield connection

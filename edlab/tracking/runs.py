@@ -17,12 +17,14 @@ from edlab.tracking.bulk import Row, row_of
 from edlab.tracking.files import CONVERTED
 from edlab.tracking.liveness import is_dead
 from edlab.tracking.store import Store
-from edlab.tracking.sweeps import ROW, is_parent, sweep_of
+from edlab.tracking.sweeps import AGAIN, ROW, is_parent, sweep_of
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _ROWS = f"tags.`{ROW}` LIKE '%'"  # the parents of sweeps are not rows
+_RECENT = 200  # runs, among which the latest sweep is
 _FILTER = "use MLflow's syntax, for example \"metrics.latency_ms < 5 and params.`model.name` = 'mobilenet_v2'\""
 
 
@@ -31,8 +33,11 @@ class Runs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._client = store.client
         self._artifacts: dict[str, str] = {}  # by run id: the address of its files
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._store.client
 
     def find(self, name: str, wanted: Callable[[Run], bool] = lambda run: True) -> Run:
         """The run with this id, or the only run with this prefix of its id, or the latest run with this name that is
@@ -82,6 +87,15 @@ class Runs:
         """The records of the latest runs, from MLflow's data without their files, the latest first."""
         with self._store.explained("list the runs"):
             return [self._record_of(row_of(run)) for run in self._search(_ROWS, limit=count)]
+
+    def latest_sweep(self) -> str:
+        """The id of the latest sweep; empty if there is none. Repeats of a recorded run do not count."""
+        store = self._store
+        with store.explained("find the latest sweep"):
+            if bulk.is_database(store.uri):
+                return bulk.latest_sweep(store.uri, store.experiment_id, unlike=f"%{AGAIN}")
+            found = (run.data.tags[ROW] for run in self._search(_ROWS, limit=_RECENT))
+            return next((each for each in found if not each.endswith(AGAIN)), "")
 
     def record(self, name: str) -> RunRecord:
         """The record of the run that `find` returns."""

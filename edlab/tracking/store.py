@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from edlab.cache import default_cache_dir
 from edlab.config import TrackingConfig
 from edlab.errors import EdlabError, StorageError, TrackingError
 from edlab.sanitize import text
-from edlab.tracking import database
+from edlab.tracking import bulk, database
 from edlab.tracking.description import EXPERIMENT
 
 if TYPE_CHECKING:
@@ -50,17 +51,24 @@ class Store:
     def __init__(self, config: TrackingConfig, create: bool = True) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         with self.explained("open it"):
             self.uri, self.folder = _locate(config.uri, create)
         self.experiment = config.experiment
         with self.explained("open it"):
-            self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
-            self.experiment_id = self._find_or_make_experiment()
+            known = (
+                "" if create or not bulk.is_database(self.uri) else bulk.active_experiment(self.uri, config.experiment)
+            )
+            self.experiment_id = known or self._find_or_make_experiment()
         if create:
             self._describe()
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client. Importing MLflow takes seconds, and many questions about a database do not need it."""
+        from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        return MlflowClient(tracking_uri=self.uri)
 
     @property
     def shown_uri(self) -> str:

@@ -14,8 +14,10 @@ from edlab.tracking.liveness import Alive, remove_lock
 from edlab.tracking.store import Store
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
+AGAIN = "-again"  # the end of the id of a sweep that measures a recorded run again
 ROW = "edlab.sweep_id"  # the tag of a row, by which rows are found: a parent does not have it
 _SWEEP = "edlab.sweep"  # the tag of a parent
 _PARENT = "mlflow.parentRunId"
@@ -62,9 +64,12 @@ class Sweeps:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._client = store.client
         self._parents: dict[str, str] = {}  # sweep id -> MLflow's run id
         self._alive: dict[str, Alive] = {}  # by sweep id
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._store.client
 
     def begin(self, sweep_id: str, name: str, note: str) -> None:
         """Create the parent of a sweep that starts now, RUNNING, with a sign of life."""

@@ -36,10 +36,9 @@ _SECTION = "edlab-headlines"  # of the page with charts
 def latest_page(store: Store, runs: Runs, base: str) -> str:
     """The address of the latest sweep's runs in the UI at `base`, with a view of its metrics stored in MLflow."""
     experiment = store.experiment_id
-    latest = runs.latest(1)
-    if not latest:
+    sweep_id = runs.latest_sweep()
+    if not sweep_id:
         return address(base, experiment)
-    sweep_id = latest[0].sweep_id
     metrics = {name for record in runs.rows(sweep_id) for name in record.metrics}
     try:
         key = f"edlab-{sweep_id}"
