@@ -48,7 +48,7 @@ def comparison_sheet(groups: Mapping[str, Comparison], by: str = "") -> Sheet:
             is_baseline = row.run.uuid == comparison.baseline.uuid
             cells = [_cell(row, metric, is_baseline) for metric in shown]
             sheet.rows.append([Cell(row.run.run_id[:ID], "dim"), *names, *cells, end_cell(row.run)])
-            sheet.data.append(data(row.run, keys) | _changes(row, comparison))
+            sheet.data.append(data(row.run, [*([by] if by else []), *keys]) | _changes(row, comparison))
     sheet.notes = list(_notes(list(groups.values())))
     return sheet
 

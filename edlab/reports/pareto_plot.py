@@ -10,7 +10,7 @@ from edlab.comparison.estimates import EMULATED
 from edlab.errors import ConfigError
 from edlab.metrics import catalogue
 from edlab.record import RunRecord, VerdictState
-from edlab.reports.plots import empty_figure
+from edlab.reports.plots import empty_figure, label
 
 # Okabe and Ito's colours for colour-blind readers.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -47,7 +47,7 @@ def pareto_plot(
     if dots := [(across.value, up.value) for across, up in others if across and up]:
         axes.plot(*zip(*dots, strict=True), ".", color="#999999", label=f"{len(dots)} other runs")
     for number, record in enumerate(record for record in records if record.uuid in labelled):
-        across, up, label = _scaled(record, x), _scaled(record, y), labelled[record.uuid]
+        across, up = _scaled(record, x), _scaled(record, y)
         if across is None or up is None:
             continue
         invalid = bool(record.verdict and record.verdict.state is VerdictState.invalid)
@@ -63,7 +63,7 @@ def pareto_plot(
             elinewidth=0.8,
             alpha=0.5 if invalid else 1,
             markerfacecolor="white" if invalid else color,
-            label=(mark + label + (" (INVALID)" if invalid else "")).replace("$", r"\$"),
+            label=label(mark + labelled[record.uuid] + (" (INVALID)" if invalid else "")),
         )
     points = [(_scaled(record, x), _scaled(record, y)) for record in on_front]
     line = [(across.value, up.value) for across, up in points if across and up]

@@ -6,8 +6,9 @@ The tables and their columns are those of MLflow's schema since 1.0 (mlflow/stor
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,16 +23,10 @@ _OF_SWEEP = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS} AND value = :sweep)"
 _COLUMNS = "run_uuid, name, status, start_time, end_time, artifact_uri"  # the first fields of Row
 
 
-class _Dialect(NamedTuple):
-    """How a database makes one JSON object of many rows, which are read five times as fast, and a number exact text."""
-
-    together: str
-    number: str
-
-
-_DIALECTS = {
-    "sqlite": _Dialect("json_group_object(key, {value})", "printf('%!.17g', value)"),
-    "postgresql": _Dialect("CAST(json_object_agg(key, {value}) AS text)", "CAST(value AS text)"),
+#: One JSON object of the texts of a run, by database: read five times as fast as a row for each.
+_TOGETHER = {
+    "sqlite": "json_group_object(key, value)",
+    "postgresql": "CAST(json_object_agg(key, value) AS text)",
 }
 
 
@@ -77,27 +72,22 @@ def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
     wanted = _OF_SWEEP if sweep_id else _ALL
     values: dict[str, Any] = {"experiment": int(experiment_id), **({"sweep": sweep_id} if sweep_id else {})}
     with _connected(uri) as connection:
-        dialect = _DIALECTS[connection.dialect.name]
         query = f"SELECT {_COLUMNS} FROM runs WHERE run_uuid IN ({wanted}) ORDER BY start_time, run_uuid"
         found = connection.execute(sa.text(query), values)
         runs = {each[0]: Row._make((*each, {}, {}, {})) for each in found}
-        number = f"CASE WHEN is_nan THEN 'nan' ELSE {dialect.number} END"
-        for name, value in (("params", "value"), ("tags", "value"), ("latest_metrics", number)):
-            together = dialect.together.format(value=value)
+        for name in ("params", "tags"):
+            together = _TOGETHER[connection.dialect.name]
             query = f"SELECT run_uuid, {together} FROM {name} WHERE run_uuid IN ({wanted}) GROUP BY run_uuid"
             for identity, text in connection.execute(sa.text(query), values):
                 if run := runs.get(identity):  # others were created after the first query
-                    _add(run, name, json.loads(text))
+                    values_of = run.params if name == "params" else run.tags
+                    values_of.update((sys.intern(key), value) for key, value in json.loads(text).items())
+        # Not as JSON: SQLite rounds a number when it writes it as text.
+        query = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid IN ({wanted})"
+        for identity, key, value, is_nan in connection.execute(sa.text(query), values).fetchall():
+            if run := runs.get(identity):
+                run.metrics[sys.intern(key)] = math.nan if is_nan else float(value)
     return list(runs.values())
-
-
-def _add(run: Row, table: str, found: Mapping[str, str]) -> None:
-    """Add the values of a table to a run; each key is one object, however many runs have it."""
-    if table == "latest_metrics":
-        run.metrics.update((sys.intern(key), float(value)) for key, value in found.items())
-    else:
-        values = run.params if table == "params" else run.tags
-        values.update((sys.intern(key), value) for key, value in found.items())
 
 
 def sweeps(uri: str, experiment_id: str, pattern: str) -> set[str]:

@@ -55,9 +55,8 @@ class Store:
             self.uri, self.folder = _locate(config.uri, create)
         self.experiment = config.experiment
         with self.explained("open it"):
-            known = (
-                "" if create or not bulk.is_database(self.uri) else bulk.active_experiment(self.uri, config.experiment)
-            )
+            is_read = not create and bulk.is_database(self.uri)
+            known = bulk.active_experiment(self.uri, self.experiment) if is_read else ""
             self.experiment_id = known or self._find_or_make_experiment()
         if create:
             self._describe()
