@@ -26,6 +26,7 @@ from edlab.record import RunRecord
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, heading, setting_text, short
 
+_MOST_ROWS = 100  # of a choice, whose first rows are the answer
 _SPARE = ("flops_per_s", "accuracy_drop")  # they follow from others
 _SHARED = (*NAMES.values(), "dataset.name", "protocol.name")
 
@@ -171,6 +172,9 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     for record in records:
         if reasons := choice.ruled_out.get(record.uuid):
             add("ruled out", record, "; ".join(reasons), "dim")
+    if len(sheet.rows) > _MOST_ROWS:
+        sheet.notes.append(Note(f"{len(sheet.rows) - _MOST_ROWS} more runs: --format csv or json has all", "dim"))
+        del sheet.rows[_MOST_ROWS:]
     if not choice.best:
         sheet.notes.append(Note("no run meets all constraints", "yellow"))
         if states := Counter(each.ending for each in choice.unreliable):

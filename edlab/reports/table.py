@@ -86,7 +86,7 @@ def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
         settings = [Cell(_name(record, heading)) for heading in kept]
         sheet.rows.append([Cell(f"{mark}{number}"), *ids, *settings, *_cells(record, columns, best), end_cell(record)])
         sheet.data.append(data(record, headings))
-    sheet.notes = [*notes(records, columns), *_marks(best, front)]
+    sheet.notes = [*notes(records, columns), *_marks(records, best, front)]
     return sheet
 
 
@@ -134,13 +134,13 @@ def _ranks() -> dict[str, int]:
     return {name: rank for rank, name in enumerate([*catalogue.headlines(), *order])}
 
 
-def _marks(best: Mapping[str, set[str]], front: set[str]) -> Iterator[Note]:
+def _marks(records: Sequence[RunRecord], best: Mapping[str, set[str]], front: set[str]) -> Iterator[Note]:
     """The meaning of the marks of the best values and of the Pareto front."""
     if best:
-        text = "the best of its column, or not shown to be worse"
-        yield Note(
-            f"{_BEST} {text} (INVALID rows do not count, nor do {_EMULATED} values next to measured ones)", "dim"
-        )
+        emulated = any(name.startswith("emulated_") for record in records for name in record.metrics)
+        also = f", nor do {_EMULATED} values next to measured ones" if emulated else ""
+        text = f"the best of its column, or not shown to be worse (INVALID rows do not count{also})"
+        yield Note(f"{_BEST} {text}", "dim")
     if front:
         text = "on the Pareto front: no other row has a better accuracy and a lower latency"
         yield Note(f"{_ON_FRONT.strip()} {text}", "dim")

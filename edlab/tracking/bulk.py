@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,10 +84,20 @@ def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
                     values_of.update((sys.intern(key), value) for key, value in json.loads(text).items())
         # Not as JSON: SQLite rounds a number when it writes it as text.
         query = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid IN ({wanted})"
-        for identity, key, value, is_nan in connection.execute(sa.text(query), values).fetchall():
+        for identity, key, value, is_nan in _tuples(connection, query, values):
             if run := runs.get(identity):
                 run.metrics[sys.intern(key)] = math.nan if is_nan else float(value)
     return list(runs.values())
+
+
+def _tuples(connection: Connection, query: str, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+    """The rows of a query by the database's own driver: SQLAlchemy doubles the time of a million short rows."""
+    import sqlalchemy as sa
+
+    compiled = sa.text(query).bindparams(**values).compile(connection, compile_kwargs={"literal_binds": True})
+    cursor = connection.connection.cursor()
+    cursor.execute(str(compiled))
+    return cursor.fetchall()
 
 
 def sweeps(uri: str, experiment_id: str, pattern: str) -> set[str]:
