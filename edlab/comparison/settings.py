@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from edlab.record import RunRecord, Status, as_text
@@ -16,8 +17,7 @@ def differing(records: Sequence[RunRecord]) -> list[str]:
     A setting of a chosen option (`quantization.precision` of `quantization.name`) differs only if it differs between
     runs with the same option.
     """
-    keys = list(dict.fromkeys(key for record in records for key in record.params if not key.startswith(_NO_SETTINGS)))
-    return [key for key in keys if _differs(records, key)]
+    return [key for key in _varying(records) if not key.startswith(_NO_SETTINGS) and _differs(records, key)]
 
 
 def shared(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, str]:
@@ -26,9 +26,18 @@ def shared(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, str]:
     return {key: found.pop() for key, found in values.items() if len(found) == 1}
 
 
+def _varying(records: Sequence[RunRecord]) -> list[str]:
+    """The keys that have several values or that some runs do not have: few of them, however many runs there are."""
+    present: Counter[str] = Counter()
+    pairs: set[tuple[str, str]] = set()
+    for record in records:
+        present.update(record.params.keys())
+        pairs.update(zip(record.params, map(as_text, record.params.values()), strict=True))
+    values = Counter(key for key, _ in pairs)
+    return [key for key, count in present.items() if count < len(records) or values[key] > 1]
+
+
 def _differs(records: Sequence[RunRecord], key: str) -> bool:
-    if len({as_text(record.params.get(key, "")) for record in records}) == 1:
-        return False
     group, _, rest = key.partition(".")
     within = "" if rest == "name" else f"{group}.name"
     values: dict[str, str] = {}

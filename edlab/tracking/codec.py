@@ -131,7 +131,7 @@ def record_of(row: Row, *, is_dead: bool = False) -> RunRecord:
         stage=Stage(stage) if stage else None,
         reason=row.tags.get("edlab.reason", KILLED if is_dead else ""),
         hint=row.tags.get("edlab.hint", AGAIN if is_dead else ""),
-        params={key: _decoded(text) for key, text in row.params.items()},
+        params=_decoded(row.params),
         metrics=found,
         missing=_missing(row.tags) | doubtful,
         tags={name: value for name, value in facts.items() if name not in _NO_FACTS and not name.startswith(_MISSING)},
@@ -174,10 +174,13 @@ def _reason(code: str, text: str) -> Reason:
         return Reason(code=code, message="", advice="`edlab show RUN` explains it")
 
 
-def _decoded(text: str) -> Any:
-    """The value of a parameter: the JSON value that `as_text` writes as this text; else the text itself."""
-    value = _from_json(text)
-    return json.loads(text) if isinstance(value, list | dict) else value  # not shared by records
+def _decoded(params: Mapping[str, str]) -> dict[str, Any]:
+    """The values of parameters: the JSON values that `as_text` writes as these texts; else the texts themselves."""
+    values = {key: _from_json(text) for key, text in params.items()}
+    for key, value in values.items():
+        if isinstance(value, list | dict):
+            values[key] = json.loads(params[key])  # not shared by records
+    return values
 
 
 @functools.lru_cache(maxsize=10_000)  # runs of an experiment have mostly the same settings

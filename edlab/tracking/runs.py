@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -117,11 +119,11 @@ class Runs:
         wanted = self._sweep_named(name)
         if not wanted:
             return [self._record_of(row_of(self.find(name)))]
-        return [self._record_of(row) for row in self._read(f"read sweep '{wanted}'", wanted)]
+        return self._read(f"read sweep '{wanted}'", wanted)
 
     def everything(self) -> list[RunRecord]:
         """All runs of the experiment, oldest first, without their files."""
-        return [self._record_of(row) for row in self._read("read all runs")]
+        return self._read("read all runs")
 
     def matching(self, condition: str) -> list[RunRecord]:
         """The runs that match a condition in MLflow's filter syntax, oldest first, without their files.
@@ -184,13 +186,16 @@ class Runs:
             raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(begun)}")
         return sweep_id if sweep_id in begun else next(iter(begun), "")
 
-    def _read(self, action: str, sweep_id: str = "") -> list[Row]:
-        """The rows of a sweep, or all of the experiment, oldest first."""
-        with self._store.explained(action):
-            if bulk.is_database(self._store.uri):
-                return bulk.rows(self._store.uri, self._store.experiment_id, sweep_id)
-            runs = self._search(f"tags.`{ROW}` = '{sweep_id}'" if sweep_id else _ROWS)
-            return [row_of(run) for run in reversed(runs)]
+    def _read(self, action: str, sweep_id: str = "") -> list[RunRecord]:
+        """The runs of a sweep, or all of the experiment, oldest first."""
+        with self._store.explained(action), _without_collection():
+            return [self._record_of(row) for row in self._rows(sweep_id)]
+
+    def _rows(self, sweep_id: str) -> list[Row]:
+        if bulk.is_database(self._store.uri):
+            return bulk.rows(self._store.uri, self._store.experiment_id, sweep_id)
+        runs = self._search(f"tags.`{ROW}` = '{sweep_id}'" if sweep_id else _ROWS)
+        return [row_of(run) for run in reversed(runs)]
 
     def _record(self, run: Run) -> RunRecord:
         """The record in result.json; if a killed run has none, the record from its parameters and tags."""
@@ -206,6 +211,18 @@ class Runs:
         self._artifacts[row.run_id] = row.artifact_uri
         dead = row.status == "RUNNING" and is_dead(row.tags, self._store.lock_folder)
         return codec.record_of(row, is_dead=dead)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Do not search for garbage among the millions of objects that are read: it takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def local_path(uri: str) -> Path | None:
