@@ -101,9 +101,7 @@ def choose(
         violated = [each for each in constraints if not each.allows(_known(value(record, each.metric)).value)]
         candidates[record.uuid] = (record, violated)
         if violated:
-            choice.ruled_out[record.uuid] = [
-                f"{_shown(each.metric, _known(value(record, each.metric)))}, not {each}" for each in violated
-            ]
+            choice.ruled_out[record.uuid] = [_violation(_known(value(record, each.metric)), each) for each in violated]
     allowed = [record for record, violated in candidates.values() if not violated]
     values = {record.uuid: _known(value(record, objective.metric)) for record in allowed}
     ranked = sorted(allowed, key=lambda record: cost(values[record.uuid].value, objective.better))
@@ -156,11 +154,13 @@ def _loosening(
     return found
 
 
-def _shown(name: str, found: Estimate) -> str:
-    metric = catalogue.find(name)
-    if metric and metric.column:
-        return f"{metric.column.title} is {metric.column.write(found.value)}"
-    return f"{name} is {found.value:.6g}"
+def _violation(found: Estimate, constraint: Constraint) -> str:
+    """The value and the limit, in the unit of the column."""
+    metric = catalogue.find(constraint.metric)
+    column = metric.column if metric and constraint.metric == metric.names[0] else None
+    title = column.title if column else constraint.metric
+    value, limit = (column.write(each) if column else f"{each:.6g}" for each in (found.value, constraint.limit))
+    return f"{title} is {value}, {'below' if constraint.is_minimum else 'above'} {limit}"
 
 
 def _known(found: Estimate | None) -> Estimate:

@@ -168,19 +168,29 @@ class Sheet:
         notes = [_below(note) for note in narrow + self.notes]
         return Group(*parts, "", *notes) if notes else Group(*parts)
 
-    def _table(self, available: int) -> Table:
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-        for heading, width in zip(self.headings, self._widths(available), strict=True):
+    def _table(self, available: int) -> RenderableType:
+        """The table in this width; a heading within it is a line between two parts with the same columns."""
+        widths = self._widths(available)
+        table = self._columns(widths, with_headings=True)
+        parts: list[RenderableType] = [table]
+        for row in self.rows:
+            if isinstance(row, str):
+                table = self._columns(widths, with_headings=False)
+                parts += [Text(row, "dim"), table]
+            else:
+                table.add_row(*map(_two_lines, row))
+        return Group(*parts)
+
+    def _columns(self, widths: Sequence[int], with_headings: bool) -> Table:
+        table = Table(
+            box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True,
+            show_header=with_headings,
+        )  # fmt: skip
+        for heading, width in zip(self.headings, widths, strict=True):
             justify: JustifyMethod = "right" if heading.is_number else "left"
             table.add_column(
                 Text(heading.text), justify=justify, no_wrap=not heading.may_fold, width=width, overflow="fold"
             )
-        first = next((index for index, heading in enumerate(self.headings) if heading.is_name), 0)
-        for row in self.rows:
-            if isinstance(row, str):
-                table.add_row(*[""] * first, Text(row, "dim"))
-            else:
-                table.add_row(*map(_two_lines, row))
         return table
 
     def _cards(self) -> RenderableType:

@@ -173,7 +173,7 @@ def test_the_choice_names_the_best_the_equals_and_what_rules_out_the_others() ->
     assert choice.best is best
     assert [each.run for each in choice.runners_up] == [equal]
     assert [each.run for each in choice.worse] == [slow]
-    assert choice.ruled_out["d"] == ["W is 7.50, not power_w <= 5"]
+    assert choice.ruled_out["d"] == ["W is 7.50, above 5.00"]
     assert len(choice.ruled_out["e"]) == 2
     assert choice.ruled_out["f"] == ["its verdict is INVALID"]
     assert choice.ruled_out["g"] == ["FAILED: no memory"]
