@@ -77,6 +77,8 @@ def test_each_runtime_says_where_the_time_goes_or_why_it_cannot(workplace: Workp
     again = workplace.edlab("profile", ran.run_id[:10], "protocol.queries=21", "--top", "2")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "the 2 slowest of" in again.stdout
+    compared = workplace.edlab("compare", "--format", "csv")  # the repeat is not the latest sweep
+    assert [row["run"] for row in csv.DictReader(compared.stdout.splitlines())][:1] == [ran.run_id]
     (repeated,) = workplace.records()
     assert repeated.params == ran.params | {"protocol.queries": 21}
     assert repeated.tags["artifact_sha256"] == ran.tags["artifact_sha256"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,6 +80,16 @@ def test_a_changed_file_of_predictions_is_not_used(
     assert "accuracy is not compared image by image: predictions.npz was changed" in result.stderr
     result = place.edlab("compare", records[0].run_id, "--baseline", str(sweep / "1" / "result.json"))
     assert "predictions.npz was changed" in result.stderr
+
+
+def test_a_question_about_a_sweep_does_not_import_mlflow(place: Workplace, records: Sequence[RunRecord]) -> None:
+    """Importing it takes longer than the answer."""
+    code = "import sys; from edlab.results import Results; print(len(Results().find()), 'mlflow' in sys.modules)"
+    environment = place.environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place.folder, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["2", "False"], done.stderr
 
 
 def test_runs_can_be_filtered_grouped_and_sorted(place: Workplace, records: Sequence[RunRecord]) -> None:

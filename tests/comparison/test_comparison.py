@@ -27,6 +27,7 @@ from edlab.comparison.settings import differing, shared
 from edlab.errors import ConfigError
 from edlab.metrics.catalogue import Better
 from edlab.record import Reason, RunRecord, Status, Verdict, VerdictState
+from edlab.reports.comparison import choice_sheet
 
 LATENCY = Objective("latency_ms", Better.lower)
 
@@ -182,6 +183,24 @@ def test_the_choice_names_the_best_the_equals_and_what_rules_out_the_others() ->
     assert (choice.loosening.constraint, choice.loosening.limit, choice.loosening.run) == (CHEAP, 7.5, hungry)
 
 
+def test_the_limit_that_changes_the_choice_is_rounded_so_that_it_does() -> None:
+    records = [run("a", metrics={"power_w": 5.35274}), run("b", metrics={"accuracy_top1": 0.64999})]
+    limits = {"power_w": Constraint("power_w", 5.0, is_minimum=False), "top1": Constraint("accuracy_top1", 0.7, True)}
+    power = choose(records[:1], [limits["power_w"]], LATENCY)
+    accuracy = choose(records[1:], [limits["top1"]], LATENCY)
+    texts = [note.text for each in (power, accuracy) for note in choice_sheet(records, [], each).notes]
+    assert any("power_w <= 5.353 " in text for text in texts)
+    assert any("accuracy_top1 >= 0.6499 " in text for text in texts)
+
+
+def test_many_runs_that_are_ruled_out_are_in_the_data_only() -> None:
+    records = [run(f"r{number}", metrics={"power_w": 9.0}) for number in range(300)]
+    sheet = choice_sheet(records, [CHEAP], choose(records, [CHEAP], LATENCY))
+    assert len(sheet.rows) == 100
+    assert len(sheet.data) == 300
+    assert any(note.text.startswith("200 more runs") for note in sheet.notes)
+
+
 def test_without_an_allowed_run_the_nearest_constraint_is_named() -> None:
     choice = choose(
         [run("a"), run("b", metrics={"power_w": 4.5, "latency_ms": 20})], [CHEAP._replace(limit=4)], LATENCY
@@ -304,6 +323,12 @@ def test_settings_differ_within_one_option_of_their_group() -> None:
     ]
     assert differing(records) == ["quantization.name", "quantization.images"]
     assert shared(records, ["model.name", "quantization.name"]) == {"model.name": "a"}
+
+
+def test_a_run_that_ended_before_a_setting_was_known_does_not_make_it_differ() -> None:
+    records = [run("a", params={"model.format": "onnx"}), run("a", status=Status.failed), run("a")]
+    assert differing(records[:2]) == []
+    assert differing(records) == ["model.format"]
 
 
 def test_reasons_of_a_verdict_do_not_change_what_is_compared() -> None:
