@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from edlab.converters import onnx_prepare
@@ -31,9 +32,13 @@ def load_onnx(path: str) -> tuple[torch.nn.Module, torch.Tensor]:
     try:
         module = onnx2torch.convert(model).eval()
     except NotImplementedError as error:
+        operator = re.search(r"operation_type='(\w+)', version=(\d+)", str(error))
+        what = (
+            f"does not support {operator[1]} of opset {operator[2]}" if operator else f"cannot read the model: {error}"
+        )
         raise ConversionError(
-            f"onnx2torch cannot read the model: {error}",
-            hint="set converter=onnxruntime or openvino, or start from torch",
+            f"onnx2torch {what}",
+            hint="export the model with opset 17 or lower, start from torch, or set converter=onnxruntime or openvino",
         ) from error
     example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     return _folded(module, example), example
