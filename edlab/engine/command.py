@@ -91,7 +91,7 @@ def _perform(arguments: Sequence[str], planned: Plan, console: Console) -> Perfo
     cache.tidy(configs[0].cache.max_gb)
     sweep = Sweep(sweep_id, folder.absolute(), total, recorder)
     launcher = Launcher(sweep, composer, console)
-    summary = SweepSummary(sweep, planned, configs[0].model.name, arguments)
+    summary = SweepSummary(sweep, planned, {config.model.name for config in configs}, arguments)
     interrupted = False
     try:
         signals.handle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from edlab.tracking import Summary
 class SweepSummary:
     """The summary of the runs of one command; a single run has none."""
 
-    def __init__(self, sweep: Sweep, planned: Plan, model: str, arguments: Sequence[str]) -> None:
+    def __init__(self, sweep: Sweep, planned: Plan, models: Collection[str], arguments: Sequence[str]) -> None:
         self._sweep = sweep
         self._choices = {
             key: [override.partition("=")[2] for override in overrides] for key, overrides in planned.choices.items()
         }
         self._swept = [key for key, values in self._choices.items() if len(values) > 1]
-        self._model = model
+        self._model = next(iter(models)) if len(models) == 1 else ""
         self._command = ["run", *arguments]
         self._needed = sweep.total is None or sweep.total > 1
 

@@ -28,14 +28,18 @@ TRADE_OFF, BARS = "accuracy_latency.png", "throughput_efficiency.png"
 
 
 def title(choices: Mapping[str, Sequence[str]], model: str) -> str:
-    """What a sweep compares: the values of each key with several, such as "digits_cnn: fp32, int8 × cpu, coral"."""
+    """What a sweep compares: the values of each key with several, such as "digits_cnn: fp32, int8 × cpu, coral".
+
+    `model` is the one of all rows, or empty.
+    """
     parts = [_values(key, values) for key, values in choices.items() if len(values) > 1]
     fixed = "" if len(choices.get("model", ())) > 1 else model
     return ": ".join(filter(None, [fixed, " × ".join(parts)]))
 
 
 def _values(key: str, values: Sequence[str]) -> str:
-    listed = ", ".join(values) if len(values) <= _MOST_NAMED else f"{len(values)} values"
+    shown = [Path(value).name for value in values] if key.endswith(".path") else values
+    listed = ", ".join(shown) if len(values) <= _MOST_NAMED else f"{len(values)} values"
     return listed if key in _NAMES and len(values) <= _MOST_NAMED else f"{key} {listed}"
 
 

@@ -54,6 +54,7 @@ def test_a_description_fits_mlflow_whatever_the_number_of_rows() -> None:
         ({"model": ["x", "y"], "device": ["cpu"]}, "x, y"),
         ({"device.threads": ["1", "2"]}, "net: device.threads 1, 2"),
         ({"converter": ["a", "b", "c", "d"]}, "net: converter 4 values"),
+        ({"model.path": ["/a/x.onnx", "y.onnx"]}, "net: model.path x.onnx, y.onnx"),
     ],
 )
 def test_a_title_states_what_was_compared(choices: dict[str, list[str]], title: str) -> None:
