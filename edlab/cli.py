@@ -87,6 +87,8 @@ def _dispatch(arguments: list[str], console: Console) -> int:
     if not arguments[0].startswith("-") and arguments[0] not in commands:
         hint = f"{did_you_mean(arguments[0], commands)}commands: {', '.join(commands)}"
         raise ConfigError(f"unknown command '{arguments[0]}'", hint=hint)
+    if command := commands.get(arguments[0]):
+        command.check_options(arguments)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         commands.get(arguments[0], parser).refuse(unknown[0], arguments)
@@ -101,6 +103,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise `ConfigError`."""
         raise ConfigError(message, hint=" ".join(self.format_usage().split()))
+
+    def check_options(self, arguments: Sequence[str]) -> None:
+        """Raise `ConfigError` for an unknown long option, before an error about those that seem to be missing."""
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if argument.startswith("--") and not any(each.startswith(name) for each in self._option_string_actions):
+                self.refuse(argument, arguments)
 
     def refuse(self, unknown: str, arguments: Sequence[str]) -> NoReturn:
         """Raise `ConfigError` for an unknown one of these arguments, with near names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,7 +185,8 @@ def _choose(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.comparison import choice_sheet
     from edlab.results import Results
 
-    records = Results().find(options.runs, options.filter)
+    results = Results()
+    records = results.find(options.runs, options.filter)
     constraints = _constraints(options, records)
     objective = names.objective(options.maximize or options.minimize, bool(options.maximize), records)
     accepted = {
@@ -192,8 +194,10 @@ def _choose(options: argparse.Namespace, console: Console) -> int:
         "degraded": {VerdictState.valid, VerdictState.degraded},
         "any": set(VerdictState),
     }[options.verdict]
-    choice = choose(records, constraints, objective, accepted, estimates=options.allow_estimates)
+    right, estimates = results.right, options.allow_estimates
+    choice = choose(records, constraints, objective, accepted, estimates=estimates, right=right)
     print_sheet(choice_sheet(records, constraints, choice), options.format, console)
+    report_damage(results)
     return 0 if choice.best else 1
 
 
@@ -205,6 +209,8 @@ def _constraints(options: argparse.Namespace, records: Sequence[RunRecord]) -> l
         value = getattr(options, option.removeprefix("--").replace("-", "_"))
         if value is None:
             continue
+        if not math.isfinite(value):
+            raise ConfigError(f"{option} {value} is not a number", hint="set a limit in the metric's unit")
         if metric.startswith(names.ACCURACY) and value > 1:
             raise ConfigError(f"{option} {value:g} is above 1", hint=f"write {value:g} % as {value / 100:g}")
         name = names.metric(metric, records) if metric == names.ACCURACY else metric
@@ -264,6 +270,10 @@ def report_damage(results: Results) -> None:
     from edlab.terminal import PatientConsole
 
     console = PatientConsole(stderr=True)
+    runs: dict[str, list[str]] = {}
     for run, problem in results.damaged.items():
-        text = f"{run}: accuracy is not compared image by image: {problem}"
+        runs.setdefault(problem, []).append(run)
+    for problem, names in runs.items():
+        more = f" and {len(names) - 1} more runs" if len(names) > 1 else ""
+        text = f"{names[0]}{more}: accuracy is not compared image by image: {problem}"
         console.print(text, markup=False, highlight=False)

@@ -75,10 +75,12 @@ class Results:
     def file(self, record: RunRecord, name: str, folder: Path) -> Path:
         """A file of a run: where it is, or a copy of MLflow's below `folder`.
 
-        Raises `TrackingError` if the run does not have it.
+        Raises `StorageError` or `TrackingError` if the run does not have it.
         """
-        path = self._folders[record.uuid] / name if record.uuid in self._folders else None
-        if path is not None and path.exists():
+        if record.uuid in self._folders:
+            path = self._folders[record.uuid] / name
+            if not path.exists():
+                raise StorageError(f"{path} is missing", hint="copy the whole folder of the run")
             return path
         own = folder / record.uuid  # files of several runs have the same name
         own.mkdir(exist_ok=True)

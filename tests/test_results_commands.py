@@ -235,6 +235,8 @@ def test_lists_have_other_formats(place: Workplace, records: Sequence[RunRecord]
         (["choose", "--minimize", "power_w"], "no run has the metric 'power_w': "),
         (["choose", "--min-accuracy", "70", "--minimize", "latency_ms"], "write 70 % as 0.7"),
         (["choose"], "--maximize"),
+        (["choose", "--maximise", "throughput_ips"], "did you mean '--maximize'"),
+        (["choose", "--max-latency-ms", "nan", "--maximize", "throughput_ips"], "nan is not a number"),
         (["check", "--baseline", "x", "--max-regression", "latency_ms"], "run 'x' is not found"),
         (["runs", "--format", "excel"], "excel"),
     ],

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from edlab.comparison.changes import Change, change_of
+from edlab.comparison.changes import Change
+from edlab.comparison.compare import Right, between
 from edlab.comparison.estimates import Estimate, comparable, cost, estimate
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
@@ -75,11 +76,12 @@ def choose(
     verdicts: Collection[VerdictState] = (VerdictState.valid,),
     *,
     estimates: bool = False,
+    right: Right = lambda record: None,
 ) -> Choice:
     """The run with the best objective among those that meet all constraints and have one of these verdicts.
 
     With `estimates`, estimates from a specification count as values. Values of stand-ins count only if no run has its
-    target's own.
+    target's own. `right` has which images a run predicted right, so that accuracies are compared image by image.
     """
 
     def value(record: RunRecord, name: str) -> Estimate | None:
@@ -92,7 +94,7 @@ def choose(
     candidates: dict[str, tuple[RunRecord, list[Constraint]]] = {}  # those with all metrics, and what they violate
     for record in records:
         reasons = list(_unusable(record, verdicts))
-        if not reasons:
+        if record.status is Status.ok:
             reasons += [_missing(record, name) for name in names if value(record, name) is None]
             reasons += [f"{name} is that of a stand-in" for name in names if record.uuid in on_stand_in[name]]
         if reasons:
@@ -108,7 +110,7 @@ def choose(
     if ranked:
         choice.best, choice.value = ranked[0], values[ranked[0].uuid]
         for record in ranked[1:]:
-            change = change_of(objective.metric, values[record.uuid], choice.value)
+            change = between(objective.metric, record, choice.best, values[record.uuid], choice.value, right)
             found = choice.worse if change and change.shown else choice.runners_up
             found.append(RunnerUp(record, change))
     choice.loosening = _loosening(choice, candidates.values(), objective, estimates)
@@ -135,7 +137,8 @@ def _on_stand_in(records: Sequence[RunRecord], name: str) -> set[str]:
 
 
 def _missing(record: RunRecord, name: str) -> str:
-    return f"{name} is missing: {record.missing.get(name, 'it was not measured')}"
+    reason = record.missing.get(name, "it was not measured")
+    return f"{name} is missing: {textwrap.shorten(reason, _REASON, placeholder=' ...')}"
 
 
 def _loosening(

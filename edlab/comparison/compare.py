@@ -71,15 +71,20 @@ def _compared(record: RunRecord, baseline: RunRecord, names: Sequence[str], righ
         theirs = estimate(baseline, name, estimates=estimates)
         if theirs is None or row.obstacle(name) or mine.prefix != theirs.prefix:
             continue
-        if change := _change(name, record, baseline, mine, theirs, right):
+        if change := between(name, record, baseline, mine, theirs, right):
             row.changes[name] = change
     return row
 
 
-def _change(
+def between(
     name: str, record: RunRecord, baseline: RunRecord, mine: Estimate, theirs: Estimate, right: Right
 ) -> Change | None:
-    same_images = all("scored_digest" in each.tags for each in (record, baseline))  # others have an obstacle
+    """The change of a metric of two runs; of an accuracy image by image, if both scored the same images.
+
+    None if it is a ratio and one of the values is not above 0.
+    """
+    scored = {each.tags.get("scored_digest") for each in (record, baseline)}
+    same_images = len(scored) == 1 and None not in scored
     is_paired = name == "accuracy_top1" or (name == "accuracy_drop" and _same_reference(record, baseline))
     ours, others = (right(record), right(baseline)) if is_paired and same_images else (None, None)
     if ours is None or others is None or len(ours) != len(others):

@@ -91,7 +91,10 @@ def accuracy(
     if not noisy:
         console.print("no layer adds noise")
         return 0
-    console.print(f"\nthe worst {len(noisy)} in floating point (at most half of the products), as an override:")
+    already = f", with the {len(before)} of this run," if before else ""
+    console.print(
+        f"\nthe worst {len(noisy)}{already} in floating point (at most half of the products), as an override:"
+    )
     console.print(exclude_override(excluded), markup=False, highlight=False, soft_wrap=True)
     if not try_with:
         console.print(f"[dim]`edlab explain-accuracy {record.run_id[:8]} --try` measures that[/]", highlight=False)

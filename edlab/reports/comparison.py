@@ -18,11 +18,12 @@ from edlab.comparison import (
     Loosening,
     differing,
     direction,
+    estimate,
     shared,
 )
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better, Section
-from edlab.record import RunRecord
+from edlab.record import RunRecord, VerdictState
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
 from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, heading, setting_text, short
 
@@ -93,7 +94,7 @@ def change_text(name: str, change: Change | None) -> str:
     if change is None:
         return "no ratio: a value is not above 0"
     scale = catalogue.column(name).scale
-    number = f"{scale * change.value:+.1f}" if _is_accuracy(name) else f"{change.value:.3g}x"
+    number = f"{scale * change.value:+.1f}" if _is_accuracy(name) else f"{change.value:#.3g}".rstrip(".") + "x"
     if change.low is None or change.high is None:
         return f"{number} ?"
     if change.low == change.high:  # exact
@@ -134,6 +135,10 @@ def _notes(comparisons: Sequence[Comparison]) -> Iterator[Note]:
         yield Note("no diff.: no difference shown, because the interval contains 1 (of a difference: 0)", "dim")
     if any(change.low is None for change in changes):
         yield Note("? without an interval: one of the two runs has none", "dim")
+    for base in {each.baseline.uuid: each.baseline for each in comparisons}.values():
+        if base.ending not in (VerdictState.valid, VerdictState.degraded):
+            text = f"the baseline {base.run_id[:ID] or base.name} is {base.ending}: choose another with --baseline"
+            yield Note(text, "yellow")
     obstacles: dict[str, str] = {}
     for comparison in comparisons:
         for row in comparison.rows:
@@ -152,15 +157,18 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     keys = _distinctive(records)
     sheet = Sheet([Heading("choice"), Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     shown = list(dict.fromkeys([objective, *(each.metric for each in constraints)]))
+    if "model.name" in keys and not set(shown) & {*catalogue.accuracies()}:  # a drop is that of its own model
+        shown += [name for name in catalogue.accuracies() if any(estimate(each, name) for each in records)]
     sheet.headings += [Heading(heading(name, records), is_number=True) for name in shown]
-    sheet.headings.append(Heading("why", folds=True))
+    sheet.headings += [Heading("verdict"), Heading("why", folds=True)]
     goal = f"best {objective}"
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
 
     def add(label: str, record: RunRecord, why: str, style: str = "") -> None:
         names = _names(record, keys, style)
         values = [_plain(record, name, style) for name in shown]
-        sheet.rows.append([Cell(label, style), Cell(record.run_id[:ID], style), *names, *values, Cell(why, style)])
+        cells = [Cell(label, style), Cell(record.run_id[:ID], style), *names, *values, end_cell(record)]
+        sheet.rows.append([*cells, Cell(why, style)])
         sheet.data.append({"choice": label, "why": why} | data(record, keys))
 
     if choice.best:
@@ -177,9 +185,10 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
         del sheet.rows[_MOST_ROWS:]
     if not choice.best:
         sheet.notes.append(Note("no run meets all constraints", "yellow"))
-        if states := Counter(each.ending for each in choice.unreliable):
+        if states := Counter(each.ending for each in choice.unreliable):  # equal to the names of VerdictState
             counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
-            text = f"{counts} were not considered: `edlab show RUN` states why; --verdict degraded or any accepts them"
+            option = "degraded" if VerdictState.degraded in states else "any"
+            text = f"{counts} were not considered: `edlab show RUN` states why; --verdict {option} accepts more"
             sheet.notes.append(Note(text, "cyan"))
     if loose := choice.loosening:
         name = loose.run.run_id[:ID] or loose.run.name
@@ -205,7 +214,7 @@ def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x:
         *(Heading(heading(name, records), is_number=True) for name in (x, y)),
         Heading("verdict"),
     ]
-    sheet.title = f"Pareto front of {x} and {y}: {len(on_front)} of {len(records)} runs"
+    sheet.title = f"Pareto front of {x} and {y}: {len(on_front)} of {len(records)} runs that may be ranked"
     for record in on_front:
         names = _names(record, keys)
         values = [_plain(record, name) for name in (x, y)]

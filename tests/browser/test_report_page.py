@@ -27,6 +27,7 @@ def records() -> list[RunRecord]:
             metrics = {
                 "accuracy_top1": 0.7 + ms / 1000, "accuracy_drop": 0.01, "latency_ms": ms, "latency_p50_ms": ms,
                 "latency_p90_ms": 2 * ms, "throughput_ips": 1000 / ms, "power_w": 5.0, "efficiency_ips_per_w": 20 / ms,
+                "latency_ci95_low_ms": 0.99 * ms, "latency_ci95_high_ms": 1.01 * ms,
             }  # fmt: skip
             found.append(
                 RunRecord(
