@@ -78,7 +78,7 @@ def test_a_sweeps_rows_are_the_children_of_a_run_with_its_summary(
     try:
         found = MlflowClient().load_table(parent.info.experiment_id, "summary.json", [parent.info.run_id])
     finally:
-        mlflow.set_tracking_uri("")
+        mlflow.set_tracking_uri(None)  # it also unsets the variable, which runs of other tests would read
     assert len(found) == 2
 
     tracker = Tracker(local)

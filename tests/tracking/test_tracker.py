@@ -90,12 +90,11 @@ def test_the_converted_model_is_a_logged_model_with_the_runs_metrics(
     assert model.source_run_id == run_id
     assert {metric.key: metric.value for metric in model.metrics} == record().metrics
     assert model.params["model.name"] == "digits_cnn"
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(config.uri)
     try:
         folder = mlflow.artifacts.download_artifacts(f"models:/{model.model_id}", dst_path=str(mkdir(tmp_path / "m")))
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # it also unsets the variable, which runs of other tests would read
     assert Path(folder, "model.bin").read_bytes() == files.converted[1].read_bytes()
 
 
