@@ -249,7 +249,9 @@ def _finding_cells(finding: Finding) -> list[Cell]:
     allowed = Cell(_amount(limit.metric, limit.amount, limit.is_fraction))
     if finding.change is None or finding.worsening is None:
         return [Cell("–"), Cell("–"), allowed, Cell(finding.problem, "red")]
-    result = Cell("ok", "green") if finding.passed else Cell("REGRESSION", "bold red")
+    is_within = finding.worsening <= limit.amount
+    passed = Cell("ok", "green") if is_within else Cell("ok: no difference is shown", "yellow")
+    result = passed if finding.passed else Cell("REGRESSION", "bold red")
     worsening = Cell(_amount(limit.metric, finding.worsening, limit.is_fraction))
     return [Cell(change_text(limit.metric, finding.change)), worsening, allowed, result]
 
