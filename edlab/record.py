@@ -82,6 +82,12 @@ class Verdict(BaseModel):
     state: VerdictState = VerdictState.valid  # the worst state of the reasons
     reasons: list[Reason] = Field(default_factory=list)  # all reasons that were found
 
+    @property
+    def invalidating(self) -> list[str]:
+        """The codes of the reasons that make it INVALID; all, if an older version recorded them."""
+        codes = [reason.code for reason in self.reasons if reason.invalid]
+        return codes or [reason.code for reason in self.reasons]
+
 
 class RunRecord(BaseModel):
     """One run = model x quantization x converter x device, whatever happened.

@@ -70,7 +70,7 @@ def _invalid(row: Compared, baseline: Compared, name: str) -> str:
     for side, which in ((row, "the run"), (baseline, "the baseline")):
         verdict = side.run.verdict
         if verdict and verdict.state is VerdictState.invalid:
-            return f"{which} is INVALID: {', '.join(reason.code for reason in verdict.reasons)}"
+            return f"{which} is INVALID: {', '.join(verdict.invalidating)}"
     return ""
 
 

@@ -130,7 +130,7 @@ def _caveats(records: Sequence[RunRecord]) -> Iterator[str]:
         return
     invalid = [each for each in ok if each.verdict and each.verdict.state is VerdictState.invalid]
     if invalid:
-        codes = Counter(reason.code for each in invalid if each.verdict for reason in each.verdict.reasons)
+        codes = Counter(code for each in invalid if each.verdict for code in each.verdict.invalidating)
         named = _listed([code for code, _ in codes.most_common()])
         text = f"{len(invalid)} of {len(ok)} measured runs are INVALID, and are never a winner"
         yield f"{text}. Reasons of these runs: {named}." if named else f"{text}."
