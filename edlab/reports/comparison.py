@@ -157,7 +157,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     keys = _distinctive(records)
     sheet = Sheet([Heading("choice"), Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     shown = list(dict.fromkeys([objective, *(each.metric for each in constraints)]))
-    if "model.name" in keys and not set(shown) & {*catalogue.accuracies()}:  # a drop is that of its own model
+    if "model.name" in keys and not set(shown) & {*catalogue.accuracies()}:  # a drop is against the same model
         shown += [name for name in catalogue.accuracies() if any(estimate(each, name) for each in records)]
     sheet.headings += [Heading(heading(name, records), is_number=True) for name in shown]
     sheet.headings += [Heading("verdict"), Heading("why", folds=True)]
