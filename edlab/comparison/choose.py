@@ -89,11 +89,12 @@ def choose(
 
     choice = Choice(objective, unreliable=[each for each in records if _is_unreliable(each, verdicts)])
     names = dict.fromkeys([objective.metric, *(constraint.metric for constraint in constraints)])
-    usable = [record for record in records if not list(_unusable(record, verdicts))]
+    unusable = {record.uuid: list(_unusable(record, verdicts)) for record in records}
+    usable = [record for record in records if not unusable[record.uuid]]
     on_stand_in = {name: _on_stand_in(usable, name) for name in names}
     candidates: dict[str, tuple[RunRecord, list[Constraint]]] = {}  # those with all metrics, and what they violate
     for record in records:
-        reasons = list(_unusable(record, verdicts))
+        reasons = unusable[record.uuid]
         if record.status is Status.ok:
             reasons += [_missing(record, name) for name in names if value(record, name) is None]
             reasons += [f"{name} is that of a stand-in" for name in names if record.uuid in on_stand_in[name]]

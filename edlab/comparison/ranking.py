@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from edlab.comparison import names
 from edlab.comparison.changes import change_of
 from edlab.comparison.estimates import Estimate, comparable, cost, direction, estimate
 from edlab.comparison.pareto import front
-from edlab.metrics import catalogue
 from edlab.record import RunRecord, Status, VerdictState
 
 _FEWEST = 3  # rows with a front worth marking
@@ -31,16 +31,17 @@ def sorted_by(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
     return sorted(records, key=rank)
 
 
-def winners(records: Sequence[RunRecord], names: Iterable[str]) -> dict[str, set[str]]:
+def winners(records: Sequence[RunRecord], metrics: Iterable[str]) -> dict[str, set[str]]:
     """For each metric, the runs (uuid) with the best value or one that is not shown to be worse.
 
     Empty for a metric in which no run is shown to be worse.
     """
     found = {}
-    for name in names:
-        if ranked := best(records, name):
+    for name in metrics:
+        values = _values(records, name)
+        if ranked := _best(records, name, values):
             winner, alike = ranked
-            if len(_values(records, name)) > 1 + len(alike):
+            if len(values) > 1 + len(alike):
                 found[name] = {winner.uuid, *(record.uuid for record in alike)}
     return found
 
@@ -50,7 +51,12 @@ def best(records: Sequence[RunRecord], name: str) -> tuple[RunRecord, list[RunRe
 
     None if no reliable run has measured it, or if no value of the metric is better.
     """
-    found = _values(records, name)
+    return _best(records, name, _values(records, name))
+
+
+def _best(
+    records: Sequence[RunRecord], name: str, found: Mapping[str, Estimate]
+) -> tuple[RunRecord, list[RunRecord]] | None:
     if direction(name) is None or not found:
         return None
     rows = [record for record in records if record.uuid in found]
@@ -66,10 +72,9 @@ def best(records: Sequence[RunRecord], name: str) -> tuple[RunRecord, list[RunRe
 def trade_off(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The runs on the Pareto front of accuracy and latency, the fastest first; none of fewer than three runs."""
     rows = reliable(records)
-    accuracy = next((name for name in catalogue.accuracies() if any(estimate(each, name) for each in rows)), "")
-    if not accuracy or len(rows) < _FEWEST:
+    if len(rows) < _FEWEST:
         return []
-    return sorted_by(front(rows, (accuracy, "latency_ms")), "latency_ms")
+    return sorted_by(front(rows, (names.metric(names.ACCURACY, rows), "latency_ms")), "latency_ms")
 
 
 def _values(records: Sequence[RunRecord], name: str) -> dict[str, Estimate]:

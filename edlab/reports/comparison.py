@@ -25,7 +25,7 @@ from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better, Section
 from edlab.record import RunRecord, VerdictState
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
-from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, heading, setting_text, short
+from edlab.reports.table import ID, MARKS, NAMES, cell_text, data, end_cell, metric_headings, setting_text, short
 
 _MOST_ROWS = 100  # of a choice, whose first rows are the answer
 _SPARE = ("flops_per_s", "accuracy_drop")  # they follow from others
@@ -39,8 +39,8 @@ def comparison_sheet(groups: Mapping[str, Comparison], by: str = "") -> Sheet:
     keys = [key for key in _distinctive(records) if key != by]
     shown = [name for name in metrics if any(name in row.estimates for each in groups.values() for row in each.rows)]
     sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
-    for name in shown:
-        sheet.headings.append(Heading(heading(name, records), is_number=True, is_spare=name in _SPARE))
+    for name, text in metric_headings(shown, records).items():
+        sheet.headings.append(Heading(text, is_number=True, is_spare=name in _SPARE))
     sheet.headings.append(Heading("verdict"))
     sheet.title = ", ".join(f"{short(key)} {value}" for key, value in shared(records, _SHARED).items() if value)
     for name, comparison in groups.items():
@@ -159,7 +159,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     shown = list(dict.fromkeys([objective, *(each.metric for each in constraints)]))
     if "model.name" in keys and not set(shown) & {*catalogue.accuracies()}:  # a drop is against the same model
         shown += [name for name in catalogue.accuracies() if any(estimate(each, name) for each in records)]
-    sheet.headings += [Heading(heading(name, records), is_number=True) for name in shown]
+    sheet.headings += [Heading(text, is_number=True) for text in metric_headings(shown, records).values()]
     sheet.headings += [Heading("verdict"), Heading("why", folds=True)]
     goal = f"best {objective}"
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
@@ -185,7 +185,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
         del sheet.rows[_MOST_ROWS:]
     if not choice.best:
         sheet.notes.append(Note("no run meets all constraints", "yellow"))
-        if states := Counter(each.ending for each in choice.unreliable):  # equal to the names of VerdictState
+        if states := Counter(each.ending for each in choice.unreliable):
             counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
             option = "degraded" if VerdictState.degraded in states else "any"
             text = f"{counts} were not considered: `edlab show RUN` states why; --verdict {option} accepts more"
@@ -211,7 +211,7 @@ def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x:
     keys = _distinctive(records)
     sheet = Sheet([Heading("run"), *(Heading(short(key), is_name=True) for key in keys)])
     sheet.headings += [
-        *(Heading(heading(name, records), is_number=True) for name in (x, y)),
+        *(Heading(text, is_number=True) for text in metric_headings((x, y), records).values()),
         Heading("verdict"),
     ]
     sheet.title = f"Pareto front of {x} and {y}: {len(on_front)} of {len(records)} runs that may be ranked"

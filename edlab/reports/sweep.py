@@ -123,8 +123,7 @@ def draw(records: Sequence[RunRecord], heading: str, folder: Path, suffix: str =
     names = _short_names(records)
     usable = reliable(records)
     if any(estimate(record, accuracy) and estimate(record, "latency_ms") for record in records):
-        on_front = sorted_by(usable, "latency_ms") if usable else []
-        on_front = front(on_front, ("latency_ms", accuracy))
+        on_front = front(sorted_by(usable, "latency_ms"), ("latency_ms", accuracy))
         pareto_plot(records, on_front, "latency_ms", accuracy, trade_off, title=heading, names=names)
         written.append(trade_off)
     if bars := list(_bars(records, names)):

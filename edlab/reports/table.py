@@ -57,9 +57,10 @@ def columns_of(records: Sequence[RunRecord]) -> dict[str, Column]:
     return found
 
 
-def heading(name: str, records: Sequence[RunRecord]) -> str:
-    """The heading of any metric's column, for these runs."""
-    return columns_of(records).get(name, catalogue.column(name)).heading
+def metric_headings(names: Sequence[str], records: Sequence[RunRecord]) -> dict[str, str]:
+    """The heading of the column of each metric, for these runs."""
+    columns = columns_of(records)
+    return {name: columns.get(name, catalogue.column(name)).heading for name in names}
 
 
 def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:

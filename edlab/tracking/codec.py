@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 UUID = f"{HIDDEN}uuid"  # the tag with edlab's own id of a run
 KILLED = "the process of this run was killed before it recorded the run"
-AGAIN = "run the same command again: finished conversions are in the cache"
+KILLED_HINT = "run the same command again: finished conversions are in the cache"
 
 _REASON = f"{HIDDEN}reason."  # and a number from 1: a reason of the verdict, as JSON
 _INTERMEDIATE = f"{HIDDEN}intermediate"  # the file of a conversion that was not completed
@@ -130,7 +130,7 @@ def record_of(row: Row, *, is_dead: bool = False) -> RunRecord:
         status=Status.running if running else Status(row.tags.get("edlab.status", Status.interrupted)),
         stage=Stage(stage) if stage else None,
         reason=row.tags.get("edlab.reason", KILLED if is_dead else ""),
-        hint=row.tags.get("edlab.hint", AGAIN if is_dead else ""),
+        hint=row.tags.get("edlab.hint", KILLED_HINT if is_dead else ""),
         params=_decoded(row.params),
         metrics=found,
         missing=_missing(row.tags) | doubtful,

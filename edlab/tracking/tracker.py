@@ -114,7 +114,7 @@ class Tracker(Runs):
                 tags = {
                     "edlab.status": Status.interrupted.value,
                     "edlab.reason": codec.KILLED,
-                    "edlab.hint": codec.AGAIN,
+                    "edlab.hint": codec.KILLED_HINT,
                 }
                 self._client.log_batch(run.info.run_id, tags=codec.as_tags(tags))
                 self._client.set_terminated(run.info.run_id, "KILLED")
