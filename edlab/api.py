@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, overload
 
 from rich.console import Console
 
-from edlab import benchmark
+from edlab import benchmark, predictions_file
 from edlab.composition import compose_config
 from edlab.identity import new_sweep_folder
 from edlab.models import registered
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, Status
 from edlab.source import Preprocessing
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class Sweep(Sequence[RunRecord]):
     """Recorded runs, as a sequence of their records; a notebook shows them as a table and charts."""
 
-    def __init__(self, records: Sequence[RunRecord]) -> None:
+    def __init__(self, records: Sequence[RunRecord], right: Right = unknown) -> None:
         self._records = tuple(records)
+        self._right = right
 
     @overload
     def __getitem__(self, index: int) -> RunRecord: ...
@@ -35,7 +37,7 @@ class Sweep(Sequence[RunRecord]):
     def __getitem__(self, index: slice) -> Sweep: ...
     def __getitem__(self, index: int | slice) -> RunRecord | Sweep:
         """A record; of a slice, those runs."""
-        return Sweep(self._records[index]) if isinstance(index, slice) else self._records[index]
+        return Sweep(self._records[index], self._right) if isinstance(index, slice) else self._records[index]
 
     def __len__(self) -> int:
         """The number of runs."""
@@ -60,7 +62,7 @@ class Sweep(Sequence[RunRecord]):
         from edlab.reports.sheet import Format
         from edlab.reports.table import table
 
-        return table(self).write(Format.html) + self._charts() if self else "<p>no runs</p>"
+        return table(self, right=self._right).write(Format.html) + self._charts() if self else "<p>no runs</p>"
 
     def _charts(self) -> str:
         """The charts of the sweep as pictures."""
@@ -140,7 +142,8 @@ def sweep(overrides: Sequence[str]) -> Sweep:
     from edlab.engine import command
 
     command.environment_without_telemetry()
-    return Sweep(command.sweep(overrides, Console(file=sys.stderr, highlight=False)))
+    performed = command.sweep(overrides, Console(file=sys.stderr, highlight=False))
+    return Sweep(performed.records, predictions_file.below(performed.folder))
 
 
 def runs(*names: str, filter: str = "") -> Sweep:
@@ -155,7 +158,8 @@ def runs(*names: str, filter: str = "") -> Sweep:
     """
     from edlab.results import Results
 
-    return Sweep(Results().find(names, filter))
+    found = Results()
+    return Sweep(found.find(names, filter), found.right)
 
 
 def _model_overrides(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:

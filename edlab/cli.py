@@ -281,10 +281,13 @@ def _runs(options: argparse.Namespace, console: Console) -> int:
 def _show(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.show import run_sheet, show
     from edlab.reports.table import table
+    from edlab.results import Results
 
-    tracker = _tracker()
+    results = Results()
+    tracker = results.tracker
     if sweep := tracker.records(options.run):
-        cli_results.print_sheet(table(sweep, options.sort or ""), options.format, console)
+        cli_results.print_sheet(table(sweep, options.sort or "", results.right), options.format, console)
+        cli_results.report_damage(results)
     elif options.format == "table":
         console.print(show(tracker.record(options.run)))
     else:

@@ -78,6 +78,7 @@ def _report(options: argparse.Namespace, console: Console) -> int:
             complete=_complete(results, _one_per_target(records)[:_TARGETS]),
             profiled=_complete(results, [each for each in records if _has_profile(each)][:_PROFILES]),
             address=results.address,
+            right=results.right,
         )
     )
     with writing_output(out):

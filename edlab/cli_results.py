@@ -186,9 +186,10 @@ def _choose(options: argparse.Namespace, console: Console) -> int:
     from edlab.results import Results
 
     results = Results()
-    records = results.find(options.runs, options.filter)
+    goal = options.maximize or options.minimize
+    records = results.find(options.runs, options.filter, _needed(options, [goal, *_limits(options)]))
     constraints = _constraints(options, records)
-    objective = names.objective(options.maximize or options.minimize, bool(options.maximize), records)
+    objective = names.objective(goal, bool(options.maximize), records)
     accepted = {
         "valid": {VerdictState.valid},
         "degraded": {VerdictState.valid, VerdictState.degraded},
@@ -201,20 +202,35 @@ def _choose(options: argparse.Namespace, console: Console) -> int:
     return 0 if choice.best else 1
 
 
+def _needed(options: argparse.Namespace, metrics: Sequence[str]) -> set[str] | None:
+    """The metrics that a table about these needs; None for a form that programs read, which has all metrics."""
+    from edlab.metrics import catalogue
+
+    if options.format in ("csv", "json"):
+        return None
+    return catalogue.with_intervals([*metrics, *catalogue.accuracies(), "accuracy_drop"])
+
+
+def _limits(options: argparse.Namespace) -> dict[str, tuple[str, float]]:
+    """The option and the limit of each metric that is constrained."""
+    values = {
+        metric: (option, getattr(options, option.removeprefix("--").replace("-", "_")))
+        for option, (metric, _, _) in _CONSTRAINTS.items()
+    }
+    return {metric: (option, limit) for metric, (option, limit) in values.items() if limit is not None}
+
+
 def _constraints(options: argparse.Namespace, records: Sequence[RunRecord]) -> list[Constraint]:
     from edlab.comparison import Constraint, names
 
     found = []
-    for option, (metric, is_minimum, _) in _CONSTRAINTS.items():
-        value = getattr(options, option.removeprefix("--").replace("-", "_"))
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise ConfigError(f"{option} {value} is not a number", hint="set a limit in the metric's unit")
-        if metric.startswith(names.ACCURACY) and value > 1:
-            raise ConfigError(f"{option} {value:g} is above 1", hint=f"write {value:g} % as {value / 100:g}")
+    for metric, (option, limit) in _limits(options).items():
+        if not math.isfinite(limit):
+            raise ConfigError(f"{option} {limit} is not a number", hint="set a limit in the metric's unit")
+        if metric.startswith(names.ACCURACY) and limit > 1:
+            raise ConfigError(f"{option} {limit:g} is above 1", hint=f"write {limit:g} % as {limit / 100:g}")
         name = names.metric(metric, records) if metric == names.ACCURACY else metric
-        found.append(Constraint(name, value, is_minimum))
+        found.append(Constraint(name, limit, _CONSTRAINTS[option][1]))
     return found
 
 
@@ -223,7 +239,7 @@ def _pareto(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.comparison import pareto_sheet
     from edlab.results import Results
 
-    found = Results().find(options.runs, options.filter)
+    found = Results().find(options.runs, options.filter, _needed(options, [options.x, options.y]))
     x, y = (names.ranked(name, found) for name in (options.x, options.y))
     records = reliable(found)
     if not records:

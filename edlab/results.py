@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab import predictions_file
 from edlab.composition import compose_config
 from edlab.errors import EdlabError, StorageError, TrackingError
 from edlab.record import RunRecord
 from edlab.tracking import RESULT, Tracker
 
-PREDICTIONS = "predictions.npz"
 ALL = "all"
 
 
@@ -36,19 +34,21 @@ class Results:
             self._opened = Tracker(compose_config([]).tracking, create=False)
         return self._opened
 
-    def find(self, names: Sequence[str] = (), condition: str = "") -> list[RunRecord]:
+    def find(
+        self, names: Sequence[str] = (), condition: str = "", metrics: Collection[str] | None = None
+    ) -> list[RunRecord]:
         """The runs with these names, each once: a run, a sweep, a result.json, a folder of a sweep, or `all`.
 
         Without names, the runs that match the condition (MLflow's filter syntax); without both, the latest sweep.
-        Raises `TrackingError` if there are none.
+        With `metrics`, other metrics may be absent. Raises `TrackingError` if there are none.
         """
-        found = [record for name in names for record in self._named(name)]
+        found = [record for name in names for record in self._named(name, metrics)]
         if condition:
             matching = self.tracker.matching(condition)
             wanted = {record.uuid for record in matching}
             found = [record for record in found if record.uuid in wanted] if names else matching
         elif not names:
-            found = self._latest_sweep()
+            found = self._latest_sweep(metrics)
         if not found:
             what = f"match the filter {condition}" if condition else "are recorded"
             raise TrackingError(f"no runs {what}", hint="`edlab runs` lists the latest runs")
@@ -90,36 +90,30 @@ class Results:
         """The page of a run on the MLflow server; empty if there is no server."""
         return self._opened.address(record) if self._opened else ""
 
-    def _named(self, name: str) -> list[RunRecord]:
+    def _named(self, name: str, metrics: Collection[str] | None = None) -> list[RunRecord]:
         path = Path(name)
         files = [path] if path.is_file() else _in_order(path.glob(f"*/{RESULT}")) if path.is_dir() else []
         if path.is_dir() and (path / RESULT).is_file():
             files = [path / RESULT]
         if not files:
-            return self.tracker.everything() if name == ALL else self.tracker.rows(name)
+            return self.tracker.everything(metrics) if name == ALL else self.tracker.rows(name, metrics)
         records = [RunRecord.read(file) for file in files]
         self._folders |= {record.uuid: file.parent for record, file in zip(records, files, strict=True)}
         return records
 
-    def _latest_sweep(self) -> list[RunRecord]:
+    def _latest_sweep(self, metrics: Collection[str] | None) -> list[RunRecord]:
         latest = self.tracker.latest_sweep()
-        return self.tracker.rows(latest) if latest else []
+        return self.tracker.rows(latest, metrics) if latest else []
 
     def _read_right(self, record: RunRecord) -> NDArray[np.bool_] | None:
-        expected = record.tags.get("predictions_sha256")
-        if not expected:
+        digest = predictions_file.digest_of(record)
+        if not digest:
             return None
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = self.file(record, PREDICTIONS, Path(folder))
-                if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-                    raise StorageError(f"{PREDICTIONS} was changed: its SHA-256 is not that of the run")
-                with np.load(path) as arrays:
-                    return np.asarray(arrays["right"], bool)
-            except (EdlabError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-                self.damaged[f"{record.run_id[:8]} {record.name}".strip()] = (
-                    error.message if isinstance(error, EdlabError) else str(error)
-                )
+                return predictions_file.read(self.file(record, predictions_file.FILE, Path(folder)), digest)
+            except EdlabError as error:
+                self.damaged[f"{record.run_id[:8]} {record.name}".strip()] = error.message
                 return None
 
 

@@ -3,7 +3,7 @@
 from edlab.comparison import names
 from edlab.comparison.changes import Change, change_of, difference, ratio
 from edlab.comparison.choose import Choice, Constraint, Loosening, Objective, choose
-from edlab.comparison.compare import Compared, Comparison, Right, compare
+from edlab.comparison.compare import Compared, Comparison, compare
 from edlab.comparison.estimates import Estimate, comparable, direction, estimate
 from edlab.comparison.obstacles import Obstacle, machine, obstacles
 from edlab.comparison.pareto import front
@@ -23,7 +23,6 @@ __all__ = [
     "Loosening",
     "Objective",
     "Obstacle",
-    "Right",
     "best",
     "change_of",
     "check",

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edlab.comparison.changes import Change
-from edlab.comparison.compare import Right, between
+from edlab.comparison.compare import between
 from edlab.comparison.estimates import Estimate, comparable, cost, estimate
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, Status, VerdictState
 
 _REASON = 60  # characters of a failure
@@ -76,7 +77,7 @@ def choose(
     verdicts: Collection[VerdictState] = (VerdictState.valid,),
     *,
     estimates: bool = False,
-    right: Right = lambda record: None,
+    right: Right = unknown,
 ) -> Choice:
     """The run with the best objective among those that meet all constraints and have one of these verdicts.
 

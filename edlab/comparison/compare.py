@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edlab import metrics
 from edlab.comparison.changes import Change, change_of
 from edlab.comparison.estimates import Estimate, estimate
 from edlab.comparison.obstacles import Obstacle, obstacles
 from edlab.metrics import catalogue
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord
 
 _ROUNDING = 1e-9  # of a sum
-
-#: Of a run: which of the scored images have the right class, (N,) bool; None if that is not recorded.
-Right = Callable[[RunRecord], NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ def compare(
     records: Sequence[RunRecord],
     baseline: RunRecord,
     names: Sequence[str],
-    right: Right = lambda record: None,
+    right: Right = unknown,
     *,
     estimates: bool = False,
 ) -> Comparison:

@@ -26,7 +26,7 @@ def metric(name: str, records: Sequence[RunRecord]) -> str:
         return name
     reasons = {record.missing[name] for record in records if name in record.missing}
     why = f": {reasons.pop()}" if len(reasons) == 1 else ""
-    names = sorted({each for record in records for each in record.metrics})
+    names = sorted({each for record in records for each in record.metrics} | {*catalogue.names()})
     raise ConfigError(f"no run has the metric '{name}'{why}", hint=f"{did_you_mean(name, names)}{_EXAMPLE}")
 
 

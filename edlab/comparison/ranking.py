@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from edlab.comparison import names
-from edlab.comparison.changes import change_of
+from edlab.comparison.compare import between
 from edlab.comparison.estimates import Estimate, comparable, cost, direction, estimate
 from edlab.comparison.pareto import front
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, Status, VerdictState
 
 _FEWEST = 3  # rows with a front worth marking
@@ -31,31 +32,32 @@ def sorted_by(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
     return sorted(records, key=rank)
 
 
-def winners(records: Sequence[RunRecord], metrics: Iterable[str]) -> dict[str, set[str]]:
+def winners(records: Sequence[RunRecord], metrics: Iterable[str], right: Right = unknown) -> dict[str, set[str]]:
     """For each metric, the runs (uuid) with the best value or one that is not shown to be worse.
 
-    Empty for a metric in which no run is shown to be worse.
+    Empty for a metric in which no run is shown to be worse. Accuracies are compared image by image, as far as `right`
+    knows the runs.
     """
     found = {}
     for name in metrics:
         values = _values(records, name)
-        if ranked := _best(records, name, values):
+        if ranked := _best(records, name, values, right):
             winner, alike = ranked
             if len(values) > 1 + len(alike):
                 found[name] = {winner.uuid, *(record.uuid for record in alike)}
     return found
 
 
-def best(records: Sequence[RunRecord], name: str) -> tuple[RunRecord, list[RunRecord]] | None:
+def best(records: Sequence[RunRecord], name: str, right: Right = unknown) -> tuple[RunRecord, list[RunRecord]] | None:
     """The reliable run with the best value of a metric, and the others that are not shown to be worse, in their order.
 
-    None if no reliable run has measured it, or if no value of the metric is better.
+    None if no reliable run has measured it, or if no value of the metric is better. `right` as for `winners`.
     """
-    return _best(records, name, _values(records, name))
+    return _best(records, name, _values(records, name), right)
 
 
 def _best(
-    records: Sequence[RunRecord], name: str, found: Mapping[str, Estimate]
+    records: Sequence[RunRecord], name: str, found: Mapping[str, Estimate], right: Right
 ) -> tuple[RunRecord, list[RunRecord]] | None:
     if direction(name) is None or not found:
         return None
@@ -63,8 +65,10 @@ def _best(
     winner = sorted_by(rows, name)[0]
 
     def is_alike(record: RunRecord) -> bool:
-        change = change_of(name, found[record.uuid], found[winner.uuid])
-        return record is not winner and (change is None or not change.shown)
+        if record is winner:
+            return False
+        change = between(name, record, winner, found[record.uuid], found[winner.uuid], right)
+        return change is None or not change.shown
 
     return winner, [record for record in rows if is_alike(record)]
 

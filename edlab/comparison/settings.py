@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from edlab.record import RunRecord, Status, as_text
 
@@ -28,13 +29,16 @@ def shared(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, str]:
 
 def _varying(records: Sequence[RunRecord]) -> list[str]:
     """The keys that have several values or that some runs do not have: few of them, however many runs there are."""
+    first: dict[str, Any] = {}
     present: Counter[str] = Counter()
-    pairs: set[tuple[str, str]] = set()
+    several: set[str] = set()
     for record in records:
         present.update(record.params.keys())
-        pairs.update(zip(record.params, map(as_text, record.params.values()), strict=True))
-    values = Counter(key for key, _ in pairs)
-    return [key for key, count in present.items() if count < len(records) or values[key] > 1]
+        for key, value in record.params.items():
+            other = first.setdefault(key, value)
+            if other is not value and key not in several and as_text(other) != as_text(value):
+                several.add(key)
+    return [key for key, count in present.items() if count < len(records) or key in several]
 
 
 def _differs(records: Sequence[RunRecord], key: str) -> bool:

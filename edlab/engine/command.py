@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
-from edlab import signals
+from edlab import predictions_file, signals
 from edlab.cache import Cache
 from edlab.composition import Composer, with_new_keys
 from edlab.config import EdlabConfig, SweepOrder
@@ -33,10 +33,11 @@ INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 
 class Performed(NamedTuple):
-    """The records of a command's runs, in order, and its exit code."""
+    """The records of a command's runs, in order, its exit code, and the folder of the sweep."""
 
     records: list[RunRecord]
     code: int
+    folder: Path
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
@@ -55,8 +56,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     return _perform(arguments, planned, console).code
 
 
-def sweep(overrides: Sequence[str], console: Console) -> list[RunRecord]:
-    """Perform the sweep of these overrides and return its records. The process keeps its signal handlers.
+def sweep(overrides: Sequence[str], console: Console) -> Performed:
+    """Perform the sweep of these overrides. The process keeps its signal handlers.
 
     Raises the errors of `run`, and `KeyboardInterrupt` if it was interrupted; what was measured is then recorded.
     """
@@ -65,7 +66,7 @@ def sweep(overrides: Sequence[str], console: Console) -> list[RunRecord]:
         performed = _perform(arguments, plan(hydra_app.read_flags(arguments).overrides, True), console)
     if performed.code == INTERRUPTED_EXIT_CODE:
         raise KeyboardInterrupt
-    return performed.records
+    return performed
 
 
 def _perform(arguments: Sequence[str], planned: Plan, console: Console) -> Performed:
@@ -114,8 +115,8 @@ def _perform(arguments: Sequence[str], planned: Plan, console: Console) -> Perfo
         records = _all_records(sweep, launcher)
         _report(records, sweep, console)
     if interrupted:
-        return Performed(records, INTERRUPTED_EXIT_CODE)
-    return Performed(records, 1 if launcher.refused else exit_code(records))
+        return Performed(records, INTERRUPTED_EXIT_CODE, sweep.folder)
+    return Performed(records, 1 if launcher.refused else exit_code(records), sweep.folder)
 
 
 def _checked(planned: Plan, composer: Composer, console: Console) -> list[EdlabConfig]:
@@ -196,7 +197,7 @@ def _report(records: Sequence[RunRecord], sweep: Sweep, console: Console) -> Non
 
     if not records:
         return
-    sheet = table(records)
+    sheet = table(records, right=predictions_file.below(sweep.folder))
     with suppress(OSError):  # a full disk has already failed rows
         (sweep.folder / "table.md").write_text(sheet.write(Format.markdown))
     console.print()

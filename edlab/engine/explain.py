@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from edlab.cache import Cache
-from edlab.comparison import Right, compare, names
+from edlab.comparison import compare, names
 from edlab.composition import decide
 from edlab.config import EdlabConfig
 from edlab.engine.again import config_again, run_again
 from edlab.errors import ConfigError, UnsupportedError
+from edlab.predictions_file import Right
 from edlab.record import RunRecord, Status
 from edlab.reports.explanation import exclude_override, layers_sheet, trial_sheet
 from edlab.reports.profile import profile_of, profile_sheet

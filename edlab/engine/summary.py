@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from edlab import predictions_file
 from edlab.engine.launcher import Sweep
 from edlab.engine.plan import Plan
 from edlab.errors import StorageError
@@ -42,11 +43,12 @@ class SweepSummary:
 
         if not self._needed:
             return
-        note = report.describe(records, self._choices, self._command) if records else "No row ended."
+        right = predictions_file.below(self._sweep.folder)
+        note = report.describe(records, self._choices, self._command, right) if records else "No row ended."
         files: list[Path] = []
         try:
             if records:
-                files += report.write_tables(records, self._swept, self._sweep.folder)
+                files += report.write_tables(records, self._swept, self._sweep.folder, right)
             if records and status is not Status.interrupted:  # after Ctrl-C no one waits for charts
                 files += report.draw(records, self._title(), self._sweep.folder)
         except Exception as error:  # the rows are complete without them

@@ -6,8 +6,10 @@ Tables, listings, `edlab show`, the terminal and docs/metrics.md are generated f
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from itertools import chain
 
 
 class Section(StrEnum):
@@ -494,6 +496,11 @@ def find(name: str) -> Metric | None:
     return _BY_NAME.get(name)
 
 
+def names() -> tuple[str, ...]:
+    """The names of all metrics."""
+    return tuple(_BY_NAME)
+
+
 def column(name: str) -> Column:
     """The column of a metric; one with its name as the heading if it has none."""
     metric = find(name)
@@ -503,8 +510,14 @@ def column(name: str) -> Column:
 
 def headlines(accuracy: str = "accuracy_top1") -> tuple[str, ...]:
     """The names of the six that every run reports; `accuracy` is the metric of the run's task."""
-    names = (metric.names[0] for metric in CATALOGUE if metric.headline)
-    return tuple(accuracy if name == "accuracy_top1" else name for name in names)
+    found = (metric.names[0] for metric in CATALOGUE if metric.headline)
+    return tuple(accuracy if name == "accuracy_top1" else name for name in found)
+
+
+def with_intervals(names: Collection[str]) -> set[str]:
+    """These metrics and the ends of their intervals, measured or not: the names by which runs record them."""
+    ends = (metric.interval for name in names if (metric := find(name)) and metric.interval)
+    return {prefix + name for name in (*names, *chain.from_iterable(ends)) for prefix in ("", *PREFIXES)}
 
 
 def accuracies() -> tuple[str, ...]:

@@ -165,11 +165,12 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
 
     def add(label: str, record: RunRecord, why: str, style: str = "") -> None:
-        names = _names(record, keys, style)
-        values = [_plain(record, name, style) for name in shown]
-        cells = [Cell(label, style), Cell(record.run_id[:ID], style), *names, *values, end_cell(record)]
-        sheet.rows.append([*cells, Cell(why, style)])
         sheet.data.append({"choice": label, "why": why} | data(record, keys))
+        if len(sheet.rows) < _MOST_ROWS:
+            names = _names(record, keys, style)
+            values = [_plain(record, name, style) for name in shown]
+            cells = [Cell(label, style), Cell(record.run_id[:ID], style), *names, *values, end_cell(record)]
+            sheet.rows.append([*cells, Cell(why, style)])
 
     if choice.best:
         add("best", choice.best, "", "bold green")
@@ -180,9 +181,8 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     for record in records:
         if reasons := choice.ruled_out.get(record.uuid):
             add("ruled out", record, "; ".join(reasons), "dim")
-    if len(sheet.rows) > _MOST_ROWS:
-        sheet.notes.append(Note(f"{len(sheet.rows) - _MOST_ROWS} more runs: --format csv or json has all", "dim"))
-        del sheet.rows[_MOST_ROWS:]
+    if others := len(sheet.data) - len(sheet.rows):
+        sheet.notes.append(Note(f"{others} more runs: --format csv or json has all", "dim"))
     if not choice.best:
         sheet.notes.append(Note("no run meets all constraints", "yellow"))
         if states := Counter(each.ending for each in choice.unreliable):

@@ -11,6 +11,7 @@ from edlab.comparison import best, direction, estimate, front, reliable, sorted_
 from edlab.comparison.names import ACCURACY, metric
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Better
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, as_text
 from edlab.reports.pareto_plot import pareto_plot
 from edlab.reports.rates_plot import Rate, rates_plot
@@ -43,16 +44,21 @@ def _values(key: str, values: Sequence[str]) -> str:
     return listed if key in _NAMES and len(values) <= _MOST_NAMED else f"{key} {listed}"
 
 
-def describe(records: Sequence[RunRecord], choices: Mapping[str, Sequence[str]], command: Sequence[str]) -> str:
-    """The description of a sweep's parent run, in Markdown."""
+def describe(
+    records: Sequence[RunRecord],
+    choices: Mapping[str, Sequence[str]],
+    command: Sequence[str],
+    right: Right = unknown,
+) -> str:
+    """The description of a sweep's parent run, in Markdown; accuracies are compared as in `table`."""
     parts = [
         f"**Compared:** {_compared(choices)}; {_ends(records)}.",
-        "\n".join(_best(records)),
+        "\n".join(_best(records, right)),
         f"    {shlex.join(['edlab', *command])}",
         f"Charts, `{LIST}` and `{TABLE}` (a table) are in the artifacts; the rows are the child runs. "
         f"`edlab show {records[0].sweep_id}` prints this table, `edlab pull RUN` copies a row's model.",
     ]
-    rows = table(records).write(Format.markdown)
+    rows = table(records, right=right).write(Format.markdown)
     if len(rows) + sum(map(len, parts)) < _MOST_CHARACTERS:
         parts.insert(3, rows)
     return "\n\n".join(parts)
@@ -79,11 +85,11 @@ def _ends(records: Sequence[RunRecord]) -> str:
     return f"{len(records)} row{'s' if len(records) > 1 else ''}: {counts}"
 
 
-def _best(records: Sequence[RunRecord]) -> Iterator[str]:
+def _best(records: Sequence[RunRecord], right: Right) -> Iterator[str]:
     """The best row by each headline metric, as a table; why there is none."""
     numbers = {record.uuid: number for number, record in enumerate(records, 1)}
     measured = [record for record in records if "stand_in" not in record.tags]
-    ranked = {name: each for name in _headlines(records) if (each := best(measured, name))}
+    ranked = {name: each for name in _headlines(records) if (each := best(measured, name, right))}
     if not ranked:
         yield "**No best row:** no row with a usable verdict has measured a metric."
         return
@@ -108,9 +114,11 @@ def _headlines(records: Sequence[RunRecord]) -> tuple[str, ...]:
     return catalogue.headlines(metric(ACCURACY, records))
 
 
-def write_tables(records: Sequence[RunRecord], swept: Sequence[str], folder: Path) -> list[Path]:
+def write_tables(
+    records: Sequence[RunRecord], swept: Sequence[str], folder: Path, right: Right = unknown
+) -> list[Path]:
     """Write the rows for a person and as a table that MLflow opens; return the files."""
-    (folder / LIST).write_text(table(records).write(Format.markdown))
+    (folder / LIST).write_text(table(records, right=right).write(Format.markdown))
     (folder / TABLE).write_text(json.dumps(_frame(records, swept)))
     return [folder / LIST, folder / TABLE]
 

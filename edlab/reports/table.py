@@ -12,6 +12,7 @@ from typing import Any
 from edlab.comparison import differing, names, sorted_by, trade_off, winners
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Column
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, Status, VerdictState, as_text
 from edlab.reports.notes import notes
 from edlab.reports.sheet import Cell, Heading, Note, Sheet
@@ -63,10 +64,11 @@ def metric_headings(names: Sequence[str], records: Sequence[RunRecord]) -> dict[
     return {name: columns.get(name, catalogue.column(name)).heading for name in names}
 
 
-def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
+def table(records: Sequence[RunRecord], sort: str = "", right: Right = unknown) -> Sheet:
     """The rows of a sweep, then the meaning of the marks and the fix for each failure.
 
-    With `sort`, the best value of that metric is first. Values that all rows share are in the title, so that the table
+    With `sort`, the best value of that metric is first. Marks of accuracies are from a comparison image by image, as
+    far as `right` knows the runs. Values that all rows share are in the title, so that the table
     fits a narrow terminal.
     """
     records = sorted_by(records, names.metric(sort, records)) if sort else records
@@ -75,7 +77,7 @@ def table(records: Sequence[RunRecord], sort: str = "") -> Sheet:
     kept = [heading for heading in headings if heading not in shared] or ["model"]
     columns = columns_of(records)
     with_ids = any(record.run_id for record in records)
-    best, front = winners(records, columns), {record.uuid for record in trade_off(records)}
+    best, front = winners(records, columns, right), {record.uuid for record in trade_off(records)}
     sheet = Sheet([Heading("#", is_number=True), *([Heading("run")] if with_ids else []), *map(_heading, kept)])
     for name, column in columns.items():
         sheet.headings.append(Heading(column.heading, is_number=True, is_spare=name == _OPERATIONS))

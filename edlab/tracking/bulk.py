@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,36 +65,44 @@ def is_database(uri: str) -> bool:
     return uri.startswith(("sqlite:", "postgresql:", "postgresql+"))
 
 
-def rows(uri: str, experiment_id: str, sweep_id: str = "") -> list[Row]:
-    """The runs of a sweep, or all of the experiment, oldest first."""
+def rows(uri: str, experiment_id: str, sweep_id: str = "", metrics: Collection[str] | None = None) -> list[Row]:
+    """The runs of a sweep, or all of the experiment, oldest first, with these metrics or all."""
     import sqlalchemy as sa
 
     wanted = _OF_SWEEP if sweep_id else _ALL
     values: dict[str, Any] = {"experiment": int(experiment_id), **({"sweep": sweep_id} if sweep_id else {})}
     with _connected(uri) as connection:
         query = f"SELECT {_COLUMNS} FROM runs WHERE run_uuid IN ({wanted}) ORDER BY start_time, run_uuid"
-        found = connection.execute(sa.text(query), values)
-        runs = {each[0]: Row._make((*each, {}, {}, {})) for each in found}
-        for name in ("params", "tags"):
-            together = _TOGETHER[connection.dialect.name]
-            query = f"SELECT run_uuid, {together} FROM {name} WHERE run_uuid IN ({wanted}) GROUP BY run_uuid"
-            for identity, text in connection.execute(sa.text(query), values):
-                if run := runs.get(identity):  # others were created after the first query
-                    values_of = run.params if name == "params" else run.tags
-                    values_of.update((sys.intern(key), value) for key, value in json.loads(text).items())
+        runs = connection.execute(sa.text(query), values).all()  # others may be created until the next queries
+        params, tags = (_texts(connection, table, wanted, values) for table in ("params", "tags"))
         # Not as JSON: SQLite rounds a number when it writes it as text.
         query = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid IN ({wanted})"
+        if metrics is not None:
+            query, values = f"{query} AND key IN :metrics", values | {"metrics": list(metrics)}
+        numbers: dict[str, dict[str, float]] = {run[0]: {} for run in runs}
         for identity, key, value, is_nan in _tuples(connection, query, values):
-            if run := runs.get(identity):
-                run.metrics[sys.intern(key)] = math.nan if is_nan else float(value)
-    return list(runs.values())
+            if identity in numbers:
+                numbers[identity][sys.intern(key)] = math.nan if is_nan else float(value)
+    return [Row._make((*run, params.get(run[0], {}), numbers[run[0]], tags.get(run[0], {}))) for run in runs]
+
+
+def _texts(connection: Connection, table: str, wanted: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The keys and values of a table by run."""
+    import sqlalchemy as sa
+
+    together = _TOGETHER[connection.dialect.name]
+    query = f"SELECT run_uuid, {together} FROM {table} WHERE run_uuid IN ({wanted}) GROUP BY run_uuid"
+    return {identity: json.loads(text) for identity, text in connection.execute(sa.text(query), values)}
 
 
 def _tuples(connection: Connection, query: str, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
     """The rows of a query by the database's own driver: SQLAlchemy makes an object of each of a million short rows."""
     import sqlalchemy as sa
 
-    compiled = sa.text(query).bindparams(**values).compile(connection, compile_kwargs={"literal_binds": True})
+    parameters: list[sa.BindParameter[Any]] = [
+        sa.bindparam(name, value, expanding=isinstance(value, list)) for name, value in values.items()
+    ]
+    compiled = sa.text(query).bindparams(*parameters).compile(connection, compile_kwargs={"literal_binds": True})
     cursor = connection.connection.cursor()
     cursor.execute(str(compiled))
     return cursor.fetchall()

@@ -119,7 +119,7 @@ def record_of(row: Row, *, is_dead: bool = False) -> RunRecord:
     found, doubtful = finite(row.metrics)
     intermediate = row.tags.get(_INTERMEDIATE)
     stage = row.tags.get("edlab.stage")
-    facts = _without_prefix(row.tags, "edlab.")
+    facts, hidden = (_without_prefix(row.tags, prefix) for prefix in ("edlab.", HIDDEN))
     return RunRecord(
         uuid=uuid_of(row.tags) or row.run_id,
         run_id=row.run_id,
@@ -133,7 +133,7 @@ def record_of(row: Row, *, is_dead: bool = False) -> RunRecord:
         hint=row.tags.get("edlab.hint", KILLED_HINT if is_dead else ""),
         params=_decoded(row.params),
         metrics=found,
-        missing=_missing(row.tags) | doubtful,
+        missing=_without_prefix(facts | hidden, _MISSING) | doubtful,
         tags={name: value for name, value in facts.items() if name not in _NO_FACTS and not name.startswith(_MISSING)},
         verdict=_verdict(row.tags),
         details={"intermediate": intermediate} if intermediate else {},
@@ -149,10 +149,6 @@ def _missing_tag(metric: str, record: RunRecord) -> str:
     """The tag with the reason for a missing metric: MLflow's pages show it for the six only."""
     prefix = "edlab." if metric in description.headlines(record) else HIDDEN
     return f"{prefix}{_MISSING}{metric}"
-
-
-def _missing(tags: Mapping[str, str]) -> dict[str, str]:
-    return _without_prefix(tags, f"edlab.{_MISSING}") | _without_prefix(tags, f"{HIDDEN}{_MISSING}")
 
 
 def _verdict(tags: Mapping[str, str]) -> Verdict | None:

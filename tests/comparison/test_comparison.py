@@ -22,6 +22,7 @@ from edlab.comparison import (
     names,
     obstacles,
     ratio,
+    winners,
 )
 from edlab.comparison.settings import differing, shared
 from edlab.errors import ConfigError
@@ -95,6 +96,9 @@ def test_accuracy_is_compared_image_by_image() -> None:
     paired = compare(records, records[0], ["accuracy_top1"], lambda record: right[record.uuid])
     assert paired.rows[1].changes["accuracy_top1"].value == pytest.approx(0.02)
     assert paired.rows[1].changes["accuracy_top1"].shown
+    assert winners(records, ["accuracy_top1"], lambda record: right[record.uuid]) == {"accuracy_top1": {"b"}}
+    assert best(records, "accuracy_top1", lambda record: right[record.uuid]) == (records[1], [])
+    assert winners(records, ["accuracy_top1"]) == {}
     alone = compare(records, records[0], ["accuracy_top1"])
     assert not alone.rows[1].changes["accuracy_top1"].shown
 

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from edlab.comparison import shared
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, Status, as_text
 from edlab.reports.profile import profile_sheet
 from edlab.reports.report.charts import Chart, Power, charts
@@ -31,8 +32,8 @@ class Content:
     """What the page shows.
 
     `power` has readings by uuid; `complete` are runs whose environment is known, one for each target; `profiled` are
-    runs with a profile in their details; `address` is the page of a run in MLflow, or empty; `heading` names what was
-    compared; `created` is when, and by what.
+    runs with a profile in their details; `address` is the page of a run in MLflow, or empty; `right` is by which
+    accuracies are compared image by image; `heading` names what was compared; `created` is when, and by what.
     """
 
     records: Sequence[RunRecord]
@@ -43,6 +44,7 @@ class Content:
     complete: Sequence[RunRecord] = ()
     profiled: Sequence[RunRecord] = ()
     address: Callable[[RunRecord], str] = lambda record: ""
+    right: Right = unknown
 
 
 class _Row(NamedTuple):
@@ -77,13 +79,13 @@ def page(content: Content) -> str:
         lstrip_blocks=True,
     )
     records = content.records
-    sheet = table(records)
+    sheet = table(records, right=content.right)
     drawn = charts(records, content.published, content.power)
     scripts = [_SCRIPT.sub(_escaped, text) for text in (get_plotlyjs(), _part("page.js"))]
     return environment.get_template("page.html.j2").render(
         content=content,
         compared=compared(records),
-        best=best(records),
+        best=best(records, content.right),
         caveats=caveats(records),
         charts=drawn,
         sheet=sheet,

@@ -11,6 +11,7 @@ from edlab.comparison import best as winner_of
 from edlab.comparison.estimates import EMULATED
 from edlab.metrics import catalogue
 from edlab.metrics.catalogue import Section
+from edlab.predictions_file import Right, unknown
 from edlab.record import RunRecord, Status, VerdictState, as_text
 from edlab.reports.report.labels import labels
 from edlab.reports.table import NAMES
@@ -76,19 +77,19 @@ def compared(records: Sequence[RunRecord]) -> str:
     return f"{count}: {', '.join(parts)}. Result: {ends}."
 
 
-def best(records: Sequence[RunRecord]) -> list[Best]:
+def best(records: Sequence[RunRecord], right: Right = unknown) -> list[Best]:
     """The best run by each headline, and those that are not shown to be worse."""
     called = labels(records)
-    return [_best(records, name, called) for name in names.compared(records) if name != "accuracy_drop"]
+    return [_best(records, name, called, right) for name in names.compared(records) if name != "accuracy_drop"]
 
 
-def _best(records: Sequence[RunRecord], name: str, called: Mapping[str, str]) -> Best:
+def _best(records: Sequence[RunRecord], name: str, called: Mapping[str, str], right: Right) -> Best:
     heading = title(name)
     measured = [record for record in records if name in record.metrics]
     ranked = measured or [record for record in records if EMULATED + name in record.metrics]
     if not ranked:
         return Best(heading, "", _why_missing(records, name))
-    found = winner_of(ranked, name)
+    found = winner_of(ranked, name, right)
     if found is None:
         return Best(heading, "", "no winner: all runs with a value are INVALID")
     winner, alike = found

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edlab import predictions_file
 from edlab.agent import int8
 from edlab.agent.messages import Pool, PredictReport
 from edlab.devices import read_array
@@ -20,7 +21,6 @@ from edlab.stages.phases.base import Bench, Phase
 from edlab.tasks import Predictions
 
 _OUTPUTS_FILE = "outputs.npy"  # of the evaluation images in order
-_PREDICTIONS_FILE = "predictions.npz"  # the predictions that a run keeps, and which of them are right
 
 
 class Accuracy(Phase[PredictReport]):
@@ -57,7 +57,7 @@ class Accuracy(Phase[PredictReport]):
 
 def _keep(bench: Bench, predictions: Predictions) -> None:
     """Save what allows a later comparison with another run, image by image."""
-    inputs, path = bench.inputs, bench.folder / _PREDICTIONS_FILE
+    inputs, path = bench.inputs, bench.folder / predictions_file.FILE
     arrays = {"predictions": inputs.task.kept(predictions)}
     if not _no_accuracy(inputs):
         assert inputs.data.labels is not None
@@ -65,7 +65,7 @@ def _keep(bench: Bench, predictions: Predictions) -> None:
         arrays |= {} if right is None else {"right": right}
     np.savez_compressed(path, allow_pickle=False, **arrays)
     if "right" in arrays:
-        bench.measurement.files[_PREDICTIONS_FILE] = path
+        bench.measurement.files[predictions_file.FILE] = path
         bench.measurement.predictions_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
 
