@@ -19,11 +19,20 @@ from edlab.metrics.readings import Bounds, Instrument, refresh_s
 from edlab.metrics.repeats import over_runs, power_over_runs, typical
 from edlab.metrics.stability import Stability, stability, stability_figures
 from edlab.metrics.sustained import by_window, sustained, watts_by_second
-from edlab.metrics.throughput import batch1, batch_one_only, setting, throughput, throughput_interval
+from edlab.metrics.throughput import (
+    THROUGHPUT_INTERVAL,
+    batch1,
+    batch_one_only,
+    searched,
+    setting,
+    throughput,
+    throughput_interval,
+)
 from edlab.metrics.verdict import Facts, OutputFacts, PowerFacts, judge, loss_fix, throttled
 
 __all__ = [
     "SAMPLING_COSTS",
+    "THROUGHPUT_INTERVAL",
     "Bounds",
     "Facts",
     "Figures",
@@ -52,6 +61,7 @@ __all__ = [
     "power_over_runs",
     "refresh_s",
     "sampling_cost",
+    "searched",
     "setting",
     "single_stream_power",
     "stability",

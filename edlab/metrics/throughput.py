@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edlab.agent.messages import Trial
+from edlab.agent.messages import Setting, Trial
 from edlab.agent.statistics import LEAST_WINDOWS, MOST_WINDOWS, half_width
 from edlab.metrics.figures import Figures
 
@@ -55,6 +55,12 @@ def batch1(ips: float | None, note: str = "") -> Figures:
     if ips is None:
         return Figures.withheld(["throughput_batch1_ips"], note)
     return Figures({"throughput_batch1_ips": ips})
+
+
+def searched(trials: Sequence[Trial], setting: Setting) -> float | None:
+    """The rate that a setting had in the search, inferences per second: the median of its trials; None without one."""
+    rates = [trial.ips for trial in trials if trial.setting == setting and trial.ips is not None]
+    return float(np.median(rates)) if rates else None
 
 
 def batch_one_only(trials: Sequence[Trial]) -> str:

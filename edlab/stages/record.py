@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edlab import deployable, metrics
-from edlab.agent.messages import Machine, State, encode
+from edlab.agent.messages import Machine, Setting, State, encode
 from edlab.artifact import Artifact
 from edlab.cache import digest
 from edlab.config import CalibrationConfig, DatasetConfig, EdlabConfig, Precision
@@ -346,7 +346,10 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
     named = {"": measurement} | {f" (repeat {number})": run for number, run in enumerate(measurement.repeats, 2)}
     window = measurement.report(Throughput)
     assert window
-    low, high = figures.get("latency_ci95_low_ms"), figures.get("latency_ci95_high_ms")
+
+    def interval(low: str, high: str) -> tuple[float, float] | None:
+        return (figures[low], figures[high]) if low in figures and high in figures else None
+
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
@@ -355,10 +358,12 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
         warmup_settled=all(report.settled for run in runs if (report := run.report(Warmup))),
         repeats=1 + len(measurement.repeats),
         latency_ms=figures.get("latency_ms"),
-        latency_interval_ms=(low, high) if low is not None and high is not None else None,
+        latency_interval_ms=interval("latency_ci95_low_ms", "latency_ci95_high_ms"),
         stability=measurement.stability,
         max_interval=config.protocol.max_interval,
         throughput_ips=figures.get("throughput_ips"),
+        throughput_interval_ips=interval(*metrics.THROUGHPUT_INTERVAL),
+        searched_ips=metrics.searched(window.search, Setting(window.batch, window.in_flight)),
         search_unfinished=window.search_truncated,
         driver_limit_ips=window.driver_limit_ips,
         activities={

@@ -35,6 +35,10 @@ def changed(**figures: Any) -> dict[str, Any]:
     return {"stability": dataclasses.replace(GOOD["stability"], **figures)}
 
 
+def rates(ips: float, half: float) -> dict[str, Any]:
+    return {"throughput_ips": ips, "throughput_interval_ips": (ips - half, ips + half)}
+
+
 GOOD["activities"] = {name: activity() for name in ("idle", "warmup", "latency", "throughput")}
 
 GOOD_OUTPUTS: dict[str, Any] = {
@@ -69,6 +73,10 @@ def test_what_a_target_does_not_say_is_held_against_no_run() -> None:
         (changed(bursts=0.2), "DEGRADED", "latency_bursts"),
         ({"latency_interval_ms": (4.8, 5.2)}, "DEGRADED", "wide_confidence_interval"),
         ({"latency_interval_ms": (3.0, 7.0)}, "INVALID", "wide_confidence_interval"),
+        (rates(100.0, half=12.0), "DEGRADED", "wide_throughput_interval"),
+        (rates(100.0, half=30.0), "INVALID", "wide_throughput_interval"),
+        (rates(100.0, half=30.0) | {"repeats": 5}, "DEGRADED", "wide_throughput_interval"),
+        (rates(100.0, half=5.0) | {"searched_ips": 150.0}, "DEGRADED", "throughput_below_search"),
         ({"activities": {"throughput": activity(clocks=(3000.0,) * 5 + (2000.0,) * 5)}}, "DEGRADED", "throttled"),
         ({"activities": {"latency": activity(events=3)}}, "DEGRADED", "throttled"),
         ({"activities": {"idle": activity(others=0.5)}}, "DEGRADED", "background_load"),
@@ -105,6 +113,8 @@ def test_each_rule_gives_its_state_code_and_advice(change: dict[str, Any], state
         changed(drift=0.06, drift_interval=(-0.01, 0.13)),  # a trend that is not one
         changed(last_over_first=0.08, scatter=0.02),  # windows scatter as much
         changed(bursts=0.04),
+        rates(100.0, half=9.0) | {"searched_ips": 130.0},
+        rates(100.0, half=9.0) | {"searched_ips": 60.0},  # the trial was disturbed
         {"latency_interval_ms": (4.8, 5.2), "max_interval": 0.1},
         {"activities": {"latency": activity(others=None, stolen=None, clocks=(), events=None)}},
         {"activities": {"host_work": activity(seconds=0.012, others=0.4, stolen=0.5)}},  # a tick of /proc/stat

@@ -15,6 +15,9 @@ Finding = tuple[VerdictState, Reason]
 _LOADED = 0.05  # other programs that took this share of the cores' time are the first thing to stop
 STOP_OTHERS = "stop other programs on the target"
 
+_NOTABLE = 0.01  # load of this share of the cores' time is named as a likely cause
+_CLOCKS = 0.05  # and clocks that differ by this
+
 _UNTIMED = "accuracy"  # what runs during this phase changes none of its metrics
 _LEAST_SHARE_S = 1.0  # /proc/stat counts in ticks of 10 ms
 
@@ -61,6 +64,8 @@ class Facts:
     stability: Stability | None = None
     max_interval: float = 0.05  # maximum width of the latency's interval, as a fraction of the mean
     throughput_ips: float | None = None
+    throughput_interval_ips: tuple[float, float] | None = None  # 95 %
+    searched_ips: float | None = None  # in the search, at the setting that was then measured
     search_unfinished: bool = False  # untried settings were left at its time limit
     driver_limit_ips: float | None = None  # the limit of the driving loop itself at that setting; None: far above
     activities: Mapping[str, Activity] = field(default_factory=dict)  # of each phase that observed the machine
@@ -109,6 +114,25 @@ def invalid(code: str, message: str, advice: str) -> Finding:
 def graded(code: str, message: str, advice: str, *, severe: bool) -> Finding:
     """A reason that makes a run INVALID if it is severe, else DEGRADED."""
     return (invalid if severe else degraded)(code, message, advice)
+
+
+def meanwhile(facts: Facts, phase: str) -> str:
+    """Other load in the phase, with numbers; empty if there was none."""
+    runs = [_causes(activity) for name, activity in facts.cpu_shares.items() if name.startswith(phase)]
+    seen = max(runs, key=len, default=[])  # the repeat with the most findings
+    return f"; meanwhile {', '.join(seen)}" if seen else ""
+
+
+def _causes(activity: Activity) -> list[str]:
+    causes = []
+    if activity.stolen is not None and activity.stolen >= _NOTABLE:
+        causes.append(f"the hypervisor stole {activity.stolen:.1%} of the CPU")
+    if activity.others is not None and activity.others >= _NOTABLE:
+        causes.append(f"other programs took {activity.others:.1%} of the cores")
+    clocks = activity.clocks_mhz
+    if clocks and max(clocks) > (1 + _CLOCKS) * min(clocks):
+        causes.append(f"the clocks ranged from {min(clocks):.0f} to {max(clocks):.0f} MHz")
+    return causes
 
 
 def avoid_neighbors(facts: Facts) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from edlab.agent.messages import Activity
 from edlab.metrics.stability import Stability
-from edlab.metrics.verdict.facts import Facts, Finding, degraded, graded, invalid, steadier
+from edlab.metrics.verdict.facts import Facts, Finding, degraded, graded, invalid, meanwhile, steadier
 
 _DRIFT = 0.025  # fitted: a drift of 5 % over the phase is 4.5 % between the middles of the first and the last window
 _CHANGE = 0.05  # between the first and the last window
@@ -16,7 +15,6 @@ _SEVERE_DRIFT = 0.20
 _SEVERE_INTERVAL = 0.25
 _BURSTS = 0.05  # of the time
 _SHORTEST = "smoke"  # of the tiers
-_NOTABLE = 0.01  # load of this share of the cores' time is named as a likely cause
 
 
 def protocol_rules(facts: Facts) -> Iterator[Finding]:
@@ -43,7 +41,7 @@ def protocol_rules(facts: Facts) -> Iterator[Finding]:
     if not facts.warmup_settled:
         yield degraded(
             "warmup_unsettled",
-            "latency had not settled when the warm-up ended" + _meanwhile(facts, "warmup"),
+            "latency had not settled when the warm-up ended" + meanwhile(facts, "warmup"),
             steadier(facts),
         )
 
@@ -56,7 +54,7 @@ def stability_rules(facts: Facts) -> Iterator[Finding]:
         if width > min(facts.max_interval, _SEVERE_INTERVAL):
             yield graded(
                 "wide_confidence_interval",
-                f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + _meanwhile(facts, "latency"),
+                f"the mean latency is uncertain by ±{width / 2:.1%} (95 %)" + meanwhile(facts, "latency"),
                 steadier(facts),
                 severe=width > _SEVERE_INTERVAL and facts.repeats == 1,  # few repeats are uncertain, not wrong
             )
@@ -77,7 +75,7 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
         )
         yield graded(
             "latency_drift",
-            f"the latency {how}" + _meanwhile(facts, "latency"),
+            f"the latency {how}" + meanwhile(facts, "latency"),
             steadier(facts),
             severe=abs(change) > _SEVERE_DRIFT,
         )
@@ -85,25 +83,6 @@ def _change_rules(facts: Facts, stability: Stability) -> Iterator[Finding]:
         yield degraded(
             "latency_bursts",
             f"in {stability.bursts:.0%} of the time queries took 15 % or more longer than undisturbed"
-            + _meanwhile(facts, "latency"),
+            + meanwhile(facts, "latency"),
             steadier(facts),
         )
-
-
-def _meanwhile(facts: Facts, phase: str) -> str:
-    """Other load in the phase, with numbers; empty if there was none."""
-    runs = [_causes(activity) for name, activity in facts.cpu_shares.items() if name.startswith(phase)]
-    seen = max(runs, key=len, default=[])  # the repeat with the most findings
-    return f"; meanwhile {', '.join(seen)}" if seen else ""
-
-
-def _causes(activity: Activity) -> list[str]:
-    causes = []
-    if activity.stolen is not None and activity.stolen >= _NOTABLE:
-        causes.append(f"the hypervisor stole {activity.stolen:.1%} of the CPU")
-    if activity.others is not None and activity.others >= _NOTABLE:
-        causes.append(f"other programs took {activity.others:.1%} of the cores")
-    clocks = activity.clocks_mhz
-    if clocks and max(clocks) > (1 + _CHANGE) * min(clocks):
-        causes.append(f"the clocks ranged from {min(clocks):.0f} to {max(clocks):.0f} MHz")
-    return causes
