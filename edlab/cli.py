@@ -333,11 +333,11 @@ def _pull(options: argparse.Namespace, console: Console) -> int:
 
 
 def _promote(options: argparse.Namespace, console: Console) -> int:
-    run, promoted = _tracker().promote(options.run, options.name, options.alias)
-    tags = run.data.tags
+    row, promoted = _tracker().promote(options.run, options.name, options.alias)
+    tags = row.tags
     alias = f" (alias {options.alias})" if options.alias else ""
     known = ", registered before" if promoted.existed else ""
-    lines = [f"{options.name} version {promoted.version}{alias}: {run.info.run_name}, run {run.info.run_id[:8]}{known}"]
+    lines = [f"{options.name} version {promoted.version}{alias}: {row.name}, run {row.run_id[:8]}{known}"]
     if tags.get("edlab.status") != "ok":
         lines.append(f"warning: this run {tags.get('edlab.status')}: {tags.get('edlab.reason', '')}")
     elif tags.get("edlab.verdict") == "INVALID":

@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edlab.tracking.selection import Selection
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from sqlalchemy import Connection
 
-_SWEEPS = "SELECT run_uuid FROM tags WHERE key = 'edlab.sweep_id'"  # the runs of all sweeps; their parents are no rows
 _ACTIVE = "SELECT run_uuid FROM runs WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
-_ALL = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS})"
-_OF_SWEEP = f"{_ACTIVE} AND run_uuid IN ({_SWEEPS} AND value = :sweep)"
 _COLUMNS = "run_uuid, name, status, start_time, end_time, artifact_uri"  # the first fields of Row
 
 
@@ -65,12 +64,14 @@ def is_database(uri: str) -> bool:
     return uri.startswith(("sqlite:", "postgresql:", "postgresql+"))
 
 
-def rows(uri: str, experiment_id: str, sweep_id: str = "", metrics: Collection[str] | None = None) -> list[Row]:
-    """The runs of a sweep, or all of the experiment, oldest first, with these metrics or all."""
+def rows(uri: str, experiment_id: str, selected: Selection, metrics: Collection[str] | None = None) -> list[Row]:
+    """The selected runs, oldest first, with these metrics or all."""
     import sqlalchemy as sa
 
-    wanted = _OF_SWEEP if sweep_id else _ALL
-    values: dict[str, Any] = {"experiment": int(experiment_id), **({"sweep": sweep_id} if sweep_id else {})}
+    wanted = f"{_ACTIVE} AND {selected.sql}"
+    if selected.limit:
+        wanted = f"SELECT run_uuid FROM ({wanted} ORDER BY start_time DESC LIMIT {selected.limit}) AS latest"
+    values: dict[str, Any] = {"experiment": int(experiment_id), **({"value": selected.value} if selected.value else {})}
     with _connected(uri) as connection:
         query = f"SELECT {_COLUMNS} FROM runs WHERE run_uuid IN ({wanted}) ORDER BY start_time, run_uuid"
         runs = connection.execute(sa.text(query), values).all()  # others may be created until the next queries

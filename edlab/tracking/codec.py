@@ -18,7 +18,7 @@ from edlab.tracking import description
 from edlab.tracking.bulk import Row
 from edlab.tracking.files import DatasetInfo
 from edlab.tracking.liveness import HIDDEN
-from edlab.tracking.sweeps import ROW
+from edlab.tracking.selection import ROW
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+RESULT = "result.json"  # the record of a run, in its folder and in its artifacts
 CONVERTED = "converted"  # the folder in a run's artifacts with the file that ran
 
 

@@ -15,13 +15,12 @@ from edlab.config import TrackingConfig
 from edlab.errors import StorageError
 from edlab.record import RunRecord, Status
 from edlab.sanitize import text
-from edlab.tracking.files import Files
+from edlab.tracking.files import RESULT, Files
 from edlab.tracking.spool import Entry, Spool
 from edlab.tracking.store import store_name
 from edlab.tracking.sweeps import Summary, waiting
 from edlab.tracking.tracker import Tracker
 
-RESULT = "result.json"
 _INTERRUPTED_TIMEOUT_S = 2
 _SLOW_S = 5  # a store that takes longer than this to fail is not tried again for
 _BACKOFF = 10  # times as long, so it costs at most a tenth of the time

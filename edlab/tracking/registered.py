@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from edlab.errors import ConfigError, TrackingError
 from edlab.registry import did_you_mean
 from edlab.tracking import codec, description
+from edlab.tracking.bulk import Row
 from edlab.tracking.runs import Runs
 from edlab.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import LoggedModel
 
 _SCHEME = "models:/"
 _ALIAS = re.compile(r"[\w-]+", re.ASCII)
@@ -55,11 +56,11 @@ class Promoted(NamedTuple):
     uri: str  # of the store, for MLFLOW_TRACKING_URI
 
 
-def promote(store: Store, runs: Runs, name: str, registered: str, alias: str) -> tuple[Run, Promoted]:
+def promote(store: Store, runs: Runs, name: str, registered: str, alias: str) -> tuple[Row, Promoted]:
     """Register the converted model of a run; see `Tracker.promote`."""
     _check_names(registered, alias)
-    run = runs.find_with_model(name)
-    run_id, tags = run.info.run_id, run.data.tags
+    row = runs.find_with_model(name)
+    run_id, tags = row.run_id, row.tags
     with store.explained(f"register the model of run {run_id[:12]} as {registered}"):
         condition = f"tags.`edlab.uuid` = '{codec.uuid_of(tags)}'"
         models = store.client.search_logged_models([store.experiment_id], condition)
@@ -69,11 +70,11 @@ def promote(store: Store, runs: Runs, name: str, registered: str, alias: str) ->
                 hint="an earlier edlab recorded it: run it again",
             )
         verdict = tags.get("edlab.verdict", "none")
-        about = f"{description.without_mark(run.info.run_name)}, edlab run {run_id}, verdict {verdict}"
+        about = f"{description.without_mark(row.name)}, edlab run {run_id}, verdict {verdict}"
         copied = {key: tags[key] for key in _PROMOTED_TAGS if key in tags}
         version, existed = _register(store.client, models[0], registered, alias, about, copied)
     address = Address(registered, alias=alias) if alias else Address(registered, version)
-    return run, Promoted(address, version, existed, store.shown_uri)
+    return row, Promoted(address, version, existed, store.shown_uri)
 
 
 def _check_names(name: str, alias: str) -> None:

@@ -27,14 +27,14 @@ def pull(store: Store, runs: Runs, name: str, to: Path | None, force: bool) -> l
     """Copy the converted model of a run, or a registered model by its address; see `Tracker.pull`."""
     if address := Address.parse(name):
         return _pull_registered(store, address, to, force)
-    run = runs.find_with_model(name)
-    run_id = run.info.run_id
-    to = to or Path(_as_folder(f"{description.without_mark(run.info.run_name)}-{run_id[:8]}"))
+    row = runs.find_with_model(name)
+    run_id = row.run_id
+    to = to or Path(_as_folder(f"{description.without_mark(row.name)}-{run_id[:8]}"))
     origin = f"run {run_id[:12]}"
     with store.explained(f"copy the model of {origin} to {to}"), _scratch_near(to) as temp:
         fetched = Path(store.client.download_artifacts(run_id, CONVERTED, str(temp)))
         recorded = runs.record(run_id).details.get("artifact", {}).get("files", [])
-        _verify(fetched, origin, run.data.tags.get("edlab.artifact_sha256", ""), recorded)
+        _verify(fetched, origin, row.tags.get("edlab.artifact_sha256", ""), recorded)
         return _place(fetched, to, force)
 
 

@@ -14,19 +14,21 @@ from urllib.parse import unquote, urlsplit
 
 from edlab.errors import TrackingError
 from edlab.record import RunRecord
-from edlab.tracking import bulk, codec, description
+from edlab.tracking import bulk, codec, description, selection
 from edlab.tracking.bulk import Row, row_of
-from edlab.tracking.files import CONVERTED
+from edlab.tracking.files import CONVERTED, RESULT
 from edlab.tracking.liveness import is_dead
+from edlab.tracking.selection import ROW, Selection, without_quotes
 from edlab.tracking.store import Store
-from edlab.tracking.sweeps import AGAIN, ROW, is_parent, sweep_of
+from edlab.tracking.sweeps import AGAIN, is_parent, sweep_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_ROWS = f"tags.`{ROW}` LIKE '%'"  # the parents of sweeps are not rows
 _RECENT = 200  # runs, among which the latest sweep is
+_MOST = 50_000  # runs that MLflow's client returns
+_CANDIDATES = 10  # in the hint for an ambiguous id
 _FILTER = "use MLflow's syntax, for example \"metrics.latency_ms < 5 and params.`model.name` = 'mobilenet_v2'\""
 
 
@@ -41,7 +43,7 @@ class Runs:
     def _client(self) -> MlflowClient:
         return self._store.client
 
-    def find(self, name: str, wanted: Callable[[Run], bool] = lambda run: True) -> Run:
+    def find(self, name: str, wanted: Callable[[Row], bool] = lambda row: True) -> Row:
         """The run with this id, or the only run with this prefix of its id, or the latest run with this name that is
         `wanted`.
 
@@ -51,44 +53,44 @@ class Runs:
         name = description.without_mark(name)
         with self._store.explained(f"look for run '{name}'"):
             if re.fullmatch(r"[0-9a-f]{1,32}", name):
-                found = self._search(f"attributes.run_id LIKE '{name}%'", limit=10)
-                matches = [run for run in found if not is_parent(run)]
+                found = self._rows(selection.with_id(name)._replace(limit=_CANDIDATES))
+                matches = [row for row in found if not is_parent(row.tags)]
                 if len(matches) == 1:
                     return matches[0]
                 if found and not matches:
-                    sweep = sweep_of(found[0])
+                    sweep = sweep_of(found[0].tags)
                     raise TrackingError(f"'{name}' is the sweep {sweep}", hint=f"show its runs: edlab show {sweep}")
                 if matches:
-                    listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
+                    listing = ", ".join(f"{row.run_id[:12]} ({row.name})" for row in reversed(matches))
                     raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
-            alike = self._search(f"attributes.run_name LIKE '%{_without_quotes(name)}' and {_ROWS}")
-            named = [run for run in alike if description.without_mark(run.info.run_name) == name]
+            alike = self._rows(selection.with_name(name))
+            named = [row for row in reversed(alike) if description.without_mark(row.name) == name]
         if not named:
             raise TrackingError(
                 f"run '{name}' is not found in experiment '{self._store.experiment}' at {self._store.shown_uri}",
                 hint="`edlab runs` lists the latest runs (--last N for more); of a sweep's id, give the date at least "
                 "(20261127); for another experiment, set MLFLOW_EXPERIMENT_NAME=...",
             )
-        return next((run for run in named if wanted(run)), named[0])
+        return next((row for row in named if wanted(row)), named[0])
 
-    def find_with_model(self, name: str) -> Run:
+    def find_with_model(self, name: str) -> Row:
         """The run that `find` returns, or of several with one name the latest with a model. Raises `TrackingError`."""
-        run = self.find(name, wanted=lambda run: "edlab.artifact_sha256" in run.data.tags)
-        run_id = run.info.run_id
+        row = self.find(name, wanted=lambda row: "edlab.artifact_sha256" in row.tags)
+        run_id = row.run_id
         with self._store.explained(f"read run {run_id[:12]}"):
             if not self._client.list_artifacts(run_id, CONVERTED):
-                stage = run.data.tags.get("edlab.stage")
+                stage = row.tags.get("edlab.stage")
                 raise TrackingError(
-                    f"run {run_id[:12]} ({run.info.run_name}) has no converted model"
+                    f"run {run_id[:12]} ({row.name}) has no converted model"
                     + (f": it failed at stage {stage}" if stage else ""),
                     hint=f"`edlab show {run_id[:12]}` shows the cause",
                 )
-        return run
+        return row
 
     def latest(self, count: int) -> list[RunRecord]:
         """The records of the latest runs, from MLflow's data without their files, the latest first."""
         with self._store.explained("list the runs"):
-            return [self._record_of(row_of(run)) for run in self._search(_ROWS, limit=count)]
+            return [self._record_of(row) for row in reversed(self._rows(selection.latest_rows(count)))]
 
     def latest_sweep(self) -> str:
         """The id of the latest sweep; empty if there is none. Repeats of a recorded run do not count."""
@@ -96,7 +98,7 @@ class Runs:
         with store.explained("find the latest sweep"):
             if bulk.is_database(store.uri):
                 return bulk.latest_sweep(store.uri, store.experiment_id, unlike=f"%{AGAIN}")
-            found = (run.data.tags[ROW] for run in self._search(_ROWS, limit=_RECENT))
+            found = (run.data.tags[ROW] for run in self._search(selection.all_rows().filter, limit=_RECENT))
             return next((each for each in found if not each.endswith(AGAIN)), "")
 
     def record(self, name: str) -> RunRecord:
@@ -111,8 +113,8 @@ class Runs:
         """
         wanted = self._sweep_named(sweep_id)
         with self._store.explained(f"read sweep '{sweep_id}'"):
-            found = reversed(self._search(f"tags.`{ROW}` = '{wanted}'")) if wanted else ()
-        return [self._record(run) for run in found]
+            found = self._rows(selection.of_sweep(wanted)) if wanted else ()
+        return [self._record(row) for row in found]
 
     def rows(self, name: str, metrics: Collection[str] | None = None) -> list[RunRecord]:
         """The runs of a sweep, oldest first, or the run that `find` returns, from MLflow's data without their files.
@@ -121,12 +123,12 @@ class Runs:
         """
         wanted = self._sweep_named(name)
         if not wanted:
-            return [self._record_of(row_of(self.find(name)))]
-        return self._read(f"read sweep '{wanted}'", wanted, metrics)
+            return [self._record_of(self.find(name))]
+        return self._read(f"read sweep '{wanted}'", selection.of_sweep(wanted), metrics)
 
     def everything(self, metrics: Collection[str] | None = None) -> list[RunRecord]:
         """All runs of the experiment, oldest first, without their files; `metrics` as for `rows`."""
-        return self._read("read all runs", "", metrics)
+        return self._read("read all runs", selection.all_rows(), metrics)
 
     def matching(self, condition: str) -> list[RunRecord]:
         """The runs that match a condition in MLflow's filter syntax, oldest first, without their files.
@@ -163,7 +165,7 @@ class Runs:
             return ""
         return f"{self._store.pages}/#/experiments/{self._store.experiment_id}/runs/{record.run_id}"
 
-    def _search(self, condition: str, limit: int = 50_000) -> list[Run]:
+    def _search(self, condition: str, limit: int = _MOST) -> list[Run]:
         """Runs of the experiment that match the condition, the latest first."""
         return list(
             self._client.search_runs(
@@ -179,7 +181,7 @@ class Runs:
         # Less than a date may as well be the beginning of a run's id.
         anything = "%" if re.match(r"\d{8}", sweep_id) else ""
         with self._store.explained(f"look for sweep '{sweep_id}'"):
-            pattern = f"{_without_quotes(sweep_id)}{anything}"
+            pattern = f"{without_quotes(sweep_id)}{anything}"
             if bulk.is_database(self._store.uri):
                 found = bulk.sweeps(self._store.uri, self._store.experiment_id, pattern)
             else:
@@ -189,25 +191,26 @@ class Runs:
             raise TrackingError(f"'{sweep_id}' is ambiguous", hint=f"choose one of: {', '.join(begun)}")
         return sweep_id if sweep_id in begun else next(iter(begun), "")
 
-    def _read(self, action: str, sweep_id: str, metrics: Collection[str] | None) -> list[RunRecord]:
-        """The runs of a sweep, or all of the experiment, oldest first."""
+    def _read(self, action: str, selected: Selection, metrics: Collection[str] | None) -> list[RunRecord]:
         with self._store.explained(action), _without_collection():
-            return [self._record_of(row) for row in self._rows(sweep_id, metrics)]
+            return [self._record_of(row) for row in self._rows(selected, metrics)]
 
-    def _rows(self, sweep_id: str, metrics: Collection[str] | None) -> list[Row]:
+    def _rows(self, selected: Selection, metrics: Collection[str] | None = None) -> list[Row]:
+        """The selected runs, oldest first."""
         if bulk.is_database(self._store.uri):
-            return bulk.rows(self._store.uri, self._store.experiment_id, sweep_id, metrics)
-        runs = self._search(f"tags.`{ROW}` = '{sweep_id}'" if sweep_id else _ROWS)
-        return [row_of(run) for run in reversed(runs)]
+            return bulk.rows(self._store.uri, self._store.experiment_id, selected, metrics)
+        return [row_of(run) for run in reversed(self._search(selected.filter, selected.limit or _MOST))]
 
-    def _record(self, run: Run) -> RunRecord:
+    def _record(self, row: Row) -> RunRecord:
         """The record in result.json; if a killed run has none, the record from its parameters and tags."""
-        run_id = run.info.run_id
-        with self._store.explained(f"read run {run_id}"):
-            if any(file.path == "result.json" for file in self._client.list_artifacts(run_id)):
-                with tempfile.TemporaryDirectory() as folder:
-                    return RunRecord.read(Path(self._client.download_artifacts(run_id, "result.json", folder)))
-        return self._record_of(row_of(run))
+        with self._store.explained(f"read run {row.run_id}"):
+            if folder := local_path(row.artifact_uri):
+                file = folder / RESULT
+                return RunRecord.read(file) if file.is_file() else self._record_of(row)
+            if any(file.path == RESULT for file in self._client.list_artifacts(row.run_id)):
+                with tempfile.TemporaryDirectory() as temporary:
+                    return RunRecord.read(Path(self._client.download_artifacts(row.run_id, RESULT, temporary)))
+        return self._record_of(row)
 
     def _record_of(self, row: Row) -> RunRecord:
         """The record of a run from MLflow's data, without its files."""
@@ -232,8 +235,3 @@ def local_path(uri: str) -> Path | None:
     """The folder of an artifact address; None if it is on a server."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
-
-
-def _without_quotes(word: str) -> str:
-    """The text for one of MLflow's filters, which cannot escape a quote: _ matches any one character."""
-    return re.sub(r"['\\]", "_", word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edlab import durable
 from edlab.record import Status
 from edlab.tracking.liveness import Alive, remove_lock
+from edlab.tracking.selection import ROW
 from edlab.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 AGAIN = "-again"  # the end of the id of a sweep that measures a recorded run again
-ROW = "edlab.sweep_id"  # the tag of a row, by which rows are found: a parent does not have it
 _SWEEP = "edlab.sweep"  # the tag of a parent
 _PARENT = "mlflow.parentRunId"
 _NOTE = "mlflow.note.content"
@@ -130,11 +130,11 @@ class Sweeps:
         )
 
 
-def is_parent(run: Run) -> bool:
-    """Whether this is the parent of a sweep, not a row."""
-    return _SWEEP in run.data.tags
+def is_parent(tags: Mapping[str, str]) -> bool:
+    """Whether these are the tags of the parent of a sweep, not of a row."""
+    return _SWEEP in tags
 
 
-def sweep_of(run: Run) -> str:
-    """The sweep's id of a parent."""
-    return str(run.data.tags[_SWEEP])
+def sweep_of(tags: Mapping[str, str]) -> str:
+    """The sweep's id in the tags of a parent."""
+    return tags[_SWEEP]

@@ -15,6 +15,7 @@ from edlab.config import TrackingConfig
 from edlab.errors import EdlabError
 from edlab.record import RunRecord, Status
 from edlab.tracking import codec, description, registered, retrieval, ui
+from edlab.tracking.bulk import Row
 from edlab.tracking.files import CONVERTED, DatasetInfo, Files
 from edlab.tracking.liveness import Alive, is_dead, remove_lock
 from edlab.tracking.runs import Runs, local_path
@@ -133,7 +134,7 @@ class Tracker(Runs):
         """
         return retrieval.pull(self._store, self, name, to, force)
 
-    def promote(self, name: str, as_name: str, alias: str = "") -> tuple[Run, registered.Promoted]:
+    def promote(self, name: str, as_name: str, alias: str = "") -> tuple[Row, registered.Promoted]:
         """Register the converted model of the run that `find` returns in MLflow's model registry.
 
         A run that is registered under this name already keeps its version, and gets the alias. Raises `ConfigError` for
