@@ -310,7 +310,7 @@ def _explain_accuracy(options: argparse.Namespace, console: Console) -> int:
     record = results.tracker.record(options.run)
     right = results.right if options.try_it else None
     code = explain.accuracy(record, options.overrides, options.worst, messages, show, try_with=right)
-    cli_results.report_damage(results)
+    cli_results.report_problems(results)
     return code
 
 
