@@ -335,6 +335,8 @@ def _promote(options: argparse.Namespace, console: Console) -> int:
     alias = f" (alias {options.alias})" if options.alias else ""
     known = ", registered before" if promoted.existed else ""
     lines = [f"{options.name} version {promoted.version}{alias}: {run.info.run_name}, run {run.info.run_id[:8]}{known}"]
+    if promoted.alias_before not in ("", promoted.version):
+        lines.append(f"alias {options.alias}: version {promoted.alias_before} -> {promoted.version}")
     if tags.get("edlab.status") != "ok":
         lines.append(f"warning: this run {tags.get('edlab.status')}: {tags.get('edlab.reason', '')}")
     elif tags.get("edlab.verdict") == "INVALID":

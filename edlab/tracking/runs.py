@@ -61,7 +61,7 @@ class Runs:
                 if matches:
                     listing = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in matches)
                     raise TrackingError(f"'{name}' is ambiguous", hint=f"choose one of: {listing}")
-            alike = self._search(f"attributes.run_name LIKE '%{_without_quotes(name)}' and {_ROWS}")
+            alike = self._search(f"attributes.run_name LIKE '%{without_quotes(name)}' and {_ROWS}")
             named = [run for run in alike if description.without_mark(run.info.run_name) == name]
         if not named:
             raise TrackingError(
@@ -176,7 +176,7 @@ class Runs:
         # Less than a date may as well be the beginning of a run's id.
         anything = "%" if re.match(r"\d{8}", sweep_id) else ""
         with self._store.explained(f"look for sweep '{sweep_id}'"):
-            pattern = f"{_without_quotes(sweep_id)}{anything}"
+            pattern = f"{without_quotes(sweep_id)}{anything}"
             if bulk.is_database(self._store.uri):
                 found = bulk.sweeps(self._store.uri, self._store.experiment_id, pattern)
             else:
@@ -231,6 +231,6 @@ def local_path(uri: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
-def _without_quotes(word: str) -> str:
+def without_quotes(word: str) -> str:
     """The text for one of MLflow's filters, which cannot escape a quote: _ matches any one character."""
     return re.sub(r"['\\]", "_", word)
