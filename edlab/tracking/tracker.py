@@ -19,7 +19,7 @@ from edlab.tracking.files import CONVERTED, DatasetInfo, Files
 from edlab.tracking.liveness import Alive, is_dead, remove_lock
 from edlab.tracking.runs import Runs, local_path
 from edlab.tracking.store import Store
-from edlab.tracking.sweeps import Summary, Sweeps
+from edlab.tracking.sweeps import TAG_LENGTH, Summary, Sweeps
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -195,7 +195,8 @@ class Tracker(Runs):
         if run.info.run_name != name:
             self._client.update_run(run_id, name=name)
         self._log_params(run, record)
-        current = codec.tags(record) | {_NOTE: description.of_run(record), codec.UUID: record.uuid}
+        note = description.of_run(record)[:TAG_LENGTH]
+        current = codec.tags(record) | {_NOTE: note, codec.UUID: record.uuid}
         del current["edlab.uuid"]
         for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)
