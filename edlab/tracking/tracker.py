@@ -99,11 +99,15 @@ class Tracker(Runs):
     def is_reachable(self) -> bool:
         """Whether the store answers now."""
         try:
-            with self._store.explained("open it"):
-                self._client.get_experiment(self._store.experiment_id)
+            self._ensure_open()
         except EdlabError:
             return False
         return True
+
+    def _ensure_open(self) -> None:
+        """Raise `TrackingError` if MLflow's client cannot read the store, which reading by SQL does not notice."""
+        with self._store.explained("open it"):
+            self._client.get_experiment(self._store.experiment_id)
 
     def reap(self) -> list[str]:
         """End the runs of this host whose process is gone as KILLED, edlab.status=interrupted; return their ids."""
@@ -150,6 +154,7 @@ class Tracker(Runs):
         if self._store.is_server:
             on_ready(ui.latest_page(self._store, self, self._store.pages))
             return 0
+        self._ensure_open()
         free = ui.free_port(host, port)
         page = ui.latest_page(self._store, self, f"http://{host}:{free}")
         return ui.serve(self._store.uri, host, free, lambda: on_ready(page))
