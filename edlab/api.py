@@ -152,14 +152,18 @@ def runs(*names: str, filter: str = "") -> Sweep:
     names: runs, sweeps, result.json files, or folders of sweeps; none: the latest sweep, or with a filter all runs.
     filter: only runs that match MLflow's filter, for example `"params.`device.name` = 'cpu'"`.
 
-    Records from MLflow have no `environment` and `details`, which are in the run's result.json.
+    Records from MLflow have no `environment` and `details`, which are in the run's result.json. Runs of a folder whose
+    result.json is missing or damaged are named on stderr, and not returned.
 
     Raises `TrackingError` if there are none, or for an ambiguous name or an invalid filter.
     """
+    from edlab.cli_results import report_problems
     from edlab.results import Results
 
-    found = Results()
-    return Sweep(found.find(names, filter), found.right)
+    results = Results()
+    found = Sweep(results.find(names, filter), results.right)
+    report_problems(results)
+    return found
 
 
 def _model_overrides(model: str | torch.nn.Module, preprocessing: Preprocessing | None) -> list[str]:

@@ -287,7 +287,7 @@ def _show(options: argparse.Namespace, console: Console) -> int:
     tracker = results.tracker
     if sweep := tracker.records(options.run):
         cli_results.print_sheet(table(sweep, options.sort or "", results.right), options.format, console)
-        cli_results.report_damage(results)
+        cli_results.report_problems(results)
     elif options.format == "table":
         console.print(show(tracker.record(options.run)))
     else:
@@ -313,7 +313,7 @@ def _explain_accuracy(options: argparse.Namespace, console: Console) -> int:
     record = results.tracker.record(options.run)
     right = results.right if options.try_it else None
     code = explain.accuracy(record, options.overrides, options.worst, messages, show, try_with=right)
-    cli_results.report_damage(results)
+    cli_results.report_problems(results)
     return code
 
 
@@ -338,6 +338,8 @@ def _promote(options: argparse.Namespace, console: Console) -> int:
     alias = f" (alias {options.alias})" if options.alias else ""
     known = ", registered before" if promoted.existed else ""
     lines = [f"{options.name} version {promoted.version}{alias}: {row.name}, run {row.run_id[:8]}{known}"]
+    if promoted.alias_before not in ("", promoted.version):
+        lines.append(f"alias {options.alias}: version {promoted.alias_before} -> {promoted.version}")
     if tags.get("edlab.status") != "ok":
         lines.append(f"warning: this run {tags.get('edlab.status')}: {tags.get('edlab.reason', '')}")
     elif tags.get("edlab.verdict") == "INVALID":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from edlab import __version__, durable
-from edlab.cli_results import about_runs, writing_output
+from edlab.cli_results import about_runs, report_problems, writing_output
 from edlab.errors import ConfigError, EdlabError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     _check(out, options.format)
     results = Results()
     records = results.find(options.runs, options.filter)
+    report_problems(results)
     if options.format != "html":
         from edlab.reports.sweep import draw
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "markdown", "latex", "html")
 _REGRESSION = 3  # exit code; 1 and 2 are errors of the command itself
+_MOST_NAMED = 20  # runs with one problem
 
 #: Options of `edlab choose`: the metric, and whether the value is a minimum.
 _CONSTRAINTS = {
@@ -175,7 +176,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
         ordered = sorted_by(rows, options.sort) if options.sort else rows
         compared[name] = compare(ordered, base, metrics, results.right)
     print_sheet(comparison_sheet(compared, key), options.format, console)
-    report_damage(results)
+    report_problems(results)
     return 0
 
 
@@ -198,7 +199,7 @@ def _choose(options: argparse.Namespace, console: Console) -> int:
     right, estimates = results.right, options.allow_estimates
     choice = choose(records, constraints, objective, accepted, estimates=estimates, right=right)
     print_sheet(choice_sheet(records, constraints, choice), options.format, console)
-    report_damage(results)
+    report_problems(results)
     return 0 if choice.best else 1
 
 
@@ -239,7 +240,8 @@ def _pareto(options: argparse.Namespace, console: Console) -> int:
     from edlab.reports.comparison import pareto_sheet
     from edlab.results import Results
 
-    found = Results().find(options.runs, options.filter, _needed(options, [options.x, options.y]))
+    results = Results()
+    found = results.find(options.runs, options.filter, _needed(options, [options.x, options.y]))
     x, y = (names.ranked(name, found) for name in (options.x, options.y))
     records = reliable(found)
     if not records:
@@ -249,6 +251,7 @@ def _pareto(options: argparse.Namespace, console: Console) -> int:
         hint = "estimates do not count; `edlab compare` shows the metrics of each run"
         raise ConfigError(f"no run that is not INVALID has measured both {x} and {y}", hint=hint)
     print_sheet(pareto_sheet(records, on_front, x, y), options.format, console)
+    report_problems(results)
     if options.out:
         from edlab.reports.pareto_plot import pareto_plot
 
@@ -277,19 +280,16 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     if not findings:
         raise ConfigError("no run to check: all are the baseline itself", hint="add the RUN or SWEEP to check")
     print_sheet(check_sheet(findings), options.format, console)
-    report_damage(results)
+    report_problems(results)
     return 0 if all(finding.passed for _, found in findings for finding in found) else _REGRESSION
 
 
-def report_damage(results: Results) -> None:
-    """Print why files of runs were not used."""
+def report_problems(results: Results) -> None:
+    """Print on standard error which runs, or which of their files, were not used, and why."""
     from edlab.terminal import PatientConsole
 
     console = PatientConsole(stderr=True)
-    runs: dict[str, list[str]] = {}
-    for run, problem in results.damaged.items():
-        runs.setdefault(problem, []).append(run)
-    for problem, names in runs.items():
-        more = f" and {len(names) - 1} more runs" if len(names) > 1 else ""
-        text = f"{names[0]}{more}: accuracy is not compared image by image: {problem}"
-        console.print(text, markup=False, highlight=False)
+    for problem, names in results.problems.items():
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        text = f"{', '.join(names[:_MOST_NAMED])}{more}: {problem}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -175,9 +175,13 @@ class RunRecord(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
-        """The run of a result.json. Raises `StorageError` for a damaged one."""
+        """The run of a result.json. Raises `StorageError` for one that is damaged or cannot be read."""
         try:
             return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise StorageError(f"{path} is missing", hint="copy the whole folder of the run") from error
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}", hint="let this user read it") from error
         except ValueError as error:
             raise StorageError(f"{path} is damaged", hint="remove it, or restore it from a backup") from error
 

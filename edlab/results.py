@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ class Results:
         self._opened: Tracker | None = None
         self._folders: dict[str, Path] = {}  # by uuid, of the runs that were read from files
         self._right: dict[str, NDArray[np.bool_] | None] = {}
-        self.damaged: dict[str, str] = {}  # by id and name of a run: why its predictions are not used
+        self.problems: dict[str, list[str]] = {}  # what is not used, and why: of which runs or folders
 
     @property
     def tracker(self) -> Tracker:
@@ -92,14 +93,37 @@ class Results:
 
     def _named(self, name: str, metrics: Collection[str] | None = None) -> list[RunRecord]:
         path = Path(name)
-        files = [path] if path.is_file() else _in_order(path.glob(f"*/{RESULT}")) if path.is_dir() else []
-        if path.is_dir() and (path / RESULT).is_file():
-            files = [path / RESULT]
-        if not files:
-            return self.tracker.everything(metrics) if name == ALL else self.tracker.rows(name, metrics)
-        records = [RunRecord.read(file) for file in files]
-        self._folders |= {record.uuid: file.parent for record, file in zip(records, files, strict=True)}
-        return records
+        if path.is_file():
+            return [self._read(path)]
+        if (path / RESULT).is_file():
+            return [self._read(path / RESULT)]
+        if rows := _rows(path):
+            return self._readable(path, rows)
+        return self.tracker.everything(metrics) if name == ALL else self.tracker.rows(name, metrics)
+
+    def _readable(self, sweep: Path, rows: Sequence[Path]) -> list[RunRecord]:
+        """The runs in these folders of a sweep; `problems` has those that cannot be read.
+
+        Raises `StorageError` if there are no others.
+        """
+        found: list[RunRecord] = []
+        errors: list[StorageError] = []
+        for row in rows:
+            try:
+                found.append(self._read(row / RESULT))
+            except StorageError as error:
+                errors.append(error)
+                self._note(str(row), f"not used, because {error.message.removeprefix(f'{row}{os.sep}')}")
+        if not found:
+            hint = errors[0].hint
+            raise StorageError(f"none of the {len(rows)} runs in {sweep} can be read: {errors[0].message}", hint=hint)
+        return found
+
+    def _read(self, file: Path) -> RunRecord:
+        """The run of a result.json, whose other files are next to it. Raises `StorageError`."""
+        record = RunRecord.read(file)
+        self._folders[record.uuid] = file.parent
+        return record
 
     def _latest_sweep(self, metrics: Collection[str] | None) -> list[RunRecord]:
         latest = self.tracker.latest_sweep()
@@ -113,10 +137,16 @@ class Results:
             try:
                 return predictions_file.read(self.file(record, predictions_file.FILE, Path(folder)), digest)
             except EdlabError as error:
-                self.damaged[f"{record.run_id[:8]} {record.name}".strip()] = error.message
+                name = f"{record.run_id[:8]} {record.name}".strip()
+                self._note(name, f"accuracy is not compared image by image: {error.message}")
                 return None
 
+    def _note(self, name: str, problem: str) -> None:
+        """Keep a problem of a run, or of a folder, for the reader of the answer."""
+        self.problems.setdefault(problem, []).append(name)
 
-def _in_order(files: Iterable[Path]) -> list[Path]:
-    """The files of a sweep by the number of the run, which is the name of its folder."""
-    return sorted(files, key=lambda file: (not file.parent.name.isdecimal(), file.parent.name.zfill(9)))
+
+def _rows(folder: Path) -> list[Path]:
+    """The folders of a sweep's runs, by their numbers, which are their names; then others that have a result.json."""
+    found = [row for row in folder.glob("*/") if row.name.isdecimal() or (row / RESULT).is_file()]
+    return sorted(found, key=lambda row: (not row.name.isdecimal(), row.name.zfill(9)))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 
 import pytest
+from rich.console import Console
 from workplace import Workplace
 
 from edlab.agent.messages import LayerTime
+from edlab.composition import compose_config, describe
+from edlab.engine import explain
+from edlab.errors import UnsupportedError
 from edlab.metrics.profile import SourceLayer, attribute, with_modules
+from edlab.record import RunRecord
 
 PRODUCTS = {"0.0": 110592, "1.0": 294912, "2.block.0.0": 196608, "2.block.1.0": 55296, "2.block.2": 196608}
 
@@ -43,6 +50,55 @@ def test_modules_are_known_only_if_the_products_of_both_files_are_the_same() -> 
     assert [layer.module for layer in with_modules(CHAIN, program)] == ["", "", ""]
 
 
+def recorded(words: Sequence[str], runtime: str) -> RunRecord:
+    """A run without a profile, with the settings of these overrides, whose model this runtime opened."""
+    return RunRecord(
+        name="net-int8-x-y",
+        sweep_id="s",
+        started_at="2025-01-01T12:00:00+00:00",
+        params=describe(compose_config(words)),
+        details={"runtime": {"runtime": runtime}},
+    )
+
+
+class MeasuredError(Exception):
+    """Instead of the minutes that it takes."""
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Console:
+    def measure(*_: object) -> None:
+        raise MeasuredError
+
+    monkeypatch.setattr(explain, "run_again", measure)
+    return Console(file=io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("words", "runtime", "reason"),
+    [
+        (["converter=litert"], "litert", "the Python interpreter of LiteRT has no profiler"),
+        (["converter=ncnn"], "ncnn", "ncnn is built without its profiler"),
+        (["converter=keras"], "keras", "the runtime keras does not report the time of each layer"),
+        (["device=coral"], "edgetpu", "the Python interpreter of LiteRT has no profiler"),
+        (["device=coral", "device.execution=emulated"], "litert", "the Python interpreter of LiteRT has no profiler"),
+        (["device=cuda", "converter=onnxruntime"], "onnxruntime", "only the time to start a kernel on a GPU"),
+    ],
+)
+def test_a_run_on_a_runtime_without_a_profiler_is_refused_before_it_is_measured_again(
+    console: Console, words: Sequence[str], runtime: str, reason: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=reason) as caught:
+        explain.profile(recorded(words, runtime), [], 10, console, print)
+    assert "runtimes with a profiler: onnxruntime, openvino, tensorrt, torch" in caught.value.hint
+
+
+@pytest.mark.parametrize("overrides", [["converter.name=onnxruntime"], ["converter.name=torch"]])
+def test_another_converter_may_give_a_run_a_runtime_with_a_profiler(console: Console, overrides: Sequence[str]) -> None:
+    with pytest.raises(MeasuredError):
+        explain.profile(recorded(["converter=litert"], "litert"), overrides, 10, console, print)
+
+
 def test_each_runtime_says_where_the_time_goes_or_why_it_cannot(workplace: Workplace) -> None:
     done = workplace.run(
         "-m",
@@ -73,7 +129,10 @@ def test_each_runtime_says_where_the_time_goes_or_why_it_cannot(workplace: Workp
     assert len(list(csv.DictReader(listed.stdout.splitlines()))) == 3
     refused = workplace.edlab("profile", without.run_id[:10])
     assert refused.returncode == 1
-    assert "profile not available: the Python interpreter of ai_edge_litert has no profiler" in refused.stdout
+    assert "profile not available: the Python interpreter of LiteRT has no profiler" in refused.stdout
+    refused = workplace.edlab("profile", without.run_id[:10], "protocol.queries=21")
+    assert refused.returncode == 2
+    assert "runtimes with a profiler: onnxruntime, openvino" in refused.stderr
     again = workplace.edlab("profile", ran.run_id[:10], "protocol.queries=21", "--top", "2")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "the 2 slowest of" in again.stdout

@@ -16,7 +16,9 @@ import pytest
 from workplace import Workplace
 
 from edlab import completion
+from edlab.errors import StorageError
 from edlab.record import RunRecord, Verdict
+from edlab.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,29 @@ def test_a_folder_has_its_runs_in_the_order_of_their_numbers(
     assert [row["run"] for row in rows(place, "compare", str(tmp_path / "sweep"))] == [each.run_id for each in copies]
 
 
+def test_a_run_of_a_folder_that_cannot_be_read_is_named_and_the_others_are_used(
+    place: Workplace, tmp_path: Path, records: Sequence[RunRecord]
+) -> None:
+    sweep = tmp_path / "sweep"
+    copies = valid_copies(records, sweep, count=4)
+    (sweep / "1" / "result.json").write_text("{")
+    (sweep / "2" / "result.json").unlink()
+    for command in ("compare", "pareto"):
+        result = place.edlab(command, str(sweep), "--format", "csv")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert f"{sweep / '1'}: not used, because result.json is damaged" in result.stderr
+        assert f"{sweep / '2'}: not used, because result.json is missing" in result.stderr
+        used = [row["run"] for row in csv.DictReader(io.StringIO(result.stdout))]
+        assert {*used} <= {copies[0].run_id, copies[3].run_id}
+    for damaged in (sweep / "1", sweep / "1" / "result.json"):
+        with pytest.raises(StorageError, match="is damaged"):
+            Results().find([str(damaged)])
+    for number in "03":
+        (sweep / number / "result.json").unlink()
+    with pytest.raises(StorageError, match=r"none of the 4 runs in .*result\.json is missing"):
+        Results().find([str(sweep)])
+
+
 def test_one_device_without_a_metric_does_not_stop_the_blocks_of_the_others(
     place: Workplace, tmp_path: Path, records: Sequence[RunRecord]
 ) -> None:
@@ -237,7 +262,7 @@ def test_lists_have_other_formats(place: Workplace, records: Sequence[RunRecord]
         (["choose"], "--maximize"),
         (["choose", "--maximise", "throughput_ips"], "did you mean '--maximize'"),
         (["choose", "--max-latency-ms", "nan", "--maximize", "throughput_ips"], "nan is not a number"),
-        (["check", "--baseline", "x", "--max-regression", "latency_ms"], "run 'x' is not found"),
+        (["check", "--allow-invalid", "--baseline", "x", "--max-regression", "latency_ms"], "run 'x' is not found"),
         (["runs", "--format", "excel"], "excel"),
     ],
 )

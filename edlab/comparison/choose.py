@@ -161,11 +161,9 @@ def _loosening(
 
 def _violation(found: Estimate, constraint: Constraint) -> str:
     """The value and the limit, in the unit of the column."""
-    metric = catalogue.find(constraint.metric)
-    column = metric.column if metric and constraint.metric == metric.names[0] else None
-    title = column.title if column else constraint.metric
-    value, limit = (column.write(each) if column else f"{each:.6g}" for each in (found.value, constraint.limit))
-    return f"{title} is {value}, {'below' if constraint.is_minimum else 'above'} {limit}"
+    column = catalogue.column(constraint.metric)
+    value, limit = column.write(found.value), column.write(constraint.limit)
+    return f"{column.title} is {value}, {'below' if constraint.is_minimum else 'above'} {limit}"
 
 
 def _known(found: Estimate | None) -> Estimate:

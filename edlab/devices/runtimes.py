@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from edlab.agent import runtimes
+from edlab.agent.errors import AgentError
 from edlab.agent.runtimes.base import Runtime
 from edlab.devices import agent_zip
-from edlab.errors import ConfigError
+from edlab.errors import ConfigError, UnsupportedError
 from edlab.registry import load_target, plugins
 
 
@@ -34,6 +37,28 @@ def on_processors() -> dict[str, str]:
         with suppress(ConfigError):  # a package that cannot be imported affects only its users
             for file_format in _load(name, module).formats:
                 found.setdefault(file_format, name)
+    return found
+
+
+def check_profiler(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `UnsupportedError` if this runtime cannot time the layers of a model with these options."""
+    kind = load(name)
+    try:
+        kind.check_profiler(kind.complete(dict(options)))
+    except AgentError as error:
+        able = f"runtimes with a profiler: {', '.join(_with_profiler())}"
+        hint = "; ".join(filter(None, [error.hint, able]))
+        raise UnsupportedError(f"profile not available: {error}", hint=hint) from error
+
+
+def _with_profiler() -> list[str]:
+    """The runtimes that can time the layers of a model with their default options."""
+    found = []
+    for name, module in _modules().items():
+        with suppress(ConfigError, AgentError):
+            kind = _load(name, module)
+            kind.check_profiler(kind.complete({}))
+            found.append(name)
     return found
 
 

@@ -36,11 +36,13 @@ _ONCE = {"protocol.profile": True, "protocol.repeats": 1}
 def profile(record: RunRecord, overrides: Sequence[str], top: int, console: Console, show: Show) -> int:
     """Show the profile of a run; without one, or with overrides, the run is measured again as a new run.
 
-    The console is for messages. Returns the exit code: 1 if there is none, or if the new run failed.
+    The console is for messages. Returns the exit code: 1 if there is none, or if the new run failed. Raises
+    `UnsupportedError` before anything is measured if the runtime has no profiler.
     """
     _check_count("--top", top)
     if overrides or not profile_of(record):
         config = config_again(record, overrides, _ONCE)
+        _check_profiler(config, record)
         console.print(f"{_named(record)} is measured again, with a profile")
         record = run_again(config, console)
         if record.status is not Status.ok:
@@ -106,6 +108,15 @@ def accuracy(
     both = [record, after]
     show(trial_sheet(compare(both, record, names.compared(both), try_with), len(noisy)))
     return 0
+
+
+def _check_profiler(config: EdlabConfig, record: RunRecord) -> None:
+    """Raise `UnsupportedError` if the runtime of this configuration, a repeat of the record, has no profiler."""
+    from edlab.devices import runtimes
+    from edlab.stages.deploy import running_device, runtime_of
+
+    if name := runtime_of(config) or record.details.get("runtime", {}).get("runtime", ""):
+        runtimes.check_profiler(name, running_device(config.device).options.get(name, {}))
 
 
 def _explained(config: EdlabConfig, on_progress: OnProgress) -> Explanation:

@@ -160,7 +160,7 @@ def choice_sheet(records: Sequence[RunRecord], constraints: Sequence[Constraint]
     if "model.name" in keys and not set(shown) & {*catalogue.accuracies()}:  # a drop is against the same model
         shown += [name for name in catalogue.accuracies() if any(estimate(each, name) for each in records)]
     sheet.headings += [Heading(text, is_number=True) for text in metric_headings(shown, records).values()]
-    sheet.headings += [Heading("verdict"), Heading("why", folds=True)]
+    sheet.headings += [Heading("verdict"), Heading("why", is_text=True)]
     goal = f"best {objective}"
     sheet.title = f"{goal} with {' and '.join(map(str, constraints))}" if constraints else goal
 
@@ -226,7 +226,7 @@ def pareto_sheet(records: Sequence[RunRecord], on_front: Sequence[RunRecord], x:
 def check_sheet(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Sheet:
     """One row for each limit of each run, by the run's name."""
     numbers = [Heading(text, is_number=True) for text in ("change", "worse by", "allowed")]
-    sheet = Sheet([Heading("run", is_name=True), Heading("metric"), *numbers, Heading("result", folds=True)])
+    sheet = Sheet([Heading("run", is_name=True), Heading("metric"), *numbers, Heading("result", is_text=True)])
     for name, found in findings:
         for finding in found:
             sheet.rows.append([Cell(name), Cell(finding.limit.metric), *_finding_cells(finding)])

@@ -22,6 +22,7 @@ from edlab.wording import escape_markdown
 
 T = TypeVar("T")
 _LONGEST_WORD = 40  # columns of the terminal: a longer one, such as a path in an error, may be broken
+_LONGEST_PART = 12  # the same in a text, if the table does not fit otherwise
 
 
 class Format(StrEnum):
@@ -43,12 +44,13 @@ class Heading:
     is_number: bool = False
     folds: bool = False  # a long cell may be broken into lines, between words
     is_name: bool = False  # it folds, and shares a column with the other names if the terminal is narrow
+    is_text: bool = False  # it folds, and its long words are broken if the terminal is too narrow
     is_spare: bool = False  # not shown if the terminal is too narrow
 
     @property
     def may_fold(self) -> bool:
         """Whether its cells may be broken between words."""
-        return self.folds or self.is_name
+        return self.folds or self.is_name or self.is_text
 
     @property
     def line(self) -> str:
@@ -99,14 +101,18 @@ class Sheet:
     notes: list[Note] = field(default_factory=list)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table if it fits; else with all names in one column, then without spare columns, then as blocks."""
+        """The table if it fits; else with all names in one column, then without spare columns, then with the words of
+        texts broken, then as blocks.
+        """
         merged = self._merged()
-        narrower = (merged._without_spare(count) for count in range(merged._spare + 1))
-        for sheet in (self, *narrower):
-            if sum(sheet._least_widths()) + len(sheet.headings) - 1 <= options.max_width:
+        narrower = [merged._without_spare(count) for count in range(merged._spare + 1)]
+        ways = [*((sheet, _LONGEST_WORD) for sheet in (self, *narrower)), (narrower[-1], _LONGEST_PART)]
+        for sheet, longest_word in ways:
+            least = sheet._least_widths(longest_word)
+            if sum(least) + len(least) - 1 <= options.max_width:
                 kept = [heading.text for heading in sheet.headings]
                 left_out = [each.line for each in self.headings if each.is_spare and each.text not in kept]
-                yield self._framed(sheet._table(options.max_width), left_out)
+                yield self._framed(sheet._table(sheet._widths(least, options.max_width)), left_out)
                 return
         yield self._framed(self._cards(), [])
 
@@ -148,13 +154,13 @@ class Sheet:
         cells = [row[index] for row in self.rows if not isinstance(row, str)]
         return [*self.headings[index].text.splitlines(), *(line for cell in cells for line in cell.lines)]
 
-    def _least_widths(self) -> list[int]:
-        """What each column needs without breaking a word, or a cell that does not fold; a path may be broken."""
-        return [_least_width(self._lines(index), heading) for index, heading in enumerate(self.headings)]
+    def _least_widths(self, longest_word: int) -> list[int]:
+        """What each column needs without breaking a word; of a text, a word of up to this many columns."""
+        return [_least_width(self._lines(index), each, longest_word) for index, each in enumerate(self.headings)]
 
-    def _widths(self, available: int) -> list[int]:
+    def _widths(self, least: Sequence[int], available: int) -> list[int]:
         """What each column gets: what it needs, and an equal share of the rest up to its longest line."""
-        widths = self._least_widths()
+        widths = list(least)
         wanted = [max(map(cell_len, self._lines(index)), default=0) - width for index, width in enumerate(widths)]
         rest = available - sum(widths) - len(widths) + 1
         for done, index in enumerate(sorted(range(len(widths)), key=wanted.__getitem__)):
@@ -168,9 +174,8 @@ class Sheet:
         notes = [_below(note) for note in narrow + self.notes]
         return Group(*parts, "", *notes) if notes else Group(*parts)
 
-    def _table(self, available: int) -> RenderableType:
-        """The table in this width; a heading within it is a line between two parts with the same columns."""
-        widths = self._widths(available)
+    def _table(self, widths: Sequence[int]) -> RenderableType:
+        """The table with columns of these widths; a heading within it is a line between two parts with the same."""
         table = self._columns(widths, with_headings=True)
         parts: list[RenderableType] = [table]
         for row in self.rows:
@@ -221,9 +226,11 @@ class Sheet:
         return writers[form](self)
 
 
-def _least_width(lines: Iterable[str], heading: Heading) -> int:
+def _least_width(lines: Iterable[str], heading: Heading, longest_word: int) -> int:
     parts = [part for line in lines for part in (line.split() if heading.may_fold else [line])]
     longest = max(map(cell_len, parts), default=0)
+    if heading.is_text:
+        return min(longest, longest_word)
     return min(longest, _LONGEST_WORD) if heading.folds else longest
 
 

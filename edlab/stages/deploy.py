@@ -97,6 +97,11 @@ def running_device(device: DeviceConfig) -> DeviceConfig:
     return dataclasses.replace(reference.this_machine(), name=device.name, threads=device.threads, stand_in=stand_in)
 
 
+def runtime_of(config: EdlabConfig) -> str:
+    """The runtime that opens the converter's format; empty if a stand-in opens an earlier form, or nothing does."""
+    return running_device(config.device).runtimes.get(converters.load(config.converter.name).format, "")
+
+
 def _ensure_machine(device: DeviceConfig, machine: Machine) -> None:
     """Raise `DeviceError` if the target is another kind of machine than the device: its metrics would be wrong."""
     if device.machines and machine.machine not in device.machines:

@@ -19,6 +19,7 @@ from edlab.tracking.bulk import Row
 from edlab.tracking.files import DatasetInfo
 from edlab.tracking.liveness import HIDDEN
 from edlab.tracking.selection import ROW
+from edlab.tracking.sweeps import TAG_LENGTH
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
@@ -36,7 +37,6 @@ _NO_FACTS = {  # the tags edlab.* that are not tags of the record
 
 # Limits of MLflow's REST API.
 _PARAM_LENGTH = 6000
-_TAG_LENGTH = 5000
 DATASET_DIGEST_LENGTH = 36
 
 
@@ -64,7 +64,7 @@ def tags(record: RunRecord) -> dict[str, str]:
         found[_INTERMEDIATE] = name
     for number, reason in enumerate(record.verdict.reasons if record.verdict else (), 1):
         found[f"{_REASON}{number}"] = reason.model_dump_json()
-    return {key: value[:_TAG_LENGTH] for key, value in found.items()}
+    return {key: value[:TAG_LENGTH] for key, value in found.items()}
 
 
 def metrics(record: RunRecord, dataset: DatasetInfo | None, model_id: str | None) -> list[Metric]:
@@ -107,7 +107,7 @@ def as_tags(values: Mapping[str, str]) -> list[RunTag]:
     """Tags in the form of MLflow's client."""
     from mlflow.entities import RunTag
 
-    return [RunTag(key, value[:_TAG_LENGTH]) for key, value in values.items()]
+    return [RunTag(key, value) for key, value in values.items()]
 
 
 def record_of(row: Row, *, is_dead: bool = False) -> RunRecord:

@@ -11,6 +11,7 @@ from edlab.registry import did_you_mean
 from edlab.tracking import codec, description
 from edlab.tracking.bulk import Row
 from edlab.tracking.runs import Runs
+from edlab.tracking.selection import without_quotes
 from edlab.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Promoted(NamedTuple):
     address: Address
     version: str
     existed: bool
+    alias_before: str  # the version that the alias pointed at; empty if there was none
     uri: str  # of the store, for MLFLOW_TRACKING_URI
 
 
@@ -72,9 +74,10 @@ def promote(store: Store, runs: Runs, name: str, registered: str, alias: str) ->
         verdict = tags.get("edlab.verdict", "none")
         about = f"{description.without_mark(row.name)}, edlab run {run_id}, verdict {verdict}"
         copied = {key: tags[key] for key in _PROMOTED_TAGS if key in tags}
-        version, existed = _register(store.client, models[0], registered, alias, about, copied)
+        version, existed = _register(store.client, models[0], registered, about, copied)
+        before = _point(store.client, registered, alias, version) if alias else ""
     address = Address(registered, alias=alias) if alias else Address(registered, version)
-    return row, Promoted(address, version, existed, store.shown_uri)
+    return row, Promoted(address, version, existed, before, store.shown_uri)
 
 
 def _check_names(name: str, alias: str) -> None:
@@ -95,7 +98,6 @@ def _register(
     client: MlflowClient,
     model: LoggedModel,
     name: str,
-    alias: str,
     about: str,
     tags: Mapping[str, str],
 ) -> tuple[str, bool]:
@@ -120,14 +122,20 @@ def _register(
             tags=dict(tags),
         )
     )
-    if alias:
-        client.set_registered_model_alias(name, alias, str(version.version))
     return str(version.version), bool(earlier)
+
+
+def _point(client: MlflowClient, name: str, alias: str, version: str) -> str:
+    """Point the alias at this version; return the one that it pointed at before, empty if there was none."""
+    before = client.get_registered_model(name).aliases.get(alias, "")
+    client.set_registered_model_alias(name, alias, version)
+    return str(before)
 
 
 def find_version(client: MlflowClient, address: Address) -> Address:
     """The address with its version. Raises `TrackingError` for an unknown model, version or alias."""
-    known = {version.version: version for version in client.search_model_versions(f"name = '{_quoted(address.name)}'")}
+    condition = f"name = '{without_quotes(address.name)}'"
+    known = {version.version: version for version in client.search_model_versions(condition)}
     if not known:
         names = [model.name for model in client.search_registered_models(max_results=100) if model.latest_versions]
         listed = f"registered: {', '.join(names)}" if names else "none is registered: `edlab promote RUN --as NAME`"
@@ -145,7 +153,3 @@ def find_version(client: MlflowClient, address: Address) -> Address:
         named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none"
         raise TrackingError(f"{address} is not found", hint=f"versions: {versions}; aliases: {named}")
     return Address(address.name, version)
-
-
-def _quoted(word: str) -> str:
-    return word.replace("'", "_")

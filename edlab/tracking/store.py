@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _NOTE = "mlflow.note.content"  # the description of an experiment or a run
+_SCHEMAS = re.compile(r"found version (\w+), but expected (\w+)")  # in MLflow's error, whose advice is for an old one
 
 # MLflow reads these when it is imported. It must not send telemetry, or print among edlab's own output.
 _ENVIRONMENT = {
@@ -132,11 +134,21 @@ class Store:
             place = self.folder or "a temporary file"
             if storage_error := durable.storage_error(error, place, "set MLFLOW_TRACKING_URI to another place"):
                 raise storage_error from error
+            if schemas := _SCHEMAS.search(str(error)):
+                raise self._of_other_version(*schemas.groups()) from error
             first_line = text(str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackingError(
                 f"MLflow at {self.shown_uri}: cannot {action}: {shorten(first_line, 300, placeholder=' ...')}",
                 hint=self._hint(),
             ) from error
+
+    def _of_other_version(self, found: str, needed: str) -> TrackingError:
+        return TrackingError(
+            f"another version of MLflow wrote the database {self.shown_uri}: its schema is {found}, and the installed "
+            f"MLflow needs {needed}",
+            hint="if that version was newer, install it, or keep the runs elsewhere with MLFLOW_TRACKING_URI; if it "
+            f"was older, back up the database and run `mlflow db upgrade {self.shown_uri}`",
+        )
 
     def _hint(self) -> str:
         if self.is_server:

@@ -23,7 +23,7 @@ _SWEEP = "edlab.sweep"  # the tag of a parent
 _PARENT = "mlflow.parentRunId"
 _NOTE = "mlflow.note.content"
 _TABLES = "mlflow.loggedArtifacts"  # as mlflow.log_table names the tables that the UI can open
-_NOTE_LENGTH = 5000  # of a tag, in MLflow
+TAG_LENGTH = 5000  # a limit of MLflow's REST API
 _STATES = {Status.ok: "FINISHED", Status.failed: "FAILED", Status.interrupted: "KILLED"}
 
 
@@ -101,7 +101,7 @@ class Sweeps:
             self._client.log_artifact(run_id, str(path))
         tables = [{"path": path.name, "type": "table"} for path in files if path.suffix == ".json"]
         self._client.set_tag(run_id, _TABLES, json.dumps(tables))
-        self._client.set_tag(run_id, _NOTE, summary.note[:_NOTE_LENGTH])
+        self._client.set_tag(run_id, _NOTE, summary.note[:TAG_LENGTH])
         self._client.set_tag(run_id, "edlab.status", summary.status.value)
         for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"}:  # of `Tracker.reap`
             self._client.delete_tag(run_id, name)

@@ -20,7 +20,7 @@ from edlab.tracking.files import CONVERTED, DatasetInfo, Files
 from edlab.tracking.liveness import Alive, is_dead, remove_lock
 from edlab.tracking.runs import Runs, local_path
 from edlab.tracking.store import Store
-from edlab.tracking.sweeps import Summary, Sweeps
+from edlab.tracking.sweeps import TAG_LENGTH, Summary, Sweeps
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -100,11 +100,15 @@ class Tracker(Runs):
     def is_reachable(self) -> bool:
         """Whether the store answers now."""
         try:
-            with self._store.explained("open it"):
-                self._client.get_experiment(self._store.experiment_id)
+            self._ensure_open()
         except EdlabError:
             return False
         return True
+
+    def _ensure_open(self) -> None:
+        """Raise `TrackingError` if MLflow's client cannot read the store, which reading by SQL does not notice."""
+        with self._store.explained("open it"):
+            self._client.get_experiment(self._store.experiment_id)
 
     def reap(self) -> list[str]:
         """End the runs of this host whose process is gone as KILLED, edlab.status=interrupted; return their ids."""
@@ -151,6 +155,7 @@ class Tracker(Runs):
         if self._store.is_server:
             on_ready(ui.latest_page(self._store, self, self._store.pages))
             return 0
+        self._ensure_open()
         free = ui.free_port(host, port)
         page = ui.latest_page(self._store, self, f"http://{host}:{free}")
         return ui.serve(self._store.uri, host, free, lambda: on_ready(page))
@@ -196,7 +201,8 @@ class Tracker(Runs):
         if run.info.run_name != name:
             self._client.update_run(run_id, name=name)
         self._log_params(run, record)
-        current = codec.tags(record) | {_NOTE: description.of_run(record), codec.UUID: record.uuid}
+        note = description.of_run(record)[:TAG_LENGTH]
+        current = codec.tags(record) | {_NOTE: note, codec.UUID: record.uuid}
         del current["edlab.uuid"]
         for name in run.data.tags.keys() & {"edlab.reason", "edlab.hint"} - current.keys():  # of `reap`
             self._client.delete_tag(run_id, name)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from PIL import Image
 from rich.console import Console, RenderableType
 
 from edlab.agent.messages import Trial
+from edlab.comparison import Constraint, Objective, choose
 from edlab.errors import ConfigError
 from edlab.metrics import latency
+from edlab.metrics.catalogue import Better
 from edlab.record import Reason, RunRecord, Stage, Status, Verdict, VerdictState
+from edlab.reports.comparison import choice_sheet
 from edlab.reports.plots import PowerSpan, latency_plot, power_plot, throughput_plot
 from edlab.reports.sheet import Format
 from edlab.reports.show import show
@@ -208,6 +212,24 @@ def test_at_80_columns_only_names_fold() -> None:
     wide = printed(table(rows), width=120).splitlines()
     assert any(" 64 x 1 " in line for line in wide)
     assert any(" 64 x 16 " in line for line in wide)
+
+
+def test_a_choice_with_a_long_word_in_a_reason_is_a_table_at_80_columns() -> None:
+    reasons = ("quantization=int8_dynamic is unsupported", "/home/x/.cache/edlab/steps/0123456789abcdef/model.onnx")
+    rows = [
+        record({"model.name": model, "converter.name": converter, "quantization.name": quantization}, uuid=f"{number}")
+        for number, (model, converter, quantization) in enumerate(
+            itertools.product(("mobilenet_v2", "inception_v3"), ("onnxruntime", "openvino"), ("fp32", "int8"))
+        )
+    ]
+    rows += [record(**{**FAILED, "reason": reason}, uuid=reason) for reason in reasons]
+    constraints = [Constraint("accuracy_top1", 0.7, is_minimum=True), Constraint("latency_ms", 20, is_minimum=False)]
+    choice = choose(rows, constraints, Objective("throughput_ips", Better.higher))
+    lines = printed(choice_sheet(rows, constraints, choice), width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    (heading,) = [line for line in lines if line.startswith("choice ")]
+    assert heading.split()[-2:] == ["verdict", "why"]
+    assert sum(line.startswith("ruled out 01234567") for line in lines) == len(reasons)
 
 
 def test_markdown_is_one_table_with_a_row_a_run() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import sqlite3
@@ -187,6 +188,27 @@ def test_a_broken_database_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is not a database" * 100)
     with pytest.raises(EdlabError, match=r"mlflow\.db"):
         Tracker(config(f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_a_database_of_another_version_of_mlflow_is_named_and_stays_as_it_is(local: TrackingConfig) -> None:
+    """What reads by SQL works; everything else has one error."""
+    store = dataclasses.replace(local, experiment="template")  # the database has it
+    file = Path(store.uri.removeprefix("sqlite:///"))
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'abcdefabcdef'")
+    before = file.read_bytes()
+    reading = Tracker(store, create=False)
+    assert (reading.latest_sweep(), reading.everything()) == ("", [])
+    for use in (
+        lambda: Tracker(store),
+        lambda: reading.latest(10),
+        lambda: reading.record("a"),
+        lambda: reading.serve_ui("127.0.0.1", 5000, print),
+    ):
+        with pytest.raises(TrackingError, match=r"another version of MLflow wrote .* its schema is abcdef") as caught:
+            use()
+        assert "mlflow db upgrade" in caught.value.hint
+    assert file.read_bytes() == before
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(local: TrackingConfig) -> None:

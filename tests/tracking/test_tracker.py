@@ -417,6 +417,10 @@ def test_a_promoted_model_is_pulled_by_its_alias_and_its_version(
     assert (run.info.run_id, promoted.version, promoted.existed) == (first, "1", False)
     assert str(promoted.address) == f"models:/{name}@champion"
     assert tracker.promote(first, name)[1][1:3] == ("1", True)
+    assert tracker.promote(first, name, "champion")[1].alias_before == "1"
+    second = made(tracker, record(tags=tags), packaged(files)).run_id
+    assert [tracker.promote(second, name, alias)[1].alias_before for alias in ("champion", "new", "")] == ["1", "", ""]
+    assert tracker.promote(first, name, "champion")[1].alias_before == "2"
     for address in (f"models:/{name}@champion", f"models:/{name}/1", f"models:/{name}/latest"):
         to = tmp_path / address.replace("/", "-")
         assert [path.name for path in tracker.pull(address, to)] == ["edlab.json", "model.bin", "model.xml"]

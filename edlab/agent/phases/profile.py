@@ -25,8 +25,9 @@ def profile(
     with Observer(lambda: Look(0, 0.0, "%d queries" % runs), progress) as observer:
         query_ms = _query_ms(request, tensors, runs)
         try:
+            runtime.check_profiler(runtime.options)
             layers = runtime.profile(tensors, runs)
-            reason = "" if layers else "the runtime %s does not report the time of each layer" % runtime.name
+            reason = "" if layers else "the profiler of %s reported no layers" % runtime.name
         except AgentError as error:
             reason = "; ".join(filter(None, [str(error), error.hint]))
         except Exception as error:  # each profiler has its own errors

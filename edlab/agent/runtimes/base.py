@@ -119,6 +119,15 @@ class Runtime(ABC):
         It is called before anything is converted, without a model.
         """
 
+    @classmethod
+    def check_profiler(cls, options: dict[str, Any]) -> None:
+        """Raise `AgentError` if `profile` cannot time the layers with these options (complete).
+
+        It is also called on the host, which may not have the library, before anything is measured for a profile.
+        """
+        if cls.profile is Runtime.profile:
+            raise AgentError("the runtime %s does not report the time of each layer" % cls.name)
+
     def runs_on_cpu(self) -> bool:
         """Whether the loaded model runs on the processor whose clocks the agent monitors; False: unknown."""
         return False
@@ -138,7 +147,7 @@ class Runtime(ABC):
         """The time of each layer in `runs` queries with these inputs, by the runtime's own profiler.
 
         The loaded model is compiled again for it, for one query in flight, so that the requests of `compile` stay as
-        they are. None: the runtime has no such profiler. Raises `AgentError` if it has one that cannot be used.
+        they are. A runtime without a profiler does not define this method. None: the profiler reported no layers.
         """
         return None
 

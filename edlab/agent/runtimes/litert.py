@@ -21,6 +21,13 @@ class Runtime(base.Runtime):
     def version() -> str:
         return "%s %s" % (_package().__name__, _package().__version__)
 
+    @classmethod
+    def check_profiler(cls, options: dict[str, Any]) -> None:
+        raise AgentError(
+            "the Python interpreter of LiteRT has no profiler",
+            hint="TensorFlow Lite's benchmark_model times the operators of the file (--enable_op_profiling=true)",
+        )
+
     def runs_on_cpu(self) -> bool:
         return True
 
@@ -37,12 +44,6 @@ class Runtime(base.Runtime):
             _specs(interpreters[0].get_input_details()),
             _specs(interpreters[0].get_output_details()),
             {"num_threads": threads},
-        )
-
-    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
-        raise AgentError(
-            "the Python interpreter of %s has no profiler" % _package().__name__,
-            hint="TensorFlow Lite's benchmark_model times the operators of the file (--enable_op_profiling=true)",
         )
 
     def _delegates(self) -> list[Any]:

@@ -59,6 +59,14 @@ class Runtime(base.Runtime):
             if name not in built_in:
                 raise _without(name, "this build provides " + ", ".join(built_in))
 
+    @classmethod
+    def check_profiler(cls, options: dict[str, Any]) -> None:
+        if options["providers"][0] in _NVIDIA:
+            raise AgentError(
+                "onnxruntime's trace has only the time to start a kernel on a GPU, not the time that it runs",
+                hint="profile the model with device=cuda converter=torch, or with converter=tensorrt on a Jetson",
+            )
+
     def runs_on_cpu(self) -> bool:
         return bool(self.options["providers"] == [_CPU])
 
@@ -94,11 +102,6 @@ class Runtime(base.Runtime):
         return base.Compiled(requests, inputs, outputs, in_force)
 
     def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
-        if self.options["providers"][0] in _NVIDIA:
-            raise AgentError(
-                "onnxruntime's trace has only the time to start a kernel on a GPU, not the time that it runs",
-                hint="profile the model with device=cuda converter=torch, or with converter=tensorrt on a Jetson",
-            )
         settings = self._settings(in_flight=1)
         settings.enable_profiling = True
         with tempfile.TemporaryDirectory() as folder:

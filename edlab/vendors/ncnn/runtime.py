@@ -30,6 +30,13 @@ class Runtime(base.Runtime):
 
         return str(ncnn.__version__)
 
+    @classmethod
+    def check_profiler(cls, options: dict[str, Any]) -> None:
+        raise AgentError(
+            "the Python package of ncnn is built without its profiler",
+            hint="build ncnn with NCNN_BENCHMARK=ON to print the time of each layer",
+        )
+
     def runs_on_cpu(self) -> bool:
         return True
 
@@ -56,12 +63,6 @@ class Runtime(base.Runtime):
             inputs,
             outputs,
             {"num_threads": net.opt.num_threads, "fp16": all(getattr(net.opt, name) for name in _FP16)},
-        )
-
-    def profile(self, tensors: list[np.ndarray], runs: int) -> list[base.LayerTime] | None:
-        raise AgentError(
-            "the Python package of ncnn is built without its profiler",
-            hint="build ncnn with NCNN_BENCHMARK=ON to print the time of each layer",
         )
 
 
