@@ -84,12 +84,25 @@ def test_a_changed_file_of_predictions_is_not_used(
     assert "predictions.npz was changed" in result.stderr
 
 
-def test_a_question_about_a_sweep_does_not_import_mlflow(place: Workplace, records: Sequence[RunRecord]) -> None:
+_QUESTIONS = """
+import sys
+from edlab.results import Results
+results = Results()
+found = results.find()
+assert [each.run_id for each in results.tracker.latest(1)] == [found[1].run_id]
+assert results.tracker.record(found[0].run_id[:12]).environment
+assert [each.metrics for each in results.tracker.rows(found[0].name)] == [found[0].metrics]
+(few, *_) = results.find(["all"], metrics={"latency_ms", "power_w"})
+assert few.metrics == {"latency_ms": found[0].metrics["latency_ms"]}
+print(len(found), "mlflow" in sys.modules)
+"""
+
+
+def test_questions_about_recorded_runs_do_not_import_mlflow(place: Workplace, records: Sequence[RunRecord]) -> None:
     """Importing it takes longer than the answer."""
-    code = "import sys; from edlab.results import Results; print(len(Results().find()), 'mlflow' in sys.modules)"
     environment = place.environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place.folder, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", _QUESTIONS], cwd=place.folder, env=environment, capture_output=True, text=True
     )
     assert done.stdout.split() == ["2", "False"], done.stderr
 

@@ -84,7 +84,7 @@ def test_a_sweeps_rows_are_the_children_of_a_run_with_its_summary(
     tracker = Tracker(local)
     assert [each.run_id for each in tracker.latest(3)] == [each.run_id for each in reversed(rows)]
     assert len(tracker.records(SWEEP)) == 2
-    assert tracker.find("digits_cnn-int8-onnxruntime-cpu").info.run_id == rows[1].run_id
+    assert tracker.find("digits_cnn-int8-onnxruntime-cpu").run_id == rows[1].run_id
     with pytest.raises(TrackingError, match=f"is the sweep {SWEEP}"):
         tracker.find(parent.info.run_id[:12])
 

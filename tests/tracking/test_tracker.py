@@ -208,7 +208,7 @@ def test_a_start_that_fails_leaves_no_sign_of_life(
             broken.setattr(MlflowClient, method, raising(OSError("connection reset")))
             with pytest.raises(TrackingError):
                 tracker.start(record(name=name))
-    assert tracker.reap() == [tracker.find("half").info.run_id]
+    assert tracker.reap() == [tracker.find("half").run_id]
     assert not list((tmp_path / "mlruns" / "locks").iterdir())
 
 
@@ -335,7 +335,7 @@ def test_a_run_is_found_whatever_its_name(config: TrackingConfig, record: MakeRe
     tracker = Tracker(config)
     run_id = made(tracker, record(name=name)).run_id
     made(tracker, record(name=name.replace("'", "x").replace("\\", "x") + "x"))
-    assert tracker.find(name).info.run_id == run_id
+    assert tracker.find(name).run_id == run_id
 
 
 def test_a_sweeps_records_come_in_the_order_of_its_runs(config: TrackingConfig, record: MakeRecord) -> None:
@@ -388,7 +388,7 @@ def test_pull_by_name_takes_the_latest_run_that_made_a_model(
     tracker = Tracker(local)
     made(tracker, record(name="net"), files)
     failed = made(tracker, record(name="net", status=Status.failed, stage=Stage.load, tags={}))
-    assert tracker.find("net").info.run_id == failed.run_id
+    assert tracker.find("net").run_id == failed.run_id
     assert tracker.pull("net", tmp_path / "out")
 
 
@@ -413,8 +413,8 @@ def test_a_promoted_model_is_pulled_by_its_alias_and_its_version(
     tracker, name = Tracker(config), f"net {config.experiment[:20]}".replace("[", "-").replace("]", "")
     tags = {"artifact_sha256": sha256_files(files.converted)}
     first = made(tracker, record(tags=tags), packaged(files)).run_id
-    run, promoted = tracker.promote(first, name, "champion")
-    assert (run.info.run_id, promoted.version, promoted.existed) == (first, "1", False)
+    row, promoted = tracker.promote(first, name, "champion")
+    assert (row.run_id, promoted.version, promoted.existed) == (first, "1", False)
     assert str(promoted.address) == f"models:/{name}@champion"
     assert tracker.promote(first, name)[1][1:3] == ("1", True)
     assert tracker.promote(first, name, "champion")[1].alias_before == "1"
