@@ -198,11 +198,12 @@ def test_a_database_of_another_version_of_mlflow_is_named_and_stays_as_it_is(loc
         database.execute("UPDATE alembic_version SET version_num = 'abcdefabcdef'")
     before = file.read_bytes()
     reading = Tracker(store, create=False)
-    assert (reading.latest_sweep(), reading.everything()) == ("", [])
+    assert (reading.latest_sweep(), reading.everything(), reading.latest(10)) == ("", [], [])
+    with pytest.raises(TrackingError, match="'a' is not found"):
+        reading.record("a")
     for use in (
         lambda: Tracker(store),
-        lambda: reading.latest(10),
-        lambda: reading.record("a"),
+        lambda: reading.matching("metrics.latency_ms < 1"),
         lambda: reading.serve_ui("127.0.0.1", 5000, print),
     ):
         with pytest.raises(TrackingError, match=r"another version of MLflow wrote .* its schema is abcdef") as caught:
