@@ -58,10 +58,15 @@ def _folded(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             traced = get_proxy_mode().tracer.tensor_tracker
-            if any(isinstance(leaf, torch.Tensor) and leaf in traced for leaf in tree_leaves((args, kwargs))):
-                return func(*args, **kwargs)
-            with disable_proxy_modes_tracing():
-                return func(*args, **kwargs)
+            if not any(isinstance(leaf, torch.Tensor) and leaf in traced for leaf in tree_leaves((args, kwargs))):
+                with disable_proxy_modes_tracing():
+                    return func(*args, **kwargs)
+            for argument, value in zip(func._schema.arguments, args, strict=False):
+                if argument.is_write and value not in traced:  # a copy, else each run would change the constant
+                    with disable_proxy_modes_tracing():
+                        before = value.clone()
+                    traced[value] = traced[before.clone()]
+            return func(*args, **kwargs)
 
     def run(images: torch.Tensor) -> Any:
         with Fold():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -24,3 +26,19 @@ def test_an_unsupported_operator_is_named_with_the_opset_to_export_with(tmp_path
     with pytest.raises(ConversionError, match="onnx2torch does not support Shape of opset 19") as raised:
         load_onnx(str(tmp_path / "net.onnx"))
     assert "export the model with opset 17 or lower" in raised.value.hint
+
+
+def test_a_constant_that_is_written_to_is_copied_in_each_run(tmp_path: Path) -> None:
+    """onnx2torch adds to zeros in place; the zeros do not depend on the input."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["t"]), helper.make_node("Sum", ["x", "t"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    module, example = load_onnx(str(path))
+    (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": example.numpy()})
+    for _ in range(2):
+        np.testing.assert_allclose(module(example).numpy(), expected, atol=1e-6)
