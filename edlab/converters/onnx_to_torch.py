@@ -73,5 +73,10 @@ def _folded(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
             return module(images)
 
     with torch.no_grad():
-        folded: torch.nn.Module = make_fx(run)(example).eval()
+        folded: torch.fx.GraphModule = make_fx(run)(example).eval()
+    views = {torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default}
+    for node in folded.graph.nodes:
+        if node.target in views:  # of the example's memory; an image with channels last in memory has no such view
+            node.target = torch.ops.aten.reshape.default
+    folded.recompile()
     return folded

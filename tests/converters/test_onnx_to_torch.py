@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from edlab.converters.onnx_to_torch import load_onnx
@@ -42,3 +43,15 @@ def test_a_constant_that_is_written_to_is_copied_in_each_run(tmp_path: Path) -> 
     (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": example.numpy()})
     for _ in range(2):
         np.testing.assert_allclose(module(example).numpy(), expected, atol=1e-6)
+
+
+def test_a_module_takes_an_image_with_channels_last_in_memory(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["t"]), helper.make_node("Flatten", ["t"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 48])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    module, example = load_onnx(str(tmp_path / "net.onnx"))
+    assert module(example.to(memory_format=torch.channels_last)).equal(example.flatten(1))
