@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edlab import tflite_file
+from edlab.artifact import StepReport
 from edlab.config import CalibrationMethod, Granularity, Precision, QuantizationConfig, Symmetry
 from edlab.converters.base import Capability, Converter, Step, check_excluded
 from edlab.converters.calibration import Batches
@@ -21,10 +22,10 @@ from edlab.source import ArrayInput, SourceModel
 _TORCH = {"litert_torch": "edlab[litert]", "torch": "edlab"}
 _ONNX = {"onnx2torch": "edlab[litert]", "onnx": "edlab", **_TORCH}
 _KERAS = {"tensorflow": "edlab[tensorflow]", "keras": "edlab[tensorflow]"}
-_EXPORTS = {
-    "pt2": ("torch_to_tflite", _TORCH),
-    "onnx": ("onnx_to_tflite", _ONNX),
-    "keras": ("keras_to_tflite", _KERAS),
+_EXPORTS = {  # by format: the step, its version, its tools
+    "pt2": ("torch_to_tflite", 1, _TORCH),
+    "onnx": ("onnx_to_tflite", 2, _ONNX),
+    "keras": ("keras_to_tflite", 1, _KERAS),
 }
 _QUANTIZER = {"ai_edge_quantizer": "edlab[litert]", "ai_edge_litert": "edlab[litert]"}
 
@@ -98,12 +99,12 @@ def _export_steps(source: SourceModel) -> tuple[Step, ...]:
             f"converter=litert does not support quantized ONNX files, and {source.name} is {source.precision}",
             hint="start from the float model, or set converter=onnxruntime",
         )
-    function, tools = _EXPORTS[source.format]
+    function, version, tools = _EXPORTS[source.format]
     as_it_is = isinstance(source.preprocessing, ArrayInput) or (source.format, source.layout) == ("onnx", "NHWC")
     return (
         Step(
             name=function,
-            version=1,
+            version=version,
             function=f"{__name__}:{function}",
             output="model.tflite",
             format="tflite",
@@ -124,11 +125,15 @@ def torch_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibr
 
 
 def onnx_to_tflite(inputs: list[str], out: str, options: dict[str, Any], calibration: None) -> None:
-    """ONNX -> torch by onnx2torch -> TFLite by litert-torch. Raises `ConversionError` for an unknown operator."""
+    """ONNX -> torch by onnx2torch -> TFLite by litert-torch. Raises `ConversionError` for an unknown operator.
+
+    The step's report states what was changed in the graph before, such as its opset.
+    """
     from edlab.converters.onnx_to_torch import load_onnx
 
-    module, example = load_onnx(inputs[0])
-    _export(module, example, out, options)
+    opened = load_onnx(inputs[0])
+    _export(opened.module, opened.example, out, options)
+    StepReport(details=opened.changes).write_beside(out)
 
 
 def _export(module: Any, example: Any, out: str, options: dict[str, Any]) -> None:
