@@ -98,6 +98,17 @@ def test_emulated_values_are_marked_in_every_chart() -> None:
     assert any(row.startswith("≈") for row in found["distribution"].traces[0]["y"])
 
 
+def test_the_latency_distribution_is_a_bar_to_the_last_known_percentile_and_marks_with_intervals() -> None:
+    few = run(quantization="int8", metrics={"latency_p50_ms": 9.9})
+    del few.metrics["latency_p99_ms"]
+    known = {"latency_p99_ci95_low_ms": 14.0, "latency_p99_ci95_high_ms": 18.0, "latency_max_ms": 40.0}
+    bars, median, _, p99 = by_key(run(metrics=known), few)["distribution"].traces
+    assert (bars["base"], bars["x"]) == ([9.0, 9.0], [6.0, 2.0])  # to p99, and to p90
+    assert "Slowest query: 40.0 ms" in bars["hovertext"][0]
+    assert (p99["x"], p99["error_x"]["array"], p99["error_x"]["arrayminus"]) == ([15.0], [3.0], [1.0])
+    assert median["error_x"]["array"] == [None, None]
+
+
 def test_published_figures_are_hollow_and_have_their_source(tmp_path: Path) -> None:
     path = tmp_path / "published.csv"
     path.write_text("model,device,metric,value,source\nnet,coral,throughput_ips,400,the datasheet\n")

@@ -300,7 +300,7 @@ def _drop(records: Sequence[RunRecord]) -> Chart:
 
 
 def _distribution(records: Sequence[RunRecord], published: Sequence[Published]) -> Chart:
-    """The smallest latency and percentiles of each run; of the fastest if there are many."""
+    """The fastest query and percentiles of each run; of the runs with the lowest median if there are many."""
     heading = "Latency distribution"
     found = {each.uuid: value for each in records if (value := estimate(each, "latency_p50_ms"))}
     if not found:
@@ -308,63 +308,91 @@ def _distribution(records: Sequence[RunRecord], published: Sequence[Published]) 
     ordered = sorted((each for each in records if each.uuid in found), key=lambda each: found[each.uuid].value)
     shown = ordered[:_MOST_ROWS]
     called = labels(shown)
-    rows = [safe(_marked_label(called[each.uuid], found[each.uuid])) for each in shown]
-    traces = []
-    for number, (percentile, sign) in enumerate(zip(_PERCENTILES, ("circle", "diamond", "line-ns"), strict=True)):
-        name = f"latency_p{percentile}_ms"
-        present = [(row, each, value) for row, each in zip(rows, shown, strict=True) if (value := estimate(each, name))]
-        trace: dict[str, Any] = {
-            "type": "scatter",
-            "mode": "markers",
-            "name": {"50": "median"}.get(percentile, f"p{percentile}"),
-            "y": [row for row, _, _ in present],
-            "x": [value.value for _, _, value in present],
-            "hovertext": [_hover(each, [(name, value)]) for _, each, value in present],
-            "marker": {
-                "color": COLORS[number],
-                "symbol": sign,
-                "size": 10,
-                "opacity": [_opacity(each) for _, each, _ in present],
-                "line": {"color": COLORS[number], "width": 2 if sign == "line-ns" else 0},
-            },
-        }
-        if not number:
-            trace["error_x"] = {
-                "type": "data",
-                "symmetric": False,
-                "array": [_end(each, "latency_p99_ms", value) - value.value for _, each, value in present],
-                "arrayminus": [value.value - _end(each, "latency_min_ms", value) for _, each, value in present],
-                "width": 0,
-                "thickness": 1.5,
-                "color": COLORS[-1],
-            }
-        traces.append(trace)
+    rows = {safe(_marked_label(called[each.uuid], found[each.uuid])): each for each in shown}
+    marks = [_marks(rows, number) for number in range(len(_PERCENTILES))]
     stated = [each for each in published if each.metric in ("latency_ms", "latency_p50_ms")]
     if stated:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "published",
-                "y": [safe(f"{each.model} {each.device}, published") for each in stated],
-                "x": [each.value for each in stated],
-                "hovertext": [_published_hover(each) for each in stated],
-                "marker": {"color": COLORS[-1], "symbol": "diamond-open", "size": 10, "line": {"width": 2}},
-            }
-        )
-    text = "The line is from the fastest query to p99 (or the median, if there are too few queries for p99). "
+        marks.append(_published_latencies(stated))
+    text = (
+        "The bar is from the fastest query to the last mark; slower queries, 1 % beyond p99, are not drawn. Thin lines "
+        "are 95 % intervals. "
+    )
     if ranked := _ranked(shown, found):
         text += f"Lowest median: {called[ranked[0].uuid]}, {written('latency_ms', found[ranked[0].uuid])}."
     else:
         text += "All runs are INVALID."
     if len(shown) < len(ordered):
         text += f" Only the {len(shown)} runs with the lowest median are shown, of {len(ordered)}."
-    every = [*rows, *(row for trace in traces for row in trace["y"])]
+    every = [*rows, *(row for trace in marks for row in trace["y"])]
     layout = _layout("latency, ms", rows=_lines(every))
     layout["yaxis"] = _categories(every)
-    if _is_wide([x for trace in traces for x in trace["x"]]):
+    if _is_wide([x for trace in marks for x in trace["x"]]):
         layout["xaxis"] |= {"type": "log", "dtick": "D2"}
+    traces = [_spans(rows), *marks]
     return Chart("distribution", heading, text + _legend(shown, found), traces, layout, _sources(stated))
+
+
+def _percentile(record: RunRecord, percentile: str) -> Estimate | None:
+    """A percentile of the latency with its interval, as far as they are known."""
+    name = f"latency_p{percentile}"
+    found, low, high = (estimate(record, name + end) for end in ("_ms", "_ci95_low_ms", "_ci95_high_ms"))
+    return found and found._replace(low=low and low.value, high=high and high.value)
+
+
+def _spans(rows: Mapping[str, RunRecord]) -> dict[str, Any]:
+    """A bar for each run, from the fastest query to the highest known percentile."""
+    ends = [max(value.value for p in _PERCENTILES if (value := _percentile(each, p))) for each in rows.values()]
+    outer = [
+        [(name, value) for name in ("latency_min_ms", "latency_max_ms") if (value := estimate(each, name))]
+        for each in rows.values()
+    ]
+    starts = [values[0][1].value if values else end for values, end in zip(outer, ends, strict=True)]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": "fastest query to last mark",
+        "y": list(rows),
+        "base": starts,
+        "x": [end - start for start, end in zip(starts, ends, strict=True)],
+        "width": 0.3,
+        "hovertext": [_hover(each, values) for each, values in zip(rows.values(), outer, strict=True)],
+        "marker": {"color": COLORS[-1], "opacity": [_PALE * _opacity(each) for each in rows.values()]},
+    }
+
+
+def _marks(rows: Mapping[str, RunRecord], number: int) -> dict[str, Any]:
+    """One percentile of each run, with its interval."""
+    percentile, sign, color = _PERCENTILES[number], ("circle", "diamond", "line-ns")[number], COLORS[number]
+    present = [(row, each, value) for row, each in rows.items() if (value := _percentile(each, percentile))]
+    name = f"latency_p{percentile}_ms"
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": {"50": "median"}.get(percentile, f"p{percentile}"),
+        "y": [row for row, _, _ in present],
+        "x": [value.value for _, _, value in present],
+        "error_x": _error([value for _, _, value in present], color),
+        "hovertext": [_hover(each, [(name, value)]) for _, each, value in present],
+        "marker": {
+            "color": color,
+            "symbol": sign,
+            "size": 10,
+            "opacity": [_opacity(each) for _, each, _ in present],
+            "line": {"color": color, "width": 2 if sign == "line-ns" else 0},
+        },
+    }
+
+
+def _published_latencies(stated: Sequence[Published]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "published",
+        "y": [safe(f"{each.model} {each.device}, published") for each in stated],
+        "x": [each.value for each in stated],
+        "hovertext": [_published_hover(each) for each in stated],
+        "marker": {"color": COLORS[-1], "symbol": "diamond-open", "size": 10, "line": {"width": 2}},
+    }
 
 
 def _power(records: Sequence[RunRecord], power: Mapping[str, Power]) -> Chart:
@@ -504,8 +532,8 @@ def _hover(record: RunRecord, values: Sequence[tuple[str, Estimate]]) -> str:
 
 
 def _stated(name: str) -> str:
-    """Percentiles are written as latencies."""
-    return "latency_ms" if name.startswith("latency_p") else name
+    """Percentiles and extremes are written as latencies."""
+    return "latency_ms" if name.startswith(("latency_p", "latency_m")) else name
 
 
 def _published_hover(each: Published) -> str:
@@ -540,11 +568,6 @@ def _error(found: Sequence[Estimate], color: str | None = None) -> dict[str, Any
         "width": 0 if color else 3,
         **({"color": color} if color else {}),
     }
-
-
-def _end(record: RunRecord, name: str, otherwise: Estimate) -> float:
-    found = estimate(record, name)
-    return found.value if found else otherwise.value
 
 
 def _has_accuracy(records: Sequence[RunRecord]) -> bool:

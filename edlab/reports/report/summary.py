@@ -20,7 +20,7 @@ _MOST_NAMED = 4  # in one sentence
 _TITLES = {
     "accuracy_top1": "Top-1 accuracy", "accuracy_map": "mAP", "accuracy_drop": "Accuracy drop", "latency_ms": "Latency",
     "throughput_ips": "Throughput", "flops_per_s": "Operations per second", "power_w": "Power",
-    "efficiency_ips_per_w": "Efficiency",
+    "efficiency_ips_per_w": "Efficiency", "latency_min_ms": "Fastest query", "latency_max_ms": "Slowest query",
 }  # fmt: skip
 _UNITS = {
     "accuracy_top1": "%", "accuracy_map": "%", "accuracy_drop": "percentage points", "latency_ms": "ms",
