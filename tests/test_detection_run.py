@@ -68,6 +68,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, shared_cache, detection_data
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # it makes all rows
 def test_every_row_has_the_known_accuracy(sweep: Workplace) -> None:
     """AP 18.2 and AP50 33.8 of 128 photographs, by pycocotools from the network's own code."""
@@ -86,6 +87,7 @@ def test_every_row_has_the_known_accuracy(sweep: Workplace) -> None:
         assert record.tags["task"] == "detection"
 
 
+@pytest.mark.slow
 def test_what_was_assumed_and_read_is_recorded(sweep: Workplace) -> None:
     params = sweep.records()[0].params
     assert params["model.input.head"] == "fastestdet:decode (given)"
@@ -94,6 +96,7 @@ def test_what_was_assumed_and_read_is_recorded(sweep: Workplace) -> None:
     assert "class numbers" in params["dataset.label_map"]
 
 
+@pytest.mark.slow
 def test_table_files_and_mlflow_have_the_figures(sweep: Workplace) -> None:
     record = sweep.records()[1]
     output = sweep.result.stdout  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ class TestOnnxruntime(_OnThisMachine):
     converter = "onnxruntime"
 
 
+@pytest.mark.slow
 class TestOpenvino(_OnThisMachine):
     converter = "openvino"
 
@@ -46,6 +47,7 @@ class TestLitert(_OnThisMachine):
         pytest.importorskip("litert_torch")
 
 
+@pytest.mark.slow
 class TestNcnn(_OnThisMachine):
     converter = "ncnn"
 

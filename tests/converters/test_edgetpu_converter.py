@@ -67,6 +67,7 @@ printf edgetpu-custom-op >>"$out/model_edgetpu.tflite"
     return path
 
 
+@pytest.mark.slow
 class TestConformance(ConverterConformance):
     """With the stand-in on PATH; numbers and weights are those of the last portable form, the int8 TFLite."""
 

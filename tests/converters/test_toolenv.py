@@ -167,6 +167,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory, recipe: ToolEnv) -> C
     return cache
 
 
+@pytest.mark.slow
 class TestInAToolEnvironment(ConverterConformance):
     converter = "acme"
 
@@ -194,6 +195,7 @@ class TestOnTheCommandLine:
 
     row: ClassVar = [*FAST, "model=digits_cnn", "converter=acme"]
 
+    @pytest.mark.slow
     def test_a_run_converts_with_it(self, workplace: Workplace) -> None:
         result = workplace.run(*self.row)
         assert result.returncode == 0, result.stdout + result.stderr

@@ -33,6 +33,7 @@ class TestBuiltin(ModelOriginConformance):
         return ModelConfig(origin=self.origin, arch="digits_cnn")
 
 
+@pytest.mark.slow
 class TestTimm(ModelOriginConformance):
     origin = "timm"
     classes = 10
@@ -66,6 +67,7 @@ class TestFile(ModelOriginConformance):
         return dataclasses.replace(config, path="no_such_model.onnx")
 
 
+@pytest.mark.slow
 class TestPython(ModelOriginConformance):
     origin = "python"
     classes = 5
@@ -86,6 +88,7 @@ class TestPython(ModelOriginConformance):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+@pytest.mark.slow
 class TestKeras(ModelOriginConformance):
     origin = "keras"
     classes = 10
@@ -130,6 +133,7 @@ from edlab.config import ModelConfig
 from edlab.testing.model_origin import ModelOriginConformance
 
 
+@pytest.mark.slow
 class TestHub(ModelOriginConformance):
     origin = "acme_hub"
     classes = 10
