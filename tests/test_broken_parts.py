@@ -49,6 +49,7 @@ class TestRuntime(RuntimeConformance):
 """
 
 
+@pytest.mark.slow
 def test_a_runtime_of_other_numbers_that_takes_any_option(tmp_path: Path) -> None:
     site = install(tmp_path, "acme_runtime", RUNTIME, "edlab.runtimes: acme = acme_runtime")
     found = of_suite(site, RUNTIME_SUITE)
@@ -82,6 +83,7 @@ class TestKind(DeviceConformance):
 """
 
 
+@pytest.mark.slow
 def test_a_device_that_loses_files_and_leaves_agents_behind(tmp_path: Path) -> None:
     site = install(tmp_path, "acme_link", DEVICE, "edlab.device_kinds: acme = acme_link:Kind")
     found = of_suite(site, DEVICE_SUITE)

@@ -53,6 +53,7 @@ def test_arrays_are_fed_as_they_are(workplace: Workplace, arrays: Path, tmp_path
     assert [record.metrics["agreement_top1"] > 0.98 for record in records] == [True] * 4
 
 
+@pytest.mark.slow
 def test_a_model_of_one_channel_takes_gray_images(workplace: Workplace, tmp_path: Path) -> None:
     model = export(tmp_path / "gray.pt2", 1, 8, 8)
     result = workplace.run("-m", "model=file", f"model.path={model}", "dataset=digits", "converter=onnxruntime,litert")

@@ -186,5 +186,6 @@ def test_a_knob_of_a_package_is_set_for_a_run_recorded_and_put_back(tmp_path: Pa
     assert (failed.status, failed.reason, failed.hint) == ("failed", "there is no Acme fan", "plug it in")
 
 
+@pytest.mark.slow
 def test_the_suite_fails_knobs_that_break_a_rule(tmp_path: Path) -> None:
     FAN.check_suite(tmp_path, BROKEN)

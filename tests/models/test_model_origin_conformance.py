@@ -45,6 +45,7 @@ class TestTimm(ModelOriginConformance):
         )
 
 
+@pytest.mark.slow
 class TestTorchvision(ModelOriginConformance):
     origin = "torchvision"
     classes = 10
