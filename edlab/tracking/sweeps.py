@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edlab import durable
 from edlab.record import Status
 from edlab.tracking.liveness import Alive, remove_lock
-from edlab.tracking.selection import ROW
+from edlab.tracking.selection import ROW, of_sweep
 from edlab.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Sweeps:
 
     def _link_rows(self, sweep_id: str, parent: str) -> None:
         """Make rows that were sent without a parent its children."""
-        for run in self._search(f"tags.`{ROW}` = '{sweep_id}'"):
+        for run in self._search(of_sweep(sweep_id).filter):
             if run.data.tags.get(_PARENT) != parent:
                 self._client.set_tag(run.info.run_id, _PARENT, parent)
 
