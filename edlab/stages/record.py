@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
@@ -346,10 +347,6 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
     named = {"": measurement} | {f" (repeat {number})": run for number, run in enumerate(measurement.repeats, 2)}
     window = measurement.report(Throughput)
     assert window
-
-    def interval(low: str, high: str) -> tuple[float, float] | None:
-        return (figures[low], figures[high]) if low in figures and high in figures else None
-
     return metrics.Facts(
         tier=config.protocol.name,
         stand_in=deployment.device.stand_in,
@@ -358,11 +355,11 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
         warmup_settled=all(report.settled for run in runs if (report := run.report(Warmup))),
         repeats=1 + len(measurement.repeats),
         latency_ms=figures.get("latency_ms"),
-        latency_interval_ms=interval("latency_ci95_low_ms", "latency_ci95_high_ms"),
+        latency_interval_ms=_interval(figures, "latency_ci95_low_ms", "latency_ci95_high_ms"),
         stability=measurement.stability,
         max_interval=config.protocol.max_interval,
         throughput_ips=figures.get("throughput_ips"),
-        throughput_interval_ips=interval(*metrics.THROUGHPUT_INTERVAL),
+        throughput_interval_ips=_interval(figures, *metrics.THROUGHPUT_INTERVAL),
         searched_ips=metrics.searched(window.search, Setting(window.batch, window.in_flight)),
         search_unfinished=window.search_truncated,
         driver_limit_ips=window.driver_limit_ips,
@@ -386,6 +383,10 @@ def _facts(config: EdlabConfig, outcome: Outcome, weaker_settings: tuple[str, ..
     )
 
 
+def _interval(figures: Mapping[str, float], low: str, high: str) -> tuple[float, float] | None:
+    return (figures[low], figures[high]) if low in figures and high in figures else None
+
+
 def _power_facts(measurement: Measurement) -> metrics.PowerFacts:
     sources = [measurement.power, *(other.source for other in measurement.others)]
     stand_ins = (source.stand_in for source in sources if source and source.stand_in)
@@ -398,14 +399,10 @@ def _output_facts(config: EdlabConfig, outcome: Outcome) -> metrics.OutputFacts:
     assert deployment
     figures = outcome.measurement.figures.values
     kernels = deployment.model.int8
-
-    def interval(name: str) -> tuple[float, float] | None:
-        return (figures[f"{name}_low"], figures[f"{name}_high"]) if f"{name}_low" in figures else None
-
     return metrics.OutputFacts(
         precision=deployment.artifact.precision,
         converted=bool(deployment.artifact.steps),
-        drop_ci95=interval("accuracy_drop_ci95"),
+        drop_ci95=_interval(figures, "accuracy_drop_ci95_low", "accuracy_drop_ci95_high"),
         max_drop=config.protocol.max_accuracy_drop,
         scored_images=int(figures.get("accuracy_images", 0)),
         calibration_images=_calibration_images(config, inputs),

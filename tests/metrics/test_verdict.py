@@ -114,6 +114,7 @@ def test_each_rule_gives_its_state_code_and_advice(change: dict[str, Any], state
         changed(last_over_first=0.08, scatter=0.02),  # windows scatter as much
         changed(bursts=0.04),
         rates(100.0, half=9.0) | {"searched_ips": 130.0},
+        rates(0.0, half=0.0),  # nothing has ended
         rates(100.0, half=9.0) | {"searched_ips": 60.0},  # the trial was disturbed
         {"latency_interval_ms": (4.8, 5.2), "max_interval": 0.1},
         {"activities": {"latency": activity(others=None, stolen=None, clocks=(), events=None)}},

@@ -39,7 +39,7 @@ def throughput_rules(facts: Facts) -> Iterator[Finding]:
 
 def _steadiness_rules(facts: Facts) -> Iterator[Finding]:
     ips, interval, searched = facts.throughput_ips, facts.throughput_interval_ips, facts.searched_ips
-    if ips is None or interval is None:
+    if not ips or interval is None:
         return
     width = (interval[1] - interval[0]) / ips
     if width > _WIDE:
